@@ -1,0 +1,199 @@
+//! Every message of an enrolled agent's connection. All enums here are append-only.
+//!
+//! The agent opens the *control stream*, a bidirectional stream, first: [`AgentMessage`] up,
+//! [`ControllerMessage`] down. Everything else is a bidirectional stream that the controller opens and whose
+//! first frame is a [`StreamKind`]; a kind the agent does not know is reset with
+//! [`close::UNSUPPORTED`](crate::wire::close::UNSUPPORTED). On a run's stream [`RunDown`] goes down and
+//! [`RunUp`] up; its first message is [`RunDown::Open`].
+//!
+//! Identity is never in a message: it is the client certificate's.
+
+use serde::{Deserialize, Serialize};
+
+use crate::facts::Facts;
+use crate::id::{BootId, JournalId, RunId};
+use crate::run::{CancelCause, Outcome, Refusal};
+use crate::time::Timestamp;
+
+/// The most runs a [`Hello`] names; an agent that holds more names the oldest.
+pub const MAX_HELD: usize = 8192;
+
+/// From the agent, on the control stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum AgentMessage {
+    /// The first message.
+    Hello(Hello),
+    /// "Still here"; answered by [`ControllerMessage::Heartbeat`] with the same number.
+    Heartbeat {
+        /// Counts up from 1.
+        seq: u64,
+        /// The host's clock, to notice skew.
+        clock: Timestamp,
+    },
+    /// What is true of the host; sent after the welcome and whenever it changed.
+    Facts(Box<Facts>),
+    /// Asks for a new certificate for the same identity.
+    Renew {
+        /// PKCS#10, DER.
+        #[serde(with = "serde_bytes")]
+        csr: Vec<u8>,
+    },
+    /// Something an operator should know: an orphan found at start, a spool that could not be read.
+    Notice {
+        /// One paragraph of plain text.
+        text: String,
+    },
+    /// The agent stops on purpose (restart, upgrade, shutdown). Runs go on.
+    Goodbye,
+}
+
+/// The agent's first message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The agent's package version.
+    pub agent_version: String,
+    /// This boot of the host.
+    pub boot: BootId,
+    /// This life of the host's journal.
+    pub journal: JournalId,
+    /// The kinds of action this agent knows.
+    pub kinds: Vec<String>,
+    /// Runs the journal holds, [`MAX_HELD`] at most.
+    pub held: Vec<RunId>,
+    /// The host's clock.
+    pub clock: Timestamp,
+}
+
+/// From the controller, on the control stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControllerMessage {
+    /// The answer to a hello: the session is established.
+    Welcome(Welcome),
+    /// The answer to a heartbeat.
+    Heartbeat {
+        /// The number of the heartbeat it answers.
+        seq: u64,
+    },
+    /// These runs are known and finished here: their output and result are committed.
+    Forget {
+        /// The runs to clean up.
+        runs: Vec<RunId>,
+    },
+    /// The answer to [`AgentMessage::Renew`].
+    Renewed {
+        /// The new certificate first, then its issuer; DER.
+        chain: Vec<serde_bytes::ByteBuf>,
+    },
+    /// A renewal that was not granted.
+    RenewRefused {
+        /// Why, for the host's log.
+        reason: String,
+    },
+}
+
+/// The controller's first message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The controller's package version.
+    pub controller_version: String,
+    /// The controller's clock.
+    pub clock: Timestamp,
+    /// How often the agent sends a heartbeat, in milliseconds.
+    pub heartbeat_ms: u32,
+    /// Silence after which either end gives the connection up, in milliseconds.
+    pub silence_ms: u32,
+    /// Whether the host waits for approval: it may connect, and nothing is dispatched to it.
+    pub quarantined: bool,
+}
+
+/// What a stream opened by the controller carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamKind {
+    /// One run: [`RunDown`] and [`RunUp`].
+    Run,
+}
+
+/// From the controller, on a run's stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunDown {
+    /// The first message.
+    Open(OpenRun),
+    /// Everything before this offset of the run's output log is committed; the host may drop it.
+    Acknowledge {
+        /// Bytes from the start of the log.
+        offset: u64,
+    },
+    /// Stop the run's whole process tree, or do not start it.
+    Cancel {
+        /// On whose behalf.
+        cause: CancelCause,
+    },
+    /// The result is committed; the host may drop everything about the run.
+    Forget,
+}
+
+/// Opens a run's stream: a dispatch, or the continuation of one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenRun {
+    /// The run.
+    pub run: RunId,
+    /// Where the controller's committed copy of the output log ends.
+    pub offset: u64,
+    /// Present while the controller has no proof that the host accepted the run. A journal that knows the run
+    /// answers from what it knows and ignores this; one that does not starts it. Absent, an unknown run is
+    /// answered by [`RunUp::Unknown`].
+    pub dispatch: Option<Dispatch>,
+}
+
+/// What is needed to start a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// The canonical bytes of an [`Order`](crate::order::Order).
+    #[serde(with = "serde_bytes")]
+    pub order: Vec<u8>,
+    /// The content the order names by digest; empty if it names none.
+    #[serde(with = "serde_bytes")]
+    pub content: Vec<u8>,
+    /// Time left until the order's deadline by the controller's clock, in milliseconds: hosts' clocks differ.
+    pub remaining_ms: u64,
+}
+
+/// From the agent, on a run's stream. `Accepted`, `Started` and `Finished` (or `Refused`, or `Unknown`) come
+/// in this order, each at most once per stream, and are repeated on a new stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunUp {
+    /// The run is durably in the journal; it will start at most once.
+    Accepted,
+    /// It will not start, and nothing was executed. Final.
+    Refused(Refusal),
+    /// It is durably marked as started.
+    Started {
+        /// The host's clock.
+        at: Timestamp,
+    },
+    /// A piece of the output log.
+    Output {
+        /// Where the piece begins in the log.
+        offset: u64,
+        /// Bytes of the log ([`crate::output`]), [`MAX_OUTPUT_PIECE`](crate::wire::MAX_OUTPUT_PIECE) at most.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// It ended. Comes after the last piece of output. Final.
+    Finished(Finished),
+    /// The journal does not know the run. Final.
+    Unknown,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// What happened.
+    pub outcome: Outcome,
+    /// The host's clock at the end.
+    pub at: Timestamp,
+    /// From start to end on the host's monotonic clock, in milliseconds.
+    pub duration_ms: u64,
+    /// The length of the whole output log, in bytes.
+    pub log_length: u64,
+}

@@ -1,0 +1,2 @@
+//! One test binary.
+#![cfg(test)]
