@@ -1,0 +1,48 @@
+//! Server-sent events.
+//!
+//! `GET /operations/{id}/events` sends `operation`, `run` and `output` events and, after the operation's end,
+//! one `end` event; then it closes. `id:` is the operation's `seq`: a client that reconnects with
+//! `Last-Event-ID` misses nothing and sees nothing twice. `operation` and `run` events carry the whole
+//! current object; states that came and went while nobody listened are not replayed.
+//!
+//! `GET /events` sends `host` and `operation` events of the tenant, and `resync` when the listener was too
+//! slow: load the lists again.
+
+use fleetward_protocol::id::RunId;
+use fleetward_protocol::name::HostName;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::run::OutputStream;
+use crate::time::Time;
+
+/// The data of an `output` event: some of what a run wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutputEvent {
+    /// The run.
+    #[schema(value_type = String)]
+    pub run: RunId,
+    /// Its host.
+    #[schema(value_type = String)]
+    pub host: HostName,
+    /// The pieces, in the order they were written.
+    pub pieces: Vec<OutputPiece>,
+}
+
+/// One piece of output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutputPiece {
+    /// Where it came from; absent where bytes were dropped.
+    pub stream: Option<OutputStream>,
+    /// When it was written, by the host's clock.
+    pub at: Time,
+    /// The text, when the bytes are valid UTF-8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// The bytes in base64, when they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base64: Option<String>,
+    /// How many bytes the output limit dropped here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<u64>,
+}

@@ -1,0 +1,13 @@
+//! The controller's own health. Needs no login.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `GET /health`: 200 while `status` is `healthy`, 503 otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Health {
+    /// `healthy`, or what is wrong: `store_unavailable`, `disk_full`, `stopping`.
+    pub status: String,
+    /// The controller's version.
+    pub version: String,
+}

@@ -1,0 +1,201 @@
+//! Operations: one request to run scripts on hosts.
+
+use std::collections::BTreeMap;
+
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::OperationId;
+use fleetward_protocol::name::{LinuxUser, ScriptName, UserName};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::run::RunState;
+use crate::time::Time;
+
+/// `POST /operations`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OperationCreate {
+    /// What runs on each host, in this order.
+    pub scripts: Vec<ScriptCall>,
+    /// Where: a target expression.
+    pub on: String,
+    /// How.
+    #[serde(default)]
+    pub rollout: Rollout,
+    /// Environment for every run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Working directory of every run; the user's home when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// As whom every run runs; the script's own user when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub user: Option<LinuxUser>,
+    /// Why; shown in history and audit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One script and its arguments.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScriptCall {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub name: ScriptName,
+    /// Its arguments; never joined, never interpreted.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+}
+
+/// How an operation spreads over its hosts. Absent fields take the controller's defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct Rollout {
+    /// Hosts at the same time; 50 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1)]
+    pub concurrency: Option<u32>,
+    /// Hosts per batch, as a count (`10`) or a share (`25%`); a batch ends before the next begins. All at once when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "25%")]
+    pub batch: Option<String>,
+    /// Hosts that run first and must all succeed, as a count or a share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "1")]
+    pub canary: Option<String>,
+    /// Failed hosts, as a count or a share, after which nothing more is started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "3")]
+    pub max_failures: Option<String>,
+    /// Seconds each run may take; the script's own limit, or 300, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_s: Option<u32>,
+    /// Seconds from now after which nothing more is started; 86400 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline_s: Option<u32>,
+    /// What to do with hosts that are offline; `wait` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline: Option<Offline>,
+    /// Whether a host goes on with its next script after one failed; no when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continue_on_failure: Option<bool>,
+}
+
+/// What to do with hosts that are offline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Offline {
+    /// Start when they return, until the deadline.
+    Wait,
+    /// Leave them out.
+    Skip,
+}
+
+/// An operation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Operation {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: OperationId,
+    /// Its number in the tenant, as people say it: `OP-17`. Accepted wherever the id is.
+    #[schema(example = "OP-17")]
+    pub number: String,
+    /// What runs.
+    pub scripts: Vec<OperationScript>,
+    /// Where, as it was asked.
+    pub on: String,
+    /// How, with defaults filled in.
+    pub rollout: Rollout,
+    /// Where it stands.
+    pub status: OperationStatus,
+    /// Why it stands there, in words, where that is not plain: halted, waiting for hosts.
+    pub status_detail: Option<String>,
+    /// Its runs by state.
+    pub counts: Vec<StateCount>,
+    /// Its hosts.
+    pub hosts: u32,
+    /// Who asked.
+    #[schema(value_type = String)]
+    pub created_by: UserName,
+    /// Why.
+    pub reason: Option<String>,
+    /// When it was asked.
+    pub created_at: Time,
+    /// When its first run was dispatched.
+    pub started_at: Option<Time>,
+    /// When its last run ended.
+    pub ended_at: Option<Time>,
+    /// Nothing is started after this.
+    pub deadline: Time,
+    /// Counts up with every change; the id of the operation's latest event.
+    pub seq: u64,
+}
+
+/// A script as an operation runs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OperationScript {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub name: ScriptName,
+    /// SHA-256 of the content that runs, whatever the repository says later.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// How many runs are in a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StateCount {
+    /// The state.
+    pub state: RunState,
+    /// How many.
+    pub count: u32,
+}
+
+/// Where an operation stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationStatus {
+    /// No run has been dispatched.
+    Queued,
+    /// Some run has not ended.
+    Running,
+    /// Every run succeeded.
+    Success,
+    /// No run succeeded.
+    Failed,
+    /// Some runs succeeded.
+    Partial,
+    /// A person stopped it.
+    Stopped,
+}
+
+/// `GET /operations`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OperationQuery {
+    /// Only operations in this status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub status: Option<OperationStatus>,
+    /// Only operations that ran this script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<String>,
+    /// Only operations with a run on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Only operations created at or after this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub from: Option<Time>,
+    /// Only operations created before this time (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(value_type = Option<String>)]
+    pub to: Option<Time>,
+    /// Rows at most: 1 to 1000, 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before. The newest operation comes first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}

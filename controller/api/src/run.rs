@@ -1,0 +1,122 @@
+//! Runs: one script on one host.
+
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::name::{HostName, ScriptName};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::time::Time;
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Run {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: RunId,
+    /// Its operation.
+    #[schema(value_type = String)]
+    pub operation: OperationId,
+    /// Its host.
+    #[schema(value_type = String)]
+    pub host: HostName,
+    /// Which of the operation's scripts it is, from 0.
+    pub step: u32,
+    /// The script.
+    #[schema(value_type = String)]
+    pub script: ScriptName,
+    /// What ran.
+    #[schema(value_type = String)]
+    pub digest: Digest,
+    /// Where it stands.
+    pub state: RunState,
+    /// Where it stands, in words a person understands: `waiting for host`, `exit code 3`, `host was rebooted`.
+    pub state_detail: Option<String>,
+    /// The exit code, if it ended by itself.
+    pub exit_code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// When it was dispatched.
+    pub dispatched_at: Option<Time>,
+    /// When it started, by the controller's clock.
+    pub started_at: Option<Time>,
+    /// When it ended, by the controller's clock.
+    pub ended_at: Option<Time>,
+    /// How long it took, by the host's clock, in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// Bytes of output kept, both streams together.
+    pub output_bytes: u64,
+    /// Bytes of output dropped by its output limit.
+    pub output_dropped: u64,
+    /// How often the host's connection was lost and the run's stream attached again.
+    pub reattached: u32,
+    /// The operation's `seq` of its latest change.
+    pub seq: u64,
+}
+
+/// Where a run stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Planned; not sent to its host.
+    Queued,
+    /// Sent; the host has not said that it has it.
+    Dispatched,
+    /// In the host's journal; it will start at most once.
+    Accepted,
+    /// Started.
+    Running,
+    /// Ended with exit code 0.
+    Succeeded,
+    /// Ended with another exit code or by a signal.
+    Failed,
+    /// Stopped at its time limit.
+    TimedOut,
+    /// Stopped, or never started, on request.
+    Cancelled,
+    /// The host would not start it.
+    Refused,
+    /// The deadline passed before it could start.
+    Expired,
+    /// The host cannot know how it ended.
+    Lost,
+}
+
+/// `GET /operations/{id}/runs`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct RunQuery {
+    /// Only runs in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub state: Option<RunState>,
+    /// Only runs on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Rows at most: 1 to 1000, 100 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// `next_cursor` of the page before. Ordered by host, then step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+}
+
+/// `GET /runs/{id}/output`: raw bytes, streamed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct OutputQuery {
+    /// Only this stream; both, in the order they were written, when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[param(inline)]
+    pub stream: Option<OutputStream>,
+}
+
+/// Where output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    /// File descriptor 1.
+    Stdout,
+    /// File descriptor 2.
+    Stderr,
+}
