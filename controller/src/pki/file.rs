@@ -1,0 +1,55 @@
+//! Key and certificate files: private, whole or not at all, never readable by others.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use rcgen::KeyPair;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+
+use super::PkiError;
+
+/// Writes `content` to `path` with mode 0600, whole or not at all, and through to the disk.
+pub(super) fn write_private(path: &Path, content: &str) -> Result<(), PkiError> {
+    let failed = |source| PkiError::File { act: "write", path: path.to_owned(), source };
+    let staged = path.with_extension("new");
+    let write = || -> io::Result<()> {
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&staged, path)?;
+        path.parent().map_or(Ok(()), |parent| fs::File::open(parent)?.sync_all())
+    };
+    write().map_err(failed)
+}
+
+/// Reads a private key, if nobody but its owner (and root) can.
+pub(super) fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
+    let mode = fs::metadata(path).map_err(|error| read_failed(path, error))?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(PkiError::Exposed { path: path.to_owned(), mode });
+    }
+    let text = fs::read_to_string(path).map_err(|error| read_failed(path, error))?;
+    KeyPair::from_pem(&text)
+        .map_err(|_| PkiError::Malformed { path: path.to_owned(), expected: "a private key in PEM" })
+}
+
+/// Reads the certificates of a PEM file; never an empty list.
+pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PkiError> {
+    let bytes = fs::read(path).map_err(|error| read_failed(path, error))?;
+    let malformed = || PkiError::Malformed { path: path.to_owned(), expected: "a certificate in PEM" };
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(|_| malformed())?;
+    if certificates.is_empty() { Err(malformed()) } else { Ok(certificates) }
+}
+
+fn read_failed(path: &Path, source: io::Error) -> PkiError {
+    if source.kind() == io::ErrorKind::NotFound {
+        PkiError::Missing(path.to_owned())
+    } else {
+        PkiError::File { act: "read", path: path.to_owned(), source }
+    }
+}
