@@ -111,7 +111,27 @@ pub struct Welcome {
 pub enum StreamKind {
     /// One run: [`RunDown`] and [`RunUp`].
     Run,
+    /// Asks what the host's client-ID file says now. Nothing more goes down; one [`ClientIdReport`] comes up.
+    ClientId,
 }
+
+/// The answer to [`StreamKind::ClientId`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientIdReport {
+    /// The file's first line, without surrounding white space, [`MAX_CLIENT_ID_LINE`] bytes at most; it need not
+    /// be a client ID.
+    Found(String),
+    /// There is no such file.
+    Missing,
+    /// The file could not be read.
+    Unreadable {
+        /// The operating system's reason.
+        detail: String,
+    },
+}
+
+/// The most bytes of a client-ID file that a [`ClientIdReport`] carries.
+pub const MAX_CLIENT_ID_LINE: usize = 256;
 
 /// From the controller, on a run's stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
