@@ -7,4 +7,5 @@
 //! **Deliberately absent.** Statics and global state: everything hangs on one `app::App` made at the start.
 //! SQL outside `store`, axum outside `http`, quinn outside `link`.
 
+pub mod config;
 pub mod pki;

@@ -1,0 +1,297 @@
+//! What the controller is told from outside: files, environment, flags.
+//!
+//! Settings are layered, the later over the earlier: built-in defaults, `instance.toml` in the data directory
+//! (written by `init`), the configuration file, `FLEETWARD_*` variables, flags. Each layer is parsed by itself,
+//! so that an error can name its file and line, or its variable.
+//!
+//! **Deliberately absent.** Nothing else in the controller reads the environment or a configuration file. There
+//! is no setting that weakens a check.
+
+mod layer;
+mod value;
+
+pub use layer::Layer;
+pub use value::{InvalidValue, Size, Span};
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs, io};
+
+/// Where the configuration file is unless `--config` or `FLEETWARD_CONFIG` says otherwise. It need not exist.
+pub const DEFAULT_FILE: &str = "/etc/fleetward/controller.toml";
+/// Where the data directory is unless told otherwise.
+pub const DEFAULT_DATA: &str = "/var/lib/fleetward";
+/// The settings that `init` was given, in the data directory.
+pub const INSTANCE_FILE: &str = "instance.toml";
+/// The TCP port of the API and the console.
+pub const DEFAULT_HTTP_PORT: u16 = 7444;
+
+/// Everything the controller is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The name under which people and agents reach the controller; a DNS name or an address.
+    pub name: String,
+    /// The database's URL.
+    pub database: String,
+    /// The agents' side.
+    pub link: Link,
+    /// The people's side.
+    pub http: Http,
+    /// Enrolment and certificates of hosts.
+    pub enrolment: Enrolment,
+    /// What is kept, and how long.
+    pub retention: Retention,
+    /// The log.
+    pub log: Log,
+}
+
+/// How agents reach the controller.
+#[derive(Debug, Clone)]
+pub struct Link {
+    /// The UDP address to listen on.
+    pub listen: SocketAddr,
+    /// What enrol commands name: `name:port`.
+    pub advertise: String,
+}
+
+/// How people reach the controller.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// The TCP address to listen on.
+    pub listen: SocketAddr,
+    /// How the connection is protected.
+    pub transport: Transport,
+}
+
+/// How the web side is protected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTPS with a certificate of the controller's own authority, kept fresh.
+    OwnCertificate,
+    /// HTTPS with this certificate chain and key, in PEM.
+    Certificate {
+        /// The chain.
+        certificate: PathBuf,
+        /// The private key.
+        key: PathBuf,
+    },
+    /// HTTP without TLS; only ever on a loopback address.
+    PlainLoopback,
+}
+
+/// Enrolment and certificates of hosts.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    /// How long a token is good when its maker does not say.
+    pub token_lifetime: Duration,
+    /// Attempts per minute from one address; above it they are refused unseen.
+    pub attempts_per_minute: u32,
+    /// How long a host's certificate is valid. Agents renew at two thirds.
+    pub certificate_lifetime: Duration,
+}
+
+/// What is kept, and how long.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Finished operations older than this are removed, with their output.
+    pub operations: Duration,
+    /// Output above this many bytes in total is removed, of the oldest operations first.
+    pub output: u64,
+    /// Free disk space in the data directory below which no new operations are taken.
+    pub free_space: u64,
+}
+
+/// The log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// What a line looks like.
+    pub format: LogFormat,
+    /// Which events are logged, in `tracing-subscriber`'s filter syntax, such as `info` or `info,quinn=warn`.
+    pub filter: String,
+}
+
+/// What a log line looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people and journald.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why the configuration is not usable.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file could not be read.
+    #[error("read {path}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A file has something that is not a setting.
+    #[error("{path}:{line}: {detail}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong, naming the key.
+        detail: String,
+    },
+    /// A variable has a value that is not one for its setting.
+    #[error("environment variable {variable}: {detail}")]
+    Variable {
+        /// The variable.
+        variable: String,
+        /// What is wrong.
+        detail: String,
+    },
+    /// A setting that has no default is not set.
+    #[error("`{key}` is not set; run `fleetward-controller init` first, or set it in {DEFAULT_FILE}")]
+    Unset {
+        /// The setting.
+        key: &'static str,
+    },
+    /// Settings that do not go together.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+impl Config {
+    /// Reads all layers under `flags`. `file` is what `--config` says.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, naming the file and line, the variable or the key.
+    pub fn load(file: Option<&Path>, flags: Layer) -> Result<Self, ConfigError> {
+        let variables = Layer::from_variables(env::vars_os())?;
+        let from_variable = env::var_os("FLEETWARD_CONFIG").map(PathBuf::from);
+        let named = file.map(Path::to_owned).or(from_variable);
+        let file = match named {
+            Some(path) => read(&path)?,
+            None => read_if_exists(Path::new(DEFAULT_FILE))?,
+        };
+        let upper = flags.over(variables).over(file);
+        let data = upper.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
+        let instance = read_if_exists(&data.join(INSTANCE_FILE))?;
+        Self::from_layer(upper.over(instance))
+    }
+
+    /// Fills in the defaults.
+    ///
+    /// # Errors
+    /// If a setting without a default is absent, or settings contradict each other.
+    pub fn from_layer(layer: Layer) -> Result<Self, ConfigError> {
+        let name = layer.name.ok_or(ConfigError::Unset { key: "name" })?;
+        let data = layer.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
+        let database = layer.database.unwrap_or_else(|| sqlite_url(&data));
+        let link_listen =
+            layer.link.listen.unwrap_or_else(|| any_address(fleetward_protocol::wire::DEFAULT_PORT));
+        let advertise = layer.link.advertise.unwrap_or_else(|| authority(&name, link_listen.port()));
+        let http_listen = layer.http.listen.unwrap_or_else(|| any_address(DEFAULT_HTTP_PORT));
+        let transport = match (layer.http.plain_loopback, layer.http.certificate, layer.http.key) {
+            (Some(true), None, None) => {
+                if !http_listen.ip().is_loopback() {
+                    return Err(ConfigError::Contradiction(format!(
+                        "`http.plain_loopback` serves HTTP without TLS, but `http.listen` is {http_listen}, which is not a loopback address"
+                    )));
+                }
+                Transport::PlainLoopback
+            }
+            (None | Some(false), Some(certificate), Some(key)) => Transport::Certificate { certificate, key },
+            (None | Some(false), None, None) => Transport::OwnCertificate,
+            (Some(true), ..) => {
+                return Err(ConfigError::Contradiction(
+                    "`http.plain_loopback` and `http.certificate` exclude each other".to_owned(),
+                ));
+            }
+            _ => {
+                return Err(ConfigError::Contradiction(
+                    "`http.certificate` and `http.key` are set together or not at all".to_owned(),
+                ));
+            }
+        };
+        let day = 86_400;
+        Ok(Self {
+            link: Link { listen: link_listen, advertise },
+            http: Http { listen: http_listen, transport },
+            enrolment: Enrolment {
+                token_lifetime: duration(layer.enrolment.token_lifetime, day),
+                attempts_per_minute: layer.enrolment.attempts_per_minute.unwrap_or(30),
+                certificate_lifetime: duration(layer.enrolment.certificate_lifetime, 30 * day),
+            },
+            retention: Retention {
+                operations: duration(layer.retention.operations, 365 * day),
+                output: layer.retention.output.map_or(64 << 30, |size| size.0),
+                free_space: layer.retention.free_space.map_or(256 << 20, |size| size.0),
+            },
+            log: Log {
+                format: layer.log.format.unwrap_or(LogFormat::Text),
+                filter: layer.log.filter.unwrap_or_else(|| "info".to_owned()),
+            },
+            data,
+            name,
+            database,
+        })
+    }
+
+    /// Where the authority's keys and certificates are.
+    #[must_use]
+    pub fn pki_directory(&self) -> PathBuf {
+        self.data.join("pki")
+    }
+
+    /// The key that secrets in the database are encrypted with.
+    #[must_use]
+    pub fn secret_key(&self) -> PathBuf {
+        self.data.join("secret.key")
+    }
+
+    /// The checkout of the inventory repository.
+    #[must_use]
+    pub fn repo_directory(&self) -> PathBuf {
+        self.data.join("repo")
+    }
+}
+
+/// The SQLite database of a data directory.
+#[must_use]
+pub fn sqlite_url(data: &Path) -> String {
+    format!("sqlite://{}", data.join("fleetward.db").display())
+}
+
+/// `name:port`, with an IPv6 address in brackets.
+fn authority(name: &str, port: u16) -> String {
+    if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
+}
+
+fn any_address(port: u16) -> SocketAddr {
+    SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port))
+}
+
+fn duration(span: Option<Span>, default_s: u64) -> Duration {
+    span.map_or(Duration::from_secs(default_s), |span| span.0)
+}
+
+fn read(path: &Path) -> Result<Layer, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    Layer::from_toml(path, &text)
+}
+
+fn read_if_exists(path: &Path) -> Result<Layer, ConfigError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Layer::from_toml(path, &text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Layer::default()),
+        Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Values of settings as people write them.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Why a text is not a value of its kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not {expected}")]
+pub struct InvalidValue {
+    text: String,
+    expected: &'static str,
+}
+
+/// A span of time: `90s`, `15m`, `24h`, `30d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Span(pub Duration);
+
+/// A number of bytes: `512KiB`, `64MiB`, `4GiB`, `1TiB`, or a bare number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct Size(pub u64);
+
+/// A DNS name or an address.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Name(pub String);
+
+/// A number with or without its unit.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Number(u64),
+    Text(String),
+}
+
+impl FromStr for Span {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
+        with_unit(text, &units)
+            .filter(|&seconds| seconds > 0)
+            .map(|seconds| Self(Duration::from_secs(seconds)))
+            .ok_or_else(|| InvalidValue {
+                text: text.chars().take(64).collect(),
+                expected: "a span of time such as 90s, 15m, 24h or 30d",
+            })
+    }
+}
+
+impl FromStr for Size {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("", 1)];
+        with_unit(text, &units).map(Self).ok_or_else(|| InvalidValue {
+            text: text.chars().take(64).collect(),
+            expected: "a number of bytes such as 512KiB, 64MiB or 4GiB",
+        })
+    }
+}
+
+impl FromStr for Name {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let label = |label: &str| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        if text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && text.split('.').all(label)) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidValue {
+                text: text.chars().take(64).collect(),
+                expected: "a DNS name or an address, without scheme or port",
+            })
+        }
+    }
+}
+
+/// The number before the longest unit that matches, times its factor.
+fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    units
+        .iter()
+        .filter_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
+        .find_map(|(number, factor)| number.trim_end().parse::<u64>().ok()?.checked_mul(*factor))
+}
+
+impl TryFrom<String> for Span {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl TryFrom<Written> for Size {
+    type Error = InvalidValue;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        match written {
+            Written::Number(bytes) => Ok(Self(bytes)),
+            Written::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
