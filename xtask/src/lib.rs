@@ -1,0 +1,7 @@
+//! What development tasks and the lab tests share: the lab of real hosts, and child processes with deadlines.
+//!
+//! The commands themselves live in the binary. Nothing here is part of the product, and no product crate imports it.
+
+pub mod lab;
+pub mod process;
+pub mod workspace;
