@@ -13,10 +13,13 @@ enum Xtask {
     /// Lab of real Debian hosts under systemd (needs root).
     #[command(subcommand)]
     Lab(command::lab::LabCommand),
+    /// Build the Debian packages and check what they promise.
+    Package(command::package::PackageCommand),
 }
 
 fn main() -> anyhow::Result<std::process::ExitCode> {
     match Xtask::parse() {
         Xtask::Lab(command) => command::lab::execute(command),
+        Xtask::Package(command) => command::package::execute(&command),
     }
 }
