@@ -4,6 +4,8 @@
 
 mod command;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// Development tasks of Fleetward.
@@ -17,9 +19,13 @@ enum Xtask {
     Package(command::package::PackageCommand),
 }
 
-fn main() -> anyhow::Result<std::process::ExitCode> {
-    match Xtask::parse() {
+fn main() -> ExitCode {
+    let done = match Xtask::parse() {
         Xtask::Lab(command) => command::lab::execute(command),
         Xtask::Package(command) => command::package::execute(&command),
-    }
+    };
+    done.unwrap_or_else(|problem| {
+        eprintln!("error: {problem:#}");
+        ExitCode::FAILURE
+    })
 }
