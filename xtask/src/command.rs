@@ -1,4 +1,3 @@
 //! One module per command.
 
 pub(crate) mod lab;
-pub(crate) mod package;

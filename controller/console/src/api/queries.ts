@@ -1,0 +1,217 @@
+// What the pages ask for, by noun. Paths of the API appear here and in `events.ts`, nowhere else.
+
+import {
+  keepPreviousData,
+  useInfiniteQuery,
+  useMutation,
+  useQuery,
+  useQueryClient,
+} from "@tanstack/react-query";
+import { api, idempotencyKey, type Schemas, take } from "./client";
+import type { operations } from "./generated";
+
+type QueryOf<K extends keyof operations> = NonNullable<operations[K]["parameters"]["query"]>;
+
+// -- who am I
+
+export const meKey = ["me"] as const;
+
+export function useMe() {
+  return useQuery({ queryKey: meKey, queryFn: () => take(api.GET("/api/v1/auth/me")), staleTime: 60_000 });
+}
+
+export function useLogin() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (body: Schemas["LoginRequest"]) => take(api.POST("/api/v1/auth/login", { body })),
+    onSuccess: (answer) => {
+      client.clear();
+      client.setQueryData(meKey, answer.user);
+    },
+  });
+}
+
+export function useLogout() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: () => take(api.POST("/api/v1/auth/logout")),
+    onSettled: () => client.clear(),
+  });
+}
+
+export function usePasswordChange() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (body: Schemas["PasswordChange"]) => take(api.POST("/api/v1/auth/password", { body })),
+    onSuccess: () => client.invalidateQueries({ queryKey: meKey }),
+  });
+}
+
+// -- hosts
+
+export function useHosts(query: Omit<QueryOf<"hostList">, "cursor">) {
+  return useInfiniteQuery({
+    queryKey: ["hosts", query],
+    queryFn: ({ pageParam }) =>
+      take(
+        api.GET("/api/v1/hosts", {
+          params: { query: { ...query, ...(pageParam ? { cursor: pageParam } : {}) } },
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.next_cursor ?? undefined,
+    placeholderData: keepPreviousData,
+  });
+}
+
+export function useHost(name: string) {
+  return useQuery({
+    queryKey: ["host", name],
+    queryFn: () => take(api.GET("/api/v1/hosts/{name}", { params: { path: { name } } })),
+  });
+}
+
+export function useHostCreate() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: (body: Schemas["HostCreate"]) =>
+      take(api.POST("/api/v1/hosts", { body, headers: { "Idempotency-Key": idempotencyKey() } })),
+    onSuccess: () => client.invalidateQueries({ queryKey: ["hosts"] }),
+  });
+}
+
+export function useHostAct(name: string) {
+  const client = useQueryClient();
+  const refresh = () => {
+    void client.invalidateQueries({ queryKey: ["hosts"] });
+    void client.invalidateQueries({ queryKey: ["host", name] });
+  };
+  const params = { path: { name } };
+  return {
+    token: useMutation({
+      mutationFn: () => take(api.POST("/api/v1/hosts/{name}/token", { params, body: {} })),
+      onSuccess: refresh,
+    }),
+    approve: useMutation({
+      mutationFn: () => take(api.POST("/api/v1/hosts/{name}/approve", { params })),
+      onSuccess: refresh,
+    }),
+    revoke: useMutation({
+      mutationFn: () => take(api.POST("/api/v1/hosts/{name}/revoke", { params })),
+      onSuccess: refresh,
+    }),
+    retire: useMutation({
+      mutationFn: () => take(api.DELETE("/api/v1/hosts/{name}", { params })),
+      onSuccess: refresh,
+    }),
+  };
+}
+
+// -- scripts
+
+export function useScripts() {
+  return useQuery({
+    queryKey: ["scripts"],
+    queryFn: async () => {
+      const scripts: Schemas["Script"][] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await take(
+          api.GET("/api/v1/scripts", { params: { query: { limit: 1000, ...(cursor ? { cursor } : {}) } } }),
+        );
+        scripts.push(...page.items);
+        cursor = page.next_cursor ?? undefined;
+      } while (cursor);
+      return scripts;
+    },
+  });
+}
+
+export function useScript(name: string) {
+  return useQuery({
+    queryKey: ["script", name],
+    queryFn: () => take(api.GET("/api/v1/scripts/{name}", { params: { path: { name } } })),
+  });
+}
+
+// -- the inventory repository
+
+export function useRepo() {
+  return useQuery({ queryKey: ["repo"], queryFn: () => take(api.GET("/api/v1/repo")) });
+}
+
+export function useSyncs() {
+  return useQuery({
+    queryKey: ["repo", "syncs"],
+    queryFn: () => take(api.GET("/api/v1/repo/syncs", { params: { query: { limit: 20 } } })),
+  });
+}
+
+export function useSync() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: () => take(api.POST("/api/v1/repo/sync")),
+    onSettled: () => {
+      for (const key of ["repo", "scripts", "hosts"]) void client.invalidateQueries({ queryKey: [key] });
+    },
+  });
+}
+
+// -- operations
+
+export function useTargetPreview(on: string, scripts: string[]) {
+  return useQuery({
+    queryKey: ["targets", on, scripts],
+    queryFn: () => take(api.POST("/api/v1/targets/preview", { body: { on, scripts } })),
+    enabled: on.trim() !== "",
+    placeholderData: keepPreviousData,
+    retry: false,
+  });
+}
+
+export function useOperationCreate() {
+  const client = useQueryClient();
+  return useMutation({
+    mutationFn: ({ body, key }: { body: Schemas["OperationCreate"]; key: string }) =>
+      take(api.POST("/api/v1/operations", { body, headers: { "Idempotency-Key": key } })),
+    onSuccess: () => client.invalidateQueries({ queryKey: ["operations"] }),
+  });
+}
+
+export function useOperations(query: Omit<QueryOf<"operationList">, "cursor">) {
+  return useInfiniteQuery({
+    queryKey: ["operations", query],
+    queryFn: ({ pageParam }) =>
+      take(
+        api.GET("/api/v1/operations", {
+          params: { query: { limit: 50, ...query, ...(pageParam ? { cursor: pageParam } : {}) } },
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.next_cursor ?? undefined,
+    placeholderData: keepPreviousData,
+  });
+}
+
+export function useOperationStop(id: string) {
+  return useMutation({
+    mutationFn: () => take(api.POST("/api/v1/operations/{id}/stop", { params: { path: { id } } })),
+  });
+}
+
+// -- audit
+
+export function useAudit(query: Omit<QueryOf<"auditList">, "cursor">) {
+  return useInfiniteQuery({
+    queryKey: ["audit", query],
+    queryFn: ({ pageParam }) =>
+      take(
+        api.GET("/api/v1/audit", {
+          params: { query: { ...query, ...(pageParam ? { cursor: pageParam } : {}) } },
+        }),
+      ),
+    initialPageParam: "",
+    getNextPageParam: (page) => page.next_cursor ?? undefined,
+    placeholderData: keepPreviousData,
+  });
+}

@@ -1,0 +1,283 @@
+// One operation, live: a row per run, its newest line, and its output when it is opened.
+
+import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { useMemo, useRef, useState } from "react";
+import type { Schemas } from "../api/client";
+import { type Connection, type LiveOperation, useLiveOperation } from "../api/events";
+import { useOperationStop } from "../api/queries";
+import { OutputView } from "../output/output_view";
+import { countStates, Progress } from "../run/progress";
+import { Dialog } from "../ui/dialog";
+import { Empty, Failure, Loading } from "../ui/notice";
+import { isLive, OperationBadge, RunBadge, runTone } from "../ui/state";
+import { Ago, duration, useNow } from "../ui/time";
+
+const FILTERS = ["all", "failed", "running", "waiting", "succeeded"] as const;
+type Filter = (typeof FILTERS)[number];
+
+export function OperationPage() {
+  const { id } = useParams({ from: "/shell/operations/$id" });
+  const live = useLiveOperation(id);
+  if (!live.operation) {
+    if (live.connection === "ended") {
+      return (
+        <Empty title={`There is no operation ${id}`}>
+          <Link to="/operations">All operations</Link>
+        </Empty>
+      );
+    }
+    return <Loading />;
+  }
+  return <Operation live={live} operation={live.operation} />;
+}
+
+function Operation({ live, operation }: { live: LiveOperation; operation: Schemas["Operation"] }) {
+  const search = useSearch({ from: "/shell/operations/$id" });
+  const navigate = useNavigate({ from: "/operations/$id" });
+  const filter: Filter = FILTERS.find((known) => known === search.state) ?? "all";
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the map is changed in place; its version tells
+  const runs = useMemo(
+    () => [...live.runs.values()].sort((a, b) => collator.compare(a.host, b.host) || a.step - b.step),
+    [live.version],
+  );
+  const shown = runs.filter((run) => matches(run, filter));
+  const only = runs.length === 1 ? runs[0] : undefined;
+  const opened = runs.find((run) => run.id === search.run) ?? only;
+  const open = (run: string | undefined) =>
+    void navigate({
+      search: (previous) => {
+        const { run: _, ...rest } = previous;
+        return run ? { ...rest, run } : rest;
+      },
+      replace: true,
+    });
+  const choose = (state: Filter) =>
+    void navigate({
+      search: (previous) => {
+        const { state: _, ...rest } = previous;
+        return state === "all" ? rest : { ...rest, state };
+      },
+      replace: true,
+    });
+
+  return (
+    <>
+      <Header operation={operation} connection={live.connection} />
+      <Progress counts={runs.length > 0 ? countStates(runs) : operation.counts} />
+      {operation.status_detail && <p className="notice">{operation.status_detail}</p>}
+      {runs.length > 1 && (
+        <div className="filters" role="toolbar" aria-label="Runs shown">
+          {FILTERS.map((known) => (
+            <button
+              key={known}
+              type="button"
+              aria-pressed={known === filter}
+              className="tag"
+              onClick={() => choose(known)}
+            >
+              {known} {runs.filter((run) => matches(run, known)).length}
+            </button>
+          ))}
+        </div>
+      )}
+      <div className={opened && runs.length > 1 ? "split" : undefined}>
+        {!only && (
+          <RunRows
+            runs={shown}
+            steps={operation.scripts.length}
+            live={live}
+            opened={opened?.id}
+            onOpen={open}
+          />
+        )}
+        {opened && (
+          <OutputView
+            run={opened}
+            log={live.logs.get(opened.id)}
+            version={live.version}
+            {...(only ? {} : { onClose: () => open(undefined) })}
+          />
+        )}
+      </div>
+    </>
+  );
+}
+
+function Header({ operation, connection }: { operation: Schemas["Operation"]; connection: Connection }) {
+  const stop = useOperationStop(operation.id);
+  const [asking, setAsking] = useState(false);
+  const running = isLive(operation.status);
+  const now = useNow(1000);
+  const end = operation.ended_at ? Date.parse(operation.ended_at) : now;
+  return (
+    <>
+      <header className="page">
+        <div>
+          <Link to="/operations" className="crumb">
+            Operations
+          </Link>
+          <h1>
+            {operation.number} <OperationBadge status={operation.status} />
+          </h1>
+        </div>
+        <div className="actions">
+          {connection === "lost" && (
+            <span className="fresh lost" role="status">
+              ◌ Connection lost, trying again
+            </span>
+          )}
+          {running && (
+            <button type="button" className="danger" onClick={() => setAsking(true)}>
+              Stop…
+            </button>
+          )}
+        </div>
+      </header>
+      <dl className="inline">
+        <div>
+          <dt>Scripts</dt>
+          <dd>
+            {operation.scripts.map((script) => (
+              <span key={`${script.name}${script.digest}`}>
+                <Link to="/scripts/$name" params={{ name: script.name }}>
+                  {script.name}
+                </Link>{" "}
+                <code className="muted" title={`SHA-256 ${script.digest}`}>
+                  {script.digest.slice(0, 12)}
+                </code>{" "}
+                {script.arguments.length > 0 && <code>{script.arguments.map(quoted).join(" ")}</code>}
+              </span>
+            ))}
+          </dd>
+        </div>
+        <div>
+          <dt>On</dt>
+          <dd>
+            <code>{operation.on}</code>
+          </dd>
+        </div>
+        <div>
+          <dt>By</dt>
+          <dd>
+            {operation.created_by} <Ago time={operation.created_at} />
+          </dd>
+        </div>
+        {operation.started_at && (
+          <div>
+            <dt>Took</dt>
+            <dd>{duration(Math.max(0, end - Date.parse(operation.started_at)))}</dd>
+          </div>
+        )}
+        {operation.reason && (
+          <div>
+            <dt>Why</dt>
+            <dd>{operation.reason}</dd>
+          </div>
+        )}
+      </dl>
+      {stop.error && <Failure error={stop.error} />}
+      {asking && (
+        <Dialog title={`Stop ${operation.number}?`} onClose={() => setAsking(false)}>
+          <div className="fields">
+            <p>
+              Nothing more is started. What runs gets SIGTERM, and SIGKILL after its grace time, with all its
+              children. Hosts that are offline are told when they return.
+            </p>
+            <footer>
+              <button type="button" onClick={() => setAsking(false)}>
+                Cancel
+              </button>
+              <button
+                type="button"
+                className="danger"
+                onClick={() => stop.mutate(undefined, { onSettled: () => setAsking(false) })}
+              >
+                Stop
+              </button>
+            </footer>
+          </div>
+        </Dialog>
+      )}
+    </>
+  );
+}
+
+function RunRows({
+  runs,
+  steps,
+  live,
+  opened,
+  onOpen,
+}: {
+  runs: Schemas["Run"][];
+  steps: number;
+  live: LiveOperation;
+  opened: string | undefined;
+  onOpen: (run: string | undefined) => void;
+}) {
+  const scroller = useRef<HTMLDivElement>(null);
+  const rows = useVirtualizer({
+    count: runs.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => 44,
+    overscan: 12,
+  });
+  if (runs.length === 0) return <p className="muted">No run is in this state.</p>;
+  return (
+    <div className="runs" ref={scroller}>
+      <ul style={{ height: rows.getTotalSize() }}>
+        {rows.getVirtualItems().map((item) => {
+          const run = runs[item.index];
+          if (!run) return null;
+          const last = live.logs.get(run.id)?.last();
+          return (
+            <li key={run.id} style={{ transform: `translateY(${item.start}px)`, height: item.size }}>
+              <button
+                type="button"
+                aria-expanded={run.id === opened}
+                className={`row ${runTone(run.state)}`}
+                onClick={() => onOpen(run.id === opened ? undefined : run.id)}
+              >
+                <span className="strong name">
+                  {run.host}
+                  {steps > 1 && <span className="muted"> {run.script}</span>}
+                </span>
+                <RunBadge state={run.state} />
+                <span className="detail">
+                  {run.state_detail && run.state !== "succeeded" && (
+                    <span className="reason">{run.state_detail}</span>
+                  )}
+                  <code>{last}</code>
+                </span>
+                <span className="muted number">
+                  {run.duration_ms != null ? duration(run.duration_ms) : ""}
+                </span>
+              </button>
+            </li>
+          );
+        })}
+      </ul>
+    </div>
+  );
+}
+
+function matches(run: Schemas["Run"], filter: Filter): boolean {
+  switch (filter) {
+    case "all":
+      return true;
+    case "succeeded":
+      return run.state === "succeeded";
+    case "running":
+      return run.state === "running";
+    case "waiting":
+      return run.state === "queued" || run.state === "dispatched" || run.state === "accepted";
+    case "failed":
+      return !["succeeded", "running", "queued", "dispatched", "accepted"].includes(run.state);
+  }
+}
+
+const collator = new Intl.Collator("en", { numeric: true });
+
+const quoted = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

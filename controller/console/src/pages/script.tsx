@@ -1,0 +1,62 @@
+import { Link, useParams } from "@tanstack/react-router";
+import { useState } from "react";
+import { useOperations, useScript } from "../api/queries";
+import { RunDialog } from "../run/run_dialog";
+import { Failure, Loading } from "../ui/notice";
+import { Ago, bytes } from "../ui/time";
+import { OperationTable } from "./operations";
+
+export function ScriptPage() {
+  const { name } = useParams({ from: "/shell/scripts/$name" });
+  const query = useScript(name);
+  const history = useOperations({ script: name, limit: 10 });
+  const [running, setRunning] = useState(false);
+  if (query.isPending) return <Loading />;
+  if (!query.data) return <Failure error={query.error} retry={() => void query.refetch()} />;
+  const { script, content } = query.data;
+  const operations = history.data?.pages.flatMap((page) => page.items) ?? [];
+  return (
+    <>
+      <header className="page">
+        <div>
+          <Link to="/scripts" className="crumb">
+            Scripts
+          </Link>
+          <h1>
+            {script.emoji && <span aria-hidden="true">{script.emoji} </span>}
+            {script.title}
+          </h1>
+        </div>
+        <div className="actions">
+          <button type="button" className="primary" data-key="r" onClick={() => setRunning(true)}>
+            Run…
+          </button>
+        </div>
+      </header>
+      <p>{script.description}</p>
+      <p className="muted small">
+        <code>{script.path}</code> at <code>{script.commit.slice(0, 12)}</code>, synced{" "}
+        <Ago time={script.synced_at} /> · {bytes(script.size)} · SHA-256{" "}
+        <code title={script.digest}>{script.digest.slice(0, 12)}</code>
+        {script.user && <> · runs as {script.user}</>}
+      </p>
+      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard */}
+      <pre className="source" tabIndex={0}>
+        {content.split("\n").map((line, index) => (
+          // biome-ignore lint/suspicious/noArrayIndexKey: a line is its number
+          <span key={index} className="line">
+            {line}
+            {"\n"}
+          </span>
+        ))}
+      </pre>
+      {operations.length > 0 && (
+        <section>
+          <h2>Operations with this script</h2>
+          <OperationTable operations={operations} />
+        </section>
+      )}
+      {running && <RunDialog script={script.name} onClose={() => setRunning(false)} />}
+    </>
+  );
+}

@@ -1,0 +1,96 @@
+// Every page has a real URL: this is the list of them.
+
+import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/react-router";
+import { AuditPage } from "./pages/audit";
+import { HostPage } from "./pages/host";
+import { HostsPage } from "./pages/hosts";
+import { InventoryPage } from "./pages/inventory";
+import { LoginPage } from "./pages/login";
+import { NotFoundPage } from "./pages/not_found";
+import { OperationPage } from "./pages/operation";
+import { OperationsPage } from "./pages/operations";
+import { ScriptPage } from "./pages/script";
+import { ScriptsPage } from "./pages/scripts";
+import { Shell } from "./shell/shell";
+
+const text = (value: unknown): string | undefined =>
+  typeof value === "string" && value !== "" ? value : undefined;
+
+/** Keeps only the named texts of a query string. */
+function texts<K extends string>(...keys: K[]) {
+  return (search: Record<string, unknown>) => {
+    const kept: { [P in K]?: string } = {};
+    for (const key of keys) {
+      const value = text(search[key]);
+      if (value !== undefined) kept[key] = value;
+    }
+    return kept;
+  };
+}
+
+const root = createRootRoute({ notFoundComponent: NotFoundPage });
+
+const login = createRoute({
+  getParentRoute: () => root,
+  path: "/login",
+  validateSearch: texts("next"),
+  component: LoginPage,
+});
+
+const shell = createRoute({ getParentRoute: () => root, id: "shell", component: Shell });
+
+const index = createRoute({
+  getParentRoute: () => shell,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/hosts" });
+  },
+});
+const hosts = createRoute({
+  getParentRoute: () => shell,
+  path: "/hosts",
+  validateSearch: texts("search", "status", "type", "tag", "sort", "enrolment"),
+  component: HostsPage,
+});
+const host = createRoute({ getParentRoute: () => shell, path: "/hosts/$name", component: HostPage });
+const scripts = createRoute({
+  getParentRoute: () => shell,
+  path: "/scripts",
+  validateSearch: texts("search"),
+  component: ScriptsPage,
+});
+const script = createRoute({ getParentRoute: () => shell, path: "/scripts/$name", component: ScriptPage });
+const operations = createRoute({
+  getParentRoute: () => shell,
+  path: "/operations",
+  validateSearch: texts("status", "script", "host"),
+  component: OperationsPage,
+});
+const operation = createRoute({
+  getParentRoute: () => shell,
+  path: "/operations/$id",
+  validateSearch: texts("run", "state"),
+  component: OperationPage,
+});
+const inventory = createRoute({ getParentRoute: () => shell, path: "/inventory", component: InventoryPage });
+const audit = createRoute({
+  getParentRoute: () => shell,
+  path: "/audit",
+  validateSearch: texts("action", "actor", "subject"),
+  component: AuditPage,
+});
+
+export const router = createRouter({
+  routeTree: root.addChildren([
+    login,
+    shell.addChildren([index, hosts, host, scripts, script, operations, operation, inventory, audit]),
+  ]),
+  defaultPreload: false,
+  scrollRestoration: true,
+});
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: typeof router;
+  }
+}

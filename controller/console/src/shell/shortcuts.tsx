@@ -1,0 +1,86 @@
+// The keyboard: one letter to search, two to go somewhere.
+
+import { useNavigate } from "@tanstack/react-router";
+import { useEffect } from "react";
+import { Dialog } from "../ui/dialog";
+
+const GO = {
+  h: ["/hosts", "hosts"],
+  s: ["/scripts", "scripts"],
+  o: ["/operations", "operations"],
+  i: ["/inventory", "inventory"],
+  a: ["/audit", "audit"],
+} as const;
+
+export function useShortcuts(onHelp: () => void): void {
+  const navigate = useNavigate();
+  useEffect(() => {
+    let going = false;
+    const press = (event: KeyboardEvent) => {
+      const target = event.target as HTMLElement | null;
+      const typing = target?.closest("input, textarea, select, dialog") != null;
+      if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+      if (going) {
+        going = false;
+        const place = GO[event.key as keyof typeof GO];
+        if (place) {
+          event.preventDefault();
+          void navigate({ to: place[0] });
+        }
+      } else if (event.key === "g") {
+        going = true;
+      } else if (event.key === "/") {
+        const search = document.querySelector<HTMLInputElement>("input[type=search]");
+        if (search) {
+          event.preventDefault();
+          search.focus();
+        }
+      } else if (event.key === "r") {
+        const run = document.querySelector<HTMLButtonElement>("button[data-key=r]");
+        if (run) {
+          event.preventDefault();
+          run.click();
+        }
+      } else if (event.key === "?") {
+        onHelp();
+      }
+    };
+    document.addEventListener("keydown", press);
+    return () => document.removeEventListener("keydown", press);
+  }, [navigate, onHelp]);
+}
+
+export function Shortcuts({ onClose }: { onClose: () => void }) {
+  return (
+    <Dialog title="Keys" onClose={onClose}>
+      <dl className="keys">
+        {Object.entries(GO).map(([key, [, name]]) => (
+          <div key={key}>
+            <dt>
+              <kbd>g</kbd> <kbd>{key}</kbd>
+            </dt>
+            <dd>go to the {name}</dd>
+          </div>
+        ))}
+        <div>
+          <dt>
+            <kbd>/</kbd>
+          </dt>
+          <dd>search on this page</dd>
+        </div>
+        <div>
+          <dt>
+            <kbd>r</kbd>
+          </dt>
+          <dd>run a script from this page</dd>
+        </div>
+        <div>
+          <dt>
+            <kbd>?</kbd>
+          </dt>
+          <dd>these keys</dd>
+        </div>
+      </dl>
+    </Dialog>
+  );
+}
