@@ -31,6 +31,8 @@ pub enum LostCause {
     JournalGone,
     /// The run's spool could not be read back.
     SpoolUnreadable,
+    /// The controller gave the host up (retired or revoked) while it still had the run. Never on the wire.
+    HostGone,
 }
 
 /// Why a host would not start a run. Nothing was executed. Append-only.

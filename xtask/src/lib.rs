@@ -3,5 +3,6 @@
 //! The commands themselves live in the binary. Nothing here is part of the product, and no product crate imports it.
 
 pub mod lab;
+pub mod package;
 pub mod process;
 pub mod workspace;

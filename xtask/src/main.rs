@@ -4,6 +4,8 @@
 
 mod command;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 
 /// Development tasks of Fleetward.
@@ -13,10 +15,17 @@ enum Xtask {
     /// Lab of real Debian hosts under systemd (needs root).
     #[command(subcommand)]
     Lab(command::lab::LabCommand),
+    /// Build the Debian packages and check what they promise.
+    Package(command::package::PackageCommand),
 }
 
-fn main() -> anyhow::Result<std::process::ExitCode> {
-    match Xtask::parse() {
+fn main() -> ExitCode {
+    let done = match Xtask::parse() {
         Xtask::Lab(command) => command::lab::execute(command),
-    }
+        Xtask::Package(command) => command::package::execute(&command),
+    };
+    done.unwrap_or_else(|problem| {
+        eprintln!("error: {problem:#}");
+        ExitCode::FAILURE
+    })
 }

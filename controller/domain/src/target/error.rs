@@ -1,0 +1,113 @@
+//! What is wrong with an expression, or with what it means.
+
+use std::fmt;
+
+use super::HostView;
+
+/// An expression that cannot be read. Its text has three lines: what is wrong, the expression, and a caret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetError {
+    pub(super) text: String,
+    /// The byte at which it went wrong.
+    pub(super) at: usize,
+    pub(super) message: String,
+}
+
+impl TargetError {
+    pub(super) fn new(text: &str, at: usize, message: impl Into<String>) -> Self {
+        Self { text: text.to_owned(), at: at.min(text.len()), message: message.into() }
+    }
+
+    /// The column at which it went wrong, counted in characters from 1.
+    #[must_use]
+    pub fn column(&self) -> usize {
+        self.before().chars().count() + 1
+    }
+
+    /// What is wrong and what was expected, in one line.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn before(&self) -> &str {
+        self.text.get(..self.at).unwrap_or(&self.text)
+    }
+}
+
+impl fmt::Display for TargetError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// How much of a long expression is shown on either side of the place.
+        const SHOWN: usize = 60;
+        let before: Vec<char> = self.before().chars().collect();
+        let skipped = before.len().saturating_sub(SHOWN);
+        let printable = |c: &char| if c.is_control() { ' ' } else { *c };
+        let before: String = before.iter().skip(skipped).map(printable).collect();
+        let after = self.text.get(self.at..).unwrap_or_default();
+        let after: String = after.chars().take(SHOWN).map(|c| printable(&c)).collect();
+        let caret = " ".repeat(before.chars().count());
+        write!(f, "column {}: {}\n  {before}{after}\n  {caret}^", self.column(), self.message)
+    }
+}
+
+impl std::error::Error for TargetError {}
+
+/// Why an expression means no hosts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoTarget {
+    /// It names hosts that do not exist.
+    #[error("no such host: {}", listed(.names))]
+    UnknownNames {
+        /// Each name, with the name of a host that was perhaps meant.
+        names: Vec<(String, Option<String>)>,
+    },
+    /// No host fits it.
+    #[error("`{expression}` matches none of {hosts} hosts")]
+    Nothing {
+        /// The expression.
+        expression: String,
+        /// How many hosts there are to choose from.
+        hosts: usize,
+    },
+}
+
+impl NoTarget {
+    pub(super) fn unknown(names: Vec<&str>, hosts: &[HostView<'_>]) -> Self {
+        let names = names.into_iter().map(|name| (name.to_owned(), nearest(name, hosts))).collect();
+        Self::UnknownNames { names }
+    }
+}
+
+fn listed(names: &[(String, Option<String>)]) -> String {
+    let one = |(name, nearest): &(String, Option<String>)| match nearest {
+        Some(nearest) => format!("`{name}` (did you mean `{nearest}`?)"),
+        None => format!("`{name}`"),
+    };
+    names.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The host's name that differs from `name` by the fewest edits, two at most.
+fn nearest(name: &str, hosts: &[HostView<'_>]) -> Option<String> {
+    let close = hosts.iter().filter(|host| host.name.len().abs_diff(name.len()) <= 2);
+    let distances = close.map(|host| (distance(name, host.name), host.name));
+    distances.min().filter(|&(edits, _)| edits <= 2).map(|(_, name)| name.to_owned())
+}
+
+/// Levenshtein's distance between two texts, without regard to case.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (above, y) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let replaced = diagonal + usize::from(!x.eq_ignore_ascii_case(&y));
+            diagonal = *above;
+            left = replaced.min(*above + 1).min(left + 1);
+            *above = left;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

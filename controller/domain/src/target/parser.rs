@@ -1,0 +1,166 @@
+//! Builds the tree from the tokens, by recursive descent with a counted depth.
+
+use fleetward_protocol::name::HostName;
+
+use super::error::TargetError;
+use super::lexer::{Comparison, Spanned, Text, Token, tokens};
+use super::matching::{Field, Node, Number, Pattern};
+use super::{KEYS, MAX_DEPTH, MAX_LENGTH, NUMBER_KEYS};
+
+const EXPECTED: &str = "a host name, a key such as `tag:`, `!` or `(`";
+
+pub(super) fn parse(text: &str) -> Result<Node, TargetError> {
+    if text.len() > MAX_LENGTH {
+        let message = format!("the expression is {} bytes long, but {MAX_LENGTH} are allowed", text.len());
+        return Err(TargetError::new(text, 0, message));
+    }
+    let mut parser = Parser { text, tokens: tokens(text)?.into_iter().peekable() };
+    let node = parser.expression(0)?;
+    match parser.tokens.next() {
+        None => Ok(node),
+        Some(Spanned { token: Token::Close, at }) => {
+            Err(TargetError::new(text, at, "unexpected `)`; no parenthesis is open"))
+        }
+        Some(Spanned { at, .. }) => {
+            Err(TargetError::new(text, at, "expected `&`, `|` or the end; join two hosts with `|` or `,`"))
+        }
+    }
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    tokens: std::iter::Peekable<std::vec::IntoIter<Spanned>>,
+}
+
+impl Parser<'_> {
+    fn expression(&mut self, depth: usize) -> Result<Node, TargetError> {
+        let mut terms = vec![self.term(depth)?];
+        while self.take(|token| *token == Token::Or || is_word(token, "or")) {
+            terms.push(self.term(depth)?);
+        }
+        Ok(one_or(terms, Node::Or))
+    }
+
+    fn term(&mut self, depth: usize) -> Result<Node, TargetError> {
+        let mut factors = vec![self.factor(depth)?];
+        while self.take(|token| *token == Token::And || is_word(token, "and")) {
+            factors.push(self.factor(depth)?);
+        }
+        Ok(one_or(factors, Node::And))
+    }
+
+    fn factor(&mut self, depth: usize) -> Result<Node, TargetError> {
+        let Some(Spanned { token, at }) = self.tokens.next() else {
+            return Err(self.error(self.text.len(), format!("the expression ends here; expected {EXPECTED}")));
+        };
+        if depth >= MAX_DEPTH {
+            return Err(self.error(at, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        if token == Token::Not || is_word(&token, "not") {
+            return Ok(Node::Not(Box::new(self.factor(depth + 1)?)));
+        }
+        match token {
+            Token::Open => {
+                let node = self.expression(depth + 1)?;
+                if self.take(|token| *token == Token::Close) {
+                    return Ok(node);
+                }
+                let end = self.tokens.peek().map_or(self.text.len(), |next| next.at);
+                Err(self.error(end, "expected `)`, `&` or `|`: a parenthesis is still open"))
+            }
+            Token::Word(word) => self.host(at, word),
+            Token::Field { key, value } => self.field(at, &key, &value),
+            Token::Compare { key, comparison, number, number_at } => {
+                self.compare(at, &key, comparison, &number, number_at)
+            }
+            Token::Close => Err(self.error(at, format!("unexpected `)`; expected {EXPECTED}"))),
+            Token::And | Token::Or | Token::Not => {
+                Err(self.error(at, format!("unexpected operator; expected {EXPECTED}")))
+            }
+        }
+    }
+
+    fn host(&self, at: usize, word: Text) -> Result<Node, TargetError> {
+        if !word.quoted {
+            if word.text == "all" {
+                return Ok(Node::All);
+            }
+            if word.text == "and" || word.text == "or" {
+                return Err(self.error(at, format!("unexpected `{}`; expected {EXPECTED}", word.text)));
+            }
+            if word.text.contains(['*', '?']) {
+                return Ok(Node::Field(Field::Name, Pattern::glob(&word.text)));
+            }
+        }
+        match word.text.parse::<HostName>() {
+            Ok(name) => Ok(Node::Name(name.as_str().to_owned())),
+            Err(error) => Err(self.error(at, error.to_string())),
+        }
+    }
+
+    fn field(&self, at: usize, key: &str, value: &Text) -> Result<Node, TargetError> {
+        let pattern = if value.quoted { Pattern::literal(&value.text) } else { Pattern::glob(&value.text) };
+        let named = key.strip_prefix("fact.").unwrap_or(key);
+        match Field::named(named) {
+            Some(field) => Ok(Node::Field(field, pattern)),
+            None if Number::named(named).is_some() => {
+                self.compare(at, key, Comparison::Equal, &value.text, at + key.len() + 1)
+            }
+            None => Err(self.unknown_key(at, key)),
+        }
+    }
+
+    fn compare(
+        &self,
+        at: usize,
+        key: &str,
+        comparison: Comparison,
+        number: &str,
+        number_at: usize,
+    ) -> Result<Node, TargetError> {
+        let named = key.strip_prefix("fact.").unwrap_or(key);
+        let Some(field) = Number::named(named) else {
+            if Field::named(named).is_some() {
+                return Err(self.error(at, format!("`{key}` is not a number; write `{key}:value`")));
+            }
+            return Err(self.unknown_key(at, key));
+        };
+        let value = field.parse(number).ok_or_else(|| {
+            let example = if field.is_size() { "8G" } else { "4" };
+            self.error(number_at, format!("expected a number, such as {example}"))
+        })?;
+        Ok(Node::Compare(field, comparison, value))
+    }
+
+    fn unknown_key(&self, at: usize, key: &str) -> TargetError {
+        let key: String = key.chars().take(40).collect();
+        let message = format!(
+            "unknown key `{key}`; the keys are {} (with `:`) and {} (with `>=`, `<=`, `>`, `<`, `=`)",
+            KEYS.join(", "),
+            NUMBER_KEYS.join(", ")
+        );
+        self.error(at, message)
+    }
+
+    fn take(&mut self, wanted: impl Fn(&Token) -> bool) -> bool {
+        self.tokens.next_if(|next| wanted(&next.token)).is_some()
+    }
+
+    fn error(&self, at: usize, message: impl Into<String>) -> TargetError {
+        TargetError::new(self.text, at, message)
+    }
+}
+
+fn is_word(token: &Token, word: &str) -> bool {
+    matches!(token, Token::Word(text) if !text.quoted && text.text == word)
+}
+
+fn one_or(mut nodes: Vec<Node>, many: fn(Vec<Node>) -> Node) -> Node {
+    match (nodes.pop(), nodes.is_empty()) {
+        (Some(only), true) => only,
+        (last, _) => {
+            nodes.extend(last);
+            many(nodes)
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The three Debian packages, and what they promise about their binaries.
+//!
+//! Promises: the agent links nothing but libc and is smaller than [`AGENT_LIMIT`]; no binary needs a newer glibc than
+//! its package states, and no package states a newer one than Debian 12 has (Ubuntu 24.04 has a newer one). A package
+//! that breaks a promise is not built.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{process, workspace};
+
+/// The agent's binary is smaller than this many bytes.
+pub const AGENT_LIMIT: u64 = 12 * 1024 * 1024;
+/// The oldest glibc that every package has to run on: Debian 12's.
+pub const OLDEST_GLIBC: Version = Version(2, 36);
+
+const BUILD: Duration = Duration::from_secs(3600);
+const INSPECT: Duration = Duration::from_secs(60);
+
+/// A glibc version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32);
+
+/// How much care the build takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Build {
+    /// What is installed on machines: optimised, all promises checked.
+    Release,
+    /// Debug binaries for a lab that has to come up soon: the size is not checked.
+    Quick,
+}
+
+/// The packages of one build.
+#[derive(Debug, Clone)]
+pub struct Packages {
+    /// `fleetward-agent`
+    pub agent: PathBuf,
+    /// `fleetward-controller`
+    pub controller: PathBuf,
+    /// `fleetward`
+    pub cli: PathBuf,
+}
+
+struct Part {
+    krate: &'static str,
+    binary: &'static str,
+    package: &'static str,
+}
+
+const AGENT: Part = Part { krate: "fleetward-agent", binary: "fleetward-agent", package: "fleetward-agent" };
+const CONTROLLER: Part =
+    Part { krate: "fleetward-controller", binary: "fleetward-controller", package: "fleetward-controller" };
+const CLI: Part = Part { krate: "fleetward-cli", binary: "fleetward", package: "fleetward" };
+
+impl Build {
+    fn profile(self, part: &Part) -> &'static str {
+        match self {
+            Self::Quick => "dev",
+            Self::Release if part.krate == AGENT.krate => "agent",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Builds the binaries, checks them, and packs them into `target/packages/`.
+///
+/// # Errors
+/// When a build fails or a binary breaks a promise.
+pub fn build(build: Build) -> Result<Packages> {
+    ensure!(
+        process::is_installed("cargo-deb"),
+        "cargo-deb is not installed: run `cargo install cargo-deb --locked`"
+    );
+    for (tool, package) in [("readelf", "binutils"), ("objdump", "binutils"), ("dpkg-deb", "dpkg")] {
+        ensure!(process::is_installed(tool), "{tool} is not installed: apt-get install {package}");
+    }
+    compile_agent(build)?;
+    let mut rest = cargo("build");
+    rest.args([
+        "--package",
+        CONTROLLER.krate,
+        "--package",
+        CLI.krate,
+        "--profile",
+        build.profile(&CONTROLLER),
+    ]);
+    process::show_success(&mut rest, BUILD)?;
+
+    let directory = workspace::target().join("packages");
+    fs::create_dir_all(&directory)?;
+    let pack = |part: &Part| -> Result<PathBuf> {
+        check(part, &binary(part, build), build)?;
+        pack(part, build, &directory)
+    };
+    Ok(Packages { agent: pack(&AGENT)?, controller: pack(&CONTROLLER)?, cli: pack(&CLI)? })
+}
+
+/// The package with another version, everything else the same: for tests of upgrades.
+///
+/// # Errors
+/// When dpkg-deb fails.
+pub fn repack(package: &Path, version: &str, into: &Path) -> Result<PathBuf> {
+    let work = tempfile::tempdir()?;
+    let tree = work.path().join("tree");
+    process::succeed(Command::new("dpkg-deb").arg("-R").arg(package).arg(&tree), INSPECT)?;
+    let control = tree.join("DEBIAN/control");
+    let text = fs::read_to_string(&control)?;
+    let changed: String =
+        text.lines()
+            .map(|line| {
+                if line.starts_with("Version:") {
+                    format!("Version: {version}\n")
+                } else {
+                    format!("{line}\n")
+                }
+            })
+            .collect();
+    fs::write(&control, changed)?;
+    let field =
+        |field: &str| process::succeed(Command::new("dpkg-deb").arg("-f").arg(package).arg(field), INSPECT);
+    let target = into.join(format!("{}_{version}_{}.deb", field("Package")?, field("Architecture")?));
+    process::succeed(
+        Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-z1", "-b"]).arg(&tree).arg(&target),
+        INSPECT,
+    )?;
+    Ok(target)
+}
+
+/// Removes the dependency on libgcc_s. Rust's standard library asks the linker for the shared library by name; a
+/// linker script of that name, found first, gives it the static one instead. It holds the unwinder, which a binary
+/// that aborts on panic needs for backtraces only.
+fn compile_agent(build: Build) -> Result<()> {
+    let scripts = workspace::target().join("agent-link");
+    fs::create_dir_all(&scripts)?;
+    fs::write(scripts.join("libgcc_s.so"), "INPUT(-lgcc_eh -lgcc)\n")?;
+    let mut command = cargo("rustc");
+    command.args(["--package", AGENT.krate, "--bin", AGENT.binary, "--profile", build.profile(&AGENT), "--"]);
+    command.arg("-L").arg(format!("native={}", scripts.display()));
+    process::show_success(&mut command, BUILD)
+}
+
+fn pack(part: &Part, build: Build, directory: &Path) -> Result<PathBuf> {
+    let mut command = cargo("deb");
+    command.args(["--no-build", "--quiet", "--package", part.krate, "--profile", build.profile(part)]);
+    let output = directory.join(format!("{}_{}.deb", part.package, env!("CARGO_PKG_VERSION")));
+    command.arg("--output").arg(&output);
+    process::show_success(&mut command, BUILD)?;
+    Ok(output)
+}
+
+fn cargo(subcommand: &str) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(workspace::root()).arg(subcommand);
+    command
+}
+
+fn binary(part: &Part, build: Build) -> PathBuf {
+    let directory = match build.profile(part) {
+        "dev" => "debug",
+        other => other,
+    };
+    workspace::target().join(directory).join(part.binary)
+}
+
+fn check(part: &Part, binary: &Path, build: Build) -> Result<()> {
+    let stated = stated_glibc(part)?;
+    ensure!(
+        stated <= OLDEST_GLIBC,
+        "package {} asks for glibc {}.{}, but Debian 12 has {}.{}",
+        part.package,
+        stated.0,
+        stated.1,
+        OLDEST_GLIBC.0,
+        OLDEST_GLIBC.1
+    );
+    let symbols = process::succeed(Command::new("objdump").arg("-T").arg(binary), INSPECT)?;
+    let needed =
+        newest_glibc(&symbols).with_context(|| format!("{} needs no glibc at all", binary.display()))?;
+    ensure!(
+        needed <= stated,
+        "{} needs glibc {}.{}, but its package states {}.{}",
+        binary.display(),
+        needed.0,
+        needed.1,
+        stated.0,
+        stated.1
+    );
+    if part.krate == AGENT.krate {
+        let dynamic = process::succeed(Command::new("readelf").arg("-d").arg(binary), INSPECT)?;
+        let foreign: Vec<String> = libraries(&dynamic).into_iter().filter(|name| !is_libc(name)).collect();
+        ensure!(foreign.is_empty(), "the agent may link nothing but libc, but links {}", foreign.join(", "));
+        let size = fs::metadata(binary)?.len();
+        if build == Build::Release && size >= AGENT_LIMIT {
+            bail!("the agent is {size} bytes, but has to stay below {AGENT_LIMIT}");
+        }
+    }
+    Ok(())
+}
+
+/// The glibc floor in a package's `depends`.
+fn stated_glibc(part: &Part) -> Result<Version> {
+    let metadata = process::succeed(cargo("metadata").args(["--format-version=1", "--no-deps"]), INSPECT)?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let package = metadata["packages"]
+        .as_array()
+        .and_then(|packages| packages.iter().find(|package| package["name"] == part.krate))
+        .with_context(|| format!("no crate {}", part.krate))?;
+    let depends = package["metadata"]["deb"]["depends"].as_str().unwrap_or_default();
+    floor(depends).with_context(|| format!("package {} states no `libc6 (>= …)`", part.package))
+}
+
+fn floor(depends: &str) -> Option<Version> {
+    let (_, rest) = depends.split_once("libc6 (>= ")?;
+    parse_version(rest.split_once(')')?.0)
+}
+
+/// The newest glibc version among the symbols that `objdump -T` lists.
+fn newest_glibc(symbols: &str) -> Option<Version> {
+    let named = symbols.split("GLIBC_").skip(1);
+    named
+        .filter_map(|rest| parse_version(rest.split(|c: char| c != '.' && !c.is_ascii_digit()).next()?))
+        .max()
+}
+
+fn parse_version(text: &str) -> Option<Version> {
+    let mut parts = text.split('.');
+    Some(Version(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// The shared libraries that `readelf -d` lists as needed.
+fn libraries(dynamic: &str) -> BTreeSet<String> {
+    dynamic
+        .lines()
+        .filter(|line| line.contains("(NEEDED)"))
+        .filter_map(|line| Some(line.split_once('[')?.1.split_once(']')?.0.to_owned()))
+        .collect()
+}
+
+/// What package libc6 holds.
+fn is_libc(library: &str) -> bool {
+    matches!(library, "libc.so.6" | "libm.so.6" | "libpthread.so.0" | "libdl.so.2" | "librt.so.1")
+        || library.starts_with("ld-linux")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tool_output_is_understood() {
+        let dynamic = " 0x0000000000000001 (NEEDED)             Shared library: [libgcc_s.so.1]\n \
+                        0x0000000000000001 (NEEDED)             Shared library: [libc.so.6]\n \
+                        0x000000000000001e (FLAGS)              BIND_NOW\n";
+        let foreign: Vec<String> = libraries(dynamic).into_iter().filter(|name| !is_libc(name)).collect();
+        assert_eq!(foreign, ["libgcc_s.so.1"]);
+        let symbols = "0 DF *UND* 0 (GLIBC_2.2.5) free\n0 DF *UND* 0 (GLIBC_2.34) main\n0 (GLIBC_2.4) x";
+        assert_eq!(newest_glibc(symbols), Some(Version(2, 34)));
+        assert_eq!(floor("libssl3 | libssl3t64, libc6 (>= 2.36), systemd"), Some(Version(2, 36)));
+    }
+
+    #[test]
+    fn every_package_runs_on_debian_12() {
+        for part in [AGENT, CONTROLLER, CLI] {
+            assert!(stated_glibc(&part).unwrap() <= OLDEST_GLIBC, "{}", part.package);
+        }
+    }
+}
