@@ -1,4 +1,8 @@
 //! One module per command.
 
+pub(crate) mod bless;
+pub(crate) mod check;
 pub(crate) mod lab;
 pub(crate) mod package;
+mod postgres;
+pub(crate) mod test;

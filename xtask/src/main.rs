@@ -12,6 +12,12 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Xtask {
+    /// Run every level of tests that this machine can, and name what it cannot.
+    Test(command::test::TestCommand),
+    /// Everything a change has to pass: format, lints, tests, documentation, generated files.
+    Check(command::check::CheckCommand),
+    /// Write every generated file that is checked in.
+    Bless,
     /// Lab of real Debian hosts under systemd (needs root).
     #[command(subcommand)]
     Lab(command::lab::LabCommand),
@@ -21,6 +27,9 @@ enum Xtask {
 
 fn main() -> ExitCode {
     let done = match Xtask::parse() {
+        Xtask::Test(command) => command::test::execute(&command),
+        Xtask::Check(command) => command::check::execute(&command),
+        Xtask::Bless => command::bless::execute(),
         Xtask::Lab(command) => command::lab::execute(command),
         Xtask::Package(command) => command::package::execute(&command),
     };

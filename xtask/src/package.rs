@@ -67,6 +67,11 @@ impl Build {
     }
 }
 
+/// Where packages are put.
+pub fn directory() -> PathBuf {
+    workspace::target().join("packages")
+}
+
 /// Builds the binaries, checks them, and packs them into `target/packages/`.
 ///
 /// # Errors
@@ -91,7 +96,7 @@ pub fn build(build: Build) -> Result<Packages> {
     ]);
     process::show_success(&mut rest, BUILD)?;
 
-    let directory = workspace::target().join("packages");
+    let directory = directory();
     fs::create_dir_all(&directory)?;
     let pack = |part: &Part| -> Result<PathBuf> {
         check(part, &binary(part, build), build)?;

@@ -1,6 +1,7 @@
 //! `cargo xtask package`: the three `.deb`s.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -34,23 +35,37 @@ pub(crate) fn execute(command: &PackageCommand) -> Result<ExitCode> {
 /// # Errors
 /// When node is missing or the build fails.
 pub(crate) fn build_console() -> Result<()> {
-    const LIMIT: Duration = Duration::from_secs(900);
-    let console = workspace::root().join("controller/console");
+    let console = console();
     if !console.join("package.json").exists() {
         return Ok(());
     }
+    install_console()?;
+    process::show_success(Command::new("npm").args(["run", "build"]).current_dir(&console), LIMIT)
+}
+
+/// Installs what the console is built with, unless what is there matches the lock file.
+///
+/// # Errors
+/// When node is missing or the install fails.
+pub(crate) fn install_console() -> Result<()> {
+    let console = console();
     ensure!(
         process::is_installed("npm"),
         "the console needs node and npm (20 or later): apt-get install nodejs npm"
     );
-    // An install that matches the lock file is not repeated: it costs more than the build.
     let installed = console.join("node_modules/.package-lock.json");
-    let age = |path: &std::path::Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    let age = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
     let lock = age(&console.join("package-lock.json")).context("the console has no package-lock.json")?;
-    if age(&installed).map_or(true, |installed| installed < lock) {
-        let mut install = Command::new("npm");
-        install.args(["ci", "--no-audit", "--no-fund"]).current_dir(&console);
-        process::show_success(&mut install, LIMIT)?;
+    if age(&installed).is_ok_and(|installed| installed >= lock) {
+        return Ok(());
     }
-    process::show_success(Command::new("npm").args(["run", "build"]).current_dir(&console), LIMIT)
+    let mut install = Command::new("npm");
+    install.args(["ci", "--no-audit", "--no-fund"]).current_dir(&console);
+    process::show_success(&mut install, LIMIT)
+}
+
+const LIMIT: Duration = Duration::from_secs(900);
+
+fn console() -> PathBuf {
+    workspace::root().join("controller/console")
 }

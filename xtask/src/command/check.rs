@@ -1,0 +1,62 @@
+//! `cargo xtask check`: everything a change has to pass before it lands.
+
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use xtask::{process, workspace};
+
+use super::test::cargo;
+
+/// Options of `cargo xtask check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckCommand {
+    /// Leave out what `cargo xtask test` runs as well.
+    #[arg(long = "static")]
+    static_only: bool,
+}
+
+const LIMIT: Duration = Duration::from_secs(3600);
+
+pub(crate) fn execute(command: &CheckCommand) -> Result<ExitCode> {
+    let mut failed = Vec::new();
+    let mut step = |name: &str, mut command: Command| {
+        println!("== {name}");
+        if let Err(problem) = process::show_success(&mut command, LIMIT) {
+            println!("{problem:#}");
+            failed.push(name.to_owned());
+        }
+    };
+    step("fmt", cargo(&["fmt", "--all", "--check"]));
+    step("clippy", cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]));
+    let mut doc = cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    step("doc", doc);
+    if process::is_installed("cargo-deny") && workspace::root().join("deny.toml").exists() {
+        step("deny", cargo(&["deny", "check", "bans", "licenses", "sources"]));
+    }
+    let console = workspace::root().join("controller/console");
+    if console.join("package.json").exists() {
+        super::package::install_console()?;
+        for script in ["lint", "types"] {
+            let mut npm = Command::new("npm");
+            npm.args(["run", script]).current_dir(&console);
+            step(&format!("console {script}"), npm);
+        }
+    }
+    if !command.static_only {
+        step("tests", cargo(&["nextest", "run", "--workspace"]));
+        step("doc tests", cargo(&["test", "--quiet", "--workspace", "--doc"]));
+    }
+    let changed = super::bless::changed_by_generating()?;
+    if !changed.is_empty() {
+        println!("generated files differ from what is checked in: {changed:?}; commit them");
+        failed.push("generated files".to_owned());
+    }
+    if !failed.is_empty() {
+        bail!("{}", failed.join(", "));
+    }
+    println!("all good");
+    Ok(ExitCode::SUCCESS)
+}
