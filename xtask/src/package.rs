@@ -69,10 +69,10 @@ impl Build {
 
 /// Where packages are put.
 pub fn directory() -> PathBuf {
-    workspace::target().join("packages")
+    workspace::target().join("debian")
 }
 
-/// Builds the binaries, checks them, and packs them into `target/packages/`.
+/// Builds the binaries, checks them, and packs them into `target/debian/`.
 ///
 /// # Errors
 /// When a build fails or a binary breaks a promise.
