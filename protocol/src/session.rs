@@ -64,6 +64,12 @@ pub enum SessionError {
         /// In fact.
         received: u64,
     },
+    /// Output that is not a record log.
+    #[error("the output log is damaged at offset {offset}")]
+    Damaged {
+        /// Where the damaged record begins.
+        offset: u64,
+    },
     /// An offset beyond what was ever sent or received.
     #[error("offset {offset} lies beyond the end of the output at {end}")]
     BeyondEnd {
