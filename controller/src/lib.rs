@@ -9,3 +9,5 @@
 
 pub mod config;
 pub mod pki;
+pub mod repo;
+pub mod secret;
