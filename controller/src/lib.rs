@@ -11,3 +11,4 @@ pub mod config;
 pub mod pki;
 pub mod repo;
 pub mod secret;
+pub mod store;

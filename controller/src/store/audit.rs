@@ -1,0 +1,233 @@
+//! The audit chain: every event names the hash of the one before it, so that nothing can be changed or taken
+//! out unnoticed. [`verify`] needs no database: an export can be checked offline.
+//!
+//! An event's hash is SHA-256 over the previous hash (32 bytes) and the event's canonical JSON: an object with
+//! the fields of [`Content`] in their order, without spaces.
+
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::{AuditId, TenantId};
+use fleetward_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
+use super::query::{Row, corrupt, query};
+use super::{Connection, Scope, StoreError};
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewEvent {
+    /// Its id.
+    pub id: AuditId,
+    /// The tenant it concerns; absent for what concerns the whole controller.
+    pub tenant: Option<TenantId>,
+    /// When.
+    pub at: Timestamp,
+    /// What kind, such as `host.enrolled`.
+    pub kind: String,
+    /// Who did it: a user's name, a client ID, or `system`.
+    pub actor: String,
+    /// What it was done to.
+    pub subject: String,
+    /// Anything else.
+    pub details: serde_json::Map<String, serde_json::Value>,
+}
+
+/// An event in the chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place in the chain, from 1, without gaps.
+    pub number: u64,
+    /// What happened.
+    pub event: NewEvent,
+    /// The hash of the event before it; zeros for the first.
+    pub previous: Digest,
+    /// Its own hash.
+    pub hash: Digest,
+}
+
+/// Which events to list. What is absent does not narrow.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Of this kind, or of the kinds that begin with it if it ends in a dot (`host.`).
+    pub kind: Option<String>,
+    /// By this actor.
+    pub actor: Option<String>,
+    /// At this time or later.
+    pub from: Option<Timestamp>,
+    /// Before this time.
+    pub to: Option<Timestamp>,
+}
+
+/// A chain that was tampered with, or has a hole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the audit chain is broken at event {number}: {fault}")]
+pub struct BrokenChain {
+    /// The first event that does not fit.
+    pub number: u64,
+    /// What is wrong with it.
+    pub fault: &'static str,
+}
+
+/// What the hash is computed over, in this order. Changing it breaks every chain.
+#[derive(Serialize)]
+struct Content<'a> {
+    number: u64,
+    id: AuditId,
+    tenant: Option<TenantId>,
+    at: Timestamp,
+    kind: &'a str,
+    actor: &'a str,
+    subject: &'a str,
+    details: &'a serde_json::Map<String, serde_json::Value>,
+}
+
+const KEYS: [Key; 1] =
+    [Key { expression: "number", kind: KeyKind::Integer, direction: Direction::Descending }];
+const COLUMNS: &str = "SELECT number, id, tenant_id, at, kind, actor, subject, details, previous, hash";
+
+/// Appends an event to the chain, in the transaction of what it tells of; its number and hash.
+///
+/// # Errors
+/// If the database fails.
+pub async fn insert(conn: &mut Connection, event: &NewEvent) -> Result<Event, StoreError> {
+    let event = printable(event);
+    // The head row is the lock that makes events of parallel transactions follow each other.
+    let head = query("UPDATE audit_head SET number = number + 1 WHERE singleton = 1 RETURNING number, hash")
+        .first(conn)
+        .await?
+        .ok_or_else(|| corrupt("audit_head", "it is empty"))?;
+    let (number, previous) = (head.get::<u64>("number")?, head.get::<Digest>("hash")?);
+    let hash = hash(number, &event, &previous);
+    query("UPDATE audit_head SET hash = $1 WHERE singleton = 1").bind(hash).run(conn).await?;
+    query(
+        "INSERT INTO audit (number, id, tenant_id, at, kind, actor, subject, details, previous, hash) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(number)
+    .bind(event.id)
+    .bind(event.tenant)
+    .bind(event.at)
+    .bind(&event.kind)
+    .bind(&event.actor)
+    .bind(&event.subject)
+    .bind(serde_json::Value::Object(event.details.clone()).to_string())
+    .bind(previous)
+    .bind(hash)
+    .run(conn)
+    .await?;
+    Ok(Event { number, event, previous, hash })
+}
+
+/// Events in scope that pass the filter, newest first. Events of no tenant are seen with
+/// [`Scope::Everything`] only.
+///
+/// # Errors
+/// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.
+pub async fn list(
+    conn: &mut Connection,
+    scope: &Scope,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Page<Event>, StoreError> {
+    let mut select = select_keys(query(COLUMNS), &KEYS).push(" FROM audit WHERE ").scope("tenant_id", scope);
+    if let Some(kind) = &filter.kind {
+        select = match kind.strip_suffix('.') {
+            // Byte order: everything from `host.` up to, but not including, `host/`.
+            Some(family) => {
+                select.push(" AND kind >= ").value(kind).push(" AND kind < ").value(format!("{family}/"))
+            }
+            None => select.push(" AND kind = ").value(kind),
+        };
+    }
+    if let Some(actor) = &filter.actor {
+        select = select.push(" AND actor = ").value(actor);
+    }
+    if let Some(from) = filter.from {
+        select = select.push(" AND at >= ").value(from);
+    }
+    if let Some(to) = filter.to {
+        select = select.push(" AND at < ").value(to);
+    }
+    let rows = push_page(select, &KEYS, page)?.all(conn).await?;
+    cut(rows, &KEYS, page, read)
+}
+
+/// A stretch of the chain in its own order, from `number` on, for export and verification.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_chain(conn: &mut Connection, number: u64, limit: u32) -> Result<Vec<Event>, StoreError> {
+    query(COLUMNS)
+        .push(" FROM audit WHERE number >= ")
+        .value(number)
+        .push(" ORDER BY number LIMIT ")
+        .value(limit)
+        .list_of(conn, read)
+        .await
+}
+
+/// Checks a stretch of the chain that follows an event with the hash `previous` (zeros before event 1), and
+/// returns the hash of its last event, from which the next stretch goes on.
+///
+/// # Errors
+/// [`BrokenChain`] at the first event that does not fit.
+pub fn verify(first: u64, previous: Digest, events: &[Event]) -> Result<Digest, BrokenChain> {
+    let mut expected = previous;
+    for (number, event) in (first..).zip(events) {
+        let broken = |fault| BrokenChain { number, fault };
+        if event.number != number {
+            return Err(broken("an event is missing before the next one"));
+        }
+        if event.previous != expected {
+            return Err(broken("it does not follow the event before it"));
+        }
+        if event.hash != hash(number, &event.event, &expected) {
+            return Err(broken("its content is not what was written"));
+        }
+        expected = event.hash;
+    }
+    Ok(expected)
+}
+
+/// The hash that the first event follows: zeros.
+#[must_use]
+pub fn genesis() -> Digest {
+    "0".repeat(64).parse().unwrap_or_else(|_| Digest::of(b""))
+}
+
+fn hash(number: u64, event: &NewEvent, previous: &Digest) -> Digest {
+    let NewEvent { id, tenant, at, kind, actor, subject, details } = event;
+    let content = Content { number, id: *id, tenant: *tenant, at: *at, kind, actor, subject, details };
+    let mut bytes = previous.as_bytes().to_vec();
+    // Text, numbers and a map: nothing that JSON could not hold.
+    bytes.extend(serde_json::to_vec(&content).unwrap_or_default());
+    Digest::of(&bytes)
+}
+
+/// PostgreSQL's text cannot hold NUL; what a client sent may. (In JSON it is escaped, and does no harm.)
+fn printable(event: &NewEvent) -> NewEvent {
+    let clean = |text: &str| text.replace('\0', "\u{fffd}");
+    NewEvent {
+        kind: clean(&event.kind),
+        actor: clean(&event.actor),
+        subject: clean(&event.subject),
+        ..event.clone()
+    }
+}
+
+fn read(row: &Row) -> Result<Event, StoreError> {
+    Ok(Event {
+        number: row.get("number")?,
+        event: NewEvent {
+            id: row.get("id")?,
+            tenant: row.find("tenant_id")?,
+            at: row.get("at")?,
+            kind: row.get("kind")?,
+            actor: row.get("actor")?,
+            subject: row.get("subject")?,
+            details: row.json("details")?,
+        },
+        previous: row.get("previous")?,
+        hash: row.get("hash")?,
+    })
+}

@@ -1,0 +1,371 @@
+//! The recorder's way in: many changes of runs and pieces of output, of several operations, in one
+//! transaction.
+//!
+//! Every operation in the batch takes one seq, whatever the batch holds of it. Within a run the writes apply in
+//! the given order, and a reader that sees a run's new state has its output in the same seq or an earlier one.
+//! Operations are taken in the order of their ids, so that parallel batches cannot deadlock.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fleetward_domain::run::{RunState, RunStatus};
+use fleetward_protocol::id::{OperationId, RunId, TenantId};
+use fleetward_protocol::time::Timestamp;
+
+use super::output::{MAX_ROW, SMALL, Tail, insert_row, load_tails, update_row};
+use super::query::query;
+use super::run::{exit_code, read_state};
+use super::{Connection, StoreError};
+
+/// One thing to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// A run changed its state.
+    Run(RunChange),
+    /// A run's output log grew.
+    Output(Append),
+}
+
+/// A run's step from one state to another, by compare-and-set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunChange {
+    /// The operation.
+    pub operation: OperationId,
+    /// The run.
+    pub run: RunId,
+    /// The state it must be in.
+    pub from: RunState,
+    /// The state it is in afterwards. May be the same, to count an attachment.
+    pub to: RunState,
+    /// When: written beside the new status, if the status is new.
+    pub at: Timestamp,
+    /// How long it took, if it ended.
+    pub duration_ms: Option<u64>,
+    /// Streams opened for it since.
+    pub attached: u32,
+    /// Bytes of output found missing since.
+    pub output_lost: u64,
+}
+
+/// A piece of a run's output log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Append {
+    /// The operation.
+    pub operation: OperationId,
+    /// The run.
+    pub run: RunId,
+    /// Where the piece begins.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// What came of one write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// The run is in its new state.
+    Changed,
+    /// The run was in this other state; nothing was changed.
+    Stale(RunState),
+    /// The log ends here now; pieces that were known before count as written.
+    Appended {
+        /// The end, in bytes.
+        end: u64,
+    },
+    /// The piece would leave a gap, or the run has ended; nothing was written.
+    Misplaced {
+        /// Where the log ends.
+        end: u64,
+    },
+    /// There is no such run in that operation.
+    Missing,
+}
+
+/// What a batch did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Committed {
+    /// The seq that each operation took.
+    pub seqs: BTreeMap<OperationId, u64>,
+    /// What came of each write, in their order.
+    pub written: Vec<Written>,
+}
+
+impl std::fmt::Debug for Append {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Append")
+            .field("run", &self.run)
+            .field("offset", &self.offset)
+            .field("length", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Write {
+    const fn subject(&self) -> (OperationId, RunId) {
+        match self {
+            Self::Run(change) => (change.operation, change.run),
+            Self::Output(append) => (append.operation, append.run),
+        }
+    }
+}
+
+/// Writes a batch inside the caller's transaction; nothing of it is true before that is committed.
+///
+/// # Errors
+/// If the database fails; the transaction must be dropped then.
+pub async fn write(conn: &mut Connection, writes: Vec<Write>) -> Result<Committed, StoreError> {
+    let mut seqs: BTreeMap<OperationId, u64> = writes.iter().map(|write| (write.subject().0, 0)).collect();
+    for (operation, seq) in &mut seqs {
+        // An operation that is gone keeps seq 0; its runs are missing too.
+        *seq = query("UPDATE operation SET seq = seq + 1 WHERE id = $1 RETURNING seq")
+            .bind(operation)
+            .find(conn, |row| row.get("seq"))
+            .await?
+            .unwrap_or(0);
+    }
+    let mut runs = load(conn, &writes).await?;
+    let written = writes.into_iter().map(|write| apply(&mut runs, write)).collect();
+    let mut ended: BTreeMap<OperationId, (u64, u64)> = BTreeMap::new();
+    for (id, run) in runs {
+        let seq = seqs.get(&run.operation).copied().unwrap_or(0);
+        if run.has_ended() {
+            let (succeeded, failed) = ended.entry(run.operation).or_default();
+            *(if run.state == RunState::Succeeded { succeeded } else { failed }) += 1;
+        }
+        run.flush(conn, id, seq).await?;
+    }
+    for (operation, (succeeded, failed)) in ended {
+        query("UPDATE operation SET succeeded = succeeded + $2, failed = failed + $3 WHERE id = $1")
+            .bind(operation)
+            .bind(succeeded)
+            .bind(failed)
+            .run(conn)
+            .await?;
+    }
+    Ok(Committed { seqs, written })
+}
+
+/// A run while the batch is applied to it.
+#[derive(Debug)]
+struct Live {
+    operation: OperationId,
+    tenant: TenantId,
+    stored: RunState,
+    stored_text: String,
+    stored_end: u64,
+    state: RunState,
+    times: Times,
+    duration_ms: Option<u64>,
+    attached: u32,
+    output_lost: u64,
+    changed: bool,
+    end: u64,
+    tail_offset: u64,
+    tail: Option<Tail>,
+    pieces: Vec<(u64, Vec<u8>)>,
+}
+
+#[derive(Debug, Default)]
+struct Times {
+    dispatched: Option<Timestamp>,
+    accepted: Option<Timestamp>,
+    started: Option<Timestamp>,
+    ended: Option<Timestamp>,
+}
+
+async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId, Live>, StoreError> {
+    let mut operations: HashMap<RunId, OperationId> = HashMap::new();
+    let mut small: Vec<RunId> = Vec::new();
+    for write in writes {
+        let (operation, run) = write.subject();
+        operations.insert(run, operation);
+        if matches!(write, Write::Output(append) if append.bytes.len() < SMALL) {
+            small.push(run);
+        }
+    }
+    small.sort_unstable();
+    small.dedup();
+    let mut ids: Vec<RunId> = operations.keys().copied().collect();
+    ids.sort_unstable();
+    let mut runs = BTreeMap::new();
+    for batch in ids.chunks(500) {
+        let rows = query(
+            "SELECT id, operation_id, tenant_id, detail, output_end, output_tail FROM run WHERE id IN ",
+        )
+        .list(batch.iter())
+        .once()
+        .all(conn)
+        .await?;
+        for row in &rows {
+            let (id, operation) = (row.get::<RunId>("id")?, row.get("operation_id")?);
+            if operations.get(&id) != Some(&operation) {
+                continue;
+            }
+            let state = read_state(row)?;
+            let end = row.get("output_end")?;
+            runs.insert(
+                id,
+                Live {
+                    operation,
+                    tenant: row.get("tenant_id")?,
+                    stored: state.clone(),
+                    stored_text: row.get("detail")?,
+                    stored_end: end,
+                    state,
+                    times: Times::default(),
+                    duration_ms: None,
+                    attached: 0,
+                    output_lost: 0,
+                    changed: false,
+                    end,
+                    tail_offset: row.get("output_tail")?,
+                    tail: None,
+                    pieces: Vec::new(),
+                },
+            );
+        }
+    }
+    for batch in small.chunks(500) {
+        for (run, tail) in load_tails(conn, batch).await? {
+            if let Some(live) = runs.get_mut(&run) {
+                live.tail = Some(tail);
+            }
+        }
+    }
+    Ok(runs)
+}
+
+fn apply(runs: &mut BTreeMap<RunId, Live>, write: Write) -> Written {
+    let (operation, run) = write.subject();
+    match runs.get_mut(&run).filter(|live| live.operation == operation) {
+        None => Written::Missing,
+        Some(live) => match write {
+            Write::Run(change) => live.apply_change(change),
+            Write::Output(append) => live.apply_append(append),
+        },
+    }
+}
+
+impl Live {
+    fn apply_change(&mut self, change: RunChange) -> Written {
+        if self.state != change.from {
+            return Written::Stale(self.state.clone());
+        }
+        let status = change.to.status();
+        if status != self.state.status() {
+            let at = Some(change.at);
+            match status {
+                RunStatus::Queued => {}
+                RunStatus::Dispatched => self.times.dispatched = at,
+                RunStatus::Accepted => self.times.accepted = at,
+                RunStatus::Running => self.times.started = at,
+                _ => self.times.ended = at,
+            }
+        }
+        self.state = change.to;
+        self.duration_ms = change.duration_ms.or(self.duration_ms);
+        self.attached += change.attached;
+        self.output_lost += change.output_lost;
+        self.changed = true;
+        Written::Changed
+    }
+
+    fn apply_append(&mut self, append: Append) -> Written {
+        let Append { offset, mut bytes, .. } = append;
+        if offset > self.end {
+            return Written::Misplaced { end: self.end };
+        }
+        let known = usize::try_from(self.end - offset).unwrap_or(usize::MAX);
+        if known >= bytes.len() {
+            return Written::Appended { end: self.end };
+        }
+        if self.state.status().is_final() {
+            return Written::Misplaced { end: self.end };
+        }
+        bytes.drain(..known);
+        let start = self.end;
+        self.end += bytes.len() as u64;
+        match self.pieces.last_mut() {
+            Some((_, piece)) if piece.len() + bytes.len() <= MAX_ROW => piece.append(&mut bytes),
+            _ => self.pieces.push((start, bytes)),
+        }
+        Written::Appended { end: self.end }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.state.status().is_final() && !self.stored.status().is_final()
+    }
+
+    async fn flush(mut self, conn: &mut Connection, id: RunId, seq: u64) -> Result<(), StoreError> {
+        for (offset, piece) in std::mem::take(&mut self.pieces) {
+            let small = piece.len() < SMALL;
+            match self.tail.take() {
+                Some(mut tail) if small => {
+                    tail.push(&piece, seq);
+                    update_row(conn, id, &tail).await?;
+                    self.tail = Some(tail).filter(Tail::is_open);
+                }
+                _ => {
+                    let tail = Tail::begin(offset, piece, seq);
+                    self.tail_offset = offset;
+                    let open = tail.is_open().then(|| tail.clone());
+                    insert_row(conn, id, self.tenant, self.operation, tail).await?;
+                    self.tail = open;
+                }
+            }
+        }
+        if self.changed {
+            self.flush_state(conn, id, seq).await
+        } else if self.end > self.stored_end {
+            let took =
+                query("UPDATE run SET output_end = $2, output_tail = $3 WHERE id = $1 AND output_end = $4")
+                    .bind(id)
+                    .bind(self.end)
+                    .bind(self.tail_offset)
+                    .bind(self.stored_end)
+                    .took(conn)
+                    .await?;
+            must(took)
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn flush_state(&self, conn: &mut Connection, id: RunId, seq: u64) -> Result<(), StoreError> {
+        let took = query(
+            "UPDATE run SET state = $2, detail = $3, exit_code = $4, \
+               dispatched_at = COALESCE($5, dispatched_at), accepted_at = COALESCE($6, accepted_at), \
+               started_at = COALESCE($7, started_at), ended_at = COALESCE($8, ended_at), \
+               duration_ms = COALESCE($9, duration_ms), attached = attached + $10, \
+               output_lost = output_lost + $11, output_end = $12, output_tail = $13, seq = $14 \
+             WHERE id = $1 AND detail = $15 AND output_end = $16",
+        )
+        .bind(id)
+        .bind(self.state.status())
+        .bind(self.state.to_stored())
+        .bind(exit_code(&self.state))
+        .bind(self.times.dispatched)
+        .bind(self.times.accepted)
+        .bind(self.times.started)
+        .bind(self.times.ended)
+        .bind(self.duration_ms)
+        .bind(self.attached)
+        .bind(self.output_lost)
+        .bind(self.end)
+        .bind(self.tail_offset)
+        .bind(seq)
+        .bind(&self.stored_text)
+        .bind(self.stored_end)
+        .took(conn)
+        .await?;
+        must(took)
+    }
+}
+
+/// The operation's row is locked since its seq was taken, so nobody else can have changed the run.
+fn must(took: bool) -> Result<(), StoreError> {
+    if took {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict { what: "the run was changed by another writer".to_owned() })
+    }
+}

@@ -1,0 +1,123 @@
+//! What can go wrong in the store, as its callers must tell it apart.
+
+use sqlx::error::ErrorKind;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is no such row, or it is out of the caller's scope.
+    #[error("{what} does not exist")]
+    NotFound {
+        /// What was asked for.
+        what: &'static str,
+    },
+    /// The change would break a uniqueness or reference rule.
+    #[error("conflict with existing data: {what}")]
+    Conflict {
+        /// The rule, in words for a person.
+        what: String,
+    },
+    /// The caller's page cursor is not one that this list gave out.
+    #[error("the cursor is not valid for this list; start again without one")]
+    InvalidCursor,
+    /// There is no room left where the database lives. Nothing was changed; free space and try again.
+    #[error("the database has no disk space left")]
+    DiskFull(#[source] sqlx::Error),
+    /// The database cannot be reached, or is too busy, right now.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// A stored value is not what the schema says it must be.
+    #[error("the database holds an invalid value in `{column}`: {detail}")]
+    Corrupt {
+        /// The column.
+        column: String,
+        /// What is wrong with the value.
+        detail: String,
+    },
+    /// The database URL is neither `sqlite:PATH` nor `postgres://…`.
+    #[error("`{0}` is not a database URL; use `sqlite:/path/to/file` or `postgres://user@host/database`")]
+    InvalidUrl(String),
+    /// The database file could not be created with mode 0600.
+    #[error("cannot create the database file `{path}`")]
+    CreateFile {
+        /// Where.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The schema is not one this build can use.
+    #[error("the database schema does not fit this build: {0}")]
+    Schema(String),
+    /// The database refused a statement; a defect of this program.
+    #[error("the database refused a statement")]
+    Refused(#[source] sqlx::Error),
+}
+
+// SQLite primary result codes (https://sqlite.org/rescode.html); extended codes carry them in the low byte.
+const SQLITE_BUSY: i64 = 5;
+const SQLITE_LOCKED: i64 = 6;
+const SQLITE_IOERR: i64 = 10;
+const SQLITE_CORRUPT: i64 = 11;
+const SQLITE_FULL: i64 = 13;
+const SQLITE_CANTOPEN: i64 = 14;
+const SQLITE_NOTADB: i64 = 26;
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::BeginFailed => Self::Unavailable(error),
+            sqlx::Error::Database(refusal) => {
+                let code = refusal.code().unwrap_or_default().into_owned();
+                match refusal.kind() {
+                    ErrorKind::UniqueViolation | ErrorKind::ForeignKeyViolation => Self::Conflict {
+                        what: refusal.constraint().unwrap_or_else(|| refusal.message()).to_owned(),
+                    },
+                    // A SQLSTATE has five characters (PostgreSQL manual, appendix A), a SQLite code at most four.
+                    _ if code.len() == 5 => Self::from_sqlstate(&code, error),
+                    _ => Self::from_sqlite(code.parse().unwrap_or(0), error),
+                }
+            }
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+impl StoreError {
+    fn from_sqlstate(code: &str, error: sqlx::Error) -> Self {
+        match code.get(..2) {
+            _ if code == "53100" => Self::DiskFull(error),
+            // Connection exceptions, insufficient resources, operator intervention, and what a retry cures.
+            Some("08" | "53" | "57" | "40") => Self::Unavailable(error),
+            Some("XX") => Self::Corrupt { column: "the database".to_owned(), detail: error.to_string() },
+            _ => Self::Refused(error),
+        }
+    }
+
+    fn from_sqlite(code: i64, error: sqlx::Error) -> Self {
+        match code & 0xff {
+            SQLITE_FULL | SQLITE_IOERR => Self::DiskFull(error),
+            SQLITE_BUSY | SQLITE_LOCKED | SQLITE_CANTOPEN => Self::Unavailable(error),
+            SQLITE_CORRUPT | SQLITE_NOTADB => {
+                Self::Corrupt { column: "the database file".to_owned(), detail: error.to_string() }
+            }
+            _ => Self::Refused(error),
+        }
+    }
+
+    /// Names a conflict in words, by what the engine calls the broken rule.
+    pub(super) fn named(self, names: &[(&str, &str)]) -> Self {
+        match self {
+            Self::Conflict { what } => {
+                let found = names.iter().find(|(rule, _)| what.contains(rule));
+                Self::Conflict { what: found.map_or(what.clone(), |(_, words)| (*words).to_owned()) }
+            }
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! Hosts: the inventory, and what is known of each.
+//!
+//! A name is unique within its tenant and a client ID in the whole store, among hosts that are not deleted.
+//! Labels stand twice, as JSON in the row to be shown and in `host_tag` to be searched by; one function writes
+//! both.
+
+use fleetward_domain::enrolment::Standing;
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::facts::Facts;
+use fleetward_protocol::id::{BootId, HostId, JournalId, TenantId};
+use fleetward_protocol::name::{HostName, Tag};
+use fleetward_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::query::{Row, json, query, words};
+use super::{Connection, Scope, StoreError};
+
+mod list;
+mod presence;
+
+pub use list::{Count, Filter, Sort, Target, all_for_targets, count, list};
+pub use presence::{
+    Connected, Presence, update_connected, update_facts, update_notice, update_offline, update_presence,
+};
+
+words! {
+    /// Who declares a host.
+    Source {
+        /// The inventory repository.
+        Git = "git",
+        /// Somebody, through the API.
+        Api = "api",
+    }
+
+    /// How far a host's enrolment got.
+    Enrolment {
+        /// No certificate was issued yet.
+        Pending = "pending",
+        /// It has a certificate and is trusted.
+        Enrolled = "enrolled",
+        /// It has a certificate and waits for approval.
+        Quarantined = "quarantined",
+        /// Its certificates are revoked.
+        Revoked = "revoked",
+    }
+
+    /// Whether a host is part of the inventory.
+    Lifecycle {
+        /// It is.
+        Active = "active",
+        /// It was; its history stays.
+        Retired = "retired",
+    }
+
+    /// Whether a host is connected, as far as it was written down.
+    Status {
+        /// Connected.
+        Online = "online",
+        /// Not connected.
+        Offline = "offline",
+    }
+}
+
+/// What the inventory says about a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declaration {
+    /// Its name, unique within the tenant.
+    pub name: HostName,
+    /// Its identity towards the fleet.
+    pub client_id: ClientId,
+    /// What it is, such as `VPS`, `Proxmox` or `VM`.
+    pub host_type: String,
+    /// Who provides it; may be empty.
+    pub provider: String,
+    /// How it was reached by ssh, where the inventory says so.
+    pub address: Option<String>,
+    /// The ssh port.
+    pub port: Option<u16>,
+    /// The ssh user.
+    pub login_user: Option<String>,
+    /// The ssh key file's name.
+    pub key_ref: Option<String>,
+    /// The host to jump through.
+    pub proxy_jump: Option<String>,
+    /// Whether operations ask for it to be enrolled.
+    pub enrolment_required: bool,
+    /// Labels.
+    pub tags: Vec<Tag>,
+    /// Anything else.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Host {
+    /// Its id.
+    pub id: HostId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What the inventory says.
+    pub declared: Declaration,
+    /// Who declares it.
+    pub source: Source,
+    /// How far its enrolment got.
+    pub enrolment: Enrolment,
+    /// Whether it is part of the inventory.
+    pub lifecycle: Lifecycle,
+    /// When it left the inventory.
+    pub retired_at: Option<Timestamp>,
+    /// Whether it is connected.
+    pub status: Status,
+    /// When it was last heard of.
+    pub last_seen: Option<Timestamp>,
+    /// Since when it is connected.
+    pub connected_at: Option<Timestamp>,
+    /// The round trip, in microseconds.
+    pub rtt_us: Option<u64>,
+    /// How far its clock is ahead of the controller's, in milliseconds.
+    pub clock_skew_ms: Option<i64>,
+    /// Its agent's version.
+    pub agent_version: Option<String>,
+    /// Its current boot.
+    pub boot: Option<BootId>,
+    /// Its journal's life.
+    pub journal: Option<JournalId>,
+    /// The kinds of action its agent knows.
+    pub kinds: Vec<String>,
+    /// What is true of it.
+    pub facts: Option<Facts>,
+    /// When that was reported.
+    pub facts_at: Option<Timestamp>,
+    /// What an operator should know, oldest first.
+    pub notices: Vec<Notice>,
+    /// When it was first declared.
+    pub created_at: Timestamp,
+    /// When its declaration last changed.
+    pub updated_at: Timestamp,
+}
+
+/// Something an operator should know about a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// When it was reported.
+    pub at: Timestamp,
+    /// One paragraph of plain text.
+    pub text: String,
+}
+
+impl Host {
+    /// How far it has come, as the domain decides by.
+    #[must_use]
+    pub const fn standing(&self) -> Standing {
+        match (self.lifecycle, self.enrolment) {
+            (Lifecycle::Retired, _) => Standing::Retired,
+            (Lifecycle::Active, Enrolment::Pending) => Standing::Pending,
+            (Lifecycle::Active, Enrolment::Enrolled) => Standing::Enrolled,
+            (Lifecycle::Active, Enrolment::Quarantined) => Standing::Quarantined,
+            (Lifecycle::Active, Enrolment::Revoked) => Standing::Revoked,
+        }
+    }
+}
+
+/// A host to be added.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewHost {
+    /// Its id.
+    pub id: HostId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What the inventory says.
+    pub declared: Declaration,
+    /// Who declares it.
+    pub source: Source,
+    /// How far its enrolment is: [`Enrolment::Pending`] for one that is declared, [`Enrolment::Quarantined`]
+    /// for one that enrolled by itself.
+    pub enrolment: Enrolment,
+}
+
+const COLUMNS: &str = "SELECT h.id, h.tenant_id, h.name, h.client_id, h.type, h.provider, h.source, h.address, \
+   h.port, h.login_user, h.key_ref, h.proxy_jump, h.metadata, h.tags, h.enrolment_required, h.enrolment, \
+   h.lifecycle, h.retired_at, h.status, h.last_seen, h.connected_at, h.rtt_us, h.clock_skew_ms, \
+   h.agent_version, h.boot_id, h.journal_id, h.kinds, h.facts, h.facts_at, h.notices, h.created_at, h.updated_at";
+const FROM: &str = " FROM host h WHERE h.deleted_at IS NULL AND ";
+const CONFLICTS: &[(&str, &str)] = &[
+    ("client", "another host has this client ID"),
+    ("name", "another host of the tenant has this name; a retired host keeps its name until it is deleted"),
+];
+
+/// Adds a host.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if its name or client ID is taken.
+pub async fn insert(conn: &mut Connection, host: &NewHost, now: Timestamp) -> Result<(), StoreError> {
+    let declared = &host.declared;
+    query(
+        "INSERT INTO host (id, tenant_id, name, client_id, type, provider, source, address, port, login_user, \
+           key_ref, proxy_jump, metadata, tags, enrolment_required, enrolment, lifecycle, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 'active', $17, $17)",
+    )
+    .bind(host.id)
+    .bind(host.tenant)
+    .bind(&declared.name)
+    .bind(&declared.client_id)
+    .bind(&declared.host_type)
+    .bind(&declared.provider)
+    .bind(host.source)
+    .bind(declared.address.as_ref())
+    .bind(declared.port)
+    .bind(declared.login_user.as_ref())
+    .bind(declared.key_ref.as_ref())
+    .bind(declared.proxy_jump.as_ref())
+    .bind(json(&declared.metadata)?)
+    .bind(json(&declared.tags)?)
+    .bind(declared.enrolment_required)
+    .bind(host.enrolment)
+    .bind(now)
+    .run(conn)
+    .await
+    .map_err(|error| error.named(CONFLICTS))?;
+    insert_tags(conn, host.tenant, host.id, &declared.tags).await
+}
+
+/// The host of this name.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is none in scope.
+pub async fn get(conn: &mut Connection, scope: &Scope, name: &HostName) -> Result<Host, StoreError> {
+    find(conn, scope, name).await?.ok_or(StoreError::NotFound { what: "the host" })
+}
+
+/// The host of this name, if there is one in scope. With several tenants in scope, the first by tenant id.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find(conn: &mut Connection, scope: &Scope, name: &HostName) -> Result<Option<Host>, StoreError> {
+    query(COLUMNS)
+        .push(FROM)
+        .push("h.name = ")
+        .value(name)
+        .push(" AND ")
+        .scope("h.tenant_id", scope)
+        .push(" ORDER BY h.tenant_id LIMIT 1")
+        .find(conn, read)
+        .await
+}
+
+/// The host of this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is none in scope.
+pub async fn get_by_id(conn: &mut Connection, scope: &Scope, id: HostId) -> Result<Host, StoreError> {
+    let found = query(COLUMNS)
+        .push(FROM)
+        .push("h.id = ")
+        .value(id)
+        .push(" AND ")
+        .scope("h.tenant_id", scope)
+        .find(conn, read)
+        .await?;
+    found.ok_or(StoreError::NotFound { what: "the host" })
+}
+
+/// The host with this client ID, if any. Who connects is not known before, so there is no scope.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_by_client(conn: &mut Connection, client: &ClientId) -> Result<Option<Host>, StoreError> {
+    query(COLUMNS).push(FROM).push("h.client_id = ").value(client).find(conn, read).await
+}
+
+/// Replaces what the inventory says about a host, and takes it back into the inventory if it was retired;
+/// whether there is such a host. Its enrolment is the caller's business ([`update_enrolment`]), also when the
+/// client ID changes.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if the new name or client ID is taken.
+pub async fn update(
+    conn: &mut Connection,
+    tenant: TenantId,
+    id: HostId,
+    declared: &Declaration,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let took = query(
+        "UPDATE host SET name = $3, client_id = $4, type = $5, provider = $6, address = $7, port = $8, \
+           login_user = $9, key_ref = $10, proxy_jump = $11, metadata = $12, tags = $13, enrolment_required = $14, \
+           lifecycle = 'active', retired_at = NULL, updated_at = $15 \
+         WHERE id = $1 AND tenant_id = $2 AND deleted_at IS NULL",
+    )
+    .bind(id)
+    .bind(tenant)
+    .bind(&declared.name)
+    .bind(&declared.client_id)
+    .bind(&declared.host_type)
+    .bind(&declared.provider)
+    .bind(declared.address.as_ref())
+    .bind(declared.port)
+    .bind(declared.login_user.as_ref())
+    .bind(declared.key_ref.as_ref())
+    .bind(declared.proxy_jump.as_ref())
+    .bind(json(&declared.metadata)?)
+    .bind(json(&declared.tags)?)
+    .bind(declared.enrolment_required)
+    .bind(now)
+    .took(conn)
+    .await
+    .map_err(|error| error.named(CONFLICTS))?;
+    if took {
+        query("DELETE FROM host_tag WHERE host_id = $1").bind(id).run(conn).await?;
+        insert_tags(conn, tenant, id, &declared.tags).await?;
+    }
+    Ok(took)
+}
+
+/// Moves a host's enrolment from one state to another; whether it was in the first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_enrolment(
+    conn: &mut Connection,
+    id: HostId,
+    from: Enrolment,
+    to: Enrolment,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    query(
+        "UPDATE host SET enrolment = $3, updated_at = $4 WHERE id = $1 AND enrolment = $2 AND deleted_at IS NULL",
+    )
+    .bind(id)
+    .bind(from)
+    .bind(to)
+    .bind(now)
+    .took(conn)
+    .await
+}
+
+/// Retires an active host: it stays with its history, and nothing runs on it. Whether it was active.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_retired(conn: &mut Connection, id: HostId, now: Timestamp) -> Result<bool, StoreError> {
+    query(
+        "UPDATE host SET lifecycle = 'retired', retired_at = $2, updated_at = $2 \
+         WHERE id = $1 AND lifecycle = 'active' AND deleted_at IS NULL",
+    )
+    .bind(id)
+    .bind(now)
+    .took(conn)
+    .await
+}
+
+/// Deletes a host: its name and client ID are free again; its runs keep its name. Whether there was one in
+/// scope.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete(
+    conn: &mut Connection,
+    scope: &Scope,
+    id: HostId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let took = query(
+        "UPDATE host SET deleted_at = $2, lifecycle = 'retired', status = 'offline', \
+         retired_at = COALESCE(retired_at, $2), updated_at = $2 WHERE id = $1 AND deleted_at IS NULL AND ",
+    )
+    .bind(id)
+    .bind(now)
+    .scope("tenant_id", scope)
+    .took(conn)
+    .await?;
+    if took {
+        query("DELETE FROM host_tag WHERE host_id = $1").bind(id).run(conn).await?;
+    }
+    Ok(took)
+}
+
+async fn insert_tags(
+    conn: &mut Connection,
+    tenant: TenantId,
+    id: HostId,
+    tags: &[Tag],
+) -> Result<(), StoreError> {
+    for tag in tags {
+        query("INSERT INTO host_tag (host_id, tenant_id, tag) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+            .bind(id)
+            .bind(tenant)
+            .bind(tag)
+            .run(conn)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) fn read(row: &Row) -> Result<Host, StoreError> {
+    Ok(Host {
+        id: row.get("id")?,
+        tenant: row.get("tenant_id")?,
+        declared: Declaration {
+            name: row.get("name")?,
+            client_id: row.get("client_id")?,
+            host_type: row.get("type")?,
+            provider: row.get("provider")?,
+            address: row.find("address")?,
+            port: row.find("port")?,
+            login_user: row.find("login_user")?,
+            key_ref: row.find("key_ref")?,
+            proxy_jump: row.find("proxy_jump")?,
+            enrolment_required: row.get("enrolment_required")?,
+            tags: row.json("tags")?,
+            metadata: row.json("metadata")?,
+        },
+        source: row.get("source")?,
+        enrolment: row.get("enrolment")?,
+        lifecycle: row.get("lifecycle")?,
+        retired_at: row.find("retired_at")?,
+        status: row.get("status")?,
+        last_seen: row.find("last_seen")?,
+        connected_at: row.find("connected_at")?,
+        rtt_us: row.find("rtt_us")?,
+        clock_skew_ms: row.find("clock_skew_ms")?,
+        agent_version: row.find("agent_version")?,
+        boot: row.find("boot_id")?,
+        journal: row.find("journal_id")?,
+        kinds: row.json("kinds")?,
+        facts: row.find_json("facts")?,
+        facts_at: row.find("facts_at")?,
+        notices: row.json("notices")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}

@@ -1,0 +1,333 @@
+//! Output: the record log of `fleetward_protocol::output`, byte by byte as the host wrote it.
+//!
+//! A run's log stands in rows that follow each other without gap. Small pieces go into the last row until it
+//! holds [`SMALL`] bytes; larger ones are rows of their own. Each row has *marks*: which seq ended at which
+//! offset, one per piece, so that a reader can go on exactly where it stopped, by offset within a run or by seq
+//! within an operation.
+
+use std::collections::BTreeMap;
+
+use fleetward_protocol::id::{OperationId, RunId, TenantId};
+
+use super::query::{Row, corrupt, query};
+use super::{Connection, Scope, StoreError};
+
+/// Below this many bytes a piece is appended to the run's last row, and a row may still grow.
+pub(super) const SMALL: usize = 16 << 10;
+/// The most bytes that consecutive pieces of one batch are joined to.
+pub(super) const MAX_ROW: usize = 1 << 20;
+const MARK: usize = 16;
+
+/// A part of one run's log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// The run.
+    pub run: RunId,
+    /// Where it begins in the run's log.
+    pub offset: u64,
+    /// The operation's seq that committed its last byte.
+    pub seq: u64,
+    /// The bytes: a part of a record log, not necessarily whole records.
+    pub bytes: Vec<u8>,
+}
+
+/// Some output of an operation, in the order of its commits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Since {
+    /// The pieces, sorted by seq, then run, then offset.
+    pub pieces: Vec<Piece>,
+    /// Everything up to this seq has been given: ask for what is above it next.
+    pub upto: u64,
+    /// Whether there was more than fitted.
+    pub more: bool,
+}
+
+impl std::fmt::Debug for Piece {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Piece")
+            .field("run", &self.run)
+            .field("offset", &self.offset)
+            .field("seq", &self.seq)
+            .field("length", &self.bytes.len())
+            .finish()
+    }
+}
+
+/// A run's log from `offset` on: up to about `budget` bytes, at least one row if there is one. Empty at the end.
+///
+/// # Errors
+/// If the database fails.
+pub async fn read(
+    conn: &mut Connection,
+    scope: &Scope,
+    run: RunId,
+    offset: u64,
+    budget: usize,
+) -> Result<Vec<u8>, StoreError> {
+    let mut bytes = Vec::new();
+    let mut at = offset;
+    while bytes.len() < budget.max(1) {
+        let row = query("SELECT first_offset, content FROM run_output WHERE run_id = ")
+            .value(run)
+            .push(" AND first_offset <= ")
+            .value(at)
+            .push(" AND end_offset > ")
+            .value(at)
+            .push(" AND ")
+            .scope("tenant_id", scope)
+            .push(" ORDER BY first_offset DESC LIMIT 1")
+            .first(conn)
+            .await?;
+        let Some(row) = row else { break };
+        let (first, content) = (row.get::<u64>("first_offset")?, row.get::<Vec<u8>>("content")?);
+        let skip = usize::try_from(at.saturating_sub(first)).unwrap_or(usize::MAX);
+        let part = content.get(skip..).unwrap_or_default();
+        bytes.extend_from_slice(part);
+        at += part.len() as u64;
+    }
+    Ok(bytes)
+}
+
+/// An operation's output above `since`: whole seqs, up to about `budget` bytes, at least one seq if there is
+/// one. Memory stays near the budget, however many runs write at once.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_since(
+    conn: &mut Connection,
+    scope: &Scope,
+    operation: OperationId,
+    since: u64,
+    budget: usize,
+) -> Result<Since, StoreError> {
+    let mut window = 512_u32;
+    loop {
+        if let Some(found) = since_within(conn, scope, operation, since, budget, window).await? {
+            return Ok(found);
+        }
+        // More rows begin with one seq than fit the window: look at more of them.
+        window = window.saturating_mul(4);
+    }
+}
+
+/// Looks at the `window` rows with the earliest beginning among those that reach above `since`. `None` if they
+/// do not even hold one whole seq.
+async fn since_within(
+    conn: &mut Connection,
+    scope: &Scope,
+    operation: OperationId,
+    since: u64,
+    budget: usize,
+    window: u32,
+) -> Result<Option<Since>, StoreError> {
+    let keys = query("SELECT run_id, first_offset, first_seq FROM run_output WHERE operation_id = ")
+        .value(operation)
+        .push(" AND seq > ")
+        .value(since)
+        .push(" AND ")
+        .scope("tenant_id", scope)
+        .push(" ORDER BY first_seq, run_id, first_offset LIMIT ")
+        .value(window)
+        .list_of(conn, |row| {
+            Ok((row.get::<RunId>("run_id")?, row.get::<u64>("first_offset")?, row.get::<u64>("first_seq")?))
+        })
+        .await?;
+    // Rows beyond the window begin at the last one's seq or later, so only what is below it is whole.
+    let mut upto = match keys.last() {
+        Some((_, _, first_seq)) if keys.len() >= window as usize => first_seq - 1,
+        _ => u64::MAX,
+    };
+    let mut more = upto != u64::MAX;
+    let mut found: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
+    let mut total = 0;
+    for (run, first_offset, first_seq) in keys {
+        if first_seq > upto {
+            break;
+        }
+        let row = query("SELECT marks, content FROM run_output WHERE run_id = $1 AND first_offset = $2")
+            .bind(run)
+            .bind(first_offset)
+            .first(conn)
+            .await?;
+        // Retention may have taken it since.
+        let Some(row) = row else { continue };
+        for piece in split(&row, run, first_offset, since)? {
+            if piece.seq <= upto {
+                total += piece.bytes.len();
+                found.entry(piece.seq).or_default().push(piece);
+            }
+        }
+        while total > budget && found.len() > 1 {
+            let Some((seq, dropped)) = found.pop_last() else { break };
+            total -= dropped.iter().map(|piece| piece.bytes.len()).sum::<usize>();
+            upto = seq - 1;
+            more = true;
+        }
+    }
+    let Some((&last, _)) = found.last_key_value() else {
+        return Ok((!more).then(|| Since { pieces: Vec::new(), upto: since, more: false }));
+    };
+    let mut pieces: Vec<Piece> = found.into_values().flatten().collect();
+    pieces.sort_by_key(|piece| (piece.seq, piece.run, piece.offset));
+    Ok(Some(Since { pieces, upto: if more { upto.max(last) } else { last }, more }))
+}
+
+/// Removes some of an operation's output, oldest rows first; how many rows. In small batches retention never
+/// holds the write lock for long.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete(conn: &mut Connection, operation: OperationId, rows: u32) -> Result<u64, StoreError> {
+    let doomed = query(
+        "SELECT run_id, first_offset FROM run_output WHERE operation_id = $1 ORDER BY seq, run_id, first_offset LIMIT $2",
+    )
+    .bind(operation)
+    .bind(rows)
+    .list_of(conn, |row| Ok((row.get::<RunId>("run_id")?, row.get::<u64>("first_offset")?)))
+    .await?;
+    let mut deleted = 0;
+    for (run, first_offset) in doomed {
+        deleted += query("DELETE FROM run_output WHERE run_id = $1 AND first_offset = $2")
+            .bind(run)
+            .bind(first_offset)
+            .run(conn)
+            .await?;
+    }
+    Ok(deleted)
+}
+
+/// A run's last row while it is written to.
+#[derive(Debug, Clone)]
+pub(super) struct Tail {
+    first_offset: u64,
+    first_seq: u64,
+    seq: u64,
+    marks: Vec<u8>,
+    content: Vec<u8>,
+}
+
+impl Tail {
+    pub(super) fn begin(first_offset: u64, content: Vec<u8>, seq: u64) -> Self {
+        let mut tail = Self { first_offset, first_seq: seq, seq, marks: Vec::with_capacity(MARK), content };
+        tail.mark();
+        tail
+    }
+
+    pub(super) fn push(&mut self, piece: &[u8], seq: u64) {
+        self.content.extend_from_slice(piece);
+        if self.seq == seq {
+            // The same commit: its mark moves on.
+            self.marks.truncate(self.marks.len().saturating_sub(MARK));
+        }
+        self.seq = seq;
+        self.mark();
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        self.content.len() < SMALL
+    }
+
+    const fn end(&self) -> u64 {
+        self.first_offset + self.content.len() as u64
+    }
+
+    fn mark(&mut self) {
+        self.marks.extend_from_slice(&self.seq.to_le_bytes());
+        self.marks.extend_from_slice(&self.end().to_le_bytes());
+    }
+}
+
+/// The last rows of these runs, where they may still grow.
+pub(super) async fn load_tails(
+    conn: &mut Connection,
+    runs: &[RunId],
+) -> Result<Vec<(RunId, Tail)>, StoreError> {
+    query(
+        "SELECT t.run_id, t.first_offset, t.first_seq, t.seq, t.marks, t.content \
+         FROM run r JOIN run_output t ON t.run_id = r.id AND t.first_offset = r.output_tail \
+         WHERE t.end_offset - t.first_offset < ",
+    )
+    .value(SMALL as u64)
+    .push(" AND r.id IN ")
+    .list(runs.iter())
+    .once()
+    .list_of(conn, |row| {
+        let tail = Tail {
+            first_offset: row.get("first_offset")?,
+            first_seq: row.get("first_seq")?,
+            seq: row.get("seq")?,
+            marks: row.get("marks")?,
+            content: row.get("content")?,
+        };
+        Ok((row.get("run_id")?, tail))
+    })
+    .await
+}
+
+pub(super) async fn insert_row(
+    conn: &mut Connection,
+    run: RunId,
+    tenant: TenantId,
+    operation: OperationId,
+    tail: Tail,
+) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO run_output (run_id, first_offset, end_offset, tenant_id, operation_id, first_seq, seq, marks, \
+         content) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(run)
+    .bind(tail.first_offset)
+    .bind(tail.end())
+    .bind(tenant)
+    .bind(operation)
+    .bind(tail.first_seq)
+    .bind(tail.seq)
+    .bind(tail.marks)
+    .bind(tail.content)
+    .run(conn)
+    .await
+    .map(|_| ())
+}
+
+pub(super) async fn update_row(conn: &mut Connection, run: RunId, tail: &Tail) -> Result<(), StoreError> {
+    query(
+        "UPDATE run_output SET end_offset = $3, seq = $4, marks = $5, content = $6 \
+         WHERE run_id = $1 AND first_offset = $2",
+    )
+    .bind(run)
+    .bind(tail.first_offset)
+    .bind(tail.end())
+    .bind(tail.seq)
+    .bind(tail.marks.as_slice())
+    .bind(tail.content.as_slice())
+    .run(conn)
+    .await
+    .map(|_| ())
+}
+
+/// The pieces of a row that were committed after `since`.
+fn split(row: &Row, run: RunId, first_offset: u64, since: u64) -> Result<Vec<Piece>, StoreError> {
+    let (marks, content) = (row.get::<Vec<u8>>("marks")?, row.get::<Vec<u8>>("content")?);
+    let (marks, rest) = marks.as_chunks::<MARK>();
+    if !rest.is_empty() {
+        return Err(corrupt("marks", "it ends in half a mark"));
+    }
+    let mut pieces = Vec::new();
+    let mut at = first_offset;
+    for mark in marks {
+        let (seq, end) = mark.split_at(8);
+        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).unwrap_or(0);
+        let (seq, end) = (number(seq), number(end));
+        if seq > since {
+            let index =
+                |offset: u64| usize::try_from(offset.saturating_sub(first_offset)).unwrap_or(usize::MAX);
+            let bytes = content
+                .get(index(at)..index(end))
+                .ok_or_else(|| corrupt("marks", "a mark lies outside the row"))?
+                .to_vec();
+            pieces.push(Piece { run, offset: at, seq, bytes });
+        }
+        at = end;
+    }
+    Ok(pieces)
+}

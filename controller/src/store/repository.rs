@@ -1,0 +1,139 @@
+//! Where a tenant's inventory comes from: its git repository.
+
+use std::time::Duration;
+
+use fleetward_protocol::id::TenantId;
+use fleetward_protocol::time::Timestamp;
+
+use super::query::{Row, query};
+use super::{Connection, Scope, StoreError};
+
+/// A tenant's inventory repository.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// Whose it is; a tenant has one at most.
+    pub tenant: TenantId,
+    /// An https, ssh or file URL, without credentials.
+    pub url: String,
+    /// The branch that is the truth.
+    pub branch: String,
+    /// Credentials, encrypted by the caller with a key that is not in the database.
+    pub credentials: Option<Vec<u8>>,
+    /// How often it is synchronised.
+    pub interval: Duration,
+    /// The commit of the inventory in force.
+    pub good_commit: Option<String>,
+    /// When that commit was taken over.
+    pub good_at: Option<Timestamp>,
+    /// When the repository was first set.
+    pub created_at: Timestamp,
+    /// When its settings were last changed.
+    pub updated_at: Timestamp,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository")
+            .field("tenant", &self.tenant)
+            .field("url", &self.url)
+            .field("branch", &self.branch)
+            .field("good_commit", &self.good_commit)
+            .finish_non_exhaustive()
+    }
+}
+
+const SELECT: &str = "SELECT tenant_id, url, branch, credentials, interval_ms, good_commit, good_at, \
+   created_at, updated_at FROM repository WHERE ";
+
+/// Sets a tenant's repository. A new URL or branch forgets the good commit; the inventory stays in force.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if there is no such tenant.
+pub async fn update(conn: &mut Connection, repository: &Repository) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO repository (tenant_id, url, branch, credentials, interval_ms, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $6) \
+         ON CONFLICT (tenant_id) DO UPDATE SET \
+           good_commit = CASE WHEN repository.url = excluded.url AND repository.branch = excluded.branch \
+             THEN repository.good_commit ELSE NULL END, \
+           good_at = CASE WHEN repository.url = excluded.url AND repository.branch = excluded.branch \
+             THEN repository.good_at ELSE NULL END, \
+           url = excluded.url, branch = excluded.branch, credentials = excluded.credentials, \
+           interval_ms = excluded.interval_ms, updated_at = excluded.updated_at",
+    )
+    .bind(repository.tenant)
+    .bind(&repository.url)
+    .bind(&repository.branch)
+    .bind(repository.credentials.as_deref())
+    .bind(u64::try_from(repository.interval.as_millis()).unwrap_or(u64::MAX))
+    .bind(repository.updated_at)
+    .run(conn)
+    .await
+    .map(|_| ())
+}
+
+/// The tenant's repository, if it has one in scope.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find(
+    conn: &mut Connection,
+    scope: &Scope,
+    tenant: TenantId,
+) -> Result<Option<Repository>, StoreError> {
+    query(SELECT)
+        .push("tenant_id = ")
+        .value(tenant)
+        .push(" AND ")
+        .scope("tenant_id", scope)
+        .find(conn, read)
+        .await
+}
+
+/// Every repository in scope.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(conn: &mut Connection, scope: &Scope) -> Result<Vec<Repository>, StoreError> {
+    query(SELECT).scope("tenant_id", scope).push(" ORDER BY tenant_id").list_of(conn, read).await
+}
+
+/// Notes that the inventory of `commit` is in force; whether the tenant has a repository.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_good(
+    conn: &mut Connection,
+    tenant: TenantId,
+    commit: &str,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    query("UPDATE repository SET good_commit = $2, good_at = $3 WHERE tenant_id = $1")
+        .bind(tenant)
+        .bind(commit)
+        .bind(now)
+        .took(conn)
+        .await
+}
+
+/// Removes a tenant's repository; hosts and scripts that came from it stay. Whether there was one.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete(conn: &mut Connection, tenant: TenantId) -> Result<bool, StoreError> {
+    query("DELETE FROM repository WHERE tenant_id = $1").bind(tenant).took(conn).await
+}
+
+fn read(row: &Row) -> Result<Repository, StoreError> {
+    Ok(Repository {
+        tenant: row.get("tenant_id")?,
+        url: row.get("url")?,
+        branch: row.get("branch")?,
+        credentials: row.find("credentials")?,
+        interval: Duration::from_millis(row.get("interval_ms")?),
+        good_commit: row.find("good_commit")?,
+        good_at: row.find("good_at")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}

@@ -1,0 +1,191 @@
+//! The history of synchronisations of the inventory repository.
+
+use fleetward_domain::inventory::Problem;
+use fleetward_protocol::id::{SyncId, TenantId};
+use fleetward_protocol::time::Timestamp;
+
+use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
+use super::query::{Row, json, query, words};
+use super::{Connection, Scope, StoreError};
+
+words! {
+    /// How a synchronisation stands.
+    SyncStatus {
+        /// It is under way.
+        Running = "running",
+        /// The repository's inventory is in force.
+        Succeeded = "succeeded",
+        /// The last good inventory stays in force.
+        Failed = "failed",
+    }
+}
+
+/// One synchronisation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sync {
+    /// Its id.
+    pub id: SyncId,
+    /// Whose inventory.
+    pub tenant: TenantId,
+    /// From where, without credentials.
+    pub url: String,
+    /// Which branch.
+    pub branch: String,
+    /// A user's name, or `interval`.
+    pub triggered_by: String,
+    /// How it stands.
+    pub status: SyncStatus,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// The commit it read.
+    pub commit: Option<String>,
+    /// Why it failed, if the repository itself is the reason.
+    pub failure: Option<String>,
+    /// What stands against its files.
+    pub problems: Vec<Problem>,
+    /// What it read and changed.
+    pub counts: Counts,
+}
+
+/// How a synchronisation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// [`SyncStatus::Succeeded`] or [`SyncStatus::Failed`].
+    pub status: SyncStatus,
+    /// When.
+    pub at: Timestamp,
+    /// The commit it read, if it got that far.
+    pub commit: Option<String>,
+    /// Why it failed, if the repository itself is the reason.
+    pub failure: Option<String>,
+    /// What stands against its files.
+    pub problems: Vec<Problem>,
+    /// What it read and changed.
+    pub counts: Counts,
+}
+
+/// What a synchronisation read and changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Hosts in the repository.
+    pub hosts: u32,
+    /// Scripts in the repository.
+    pub scripts: u32,
+    /// Hosts and scripts that were added, changed, retired or taken back.
+    pub changes: u32,
+}
+
+const COLUMNS: &str = "SELECT id, tenant_id, url, branch, triggered_by, status, started_at, ended_at, commit_id, \
+   failure, problems, hosts, scripts, changes";
+
+const KEYS: [Key; 2] = [
+    Key { expression: "started_at", kind: KeyKind::Integer, direction: Direction::Descending },
+    Key { expression: "id", kind: KeyKind::Text, direction: Direction::Descending },
+];
+
+/// Notes the beginning of a synchronisation.
+///
+/// # Errors
+/// [`StoreError::Conflict`] if there is no such tenant.
+pub async fn insert(conn: &mut Connection, sync: &Sync) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO sync (id, tenant_id, url, branch, triggered_by, status, started_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(sync.id)
+    .bind(sync.tenant)
+    .bind(&sync.url)
+    .bind(&sync.branch)
+    .bind(&sync.triggered_by)
+    .bind(sync.status)
+    .bind(sync.started_at)
+    .run(conn)
+    .await
+    .map(|_| ())
+}
+
+/// Notes its end; whether it was still running.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_ended(conn: &mut Connection, id: SyncId, ended: &Ended) -> Result<bool, StoreError> {
+    query(
+        "UPDATE sync SET status = $2, ended_at = $3, commit_id = $4, problems = $5, hosts = $6, scripts = $7, \
+         changes = $8, failure = $9 WHERE id = $1 AND status = 'running'",
+    )
+    .bind(id)
+    .bind(ended.status)
+    .bind(ended.at)
+    .bind(ended.commit.as_ref())
+    .bind(json(&ended.problems)?)
+    .bind(ended.counts.hosts)
+    .bind(ended.counts.scripts)
+    .bind(ended.counts.changes)
+    .bind(ended.failure.as_ref())
+    .took(conn)
+    .await
+}
+
+/// Ends what a controller that crashed left running; how many.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_abandoned(conn: &mut Connection, now: Timestamp) -> Result<u64, StoreError> {
+    query("UPDATE sync SET status = 'failed', ended_at = $1, failure = $2 WHERE status = 'running'")
+        .bind(now)
+        .bind("the controller stopped during the synchronisation; nothing was changed")
+        .run(conn)
+        .await
+}
+
+/// The synchronisation of this id.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is none in scope.
+pub async fn get(conn: &mut Connection, scope: &Scope, id: SyncId) -> Result<Sync, StoreError> {
+    let found = query(COLUMNS)
+        .push(" FROM sync WHERE id = ")
+        .value(id)
+        .push(" AND ")
+        .scope("tenant_id", scope)
+        .find(conn, read)
+        .await?;
+    found.ok_or(StoreError::NotFound { what: "the synchronisation" })
+}
+
+/// Synchronisations in scope, newest first.
+///
+/// # Errors
+/// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.
+pub async fn list(
+    conn: &mut Connection,
+    scope: &Scope,
+    page: &PageRequest,
+) -> Result<Page<Sync>, StoreError> {
+    let select = select_keys(query(COLUMNS), &KEYS).push(" FROM sync WHERE ").scope("tenant_id", scope);
+    let rows = push_page(select, &KEYS, page)?.all(conn).await?;
+    cut(rows, &KEYS, page, read)
+}
+
+fn read(row: &Row) -> Result<Sync, StoreError> {
+    Ok(Sync {
+        id: row.get("id")?,
+        tenant: row.get("tenant_id")?,
+        url: row.get("url")?,
+        branch: row.get("branch")?,
+        triggered_by: row.get("triggered_by")?,
+        status: row.get("status")?,
+        started_at: row.get("started_at")?,
+        ended_at: row.find("ended_at")?,
+        commit: row.find("commit_id")?,
+        failure: row.find("failure")?,
+        problems: row.json("problems")?,
+        counts: Counts {
+            hosts: row.get("hosts")?,
+            scripts: row.get("scripts")?,
+            changes: row.get("changes")?,
+        },
+    })
+}

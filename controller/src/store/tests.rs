@@ -1,0 +1,6 @@
+//! The store on both engines.
+
+use crate::store::Store;
+
+mod foundation;
+mod sample;
