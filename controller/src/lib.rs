@@ -7,7 +7,9 @@
 //! **Deliberately absent.** Statics and global state: everything hangs on one `app::App` made at the start.
 //! SQL outside `store`, axum outside `http`, quinn outside `link`.
 
+pub mod app;
 pub mod config;
+pub mod link;
 pub mod pki;
 pub mod repo;
 pub mod secret;

@@ -15,11 +15,13 @@ mod authority;
 mod file;
 mod host;
 mod identity;
+mod rotating;
 mod server;
 
 pub use authority::Authority;
-pub use host::{HostKey, IssuedHost};
+pub use host::{HostKey, InvalidRequest, IssuedHost};
 pub use identity::{IdentityError, PeerIdentity};
+pub use rotating::Rotating;
 pub use server::{ServerCertificate, ServerPurpose};
 
 use std::io;

@@ -28,7 +28,7 @@ use fleetward_protocol::time::Timestamp;
 
 use crate::operation::{Intent, Offline, OperationStatus, RolloutPolicy, RunCounts};
 use crate::run::{Cause, RunState};
-use host::{Change, Decided, HostProgress};
+use host::{Change, HostProgress};
 
 /// What a rollout is made from, at the operation's request and again after a restart.
 #[derive(Debug, Clone)]
@@ -66,8 +66,7 @@ pub enum Presence {
     Offline,
 }
 
-/// What is to be done now. A run is named again only if something was reported about it that does not show
-/// what was decided.
+/// What is to be done now. Every run is named once; a run that is named again was reported back unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decisions {
     /// Hand these to their hosts. If that is not possible, report them back as they are.
@@ -112,8 +111,7 @@ pub struct Rollout {
     canaries: Canaries,
     batch: Batch,
     end: Option<End>,
-    /// Runs about which something was decided since the last poll.
-    news: Vec<RunId>,
+    pending: Decisions,
 }
 
 /// Where a ready host stands in the queue.
@@ -169,7 +167,7 @@ impl Rollout {
             canaries: Canaries { wanted: plan.policy.canary.min(total), succeeded: 0, active: 0 },
             batch: Batch { size, begun: 0, active: 0 },
             end: None,
-            news: Vec::new(),
+            pending: Decisions::default(),
         };
         let mut hosts = Vec::with_capacity(plan.hosts.len());
         for planned in plan.hosts {
@@ -237,18 +235,10 @@ impl Rollout {
                 self.settle(index);
             }
         }
-        let mut decisions = Decisions::default();
         while let Some(run) = self.start_next() {
-            decisions.start.push(run);
+            self.pending.start.push(run);
         }
-        for run in std::mem::take(&mut self.news) {
-            match self.give_out(run) {
-                Decided::Cancel(cause) => decisions.cancel.push((run, cause)),
-                Decided::Expire => decisions.expire.push(run),
-                // Something else happened to the run meanwhile.
-                Decided::Nothing | Decided::Start => {}
-            }
-        }
+        let mut decisions = std::mem::take(&mut self.pending);
         let all_ended = self.counts.ended() == self.counts.total();
         decisions.finished = all_ended.then(|| self.status());
         decisions.wake_at = self.wake_at();
@@ -299,7 +289,7 @@ impl Rollout {
             self.settle(index);
         }
         // How many had begun in the current batch is not known: let it end before anyone else begins.
-        if self.policy.batch.is_some() && self.batch.active > 0 {
+        if self.batch.active > 0 {
             self.batch.begun = self.batch.size;
         }
     }
@@ -315,13 +305,13 @@ impl Rollout {
     fn settle(&mut self, index: usize) {
         let Some(host) = self.hosts.get_mut(index) else { return };
         if let Some(end) = self.end {
-            decide_end(host, end, &mut self.news);
+            decide_end(host, end, &mut self.pending);
         } else {
             if host.stops_at_failure() {
-                host.end_queued(Decided::Cancel(Cause::PreviousStepFailed), &mut self.news);
+                host.end_queued(|run| self.pending.cancel.push((run, Cause::PreviousStepFailed)));
             }
             if self.skipped_offline && host.presence == Presence::Offline && !host.is_busy() {
-                host.end_queued(Decided::Cancel(Cause::HostOffline), &mut self.news);
+                host.end_queued(|run| self.pending.cancel.push((run, Cause::HostOffline)));
             }
         }
         match host.update_busy() {
@@ -395,11 +385,6 @@ impl Rollout {
         }
     }
 
-    fn give_out(&mut self, run: RunId) -> Decided {
-        let Some(&(index, step)) = self.run_index.get(&run) else { return Decided::Nothing };
-        self.hosts.get_mut(index).map_or(Decided::Nothing, |host| host.give_out(step))
-    }
-
     fn wake_at(&self) -> Option<Timestamp> {
         if self.end.is_some() || self.counts.get(crate::run::RunStatus::Queued) == 0 {
             return None;
@@ -410,13 +395,13 @@ impl Rollout {
 }
 
 /// What the end of the rollout means for one host's runs.
-fn decide_end(host: &mut HostProgress, end: End, news: &mut Vec<RunId>) {
+fn decide_end(host: &mut HostProgress, end: End, decisions: &mut Decisions) {
     match end {
-        End::Deadline => host.end_queued(Decided::Expire, news),
-        End::Halted => host.end_queued(Decided::Cancel(Cause::Halted), news),
+        End::Deadline => host.end_queued(|run| decisions.expire.push(run)),
+        End::Halted => host.end_queued(|run| decisions.cancel.push((run, Cause::Halted))),
         End::Stopped => {
-            host.end_queued(Decided::Cancel(Cause::Requested), news);
-            host.stop_held(Cause::Requested, news);
+            host.end_queued(|run| decisions.cancel.push((run, Cause::Requested)));
+            host.stop_held(|run| decisions.cancel.push((run, Cause::Requested)));
         }
     }
 }

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{client_of_uri, identity_uri};
 use fleetward_protocol::time::Timestamp;
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    KeyUsagePurpose, PublicKey, SanType, SerialNumber, string::Ia5String,
+    KeyUsagePurpose, PublicKey, PublicKeyData as _, SanType, SerialNumber, string::Ia5String,
 };
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
 
@@ -48,6 +49,12 @@ impl HostKey {
     pub const fn claimed(&self) -> Option<&ClientId> {
         self.claimed.as_ref()
     }
+
+    /// SHA-256 of the public key (SubjectPublicKeyInfo).
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.key.subject_public_key_info())
+    }
 }
 
 /// A certificate that was issued to a host.
@@ -57,6 +64,10 @@ pub struct IssuedHost {
     pub chain: Vec<CertificateDer<'static>>,
     /// Its serial number, in lower-case hexadecimal digits.
     pub serial: String,
+    /// SHA-256 of the certificate.
+    pub fingerprint: Digest,
+    /// When it begins to be valid.
+    pub not_before: Timestamp,
     /// When it ends.
     pub not_after: Timestamp,
 }
@@ -89,6 +100,8 @@ impl Authority {
         Ok(IssuedHost {
             chain: vec![certificate.der().clone(), self.root().clone()],
             serial: super::identity::hexadecimal(&serial),
+            fingerprint: Digest::of(certificate.der()),
+            not_before: now - BACKDATED,
             not_after,
         })
     }

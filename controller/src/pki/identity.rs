@@ -2,6 +2,7 @@
 //! else.
 
 use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::client_of_uri;
 use fleetward_protocol::time::Timestamp;
 use rustls_pki_types::CertificateDer;
@@ -15,6 +16,8 @@ pub struct PeerIdentity {
     pub client: ClientId,
     /// The certificate's serial number, in lower-case hexadecimal digits.
     pub serial: String,
+    /// SHA-256 of the certificate.
+    pub fingerprint: Digest,
     /// When the certificate ends.
     pub not_after: Timestamp,
 }
@@ -49,6 +52,7 @@ impl PeerIdentity {
         Ok(Self {
             client,
             serial: hexadecimal(parsed.raw_serial()),
+            fingerprint: Digest::of(certificate),
             not_after: Timestamp::from_millis(seconds.saturating_mul(1000)),
         })
     }

@@ -98,6 +98,12 @@ impl RunSink {
         self.received
     }
 
+    /// Whether the host has said its last word; nothing more is expected from it.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     fn handle_output(&mut self, offset: u64, mut bytes: Vec<u8>) -> Result<SinkEvent, SessionError> {
         if offset > self.received {
             return Err(SessionError::Gap { offset, expected: self.received });

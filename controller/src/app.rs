@@ -1,0 +1,183 @@
+//! Use cases: load, decide, save, notify. One file per noun.
+//!
+//! **What for.** Everything the controller does is a function here, called by `http` for people, by `link` for
+//! hosts and by `task` for the clock. Decisions are made by `fleetward_domain`; rows are kept by `store`.
+//!
+//! **What it promises.** What changes something leaves an audit event, in the same transaction. A function that
+//! acts for a person takes a [`Permit`](access::Permit), which cannot be had without the permission. What is
+//! reported to the caller as done is committed.
+//!
+//! **Deliberately absent.** SQL, HTTP, QUIC; any state outside [`App`].
+
+use std::sync::Arc;
+
+use fleetward_protocol::time::Timestamp;
+
+use crate::config::Config;
+use crate::pki::Authority;
+use crate::store::Store;
+
+pub mod access;
+pub mod audit;
+pub mod clock;
+pub mod connection;
+pub mod dispatch;
+pub mod enrolment;
+pub mod fleet;
+pub mod health;
+pub mod host;
+pub mod live;
+pub mod metrics;
+pub mod operation;
+pub mod order;
+pub mod password;
+pub mod presence;
+pub mod recorder;
+pub mod run;
+pub mod script;
+pub mod target;
+pub mod user;
+
+use clock::Clock;
+use dispatch::Dispatcher;
+use fleet::Fleet;
+use health::Health;
+use live::Live;
+use metrics::Metrics;
+use presence::Presences;
+use recorder::Recorder;
+
+/// The application. Cheap to clone; every clone is the same one.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    config: Config,
+    clock: Clock,
+    store: Store,
+    authority: Authority,
+    fleet: Fleet,
+    live: Live,
+    health: Arc<Health>,
+    metrics: Metrics,
+    presences: Presences,
+    recorder: Recorder,
+    dispatcher: Dispatcher,
+    logins: user::Logins,
+}
+
+impl App {
+    /// Puts the parts together and starts the recorder and the dispatcher, which take up the operations that
+    /// have not ended. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub async fn start(
+        config: Config,
+        clock: Clock,
+        store: Store,
+        authority: Authority,
+    ) -> Result<Self, crate::store::StoreError> {
+        let fleet = Fleet::new();
+        let live = Live::new();
+        let health = Arc::new(Health::new());
+        let metrics = Metrics::new();
+        let (dispatcher, inbox) = Dispatcher::new();
+        let recorder = recorder::start(recorder::Parts {
+            store: store.clone(),
+            clock: clock.clone(),
+            live: live.clone(),
+            fleet: fleet.clone(),
+            health: Arc::clone(&health),
+            metrics: metrics.clone(),
+            dispatcher: dispatcher.clone(),
+        });
+        let app = Self(Arc::new(Parts {
+            config,
+            clock,
+            store,
+            authority,
+            fleet,
+            live,
+            health,
+            metrics,
+            presences: Presences::new(),
+            recorder,
+            dispatcher,
+            logins: user::Logins::new(),
+        }));
+        dispatch::start(&app, inbox).await?;
+        Ok(app)
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The database.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The certificate authority.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.0.authority
+    }
+
+    /// The connected hosts.
+    #[must_use]
+    pub fn fleet(&self) -> &Fleet {
+        &self.0.fleet
+    }
+
+    /// What tells the readers of operations that there is something new.
+    #[must_use]
+    pub fn live(&self) -> &Live {
+        &self.0.live
+    }
+
+    /// How the controller is.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.0.health
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// Presences that are yet to be written down.
+    #[must_use]
+    pub fn presences(&self) -> &Presences {
+        &self.0.presences
+    }
+
+    /// What commits changes of runs.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.0.recorder
+    }
+
+    /// What hands runs to hosts.
+    #[must_use]
+    pub fn dispatcher(&self) -> &Dispatcher {
+        &self.0.dispatcher
+    }
+
+    pub(crate) fn logins(&self) -> &user::Logins {
+        &self.0.logins
+    }
+}

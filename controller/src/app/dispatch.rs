@@ -1,0 +1,355 @@
+//! The dispatcher: carries out what each operation's rollout decides.
+//!
+//! One task holds a [`Rollout`] for every operation that has not ended. It is told what happens (hosts come and
+//! go, runs move on, somebody stops an operation), asks the rollouts what to do, and hands the decisions to the
+//! recorder. Only when the recorder has committed that a run is in a host's hands is the order sent: an order
+//! that may have reached a host is never forgotten.
+//!
+//! **What it promises.** It keeps nothing that the store does not hold: started anew, it goes on where it was.
+//! It never waits for a host.
+
+mod active;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use fleetward_domain::run::{RunEvent, RunState};
+use fleetward_protocol::id::{HostId, OperationId, RunId};
+use fleetward_protocol::time::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{debug, error, info, warn};
+
+use self::active::{Active, Eligible};
+use super::App;
+use super::fleet::{HostCommand, NotSent};
+use super::recorder::{Change, Halted, StatusChange};
+use crate::store::{Scope, StoreError, host, operation};
+
+/// How long hosts are given to come back after a restart before operations that skip offline hosts skip them.
+const GRACE_AFTER_START: Duration = Duration::from_secs(20);
+/// The longest time between two looks at the clock while something is due; a clock that steps is noticed.
+const TICK: Duration = Duration::from_secs(1);
+/// Messages taken before the rollouts are asked.
+const GATHER: usize = 256;
+
+/// Tells the dispatcher what happens. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Dispatcher(mpsc::UnboundedSender<Message>);
+
+/// A run whose state is committed, or was found to be this.
+#[derive(Debug, Clone)]
+pub struct Moved {
+    /// Its operation.
+    pub operation: OperationId,
+    /// The run.
+    pub run: RunId,
+    /// Its state.
+    pub state: RunState,
+}
+
+// The queue is unbounded because its senders must not wait for the dispatcher, which waits for the recorder. What
+// is in it is bounded by what can happen: the recorder's batches, the connected hosts, the operations.
+#[derive(Debug)]
+enum Message {
+    Created(OperationId),
+    Stop(OperationId),
+    Online(HostId),
+    Offline(HostId),
+    Gone(HostId),
+    Moved(Vec<Moved>),
+}
+
+/// What the dispatcher's task reads.
+#[derive(Debug)]
+pub(super) struct Inbox(mpsc::UnboundedReceiver<Message>);
+
+impl Dispatcher {
+    pub(super) fn new() -> (Self, Inbox) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), Inbox(receiver))
+    }
+
+    /// An operation was committed.
+    pub fn created(&self, operation: OperationId) {
+        self.tell(Message::Created(operation));
+    }
+
+    /// Somebody's wish to stop an operation was committed.
+    pub fn stop(&self, operation: OperationId) {
+        self.tell(Message::Stop(operation));
+    }
+
+    /// The host is connected, and may be given runs.
+    pub fn host_online(&self, host: HostId) {
+        self.tell(Message::Online(host));
+    }
+
+    /// The host is not connected any more, or may not be given runs.
+    pub fn host_offline(&self, host: HostId) {
+        self.tell(Message::Offline(host));
+    }
+
+    /// The host was retired or revoked: it will never report anything again.
+    pub fn host_gone(&self, host: HostId) {
+        self.tell(Message::Gone(host));
+    }
+
+    pub(super) fn moved(&self, moved: Vec<Moved>) {
+        if !moved.is_empty() {
+            self.tell(Message::Moved(moved));
+        }
+    }
+
+    fn tell(&self, message: Message) {
+        // Fails only while the controller shuts down; everything is taken up again at the next start.
+        let _ = self.0.send(message);
+    }
+}
+
+/// Takes up the operations that have not ended, and starts the task.
+pub(super) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
+    let mut conn = app.store().read().await?;
+    let unfinished = operation::list_unfinished(&mut conn).await?;
+    drop(conn);
+    let mut task = Task { app: app.clone(), active: HashMap::new(), by_host: HashMap::new() };
+    let skip_from = app.now() + GRACE_AFTER_START;
+    for operation in unfinished {
+        task.activate(operation.id, Some(skip_from)).await;
+    }
+    if !task.active.is_empty() {
+        info!(operations = task.active.len(), "dispatcher.resumed");
+    }
+    tokio::spawn(task.run(inbox));
+    Ok(())
+}
+
+struct Task {
+    app: App,
+    active: HashMap<OperationId, Active>,
+    by_host: HashMap<HostId, HashSet<OperationId>>,
+}
+
+impl Task {
+    async fn run(mut self, mut inbox: Inbox) {
+        let mut messages = Vec::with_capacity(GATHER);
+        let mut due: HashSet<OperationId> = self.active.keys().copied().collect();
+        loop {
+            let wake = self.advance(&mut due).await;
+            let pause = async {
+                match wake {
+                    Some(at) => sleep(at.since(self.app.now()).clamp(Duration::from_millis(1), TICK)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                taken = inbox.0.recv_many(&mut messages, GATHER) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    for message in messages.drain(..) {
+                        self.handle(message, &mut due).await;
+                    }
+                }
+                () = pause => {
+                    let now = self.app.now();
+                    let timed = self.active.iter().filter(|(_, active)| active.wake_at.is_some_and(|at| at <= now));
+                    due.extend(timed.map(|(operation, _)| *operation));
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, message: Message, due: &mut HashSet<OperationId>) {
+        match message {
+            Message::Created(operation) => {
+                self.activate(operation, None).await;
+                due.insert(operation);
+            }
+            Message::Stop(operation) => {
+                if let Some(active) = self.active.get_mut(&operation) {
+                    active.rollout.handle_stop();
+                    due.insert(operation);
+                }
+            }
+            Message::Online(host) => {
+                self.for_host(host, due, |active| active.rollout.handle_host_online(host))
+            }
+            Message::Offline(host) => {
+                self.for_host(host, due, |active| active.rollout.handle_host_offline(host));
+            }
+            Message::Gone(host) => self.give_up(host, due).await,
+            Message::Moved(moved) => {
+                let changes = moved.into_iter().filter_map(|moved| self.handle_moved(moved, due)).collect();
+                self.apply(changes).await;
+            }
+        }
+    }
+
+    fn for_host(&mut self, host: HostId, due: &mut HashSet<OperationId>, mut tell: impl FnMut(&mut Active)) {
+        for operation in self.by_host.get(&host).into_iter().flatten() {
+            if let Some(active) = self.active.get_mut(operation) {
+                tell(active);
+                due.insert(*operation);
+            }
+        }
+    }
+
+    /// Every run of a host that is given up ends, in whatever state it is.
+    async fn give_up(&mut self, host: HostId, due: &mut HashSet<OperationId>) {
+        let mut changes = Vec::new();
+        self.for_host(host, due, |active| {
+            active.rollout.handle_host_offline(host);
+            changes.extend(active.unfinished_on(host).map(|(run, state)| Change {
+                operation: active.id,
+                run,
+                event: RunEvent::HostGone,
+                known: Some(state),
+            }));
+        });
+        self.apply(changes).await;
+    }
+
+    /// Takes note of a run's state, and sends its order if that is the commit of a hand-out.
+    fn handle_moved(&mut self, moved: Moved, due: &mut HashSet<OperationId>) -> Option<Change> {
+        let active = self.active.get_mut(&moved.operation)?;
+        let send = active.note(moved.run, &moved.state);
+        active.rollout.handle_run_changed(moved.run, &moved.state);
+        due.insert(moved.operation);
+        let (host, command) = send?;
+        match self.app.fleet().send(host, command) {
+            Ok(()) => None,
+            Err(NotSent::Offline) => {
+                // Its committed state says that the host may have it: when the host is back, its stream is opened.
+                debug!(run = %moved.run, "dispatcher.host_left");
+                None
+            }
+            Err(NotSent::OtherJournal(journal)) => Some(Change {
+                operation: moved.operation,
+                run: moved.run,
+                event: RunEvent::Reconnected { journal },
+                known: None,
+            }),
+        }
+    }
+
+    /// Asks the rollouts that are due, and carries their decisions out. Returns when to ask again.
+    async fn advance(&mut self, due: &mut HashSet<OperationId>) -> Option<Timestamp> {
+        while !due.is_empty() {
+            let mut changes = Vec::new();
+            for operation in std::mem::take(due) {
+                self.poll(operation, &mut changes, due).await;
+            }
+            self.apply(changes).await;
+        }
+        self.active.values().filter_map(|active| active.wake_at).min()
+    }
+
+    async fn poll(
+        &mut self,
+        operation: OperationId,
+        changes: &mut Vec<Change>,
+        due: &mut HashSet<OperationId>,
+    ) {
+        let Some(active) = self.active.get_mut(&operation) else { return };
+        let decisions = active.rollout.poll(self.app.now());
+        active.wake_at = decisions.wake_at;
+        for run in decisions.start {
+            match active.hand_out(run, self.app.fleet()) {
+                Some(change) => changes.push(change),
+                None => {
+                    // The host left between its last event and now.
+                    due.insert(operation);
+                }
+            }
+        }
+        for (run, cause) in decisions.cancel {
+            let (known, held) = active.cancel(run);
+            changes.push(Change { operation, run, event: RunEvent::Cancel(cause), known });
+            if let Some(host) = held {
+                let command = HostCommand::Cancel { run, cause: cause.to_wire() };
+                // An unreachable host is told when its stream is opened again: the wish is part of the state.
+                let _ = self.app.fleet().send(host, command);
+            }
+        }
+        for run in decisions.expire {
+            let event = RunEvent::Expire { deadline: active.deadline };
+            changes.push(Change { operation, run, event, known: None });
+        }
+        let halted = active.note_halted();
+        let status = active.rollout.status();
+        if status != active.status || halted == Halted::Now {
+            let change =
+                StatusChange { tenant: active.tenant, operation, from: active.status, to: status, halted };
+            active.status = status;
+            if self.app.recorder().apply_status(change).await.is_err() {
+                return;
+            }
+        }
+        if decisions.finished.is_some() {
+            self.deactivate(operation);
+        }
+    }
+
+    async fn apply(&self, changes: Vec<Change>) {
+        if self.app.recorder().apply(changes).await.is_err() {
+            debug!("dispatcher.recorder_stopped");
+        }
+    }
+
+    async fn activate(&mut self, id: OperationId, skip_offline_from: Option<Timestamp>) {
+        if self.active.contains_key(&id) {
+            return;
+        }
+        match self.load(id, skip_offline_from).await {
+            Ok(active) => {
+                for host in active.hosts() {
+                    self.by_host.entry(host).or_default().insert(id);
+                }
+                self.active.insert(id, active);
+            }
+            // It stays as it is in the store, and is taken up at the next start.
+            Err(error) => error!(operation = %id, %error, "dispatcher.load_failed"),
+        }
+    }
+
+    async fn load(
+        &self,
+        id: OperationId,
+        skip_offline_from: Option<Timestamp>,
+    ) -> Result<Active, super::order::OrderError> {
+        let mut conn = self.app.store().read().await?;
+        let operation = operation::get(&mut conn, &Scope::Everything, id).await?;
+        let hosts = host::all_for_targets(&mut conn, &Scope::of(operation.tenant)).await?;
+        let approved: HashSet<HostId> = hosts
+            .iter()
+            .filter(|host| host.enrolment == host::Enrolment::Enrolled)
+            .map(|host| host.id)
+            .collect();
+        let fleet = self.app.fleet();
+        let eligible = |host: HostId| {
+            if approved.contains(&host) && fleet.presence(host).is_some() {
+                Eligible::Yes
+            } else {
+                Eligible::No
+            }
+        };
+        let active = Active::load(&mut conn, operation, skip_offline_from, eligible).await?;
+        if active.is_empty() {
+            warn!(operation = %id, "dispatcher.operation_without_runs");
+        }
+        Ok(active)
+    }
+
+    fn deactivate(&mut self, operation: OperationId) {
+        let Some(active) = self.active.remove(&operation) else { return };
+        for host in active.hosts() {
+            if let Some(operations) = self.by_host.get_mut(&host) {
+                operations.remove(&operation);
+                if operations.is_empty() {
+                    self.by_host.remove(&host);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! Enrolment: tokens are made for people, certificates are issued to hosts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fleetward_domain::enrolment::{self, Enrol, KnownToken, Standing, VerifiedRequest};
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest};
+use fleetward_protocol::id::{HostId, TenantId, TokenId};
+use fleetward_protocol::name::HostName;
+use fleetward_protocol::time::Timestamp;
+use serde_bytes::ByteBuf;
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use super::App;
+use super::access::Permit;
+use super::audit::{self, Actor, Entry};
+use super::fleet::{CloseReason, FleetEvent, HostCommand};
+use crate::pki::{HostKey, IssuedHost, PkiError};
+use crate::store::host::{self, Declaration, Enrolment, Host, Lifecycle, NewHost, Source};
+use crate::store::token::{self, Token};
+use crate::store::{Connection, Scope, StoreError, certificate};
+
+/// The longest life of a token.
+pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
+/// The shortest.
+pub const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A token that was made: shown once.
+#[derive(Clone)]
+pub struct Issued {
+    /// What the agent is given.
+    pub token: fleetward_protocol::enrol::Token,
+    /// When it stops working.
+    pub expires_at: Timestamp,
+}
+
+/// Why a token is not made.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Too short or too long a life.
+    #[error("a token lives between 60 seconds and 7 days")]
+    Lifetime,
+    /// There is no such host.
+    #[error("there is no host `{0}`")]
+    NoHost(HostName),
+    /// The host left the inventory.
+    #[error("the host `{0}` is retired")]
+    Retired(HostName),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Makes a token for a host; tokens made for it before and not used stop working.
+///
+/// # Errors
+/// [`TokenError`].
+pub async fn make_token(
+    app: &App,
+    permit: &Permit,
+    name: &HostName,
+    lifetime: Option<Duration>,
+) -> Result<Issued, TokenError> {
+    let now = app.now();
+    let mut tx = app.store().write().await?;
+    let host = host::find(&mut tx, &permit.scope(), name).await?;
+    let host = host.ok_or_else(|| TokenError::NoHost(name.clone()))?;
+    if host.lifecycle == Lifecycle::Retired {
+        return Err(TokenError::Retired(name.clone()));
+    }
+    let issued = insert_token(app, permit, &mut tx, host.tenant, Some(&host), lifetime, now).await?;
+    let entry = Entry::new("token.made", permit.actor(), name).tenant(host.tenant);
+    audit::record(&mut tx, entry, now).await?;
+    tx.commit().await?;
+    Ok(issued)
+}
+
+/// Makes a token for a host that the inventory does not have yet. What enrols with it is quarantined.
+///
+/// # Errors
+/// [`TokenError`].
+pub async fn make_unbound_token(
+    app: &App,
+    permit: &Permit,
+    lifetime: Option<Duration>,
+) -> Result<Issued, TokenError> {
+    let now = app.now();
+    let mut tx = app.store().write().await?;
+    let issued = insert_token(app, permit, &mut tx, permit.tenant(), None, lifetime, now).await?;
+    let entry = Entry::new("token.made", permit.actor(), "any host").tenant(permit.tenant());
+    audit::record(&mut tx, entry, now).await?;
+    tx.commit().await?;
+    Ok(issued)
+}
+
+/// Adds a token in the caller's transaction.
+pub(super) async fn insert_token(
+    app: &App,
+    permit: &Permit,
+    conn: &mut Connection,
+    tenant: TenantId,
+    host: Option<&Host>,
+    lifetime: Option<Duration>,
+    now: Timestamp,
+) -> Result<Issued, TokenError> {
+    let lifetime = lifetime.unwrap_or(app.config().enrolment.token_lifetime);
+    if !(MIN_TOKEN_LIFETIME..=MAX_TOKEN_LIFETIME).contains(&lifetime) {
+        return Err(TokenError::Lifetime);
+    }
+    let secret: [u8; 32] = rand::random();
+    let expires_at = now + lifetime;
+    if let Some(host) = host {
+        token::delete_unused(conn, host.id).await?;
+    }
+    let row = Token {
+        id: TokenId::from_uuid(Uuid::now_v7()),
+        tenant,
+        host: host.map(|host| host.id),
+        secret_digest: Digest::of(&secret),
+        created_by: Some(permit.caller().user),
+        created_at: now,
+        expires_at,
+        used_at: None,
+        used_by: None,
+    };
+    token::insert(conn, &row).await?;
+    let client = host.map(|host| host.declared.client_id.clone());
+    let token = fleetward_protocol::enrol::Token { secret, root: app.authority().digest(), client };
+    Ok(Issued { token, expires_at })
+}
+
+/// Answers a host that wants to enrol. Everything is audited.
+pub async fn enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> EnrolReply {
+    match try_enrol(app, request, remote).await {
+        Ok(reply) => {
+            app.metrics().enrolled("issued");
+            reply
+        }
+        Err(failure) => {
+            let refusal = failure.refusal();
+            if let Failure::Store(_) | Failure::Certificate(_) = &failure {
+                error!(%remote, error = %failure, "enrolment.failed");
+            } else {
+                warn!(%remote, %refusal, "enrolment.refused");
+            }
+            app.metrics().enrolled("refused");
+            let hostname: String =
+                request.hostname.chars().filter(|letter| !letter.is_control()).take(64).collect();
+            let entry = Entry::new("enrolment.refused", Actor::Unknown { remote: Some(remote.ip()) }, remote)
+                .with("reason", failure.to_string())
+                .with("hostname", hostname);
+            audit::record_alone(app, entry).await;
+            EnrolReply::Refused(refusal)
+        }
+    }
+}
+
+/// Why an enrolment was not granted.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Refused(EnrolRefusal),
+    #[error("issue the certificate")]
+    Certificate(#[from] PkiError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Failure {
+    const fn refusal(&self) -> EnrolRefusal {
+        match self {
+            Self::Refused(refusal) => *refusal,
+            Self::Certificate(_) | Self::Store(_) => EnrolRefusal::Unavailable,
+        }
+    }
+}
+
+async fn try_enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Result<EnrolReply, Failure> {
+    // Before anything is computed: a stranger without a token costs one look-up.
+    let secret = Digest::of(&request.secret);
+    let mut conn = app.store().read().await?;
+    if token::find(&mut conn, &secret).await?.is_none() {
+        return Err(Failure::Refused(EnrolRefusal::UnknownToken));
+    }
+    drop(conn);
+    let key = HostKey::parse(&request.csr).map_err(|_| Failure::Refused(EnrolRefusal::BadRequest))?;
+    let client = key.claimed().cloned().ok_or(Failure::Refused(EnrolRefusal::BadRequest))?;
+    let verified = VerifiedRequest { client, key: key.digest() };
+
+    let now = app.now();
+    let mut tx = app.store().write().await?;
+    let known = token::find(&mut tx, &secret).await?;
+    let host = host::find_by_client(&mut tx, &verified.client).await?;
+    let decision = decide(&mut tx, known.as_ref(), &verified, host.as_ref(), now).await?;
+    let known = known.ok_or(Failure::Refused(EnrolRefusal::UnknownToken))?;
+    if !token::update_used(&mut tx, known.id, &verified.key, now).await? {
+        // Another key was faster.
+        return Err(Failure::Refused(EnrolRefusal::UsedToken));
+    }
+    let (id, tenant, name) = match &host {
+        Some(host) => (host.id, host.tenant, host.declared.name.clone()),
+        None => insert_newcomer(&mut tx, known.tenant, &verified.client, &request.hostname, now).await?,
+    };
+    let standing = match decision {
+        Enrol::Issue => Enrolment::Enrolled,
+        Enrol::Quarantine => Enrolment::Quarantined,
+    };
+    if let Some(host) = &host {
+        host::update_enrolment(&mut tx, host.id, host.enrolment, standing, now).await?;
+    }
+    let lifetime = app.config().enrolment.certificate_lifetime;
+    let issued = app.authority().issue_host(&key, &verified.client, now, lifetime)?;
+    certificate::insert(&mut tx, &issued.row(tenant, id, now)).await?;
+    // Whoever held the identity before does not any more.
+    certificate::update_revoked(&mut tx, id, Some(&issued.fingerprint), "enrolled again", now).await?;
+    let entry = Entry::new("host.enrolled", Actor::Host(name.clone()), &name)
+        .tenant(tenant)
+        .with("remote", remote.ip().to_string())
+        .with("client_id", verified.client.as_str())
+        .with("serial", issued.serial.clone())
+        .with("quarantined", standing == Enrolment::Quarantined);
+    audit::record(&mut tx, entry, now).await?;
+    tx.commit().await?;
+    info!(host = %name, %remote, quarantined = standing == Enrolment::Quarantined, "enrolment.issued");
+    // A connection with the certificate before is no longer its host's. Usually there is none.
+    let _ = app.fleet().send(id, HostCommand::Close(CloseReason::Revoked));
+    app.fleet().announce(FleetEvent::Host { tenant, host: id });
+    Ok(EnrolReply::Issued {
+        chain: issued.chain.iter().map(|certificate| ByteBuf::from(certificate.to_vec())).collect(),
+        quarantined: standing == Enrolment::Quarantined,
+    })
+}
+
+/// The domain's decision, with what the store knows.
+async fn decide(
+    conn: &mut Connection,
+    token: Option<&Token>,
+    request: &VerifiedRequest,
+    host: Option<&Host>,
+    now: Timestamp,
+) -> Result<Enrol, Failure> {
+    let bound = match token.and_then(|token| token.host) {
+        Some(bound) => match host::get_by_id(conn, &Scope::Everything, bound).await {
+            Ok(bound) => Some(bound.declared.client_id),
+            Err(StoreError::NotFound { .. }) => return Err(Failure::Refused(EnrolRefusal::Retired)),
+            Err(error) => return Err(error.into()),
+        },
+        None => None,
+    };
+    let known =
+        token.map(|token| KnownToken { client: bound, expires: token.expires_at, used_by: token.used_by });
+    enrolment::decide(known.as_ref(), request, host.map(standing), now).map_err(Failure::Refused)
+}
+
+/// How far a host of the store has come.
+#[must_use]
+pub fn standing(host: &Host) -> Standing {
+    standing_of(host.lifecycle, host.enrolment)
+}
+
+/// How far a host with these two columns has come.
+#[must_use]
+pub const fn standing_of(lifecycle: Lifecycle, enrolment: Enrolment) -> Standing {
+    match (lifecycle, enrolment) {
+        (Lifecycle::Retired, _) => Standing::Retired,
+        (Lifecycle::Active, Enrolment::Pending) => Standing::Pending,
+        (Lifecycle::Active, Enrolment::Enrolled) => Standing::Enrolled,
+        (Lifecycle::Active, Enrolment::Quarantined) => Standing::Quarantined,
+        (Lifecycle::Active, Enrolment::Revoked) => Standing::Revoked,
+    }
+}
+
+/// A host that nobody declared: it gets a name of its own and waits for approval.
+async fn insert_newcomer(
+    conn: &mut Connection,
+    tenant: TenantId,
+    client: &ClientId,
+    hostname: &str,
+    now: Timestamp,
+) -> Result<(HostId, TenantId, HostName), Failure> {
+    let id = HostId::from_uuid(Uuid::now_v7());
+    let name = free_name(conn, tenant, client, hostname).await?;
+    let host = NewHost {
+        id,
+        tenant,
+        declared: Declaration {
+            name: name.clone(),
+            client_id: client.clone(),
+            host_type: "unknown".to_owned(),
+            provider: String::new(),
+            address: None,
+            port: None,
+            login_user: None,
+            key_ref: None,
+            proxy_jump: None,
+            enrolment_required: true,
+            tags: Vec::new(),
+            metadata: serde_json::Map::new(),
+        },
+        source: Source::Api,
+        enrolment: Enrolment::Quarantined,
+    };
+    host::insert(conn, &host, now).await?;
+    Ok((id, tenant, name))
+}
+
+/// What the host calls itself, if that is a name nobody has; with a piece of its client ID otherwise.
+async fn free_name(
+    conn: &mut Connection,
+    tenant: TenantId,
+    client: &ClientId,
+    hostname: &str,
+) -> Result<HostName, Failure> {
+    let scope = Scope::of(tenant);
+    let own: Option<HostName> = hostname.parse().ok();
+    if let Some(name) = &own
+        && host::find(conn, &scope, name).await?.is_none()
+    {
+        return Ok(name.clone());
+    }
+    let short: String =
+        client.as_str().chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
+    let base: String =
+        own.map_or_else(|| "host".to_owned(), |name| name.as_str().chars().take(100).collect());
+    format!("{base}-{short}").parse().map_err(|_| Failure::Refused(EnrolRefusal::BadRequest))
+}
+
+impl IssuedHost {
+    /// The certificate's row.
+    pub(super) fn row(&self, tenant: TenantId, host: HostId, now: Timestamp) -> certificate::Certificate {
+        certificate::Certificate {
+            serial: self.serial.clone(),
+            tenant,
+            host,
+            fingerprint: self.fingerprint,
+            not_before: self.not_before,
+            not_after: self.not_after,
+            issued_at: now,
+            revoked_at: None,
+            revoke_reason: None,
+        }
+    }
+}

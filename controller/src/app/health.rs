@@ -1,0 +1,116 @@
+//! How the controller is: what `/health` says, and whether new work is taken.
+//!
+//! Trouble is found where it happens (the recorder's commits, the look at the disk) and noted here; it is
+//! forgotten as soon as the same thing succeeds again, without anybody's help.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::store::StoreError;
+
+/// What is wrong, if anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Healthy,
+    /// The database cannot be reached.
+    StoreUnavailable,
+    /// There is no room for what hosts report.
+    DiskFull,
+    /// The controller is shutting down.
+    Stopping,
+}
+
+/// New work that is not taken now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// There is too little room for its output.
+    #[error(
+        "the controller's disk is full; free some space and try again, running operations go on by themselves"
+    )]
+    DiskFull,
+    /// The database cannot be reached.
+    #[error("the controller's database is unavailable; try again in a moment")]
+    StoreUnavailable,
+    /// The controller is shutting down.
+    #[error("the controller is stopping; try again in a moment")]
+    Stopping,
+}
+
+const STORE: u8 = 1;
+const DISK_COMMIT: u8 = 2;
+const DISK_SPACE: u8 = 4;
+const STOPPING: u8 = 8;
+
+/// What is wrong at the moment, as independent observations.
+#[derive(Debug, Default)]
+pub struct Health(AtomicU8);
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The worst that is wrong now.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        match self.0.load(Ordering::Relaxed) {
+            bits if bits & STOPPING != 0 => Condition::Stopping,
+            bits if bits & (DISK_COMMIT | DISK_SPACE) != 0 => Condition::DiskFull,
+            bits if bits & STORE != 0 => Condition::StoreUnavailable,
+            _ => Condition::Healthy,
+        }
+    }
+
+    /// Whether new work is taken.
+    ///
+    /// # Errors
+    /// [`NotTaken`], with what a person can do.
+    pub fn check(&self) -> Result<(), NotTaken> {
+        match self.condition() {
+            Condition::Healthy => Ok(()),
+            Condition::StoreUnavailable => Err(NotTaken::StoreUnavailable),
+            Condition::DiskFull => Err(NotTaken::DiskFull),
+            Condition::Stopping => Err(NotTaken::Stopping),
+        }
+    }
+
+    /// A commit was tried.
+    pub(super) fn note_commit(&self, result: Result<(), &StoreError>) {
+        match result {
+            Ok(()) => self.clear(STORE | DISK_COMMIT),
+            Err(StoreError::DiskFull(_)) => self.set(DISK_COMMIT),
+            Err(_) => self.set(STORE),
+        }
+    }
+
+    /// The disk was looked at.
+    pub fn note_space(&self, is_enough: bool) {
+        if is_enough { self.clear(DISK_SPACE) } else { self.set(DISK_SPACE) }
+    }
+
+    /// The controller begins to shut down.
+    pub fn note_stopping(&self) {
+        self.set(STOPPING);
+    }
+
+    fn set(&self, bits: u8) {
+        self.0.fetch_or(bits, Ordering::Relaxed);
+    }
+
+    fn clear(&self, bits: u8) {
+        self.0.fetch_and(!bits, Ordering::Relaxed);
+    }
+}
+
+impl Condition {
+    /// The stable name in the API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::DiskFull => "disk_full",
+            Self::Stopping => "stopping",
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! Operations: asking for one, following it, stopping it.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use fleetward_domain::enrolment::{self, NotEnrolled};
+use fleetward_domain::operation::{InvalidPolicy, RolloutPolicy, Share};
+use fleetward_protocol::action::script::Script as Params;
+use fleetward_protocol::action::{ActionRequest, Contract as _, InvalidAction};
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::name::{LinuxUser, ScriptName};
+use fleetward_protocol::order::{Limits, Order};
+use fleetward_protocol::wire::EncodeError;
+use tracing::info;
+use uuid::Uuid;
+
+use super::App;
+use super::access::Permit;
+use super::audit::{self, Entry};
+use super::fleet::FleetEvent;
+use super::health::NotTaken;
+use super::order::{Request, Step};
+use super::target::{self, SelectError, Selected};
+use crate::store::operation::{self, Filter, NewOperation, Operation};
+use crate::store::page::{Page, PageRequest};
+use crate::store::run::{self, NewRun};
+use crate::store::{Connection, Scope, StoreError, script};
+
+/// The most runs of one operation.
+pub const MAX_RUNS: usize = 200_000;
+/// The most steps on one host.
+pub const MAX_STEPS: usize = 32;
+const MAX_REASON: usize = 1000;
+
+/// What a person asks for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// What runs on each host, in this order.
+    pub scripts: Vec<Call>,
+    /// Where: a target expression.
+    pub on: String,
+    /// How. Its `canary` is computed from [`canary`](Self::canary).
+    pub policy: RolloutPolicy,
+    /// Hosts that run first and must all succeed.
+    pub canary: Option<Share>,
+    /// Environment for every run.
+    pub environment: BTreeMap<String, String>,
+    /// Working directory of every run.
+    pub directory: Option<String>,
+    /// As whom every run runs; the script's own user when absent.
+    pub user: Option<LinuxUser>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// One script and its arguments.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The script.
+    pub name: ScriptName,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+}
+
+/// How an operation is named: by its id, or by its number as people say it (`OP-17`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference {
+    /// By id.
+    Id(OperationId),
+    /// By number.
+    Number(u64),
+}
+
+/// Text that names no operation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` names no operation; use its number, such as OP-17, or its id")]
+pub struct InvalidReference(String);
+
+/// Why an operation was not taken, or not found.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// Nothing new is taken now.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
+    /// Nothing to run.
+    #[error("an operation runs at least one script, and {MAX_STEPS} at most")]
+    Steps,
+    /// There is no such script.
+    #[error("there is no script `{0}`")]
+    NoScript(ScriptName),
+    /// The arguments, environment or directory are not acceptable.
+    #[error(transparent)]
+    Action(#[from] InvalidAction),
+    /// The rollout's policy makes no sense.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+    /// The targets mean no hosts.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// Some targets are not enrolled (P13).
+    #[error(transparent)]
+    NotEnrolled(#[from] NotEnrolled),
+    /// Too many runs.
+    #[error("{0} runs are more than the {MAX_RUNS} of one operation")]
+    TooManyRuns(usize),
+    /// Arguments and environment are too large for an order.
+    #[error("the order for each host would be too large")]
+    TooLarge(#[source] EncodeError),
+    /// There is no such operation.
+    #[error("there is no such operation")]
+    NotFound,
+    /// It has ended, or is being stopped already.
+    #[error("the operation has ended, or is being stopped already")]
+    NotStoppable,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Plans an operation: one run per script and host, all committed when this returns (P14).
+///
+/// # Errors
+/// [`OperationError`]; nothing was planned then.
+pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operation, OperationError> {
+    app.health().check()?;
+    if asked.scripts.is_empty() || asked.scripts.len() > MAX_STEPS {
+        return Err(OperationError::Steps);
+    }
+    let scope = Scope::of(permit.tenant());
+    let mut conn = app.store().read().await?;
+    let selected = target::select(&mut conn, app.fleet(), &scope, &asked.on).await?;
+    enrolment::require_enrolled(selected.iter().map(|target| (&target.host.name, target.standing)))?;
+    let runs = selected.len().saturating_mul(asked.scripts.len());
+    if runs > MAX_RUNS {
+        return Err(OperationError::TooManyRuns(runs));
+    }
+    let total = u32::try_from(selected.len()).unwrap_or(u32::MAX);
+    let canary = asked.canary.map_or(0, |share| share.of_at_least(total));
+    let policy = RolloutPolicy { canary, ..asked.policy };
+    policy.validate()?;
+    let steps = plan_steps(&mut conn, &scope, &asked, &policy).await?;
+    let clients = client_ids(&mut conn, &scope, &selected).await?;
+    drop(conn);
+
+    let now = app.now();
+    let id = OperationId::from_uuid(Uuid::now_v7());
+    let deadline = now + Duration::from_millis(policy.deadline_ms);
+    let rows = plan_runs(&selected, &clients, &steps);
+    check_size(id, &rows, &steps)?;
+    let names: Vec<&str> = asked.scripts.iter().map(|call| call.name.as_str()).collect();
+    let reason = asked.reason.map(|reason| reason.chars().take(MAX_REASON).collect::<String>());
+    let request = Request { steps: steps.into_iter().map(|planned| planned.step).collect(), reason };
+    let new = NewOperation {
+        id,
+        tenant: permit.tenant(),
+        request: request.to_stored(),
+        summary: names.join(", "),
+        targets: asked.on.clone(),
+        policy,
+        created_by: Some(permit.caller().user),
+        created_by_name: permit.caller().name.to_string(),
+        deadline,
+    };
+    let mut tx = app.store().write().await?;
+    let number = operation::insert(&mut tx, &new, now).await?;
+    run::insert(&mut tx, permit.tenant(), id, &rows, now).await?;
+    let entry = Entry::new("operation.created", permit.actor(), format!("OP-{number}"))
+        .tenant(permit.tenant())
+        .with("id", id.to_string())
+        .with("scripts", names)
+        .with("on", asked.on)
+        .with("hosts", total);
+    audit::record(&mut tx, entry, now).await?;
+    let created = operation::get(&mut tx, &scope, id).await?;
+    tx.commit().await?;
+    info!(operation = %id, number, hosts = total, runs = rows.len(), "operation.created");
+    app.dispatcher().created(id);
+    app.fleet().announce(FleetEvent::Operation { tenant: permit.tenant(), operation: id });
+    Ok(created)
+}
+
+/// Operations that the caller may see, newest first.
+///
+/// # Errors
+/// If the cursor is not from this list, or the store fails.
+pub async fn list(
+    app: &App,
+    permit: &Permit,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Page<Operation>, StoreError> {
+    let mut conn = app.store().read().await?;
+    operation::list(&mut conn, &permit.scope(), filter, page).await
+}
+
+/// One operation.
+///
+/// # Errors
+/// [`OperationError::NotFound`] if the caller may see none so named.
+pub async fn get(app: &App, permit: &Permit, reference: Reference) -> Result<Operation, OperationError> {
+    let mut conn = app.store().read().await?;
+    find(&mut conn, &permit.scope(), reference).await
+}
+
+/// Asks for an operation to be stopped: what has not started never will, what runs is told to stop.
+///
+/// # Errors
+/// [`OperationError::NotStoppable`] if it has ended or was asked before.
+pub async fn stop(app: &App, permit: &Permit, reference: Reference) -> Result<Operation, OperationError> {
+    let now = app.now();
+    let mut tx = app.store().write().await?;
+    let found = find(&mut tx, &permit.scope(), reference).await?;
+    let by = permit.caller().name.as_str();
+    let seq = operation::update_stop_requested(&mut tx, found.id, by, now).await?;
+    let seq = seq.ok_or(OperationError::NotStoppable)?;
+    let entry = Entry::new("operation.stopped", permit.actor(), format!("OP-{}", found.number))
+        .tenant(found.tenant)
+        .with("id", found.id.to_string());
+    audit::record(&mut tx, entry, now).await?;
+    let stopped = operation::get(&mut tx, &permit.scope(), found.id).await?;
+    tx.commit().await?;
+    app.live().announce(found.id, seq);
+    app.dispatcher().stop(found.id);
+    Ok(stopped)
+}
+
+/// A step, with what its runs' rows say.
+struct PlannedStep {
+    step: Step,
+    params: Params,
+}
+
+async fn plan_steps(
+    conn: &mut Connection,
+    scope: &Scope,
+    asked: &Asked,
+    policy: &RolloutPolicy,
+) -> Result<Vec<PlannedStep>, OperationError> {
+    let mut steps = Vec::with_capacity(asked.scripts.len());
+    for call in &asked.scripts {
+        let found = script::find(conn, scope, &call.name).await?;
+        let found = found
+            .filter(|script| script.retired_at.is_none())
+            .ok_or_else(|| OperationError::NoScript(call.name.clone()))?;
+        let params = Params {
+            name: found.name,
+            digest: found.digest,
+            arguments: call.arguments.clone(),
+            environment: asked.environment.clone(),
+            directory: asked.directory.clone(),
+            user: asked.user.clone().or(found.user),
+            resources: found.resources,
+        };
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms = policy
+            .timeout_ms
+            .or_else(|| found.timeout.map(millis))
+            .unwrap_or_else(|| millis(Params::DEFAULT_TIMEOUT));
+        let limits = Limits { timeout_ms, ..Limits::DEFAULT };
+        steps.push(PlannedStep { step: Step { action: ActionRequest::new(&params)?, limits }, params });
+    }
+    Ok(steps)
+}
+
+/// The client IDs of the selected hosts, in their order.
+async fn client_ids(
+    conn: &mut Connection,
+    scope: &Scope,
+    selected: &[Selected],
+) -> Result<Vec<ClientId>, OperationError> {
+    let mut clients = Vec::with_capacity(selected.len());
+    for target in selected {
+        let host = crate::store::host::get_by_id(conn, scope, target.host.id).await?;
+        clients.push(host.declared.client_id);
+    }
+    Ok(clients)
+}
+
+fn plan_runs(selected: &[Selected], clients: &[ClientId], steps: &[PlannedStep]) -> Vec<NewRun> {
+    let mut rows = Vec::with_capacity(selected.len() * steps.len());
+    for (position, (target, client)) in (0..).zip(selected.iter().zip(clients)) {
+        for (step, planned) in (0..).zip(steps) {
+            rows.push(NewRun {
+                id: RunId::from_uuid(Uuid::now_v7()),
+                host: target.host.id,
+                host_name: target.host.name.clone(),
+                client_id: client.clone(),
+                position,
+                step,
+                script: planned.params.name.clone(),
+                digest: planned.params.digest,
+            });
+        }
+    }
+    rows
+}
+
+/// Every order can be made: better to say so now than when it is to be sent.
+fn check_size(id: OperationId, rows: &[NewRun], steps: &[PlannedStep]) -> Result<(), OperationError> {
+    for (row, planned) in rows.iter().zip(steps) {
+        let order = Order {
+            run: row.id,
+            operation: id,
+            client: row.client_id.clone(),
+            action: planned.step.action.clone(),
+            deadline: fleetward_protocol::time::Timestamp::from_millis(0),
+            limits: planned.step.limits,
+        };
+        order.encode().map_err(OperationError::TooLarge)?;
+    }
+    Ok(())
+}
+
+async fn find(
+    conn: &mut Connection,
+    scope: &Scope,
+    reference: Reference,
+) -> Result<Operation, OperationError> {
+    match reference {
+        Reference::Number(number) => {
+            operation::find_by_number(conn, scope, number).await?.ok_or(OperationError::NotFound)
+        }
+        Reference::Id(id) => operation::get(conn, scope, id).await.map_err(|error| match error {
+            StoreError::NotFound { .. } => OperationError::NotFound,
+            error => OperationError::Store(error),
+        }),
+    }
+}
+
+impl FromStr for Reference {
+    type Err = InvalidReference;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidReference(text.chars().take(64).collect());
+        let number = text.strip_prefix("OP-").or_else(|| text.strip_prefix("op-"));
+        match number {
+            Some(number) => number.parse().map(Self::Number).map_err(|_| invalid()),
+            None => text.parse().map(Self::Id).map_err(|_| invalid()),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Runs: reading what is stored of them.
+
+use fleetward_domain::run::RunStatus;
+use fleetward_protocol::id::{OperationId, RunId};
+
+use super::App;
+use super::access::Permit;
+use crate::store::page::{Page, PageRequest};
+use crate::store::run::{self, Run};
+use crate::store::{StoreError, output};
+
+/// An operation's runs in its own order.
+///
+/// # Errors
+/// If the cursor is not from this list, or the store fails.
+pub async fn list(
+    app: &App,
+    permit: &Permit,
+    operation: OperationId,
+    states: &[RunStatus],
+    page: &PageRequest,
+) -> Result<Page<Run>, StoreError> {
+    let mut conn = app.store().read().await?;
+    run::list(&mut conn, &permit.scope(), operation, states, page).await
+}
+
+/// One run.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if the caller may not see it.
+pub async fn get(app: &App, permit: &Permit, id: RunId) -> Result<Run, StoreError> {
+    let mut conn = app.store().read().await?;
+    run::get(&mut conn, &permit.scope(), id).await
+}
+
+/// Some of a run's output log from `offset` on: about `budget` bytes, none at its end.
+///
+/// # Errors
+/// If the store fails.
+pub async fn read_output(
+    app: &App,
+    permit: &Permit,
+    id: RunId,
+    offset: u64,
+    budget: usize,
+) -> Result<Vec<u8>, StoreError> {
+    let mut conn = app.store().read().await?;
+    output::read(&mut conn, &permit.scope(), id, offset, budget).await
+}

@@ -1,0 +1,28 @@
+//! Scripts of the inventory.
+
+use fleetward_protocol::name::ScriptName;
+
+use super::App;
+use super::access::Permit;
+use crate::store::StoreError;
+use crate::store::script::{self, Listed, Script};
+
+/// The scripts that can be run, by name.
+///
+/// # Errors
+/// If the store fails.
+pub async fn list(app: &App, permit: &Permit) -> Result<Vec<Script>, StoreError> {
+    let mut conn = app.store().read().await?;
+    script::list(&mut conn, &permit.scope(), Listed::Active).await
+}
+
+/// A script and its content.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if the caller may see none of this name.
+pub async fn get(app: &App, permit: &Permit, name: &ScriptName) -> Result<(Script, Vec<u8>), StoreError> {
+    let mut conn = app.store().read().await?;
+    let script = script::get(&mut conn, &permit.scope(), name).await?;
+    let content = script::get_content(&mut conn, &script.digest).await?;
+    Ok((script, content))
+}

@@ -1,0 +1,320 @@
+//! The session of one connected host: its control stream, and the tasks of its runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fleetward_protocol::id::RunId;
+use fleetward_protocol::message::{AgentMessage, ClientIdReport, ControllerMessage, Hello, StreamKind};
+use fleetward_protocol::session::{ControllerEvent, ControllerSession, HANDSHAKE_TIMEOUT, SessionError};
+use fleetward_protocol::wire::{MAX_CONTROL_FRAME, MAX_RUN_FRAME, close};
+use quinn::{Connection, SendStream, VarInt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+use tracing::{debug, info};
+
+use super::endpoint::Port;
+use super::enrol::chain;
+use super::frame::{self, Frames, ReceiveError, SendError};
+use super::run;
+use crate::app::connection::{self, Admitted, Departure};
+use crate::app::fleet::{Attach, CloseReason, HostCommand, Seat};
+use crate::pki::PeerIdentity;
+
+/// Messages of one host that may be worked on at the same time; an agent that sends more has lost its way.
+const MAX_ERRANDS: usize = 16;
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the agent said goodbye")]
+    Goodbye,
+    #[error("the connection was closed")]
+    Gone,
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("too many messages at once")]
+    TooMany,
+    #[error("a newer connection took over")]
+    Superseded,
+    #[error("the host was revoked or retired")]
+    Revoked,
+    #[error("the controller stops")]
+    Stopping,
+    #[error("the controller could not take the session: {0}")]
+    Unavailable(String),
+}
+
+impl End {
+    const fn code(&self) -> u32 {
+        match self {
+            Self::Goodbye | Self::Gone => close::DONE,
+            Self::Session(SessionError::Silent(_)) => close::SILENT,
+            Self::Session(_) | Self::Receive(_) | Self::Send(_) | Self::TooMany => close::PROTOCOL,
+            Self::Superseded => close::SUPERSEDED,
+            Self::Revoked => close::REVOKED,
+            Self::Stopping | Self::Unavailable(_) => close::SHUTDOWN,
+        }
+    }
+
+    const fn departure(&self) -> Departure {
+        match self {
+            Self::Goodbye => Departure::Goodbye,
+            Self::Gone | Self::Stopping | Self::Unavailable(_) => Departure::Disconnected,
+            Self::Session(SessionError::Silent(_)) => Departure::Silent,
+            Self::Session(_) | Self::Receive(_) | Self::Send(_) | Self::TooMany => Departure::BrokeProtocol,
+            Self::Superseded => Departure::Superseded,
+            Self::Revoked => Departure::Revoked,
+        }
+    }
+}
+
+/// Serves a connection whose certificate was verified, to its end.
+pub(super) async fn serve(port: &Arc<Port>, connection: Connection, identity: PeerIdentity) {
+    let remote = connection.remote_address();
+    let admitted = match connection::admit(&port.app, &identity).await {
+        Ok(admitted) => admitted,
+        Err(error) if error.is_final() => {
+            connection.close(close::REVOKED.into(), error.to_string().as_bytes());
+            return port.refused(remote, &format!("{}: {error}", identity.client)).await;
+        }
+        Err(error) => {
+            connection.close(close::SHUTDOWN.into(), b"the controller cannot check the certificate now");
+            return debug!(%remote, error = chain(&error), "link.admission_failed");
+        }
+    };
+    let end = match greet(port, &connection, &admitted).await {
+        Ok(mut live) => {
+            let end = live.run().await;
+            let seat = Arc::clone(&live.seat);
+            // The runs' tasks end with the session; what they had not handed over is asked for again.
+            drop(live);
+            connection::leave(&port.app, &seat, end.departure(), &end.to_string()).await;
+            end
+        }
+        Err(end) => end,
+    };
+    info!(host = %admitted.name, %remote, reason = chain(&end), "link.closed");
+    if matches!(
+        end,
+        End::Session(SessionError::Unexpected { .. }) | End::Receive(ReceiveError::Decode(_)) | End::TooMany
+    ) {
+        port.refused(remote, &format!("{}: {}", admitted.name, chain(&end))).await;
+    }
+    connection.close(VarInt::from_u32(end.code()), end.to_string().as_bytes());
+}
+
+/// A session in progress.
+struct Live {
+    port: Arc<Port>,
+    connection: Connection,
+    identity: PeerIdentity,
+    session: ControllerSession,
+    send: SendStream,
+    frames: Frames,
+    seat: Arc<Seat>,
+    commands: mpsc::UnboundedReceiver<HostCommand>,
+    runs: JoinSet<RunId>,
+    attached: HashMap<RunId, run::Handle>,
+    errands: JoinSet<Option<ControllerMessage>>,
+}
+
+/// Reads the hello, takes the host's seat and answers with the welcome.
+async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -> Result<Live, End> {
+    let opened = timeout(HANDSHAKE_TIMEOUT, connection.accept_bi());
+    let (mut send, receive) = tokio::select! {
+        opened = opened => opened
+            .map_err(|_| End::Session(SessionError::Silent(HANDSHAKE_TIMEOUT)))?
+            .map_err(|_| End::Gone)?,
+        () = port.stopping.cancelled() => return Err(End::Stopping),
+    };
+    let mut frames = Frames::new(receive, MAX_CONTROL_FRAME);
+    let mut session = ControllerSession::new(port.monotonic());
+    let first = timeout(HANDSHAKE_TIMEOUT, frames.next::<AgentMessage>())
+        .await
+        .map_err(|_| SessionError::Silent(HANDSHAKE_TIMEOUT))??
+        .ok_or(End::Gone)?;
+    let hello: Hello = match session.handle_message(first, port.monotonic())? {
+        ControllerEvent::Hello(hello) => hello,
+        // The machine lets nothing else through as the first message.
+        _ => return Err(End::Gone),
+    };
+    let joined = connection::join(&port.app, admitted, &hello, connection.remote_address())
+        .await
+        .map_err(|error| End::Unavailable(chain(&error)))?;
+    session.welcome(joined.welcome);
+    if !joined.forget.is_empty() {
+        session.send(ControllerMessage::Forget { runs: joined.forget });
+    }
+    let mut live = Live {
+        port: Arc::clone(port),
+        connection: connection.clone(),
+        identity: admitted.identity.clone(),
+        session,
+        frames,
+        seat: joined.seat,
+        commands: joined.commands,
+        runs: JoinSet::new(),
+        attached: HashMap::new(),
+        errands: JoinSet::new(),
+        send: {
+            // Behind the runs' streams the heartbeat would wait for their output.
+            let _ = send.set_priority(1);
+            send.write_all(&[]).await.map_err(|error| End::Send(error.into()))?;
+            send
+        },
+    };
+    if let Err(end) = live.flush().await {
+        connection::leave(&port.app, &live.seat, end.departure(), &end.to_string()).await;
+        return Err(end);
+    }
+    info!(host = %admitted.name, remote = %connection.remote_address(), agent = %hello.agent_version, "link.established");
+    for attach in joined.attach {
+        live.attach(attach);
+    }
+    Ok(live)
+}
+
+impl Live {
+    async fn run(&mut self) -> End {
+        loop {
+            if let Err(end) = self.flush().await {
+                return end;
+            }
+            if let Err(end) = self.step().await {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for the next thing to happen and handles it.
+    async fn step(&mut self) -> Result<(), End> {
+        let deadline = self.port.instant(self.session.poll_timeout());
+        tokio::select! {
+            message = self.frames.next::<AgentMessage>() => {
+                let message = message?.ok_or(End::Gone)?;
+                self.handle_message(message)
+            }
+            command = self.commands.recv() => match command {
+                Some(command) => self.handle_command(command),
+                None => Err(End::Superseded),
+            },
+            Some(done) = self.runs.join_next() => {
+                if let Ok(run) = done {
+                    self.attached.remove(&run);
+                }
+                Ok(())
+            }
+            Some(done) = self.errands.join_next() => {
+                if let Ok(Some(message)) = done {
+                    self.session.send(message);
+                }
+                Ok(())
+            }
+            () = sleep_until(deadline) => Ok(self.session.handle_timeout(self.port.monotonic())?),
+            () = self.port.stopping.cancelled() => Err(End::Stopping),
+        }
+    }
+
+    fn handle_message(&mut self, message: AgentMessage) -> Result<(), End> {
+        let now = self.port.app.now();
+        self.seat.heard(now, self.connection.rtt());
+        match self.session.handle_message(message, self.port.monotonic())? {
+            ControllerEvent::Heartbeat { clock } => {
+                self.seat.heard_clock(clock, now);
+                Ok(())
+            }
+            ControllerEvent::Goodbye => Err(End::Goodbye),
+            ControllerEvent::Message(message) => self.handle_errand(message),
+            ControllerEvent::Hello(_) => Ok(()),
+        }
+    }
+
+    /// Hands a message that needs the store to a task of its own, so that heartbeats go on meanwhile.
+    fn handle_errand(&mut self, message: AgentMessage) -> Result<(), End> {
+        if self.errands.len() >= MAX_ERRANDS {
+            return Err(End::TooMany);
+        }
+        let (app, seat, identity) = (self.port.app.clone(), Arc::clone(&self.seat), self.identity.clone());
+        match message {
+            AgentMessage::Facts(facts) => self.errands.spawn(async move {
+                connection::take_facts(&app, &seat, *facts).await;
+                None
+            }),
+            AgentMessage::Notice { text } => self.errands.spawn(async move {
+                connection::take_notice(&app, &seat, &text).await;
+                None
+            }),
+            AgentMessage::Renew { csr } => {
+                self.errands.spawn(async move { Some(connection::renew(&app, &seat, &identity, &csr).await) })
+            }
+            // The machine answers these itself.
+            AgentMessage::Hello(_) | AgentMessage::Heartbeat { .. } | AgentMessage::Goodbye => return Ok(()),
+        };
+        Ok(())
+    }
+
+    fn handle_command(&mut self, command: HostCommand) -> Result<(), End> {
+        match command {
+            HostCommand::Attach(attach) => self.attach(attach),
+            HostCommand::Cancel { run, cause } => {
+                if let Some(handle) = self.attached.get(&run) {
+                    handle.cancel(cause);
+                }
+            }
+            HostCommand::Forget { runs } => self.session.send(ControllerMessage::Forget { runs }),
+            HostCommand::ReadClientId { reply } => {
+                let connection = self.connection.clone();
+                self.errands.spawn(async move {
+                    read_client_id(connection, reply).await;
+                    None
+                });
+            }
+            HostCommand::Close(CloseReason::Revoked) => return Err(End::Revoked),
+            HostCommand::Close(CloseReason::Superseded) => return Err(End::Superseded),
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, attach: Attach) {
+        let run = attach.run;
+        if self.attached.contains_key(&run) {
+            return;
+        }
+        let (handle, wishes) = run::handle(attach.cancel);
+        self.attached.insert(run, handle);
+        let (port, connection) = (Arc::clone(&self.port), self.connection.clone());
+        self.runs.spawn(async move {
+            run::serve(&port, &connection, attach, wishes).await;
+            run
+        });
+    }
+
+    /// Sends what the machine has queued. A host that does not take it is as good as silent.
+    async fn flush(&mut self) -> Result<(), End> {
+        while let Some(message) = self.session.poll_transmit() {
+            timeout(HANDSHAKE_TIMEOUT, frame::send(&mut self.send, &message, MAX_CONTROL_FRAME))
+                .await
+                .map_err(|_| SessionError::Silent(HANDSHAKE_TIMEOUT))??;
+        }
+        Ok(())
+    }
+}
+
+/// Asks what the host's client-ID file says. Without an answer the sender is dropped.
+async fn read_client_id(connection: Connection, reply: oneshot::Sender<ClientIdReport>) {
+    let exchange = async {
+        let (mut send, receive) = connection.open_bi().await.ok()?;
+        frame::send(&mut send, &StreamKind::ClientId, MAX_RUN_FRAME).await.ok()?;
+        send.finish().ok()?;
+        Frames::new(receive, MAX_CONTROL_FRAME).next().await.ok()?
+    };
+    if let Ok(Some(report)) = timeout(HANDSHAKE_TIMEOUT, exchange).await {
+        // Nobody waiting any more is no error.
+        let _ = reply.send(report);
+    }
+}
