@@ -1,0 +1,142 @@
+//! The command line: nouns, then verbs.
+
+use std::str::FromStr;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use fleetward_protocol::id::OperationId;
+
+use crate::config::Globals;
+use crate::failure::{Exit, Failure};
+use crate::{audit, auth, host, operation, repo, run, script};
+
+const EXAMPLES: &str = "\
+Examples:
+  fleetward login https://ctl.example.com:7444
+  fleetward host add web-1 --type VPS --provider Example --tag prod --tag web
+  fleetward host list --tag prod --status online --sort last-seen
+  fleetward repo set https://git.example.com/ops/fleet.git --branch main
+  fleetward repo sync
+  fleetward run baseline --on 'tag:prod & !web-9' --batch 25% --timeout 5m -- --dry-run
+  fleetward op logs OP-17 --follow
+
+Exit codes:
+  0    all of it succeeded
+  1    some run, or the synchronisation, did not succeed; or this program failed
+  2    the command line or the request is wrong
+  3    not logged in, or not allowed
+  4    the controller cannot be reached, trusted or used
+  5    the operation was stopped
+  130  left with Ctrl-C; what was started goes on
+
+Environment:
+  FLEETWARD_URL, FLEETWARD_TOKEN    the controller and a token, instead of a kept login
+  FLEETWARD_CA_CERT                 whom to trust, as --ca-cert
+  FLEETWARD_FINGERPRINT             whom to trust, as --fingerprint
+  NO_COLOR                          no colours";
+
+/// Run scripts on a fleet of hosts, and see what happens
+#[derive(Debug, Parser)]
+#[command(
+    name = "fleetward",
+    version,
+    after_help = EXAMPLES,
+    max_term_width = 110,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) globals: Globals,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What can be asked for.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Log in to a controller and keep the login
+    Login(auth::Login),
+    /// End the login and forget it
+    Logout,
+    /// Show who is logged in where, and what they may do
+    Whoami,
+    /// Change your password
+    Password(auth::Password),
+    /// Hosts: add, list, show, update, retire, enrol, revoke
+    #[command(subcommand)]
+    Host(host::Command),
+    /// Make an enrolment token for a host that is not in the inventory yet
+    EnrolToken(host::EnrolToken),
+    /// The inventory repository: set, sync, status, history
+    #[command(subcommand)]
+    Repo(repo::Command),
+    /// Scripts of the inventory repository: list, show
+    #[command(subcommand)]
+    Script(script::Command),
+    /// Run scripts on hosts and follow them live
+    Run(run::Run),
+    /// Operations: list, show, logs, stop
+    #[command(subcommand, visible_alias = "operation")]
+    Op(operation::Command),
+    /// What was changed, by whom
+    #[command(subcommand)]
+    Audit(audit::Command),
+    /// Write the completion for a shell
+    Completion(Completion),
+    /// Show the versions of this program and of the controller
+    Version,
+}
+
+/// Write the completion for a shell
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fleetward completion bash > /etc/bash_completion.d/fleetward
+  fleetward completion zsh > \"${fpath[1]}/_fleetward\"
+  fleetward completion fish > ~/.config/fish/completions/fleetward.fish")]
+pub(crate) struct Completion {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completion {
+    /// Writes it to standard output.
+    pub(crate) fn write(&self) -> Result<Exit, Failure> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "fleetward", &mut script);
+        std::io::Write::write_all(&mut std::io::stdout().lock(), &script).map_err(crate::failure::output)?;
+        Ok(Exit::Success)
+    }
+}
+
+/// How an operation is named on the command line: `OP-17`, `17`, or its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OperationName(String);
+
+impl OperationName {
+    /// As the API takes it in a path.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for OperationName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(id) = text.parse::<OperationId>() {
+            return Ok(Self(id.to_string()));
+        }
+        let upper = text.to_ascii_uppercase();
+        let digits = upper.strip_prefix("OP-").unwrap_or(&upper);
+        match digits.parse::<u64>() {
+            Ok(number) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Ok(Self(format!("OP-{number}")))
+            }
+            _ => Err("an operation is named by its number, such as OP-17, or by its id"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

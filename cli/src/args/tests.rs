@@ -1,0 +1,155 @@
+//! What can be typed, and what the help says.
+
+use clap::{CommandFactory as _, Parser as _};
+use expect_test::expect_file;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    let words = line.split(' ').filter(|word| !word.is_empty());
+    Cli::try_parse_from(std::iter::once("fleetward").chain(words))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_line_of_the_walk_is_understood() {
+    for line in [
+        "login https://ctl.example.com:7444",
+        "login https://ctl.example.com:7444 --user ann --password-stdin",
+        "logout",
+        "whoami",
+        "password --password-stdin",
+        "host add web-1 --type VPS --provider Example --tag prod --tag web",
+        "host add old-7 --type VM --client-id LINKOPS-00000000-0000-4000-8000-000000000007",
+        "host list",
+        "host list --tag prod --type VM --status online --sort last-seen --output json",
+        "host list --sort -last-seen --search web --lifecycle all --limit 5",
+        "host show web-1",
+        "host update web-1 --tag a --tag b",
+        "host update web-1 --add-tag a --remove-tag b --provider Example",
+        "host retire web-1 --yes",
+        "host token web-1 --lifetime 10m",
+        "host approve web-1",
+        "host revoke web-1 -y",
+        "host verify web-1",
+        "enrol-token",
+        "repo set https://git.example.com/ops/fleet.git --branch main",
+        "repo set git@git.example.com:ops/fleet.git --ssh-key key --host-key SHA256:x --interval never",
+        "repo sync",
+        "repo status",
+        "repo history --limit 3",
+        "script list --tag web",
+        "script show baseline --content",
+        "run baseline --on all --concurrency 20 --batch 25% --max-failures 3 --timeout 5m -- --dry-run",
+        "run a b --on all --canary 1 --deadline 2h --offline skip --env A=b --env C= --user www --dir /srv --yes",
+        "run a --on all --reason because --detach --continue-on-failure",
+        "run a --on all --stop-on-interrupt",
+        "op list --status partial --since 2h --until 2026-01-02T03:04:05Z --script a --host web-1",
+        "op show OP-17 --state timed_out",
+        "op runs 17",
+        "operation show 01890000-0000-7000-8000-000000000001",
+        "op logs OP-17 --host web-1 --follow --stream stdout --timestamps",
+        "op logs OP-17 --host web-1 --raw",
+        "op stop op-17",
+        "audit list --action host. --actor ann --subject web-1 --limit 10",
+        "completion bash",
+        "version",
+        "--controller https://ctl.example.com --color never --utc --quiet host list",
+        "host list --controller http://127.0.0.1:7080 --ca-cert root.pem",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {}", parse(line).err().unwrap());
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_with_code_2() {
+    for line in [
+        "",
+        "host",
+        "host add web-1",
+        "host add web/1 --type VM",
+        "host add web-1 --type VM --tag a,b",
+        "host list --status asleep",
+        "host list --limit 0",
+        "host update web-1",
+        "host update web-1 --tag a --add-tag b",
+        "host token web-1 --lifetime soon",
+        "repo set",
+        "repo set url --interval 90s",
+        "repo set url --username a --ssh-key k",
+        "run",
+        "run a",
+        "run --on all",
+        "run ../a --on all",
+        "run a --on all --batch 0",
+        "run a --on all --batch 101%",
+        "run a --on all --concurrency 0",
+        "run a --on all --timeout 0s",
+        "run a --on all --env =x",
+        "run a --on all --env x",
+        "run a --on all --user Root!",
+        "run a --on all --detach --stop-on-interrupt",
+        "run a --on all --dry-run",
+        "op show",
+        "op show OP-x",
+        "op show -1",
+        "op logs OP-1 --raw",
+        "op logs OP-1 --host a --raw --follow",
+        "op list --since yesterday",
+        "--output yaml host list",
+        "--controller http://ctl.example.com host list",
+        "--fingerprint sha256:12 host list",
+        "completion tcsh",
+    ] {
+        let error = parse(line).err().unwrap_or_else(|| panic!("accepted: {line}"));
+        assert_eq!(error.exit_code(), 2, "{line}: {error}");
+    }
+}
+
+#[test]
+fn arguments_reach_the_script_as_they_are() {
+    let words = ["fleetward", "run", "a", "--on", "x & !y", "--", "--yes", "", "a b", "$HOME", "--", "-o"];
+    let Command::Run(run) = Cli::try_parse_from(words).unwrap().command else { panic!("not a run") };
+    let text = format!("{run:?}");
+    assert!(text.contains(r#"arguments: ["--yes", "", "a b", "$HOME", "--", "-o"]"#), "{text}");
+    assert!(text.contains("yes: false"), "{text}");
+}
+
+#[test]
+fn operations_are_named_as_people_say_them() {
+    for (text, expected) in [
+        ("OP-17", "OP-17"),
+        ("op-17", "OP-17"),
+        ("17", "OP-17"),
+        ("01890000-0000-7000-8000-00000000000A", "01890000-0000-7000-8000-00000000000a"),
+    ] {
+        assert_eq!(text.parse::<OperationName>().unwrap().as_str(), expected);
+    }
+    for text in ["", "OP-", "OP-1/2", "+17", "OP-99999999999999999999", "latest"] {
+        assert!(text.parse::<OperationName>().is_err(), "{text}");
+    }
+}
+
+/// Blessed with `UPDATE_EXPECT=1`.
+#[test]
+fn the_help_is_as_reviewed() {
+    let mut text = String::new();
+    write_help(&mut Cli::command().term_width(100), "fleetward", &mut text);
+    expect_file!["../../help.txt"].assert_eq(&text);
+}
+
+fn write_help(command: &mut clap::Command, path: &str, text: &mut String) {
+    command.build();
+    text.push_str(&format!("$ {path} --help\n{}\n\n", command.render_long_help().to_string().trim_end()));
+    let names: Vec<String> = command.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for name in names {
+        if let Some(subcommand) = command.find_subcommand_mut(&name) {
+            let mut subcommand = subcommand.clone().term_width(100);
+            write_help(&mut subcommand, &format!("{path} {name}"), text);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! `audit`.
+
+use clap::{Args, Subcommand};
+use fleetward_api::audit::{AuditEvent, AuditQuery};
+
+use crate::app::App;
+use crate::config::Format;
+use crate::failure::{Exit, Failure};
+use crate::render::table::{Cell, Table, Tone};
+
+/// How many events are shown when nothing else is asked.
+const SHOWN: u32 = 50;
+
+/// What was changed, by whom
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List audit events, the newest first
+    List(List),
+}
+
+/// List audit events, the newest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fleetward audit list
+  fleetward audit list --action login. --limit 200
+  fleetward audit list --subject web-1
+  fleetward audit list --output json > audit.json")]
+pub(crate) struct List {
+    /// Only events whose action begins with this, such as host. or login.refused
+    #[arg(long, value_name = "PREFIX")]
+    action: Option<String>,
+    /// Only events of this user, host:NAME or system
+    #[arg(long)]
+    actor: Option<String>,
+    /// Only events about this host, operation or user
+    #[arg(long)]
+    subject: Option<String>,
+    /// Events at most; 50 when absent, all in JSON
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+/// `fleetward audit …`.
+pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure> {
+    let Command::List(list) = command;
+    let most = match app.out.format {
+        Format::Json => list.limit,
+        Format::Table => list.limit.or(Some(SHOWN)),
+    };
+    let query = AuditQuery {
+        action: list.action,
+        actor: list.actor,
+        subject: list.subject,
+        limit: None,
+        cursor: None,
+    };
+    let exit = app.list::<AuditEvent>("audit", &query, most, |events| {
+        let mut table = Table::new(&app.out, ["TIME", "WHO", "WHAT", "ABOUT", "FROM", "DETAILS"]);
+        for event in events {
+            let details: Vec<String> = event
+                .details
+                .iter()
+                .map(|(key, value)| match value.as_str() {
+                    Some(text) => format!("{key}={text}"),
+                    None => format!("{key}={value}"),
+                })
+                .collect();
+            let refused = event.action.ends_with("refused") || event.action.ends_with("failed");
+            table.row([
+                app.out.clock.at(event.at).into(),
+                event.actor.as_str().into(),
+                Cell::new(&event.action).tone(if refused { Tone::Bad } else { Tone::Plain }),
+                event.subject.as_deref().unwrap_or_default().into(),
+                event.remote.as_deref().unwrap_or_default().into(),
+                Cell::new(details.join(" ")).tone(Tone::Dim),
+            ]);
+        }
+        table.finish()
+    });
+    exit.await
+}

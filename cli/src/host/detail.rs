@@ -1,0 +1,93 @@
+//! Everything known of one host.
+
+use fleetward_api::host::{Host, Source};
+use fleetward_protocol::facts::Facts;
+use fleetward_protocol::name::Tag;
+
+use super::latency;
+use crate::render::size::bytes;
+use crate::render::table::{Sheet, Tone};
+use crate::render::time::span;
+use crate::render::{Out, words};
+
+/// The sheet of `host show`.
+pub(super) fn sheet(host: &Host, out: &Out) -> String {
+    let mut sheet = Sheet::default();
+    let (status, tone) = words::host_status(host);
+    let since = host.status_since.map(|time| format!(" since {}", out.clock.at_and_ago(time)));
+    let tags: Vec<&str> = host.tags.iter().map(Tag::as_str).collect();
+    sheet.row("Name", host.name.as_str());
+    sheet.toned(out, "Status", format!("{status}{}", since.unwrap_or_default()), tone);
+    sheet.row("Type", &host.kind);
+    sheet.row("Provider", &host.provider);
+    sheet.row("Tags", tags.join(" "));
+    sheet.row("Tenant", host.tenant.as_str());
+    sheet.row("Client ID", host.client_id.as_str());
+    sheet.row("Enrolment", words::enrolment(host.enrolment));
+    sheet.row(
+        "Comes from",
+        match host.source {
+            Source::Git => "the inventory repository",
+            Source::Api => "the API",
+            Source::Agent => "its own enrolment",
+        },
+    );
+    sheet.row("Added", out.clock.at(host.created_at));
+    sheet.row("Last seen", host.last_seen.map(|time| out.clock.at_and_ago(time)).unwrap_or_default());
+    sheet.row("Latency", host.latency_ms.map(latency).unwrap_or_default());
+    if let Some(skew) = host.clock_skew_ms.filter(|skew| skew.abs() >= 1000) {
+        let direction = if skew > 0 { "ahead of" } else { "behind" };
+        let text = format!("{} {direction} the controller's", span(skew.unsigned_abs()));
+        sheet.toned(out, "Clock", text, Tone::Warn);
+    }
+    sheet.row("Agent", host.agent_version.as_deref().unwrap_or_default());
+    if let Some(notice) = &host.notice {
+        sheet.toned(out, "Notice", notice, Tone::Warn);
+    }
+    if let Some(facts) = &host.facts {
+        fact_rows(&mut sheet, facts, out);
+    }
+    if let Some(ssh) = &host.ssh {
+        let jump = ssh.proxy_jump.as_ref().map(|host| format!(" through {host}")).unwrap_or_default();
+        sheet.row("SSH", format!("{}@{}:{}{jump}", ssh.user, ssh.address, ssh.port));
+    }
+    for (key, value) in &host.metadata {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        sheet.row("Metadata", format!("{key} = {value}"));
+    }
+    sheet.finish()
+}
+
+fn fact_rows(sheet: &mut Sheet, facts: &Facts, out: &Out) {
+    sheet.row("Host name", &facts.hostname);
+    sheet.row("System", &facts.os_name);
+    sheet.row("Kernel", format!("{} {}", facts.kernel, facts.arch));
+    sheet.row("Virtualisation", &facts.virtualisation);
+    sheet.row("CPU", format!("{} × {}", facts.cpus, facts.cpu_model).trim_end_matches(" × "));
+    sheet.row(
+        "Memory",
+        format!("{} available of {}", bytes(facts.memory_available), bytes(facts.memory_total)),
+    );
+    if facts.swap_total > 0 {
+        sheet.row("Swap", bytes(facts.swap_total));
+    }
+    for disk in &facts.disks {
+        let text = format!(
+            "{} available of {} on {} ({})",
+            bytes(disk.available),
+            bytes(disk.total),
+            disk.mount,
+            disk.file_system
+        );
+        // Below a twentieth a disk is as good as full.
+        let tone = if disk.available < disk.total / 20 { Tone::Warn } else { Tone::Plain };
+        sheet.toned(out, "Disk", text, tone);
+    }
+    sheet.row("Addresses", facts.addresses.join(" "));
+    let [one, five, fifteen] = facts.load.map(|hundredths| f64::from(hundredths) / 100.0);
+    sheet.row("Load", format!("{one:.2} {five:.2} {fifteen:.2}"));
+    sheet.row("Up for", span(facts.uptime_s.saturating_mul(1000)));
+    if facts.reboot_required {
+        sheet.toned(out, "Reboot", "required by a package update", Tone::Warn);
+    }
+}

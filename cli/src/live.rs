@@ -1,0 +1,269 @@
+//! Follows an operation as it happens, across lost connections.
+//!
+//! **What it promises.** Every event is given to the view once and in order, whatever happens to the connection:
+//! it is opened again with `Last-Event-ID`, with growing pauses. Leaving (Ctrl-C) stops nothing at the hosts
+//! unless that was asked for.
+
+pub(crate) mod json;
+mod lines;
+pub(crate) mod screen;
+mod tally;
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use fleetward_protocol::name::HostName;
+use hyper::Method;
+use serde::Serialize;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::App;
+use crate::client::sse::{Parser, ServerEvent};
+use crate::client::{self, Patience, Stream};
+use crate::failure::Failure;
+
+/// The pause before the first attempt to connect again; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How long the controller may stay away.
+const PATIENCE: Duration = Duration::from_secs(600);
+/// The controller writes at least a comment more often than this; a silent connection is a dead one.
+const SILENCE: Duration = Duration::from_secs(45);
+/// How long nothing new must come for a reader to have caught up, where the sequence does not tell.
+const CAUGHT_UP: Duration = Duration::from_secs(1);
+/// How often the view gets a chance to move.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Where events are shown. Two kinds: for people, and for programs.
+pub(crate) trait View {
+    /// Takes the next event.
+    fn event(&mut self, event: &ServerEvent) -> Result<(), Failure>;
+    /// Shows what was taken so far; called when nothing more is at hand.
+    fn flush(&mut self) -> Result<(), Failure>;
+    /// Time has passed.
+    fn tick(&mut self, now: Instant) -> Result<(), Failure>;
+    /// Tells about the connection.
+    fn remark(&mut self, text: &str) -> Result<(), Failure>;
+}
+
+/// What is followed, and how far.
+#[derive(Debug)]
+pub(crate) struct Following<'a> {
+    /// The operation's id or number.
+    pub(crate) operation: &'a str,
+    /// Only output of this host.
+    pub(crate) host: Option<&'a HostName>,
+    /// When it is enough.
+    pub(crate) until: Until,
+    /// What Ctrl-C does.
+    pub(crate) interrupt: Interrupt,
+}
+
+/// When a view has seen enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Until {
+    /// When the operation has ended.
+    End,
+    /// When it has caught up with this sequence number.
+    Sequence(u64),
+}
+
+/// What Ctrl-C does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Interrupt {
+    /// Leaves; the operation goes on.
+    Detach,
+    /// Stops the operation and stays until it has; the second one leaves.
+    Stop,
+}
+
+/// Why following ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The operation has ended.
+    Ended,
+    /// All there was has been shown.
+    CaughtUp,
+    /// The user left.
+    Detached,
+}
+
+/// Shows what happens in an operation, from its beginning, until there is nothing more to show.
+///
+/// # Errors
+/// If the controller says no, or stays away for ten minutes.
+pub(crate) async fn follow(
+    app: &App,
+    following: &Following<'_>,
+    view: &mut impl View,
+) -> Result<Ending, Failure> {
+    let interrupts =
+        signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C").map_err(Failure::Other)?;
+    let mut follower = Follower { app, following, interrupts, position: None, stopping: false, lost: None };
+    let ending = follower.run(view).await;
+    view.flush()?;
+    ending
+}
+
+struct Follower<'a> {
+    app: &'a App,
+    following: &'a Following<'a>,
+    interrupts: Signal,
+    /// The id of the last event that the view took.
+    position: Option<String>,
+    stopping: bool,
+    /// Since when there is no connection, and the next pause.
+    lost: Option<(Instant, Duration)>,
+}
+
+impl Follower<'_> {
+    async fn run(&mut self, view: &mut impl View) -> Result<Ending, Failure> {
+        loop {
+            let failure = match self.listen(view).await {
+                Err(failure) if is_passing(&failure) => failure,
+                result => return result,
+            };
+            let (since, pause) = match self.lost {
+                Some(lost) => lost,
+                None => {
+                    view.remark("connection lost, resuming")?;
+                    (Instant::now(), FIRST_PAUSE)
+                }
+            };
+            if since.elapsed() > PATIENCE {
+                return Err(failure);
+            }
+            self.lost = Some((since, (pause * 2).min(LONGEST_PAUSE)));
+            tokio::select! {
+                () = tokio::time::sleep(client::jittered(pause)) => {}
+                _ = self.interrupts.recv() => return Ok(Ending::Detached),
+            }
+        }
+    }
+
+    /// Reads one connection to its end.
+    async fn listen(&mut self, view: &mut impl View) -> Result<Ending, Failure> {
+        #[derive(Serialize)]
+        struct Query<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            host: Option<&'a str>,
+        }
+        let path = format!("operations/{}/events", self.following.operation);
+        let query = Query { host: self.following.host.map(HostName::as_str) };
+        let path = client::with_query(&path, &query)?;
+        let mut stream = tokio::select! {
+            stream = self.app.client.open(&path, self.position.as_deref()) => stream?,
+            _ = self.interrupts.recv() => return Ok(Ending::Detached),
+        };
+        let mut parser = Parser::default();
+        let mut events = Vec::new();
+        let mut heard = Instant::now();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                // Output first: a tick may wait, and so may Ctrl-C for as long as a piece takes.
+                biased;
+                _ = self.interrupts.recv() => {
+                    if let Some(ending) = self.interrupted(view).await? {
+                        return Ok(ending);
+                    }
+                }
+                bytes = stream.next() => {
+                    heard = Instant::now();
+                    self.take(bytes, &mut parser, &mut events)?;
+                    if self.lost.take().is_some() {
+                        view.remark("resumed")?;
+                    }
+                    if let Some(ending) = self.show(&mut events, view)? {
+                        return Ok(ending);
+                    }
+                }
+                _ = ticks.tick() => {
+                    view.tick(Instant::now())?;
+                    if let Some(ending) = self.silent(heard.elapsed())? {
+                        return Ok(ending);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        bytes: Option<io::Result<bytes::Bytes>>,
+        parser: &mut Parser,
+        events: &mut Vec<ServerEvent>,
+    ) -> Result<(), Failure> {
+        let url = || self.app.client.address().to_string();
+        let gone = |source| Failure::Unreachable { url: url(), source };
+        let bytes = bytes
+            .ok_or_else(|| {
+                gone(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream of events broke off"))
+            })?
+            .map_err(gone)?;
+        parser
+            .push(&bytes, events)
+            .map_err(|error| Failure::NotAController { url: url(), problem: error.to_string() })
+    }
+
+    fn show(
+        &mut self,
+        events: &mut Vec<ServerEvent>,
+        view: &mut impl View,
+    ) -> Result<Option<Ending>, Failure> {
+        let mut ending = None;
+        for event in events.drain(..) {
+            view.event(&event)?;
+            if event.name == "end" {
+                ending = Some(Ending::Ended);
+            }
+            if event.id.is_some() {
+                self.position = event.id;
+            }
+        }
+        view.flush()?;
+        if ending.is_none()
+            && let Until::Sequence(wanted) = self.following.until
+            && self.position.as_deref().and_then(|id| id.parse().ok()).is_some_and(|id: u64| id >= wanted)
+        {
+            ending = Some(Ending::CaughtUp);
+        }
+        Ok(ending)
+    }
+
+    fn silent(&self, silence: Duration) -> Result<Option<Ending>, Failure> {
+        if silence > CAUGHT_UP && self.following.until != Until::End {
+            return Ok(Some(Ending::CaughtUp));
+        }
+        if silence > SILENCE {
+            let what = format!("nothing was heard for {} s", SILENCE.as_secs());
+            let source = io::Error::new(io::ErrorKind::TimedOut, what);
+            return Err(Failure::Unreachable { url: self.app.client.address().to_string(), source });
+        }
+        Ok(None)
+    }
+
+    async fn interrupted(&mut self, view: &mut impl View) -> Result<Option<Ending>, Failure> {
+        if self.following.interrupt == Interrupt::Detach || self.stopping {
+            return Ok(Some(Ending::Detached));
+        }
+        self.stopping = true;
+        view.remark("stopping; press Ctrl-C again to leave")?;
+        let path = format!("operations/{}/stop", self.following.operation);
+        self.app.client.act(Method::POST, &path, Patience::Usual).await?;
+        Ok(None)
+    }
+}
+
+/// Opens a run's output as raw bytes.
+pub(crate) async fn raw_output(app: &App, path: &str) -> Result<Stream, Failure> {
+    app.client.open(path, None).await
+}
+
+/// Whether the controller may be back in a moment.
+const fn is_passing(failure: &Failure) -> bool {
+    matches!(failure, Failure::Unreachable { .. } | Failure::Refused { status: 429 | 500..=599, .. })
+}

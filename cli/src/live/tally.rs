@@ -1,0 +1,88 @@
+//! Where an operation's runs stand, counted as their events come.
+
+use std::collections::HashMap;
+
+use fleetward_api::run::{Run, RunState};
+use fleetward_protocol::id::RunId;
+
+use crate::render::words;
+
+/// The latest state of every run.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    runs: HashMap<RunId, Run>,
+    succeeded: usize,
+    failed: usize,
+    cancelled: usize,
+    running: usize,
+    waiting: usize,
+}
+
+impl Tally {
+    /// Takes a run's latest state and gives back the one before.
+    pub(super) fn take(&mut self, run: Run) -> Option<Run> {
+        *self.counter(&run) += 1;
+        let before = self.runs.insert(run.id, run);
+        if let Some(before) = &before {
+            *self.counter(before) -= 1;
+        }
+        before
+    }
+
+    /// Runs that have ended.
+    pub(super) const fn ended(&self) -> usize {
+        self.succeeded + self.failed + self.cancelled
+    }
+
+    /// Runs that are known.
+    pub(super) fn known(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Runs that succeeded.
+    pub(super) const fn succeeded(&self) -> usize {
+        self.succeeded
+    }
+
+    /// Where the runs stand, in words.
+    pub(super) fn words(&self) -> String {
+        let counts = [
+            (self.succeeded, "succeeded"),
+            (self.failed, "failed"),
+            (self.cancelled, "cancelled"),
+            (self.running, "running"),
+            (self.waiting, "waiting for host"),
+        ];
+        let some: Vec<String> = counts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        some.join(" · ")
+    }
+
+    /// Runs that ended without success, by host and step.
+    pub(super) fn failures(&self) -> Vec<&Run> {
+        let mut failures: Vec<&Run> = self
+            .runs
+            .values()
+            .filter(|run| words::run_ended(run.state) && run.state != RunState::Succeeded)
+            .collect();
+        failures.sort_by(|a, b| (&a.host, a.step).cmp(&(&b.host, b.step)));
+        failures
+    }
+
+    fn counter(&mut self, run: &Run) -> &mut usize {
+        match run.state {
+            RunState::Succeeded => &mut self.succeeded,
+            RunState::Cancelled => &mut self.cancelled,
+            RunState::Failed
+            | RunState::TimedOut
+            | RunState::Refused
+            | RunState::Expired
+            | RunState::Lost => &mut self.failed,
+            RunState::Queued => &mut self.waiting,
+            RunState::Dispatched | RunState::Accepted | RunState::Running => &mut self.running,
+        }
+    }
+}

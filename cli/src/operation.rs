@@ -1,0 +1,470 @@
+//! `op`.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use fleetward_api::operation::{Operation, OperationQuery, OperationStatus};
+use fleetward_api::run::{OutputQuery, OutputStream, Run, RunQuery, RunState};
+use fleetward_api::time::Time;
+use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::time::Timestamp;
+use hyper::Method;
+use std::io::Write as _;
+
+use crate::app::App;
+use crate::args::OperationName;
+use crate::client::{Patience, with_query};
+use crate::config::Format;
+use crate::failure::{Exit, Failure, output};
+use crate::live::json::JsonLines;
+use crate::live::screen::{Options, Screen, Times};
+use crate::live::{self, Ending, Following, Interrupt, Until};
+use crate::render::table::{Cell, Sheet, Table, Tone};
+use crate::render::time::{parse_span, span};
+use crate::render::{Out, neutral, size, words};
+
+/// How many operations are listed when nothing else is asked.
+const SHOWN: u32 = 50;
+
+/// Operations: list, show, logs, stop
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List operations, the newest first
+    List(List),
+    /// Show where an operation and its runs stand
+    Show(Show),
+    /// List an operation's runs
+    Runs(Show),
+    /// Show what an operation's runs wrote
+    Logs(Logs),
+    /// Stop an operation: nothing more is started, and what runs is ended
+    Stop(Stop),
+}
+
+/// List operations, the newest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fleetward op list
+  fleetward op list --status failed --since 2d
+  fleetward op list --script baseline --host web-1
+  fleetward op list --output json | jq -r '.[] | select(.status == \"partial\") | .number'")]
+pub(crate) struct List {
+    /// Only operations in this status
+    #[arg(long)]
+    status: Option<StatusChoice>,
+    /// Only operations that ran this script
+    #[arg(long)]
+    script: Option<ScriptName>,
+    /// Only operations with a run on this host
+    #[arg(long)]
+    host: Option<HostName>,
+    /// Only operations created since then: a time (2026-01-02T03:04:05Z), or how long ago (2h, 7d)
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    since: Option<Moment>,
+    /// Only operations created before: a time, or how long ago
+    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    until: Option<Moment>,
+    /// Operations at most; 50 when absent, all in JSON
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+/// An operation and which of its runs
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fleetward op show OP-17
+  fleetward op show OP-17 --state failed
+  fleetward op runs OP-17 --output json | jq -r '.[] | select(.exit_code != 0) | .host'")]
+pub(crate) struct Show {
+    /// The operation: OP-17, or its id
+    #[arg(value_name = "OP")]
+    operation: OperationName,
+    /// Only runs in this state
+    #[arg(long)]
+    state: Option<StateChoice>,
+    /// Only runs on this host
+    #[arg(long)]
+    host: Option<HostName>,
+    /// Runs at most; all when absent
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+}
+
+/// Show what an operation's runs wrote
+#[derive(Debug, Args)]
+#[command(after_help = "\
+`|` stands between a host and its standard output, `!` between it and its standard error, `+` before the rest
+of a line of which a part was shown already. Control characters from hosts are shown, not obeyed; --raw gives
+the bytes as they were written.
+
+With --follow, ends when the operation does and exits as `fleetward run` would. Ctrl-C leaves; the operation
+goes on.
+
+Examples:
+  fleetward op logs OP-17
+  fleetward op logs OP-17 --follow
+  fleetward op logs OP-17 --host web-1 --stream stderr --timestamps
+  fleetward op logs OP-17 --host web-1 --stream stdout --raw > dump.sql")]
+pub(crate) struct Logs {
+    /// The operation: OP-17, or its id
+    #[arg(value_name = "OP")]
+    operation: OperationName,
+    /// Only this host
+    #[arg(long)]
+    host: Option<HostName>,
+    /// Only this stream
+    #[arg(long)]
+    stream: Option<StreamChoice>,
+    /// Go on until the operation has ended
+    #[arg(long, short)]
+    follow: bool,
+    /// Show when each line was written, by the host's clock
+    #[arg(long, short)]
+    timestamps: bool,
+    /// The bytes exactly as one host wrote them, to standard output
+    #[arg(long, requires = "host", conflicts_with_all = ["follow", "timestamps"])]
+    raw: bool,
+}
+
+/// Stop an operation: nothing more is started, and what runs is ended
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fleetward op stop OP-17")]
+pub(crate) struct Stop {
+    /// The operation: OP-17, or its id
+    #[arg(value_name = "OP")]
+    operation: OperationName,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StatusChoice {
+    Queued,
+    Running,
+    Success,
+    Failed,
+    Partial,
+    Stopped,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum StateChoice {
+    Queued,
+    Dispatched,
+    Accepted,
+    Running,
+    Succeeded,
+    Failed,
+    TimedOut,
+    Cancelled,
+    Refused,
+    Expired,
+    Lost,
+}
+
+/// A stream of a run's output, as it is named on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum StreamChoice {
+    Stdout,
+    Stderr,
+}
+
+/// A point in time, as people name it.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    At(Time),
+    Ago(std::time::Duration),
+}
+
+/// `fleetward op …`.
+pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure> {
+    match command {
+        Command::List(command) => list(command, app).await,
+        Command::Show(command) => show(command, app).await,
+        Command::Runs(command) => {
+            let path = format!("operations/{}/runs", command.operation.as_str());
+            let query = run_query(&command);
+            app.list::<Run>(&path, &query, command.limit, |runs| table(runs, &app.out)).await
+        }
+        Command::Logs(command) if command.raw => raw(command, app).await,
+        Command::Logs(command) => logs(command, app).await,
+        Command::Stop(command) => stop(&command, app).await,
+    }
+}
+
+/// The exit code that an operation's end deserves.
+pub(crate) const fn exit_of(status: OperationStatus) -> Exit {
+    match status {
+        OperationStatus::Success => Exit::Success,
+        OperationStatus::Stopped => Exit::Stopped,
+        OperationStatus::Queued
+        | OperationStatus::Running
+        | OperationStatus::Failed
+        | OperationStatus::Partial => Exit::Failed,
+    }
+}
+
+/// What to say to a user who leaves a live view.
+pub(crate) fn detached(out: &Out, operation: &str) {
+    out.note(format_args!(
+        "Left {operation}; it goes on.\n  follow it:  fleetward op logs {operation} --follow\n  stop it:    fleetward op stop {operation}"
+    ));
+}
+
+async fn list(command: List, app: &App) -> Result<Exit, Failure> {
+    let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
+    let moment = |moment: Moment| match moment {
+        Moment::At(time) => time,
+        Moment::Ago(span) => Time::from(now - span),
+    };
+    let query = OperationQuery {
+        status: command.status.map(|status| match status {
+            StatusChoice::Queued => OperationStatus::Queued,
+            StatusChoice::Running => OperationStatus::Running,
+            StatusChoice::Success => OperationStatus::Success,
+            StatusChoice::Failed => OperationStatus::Failed,
+            StatusChoice::Partial => OperationStatus::Partial,
+            StatusChoice::Stopped => OperationStatus::Stopped,
+        }),
+        script: command.script.map(String::from),
+        host: command.host.map(String::from),
+        from: command.since.map(moment),
+        to: command.until.map(moment),
+        limit: None,
+        cursor: None,
+    };
+    let empty = query == OperationQuery::default();
+    let most = match app.out.format {
+        Format::Json => command.limit,
+        Format::Table => command.limit.or(Some(SHOWN)),
+    };
+    let list = app.list::<Operation>("operations", &query, most, |operations| {
+        if operations.is_empty() {
+            app.out.note(match empty {
+                true => "There are no operations yet. Start one with `fleetward run SCRIPT --on EXPR`.",
+                false => "No operation is like that.",
+            });
+            return String::new();
+        }
+        let header = ["OP", "STATUS", "SCRIPTS", "ON", "SUCCEEDED", "TOOK", "CREATED", "BY"];
+        let mut table = Table::new(&app.out, header).right(4).right(5);
+        for operation in operations {
+            let took = operation
+                .started_at
+                .zip(operation.ended_at)
+                .map(|(start, end)| end.timestamp().since(start.timestamp()));
+            table.row([
+                operation.number.as_str().into(),
+                Cell::new(words::operation_status(operation.status))
+                    .tone(words::operation_tone(operation.status)),
+                scripts(operation).into(),
+                operation.on.as_str().into(),
+                succeeded(operation).into(),
+                took.map(|took| span(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)))
+                    .unwrap_or_default()
+                    .into(),
+                app.out.clock.ago(operation.created_at).into(),
+                operation.created_by.as_str().into(),
+            ]);
+        }
+        if command.limit.is_none() && operations.len() >= SHOWN as usize {
+            app.out.note(format_args!("The newest {SHOWN}; --limit shows more."));
+        }
+        table.finish()
+    });
+    list.await
+}
+
+async fn show(command: Show, app: &App) -> Result<Exit, Failure> {
+    let path = format!("operations/{}", command.operation.as_str());
+    let answer = app.client.get(&path).await?;
+    if app.out.format == Format::Json {
+        app.out.json(&answer)?;
+        return Ok(Exit::Success);
+    }
+    let operation: Operation = app.client.read(&answer)?;
+    let runs = app.collect::<Run>(&format!("{path}/runs"), &run_query(&command), command.limit).await?;
+    app.out.print(format_args!("{}\n{}", sheet(&operation, &app.out), table(&runs, &app.out)))?;
+    Ok(Exit::Success)
+}
+
+fn sheet(operation: &Operation, out: &Out) -> String {
+    let mut sheet = Sheet::default();
+    let detail = operation.status_detail.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+    let status = format!("{}{detail}", words::operation_status(operation.status));
+    sheet.row("Operation", format!("{} ({})", operation.number, operation.id));
+    sheet.toned(out, "Status", status, words::operation_tone(operation.status));
+    for script in &operation.scripts {
+        let arguments = crate::run::shell_words(&script.arguments);
+        sheet.row("Script", format!("{} ({}) {arguments}", script.name, script.digest.short()).trim());
+    }
+    sheet.row("On", format!("{} ({} hosts)", operation.on, operation.hosts));
+    sheet.row("Rollout", crate::run::rollout_words(&operation.rollout));
+    let counts: Vec<String> = operation
+        .counts
+        .iter()
+        .filter(|each| each.count > 0)
+        .map(|each| format!("{} {}", each.count, words::run_state(each.state)))
+        .collect();
+    sheet.row("Runs", counts.join(", "));
+    sheet.row("By", operation.created_by.as_str());
+    sheet.row("Reason", operation.reason.as_deref().unwrap_or_default());
+    sheet.row("Created", out.clock.at_and_ago(operation.created_at));
+    sheet.row("Started", operation.started_at.map(|time| out.clock.at(time)).unwrap_or_default());
+    match operation.ended_at {
+        Some(time) => sheet.row("Ended", out.clock.at(time)),
+        None => sheet.row("Deadline", out.clock.at_and_ago(operation.deadline)),
+    }
+    sheet.finish()
+}
+
+fn table(runs: &[Run], out: &Out) -> String {
+    let mut table = Table::new(out, ["HOST", "SCRIPT", "STATE", "TOOK", "OUTPUT", ""]).right(3).right(4);
+    for run in runs {
+        table.row([
+            run.host.as_str().into(),
+            run.script.as_str().into(),
+            Cell::new(words::run(run)).tone(words::run_tone(run.state)),
+            run.duration_ms.map(span).unwrap_or_default().into(),
+            if run.output_bytes == 0 { String::new() } else { size::bytes(run.output_bytes) }.into(),
+            Cell::new(words::run_remarks(run)).tone(Tone::Dim),
+        ]);
+    }
+    table.finish()
+}
+
+async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let path = format!("operations/{}", command.operation.as_str());
+    let operation: Operation = app.client.read(&app.client.get(&path).await?)?;
+    let ended = words::operation_ended(operation.status);
+    let following = Following {
+        operation: command.operation.as_str(),
+        host: command.host.as_ref(),
+        until: if command.follow || ended { Until::End } else { Until::Sequence(operation.seq) },
+        interrupt: Interrupt::Detach,
+    };
+    let stream = command.stream.map(stream);
+    if app.out.format == Format::Json {
+        let ending = live::follow(app, &following, &mut JsonLines::default()).await?;
+        return Ok(if ending == Ending::Detached { Exit::Interrupted } else { Exit::Success });
+    }
+    // The names decide how wide the column of names is.
+    let names: Vec<String> = match &command.host {
+        Some(host) => vec![host.to_string()],
+        None => {
+            let runs = app.collect::<Run>(&format!("{path}/runs"), &RunQuery::default(), None).await?;
+            runs.into_iter().map(|run| run.host.into()).collect()
+        }
+    };
+    let times = if command.timestamps { Times::Shown } else { Times::Hidden };
+    let options = Options { host: command.host.clone(), stream, times };
+    let mut screen = Screen::new(&app.out, options, names.iter().map(String::as_str), begun);
+    match live::follow(app, &following, &mut screen).await? {
+        Ending::Detached => {
+            screen.leave()?;
+            if !ended {
+                detached(&app.out, &operation.number);
+            }
+            Ok(Exit::Interrupted)
+        }
+        Ending::Ended | Ending::CaughtUp => {
+            let status = screen.operation().map_or(operation.status, |operation| operation.status);
+            screen.finish()?;
+            Ok(if command.follow { exit_of(status) } else { Exit::Success })
+        }
+    }
+}
+
+async fn raw(command: Logs, app: &App) -> Result<Exit, Failure> {
+    let path = format!("operations/{}/runs", command.operation.as_str());
+    let query = RunQuery { host: command.host.map(String::from), ..RunQuery::default() };
+    let runs = app.collect::<Run>(&path, &query, None).await?;
+    let query = OutputQuery { stream: command.stream.map(stream) };
+    for run in runs {
+        let mut bytes =
+            live::raw_output(app, &with_query(&format!("runs/{}/output", run.id), &query)?).await?;
+        while let Some(bytes) = bytes.next().await {
+            let bytes = bytes.context("the output broke off").map_err(Failure::Other)?;
+            std::io::stdout().lock().write_all(&bytes).map_err(output)?;
+        }
+        if run.output_dropped > 0 {
+            app.out.warn(words::dropped(run.output_dropped));
+        }
+    }
+    std::io::stdout().lock().flush().map_err(output)?;
+    Ok(Exit::Success)
+}
+
+async fn stop(command: &Stop, app: &App) -> Result<Exit, Failure> {
+    let path = format!("operations/{}/stop", command.operation.as_str());
+    let answer = app.client.act(Method::POST, &path, Patience::Usual).await?;
+    app.show::<Operation>(&answer, |operation| {
+        let number = neutral::text(&operation.number);
+        app.out.note(match (words::operation_ended(operation.status), operation.status) {
+            (_, OperationStatus::Stopped) => format!("{number} is stopped."),
+            (true, status) => format!("{number} had ended already: {}.", words::operation_status(status)),
+            (false, _) => {
+                format!("{number} is being stopped: nothing more is started, and what runs is ended.")
+            }
+        });
+        String::new()
+    })
+}
+
+fn run_query(command: &Show) -> RunQuery {
+    RunQuery {
+        state: command.state.map(|state| match state {
+            StateChoice::Queued => RunState::Queued,
+            StateChoice::Dispatched => RunState::Dispatched,
+            StateChoice::Accepted => RunState::Accepted,
+            StateChoice::Running => RunState::Running,
+            StateChoice::Succeeded => RunState::Succeeded,
+            StateChoice::Failed => RunState::Failed,
+            StateChoice::TimedOut => RunState::TimedOut,
+            StateChoice::Cancelled => RunState::Cancelled,
+            StateChoice::Refused => RunState::Refused,
+            StateChoice::Expired => RunState::Expired,
+            StateChoice::Lost => RunState::Lost,
+        }),
+        host: command.host.clone().map(String::from),
+        limit: None,
+        cursor: None,
+    }
+}
+
+fn scripts(operation: &Operation) -> String {
+    let names: Vec<&str> = operation.scripts.iter().map(|script| script.name.as_str()).collect();
+    names.join(", ")
+}
+
+/// `28/30`: runs that succeeded, and all.
+fn succeeded(operation: &Operation) -> String {
+    let all: u32 = operation.counts.iter().map(|each| each.count).sum();
+    let good: u32 =
+        operation.counts.iter().filter(|each| each.state == RunState::Succeeded).map(|each| each.count).sum();
+    format!("{good}/{all}")
+}
+
+const fn stream(choice: StreamChoice) -> OutputStream {
+    match choice {
+        StreamChoice::Stdout => OutputStream::Stdout,
+        StreamChoice::Stderr => OutputStream::Stderr,
+    }
+}
+
+fn parse_moment(text: &str) -> Result<Moment, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(Moment::At(time));
+    }
+    parse_span(text).map(Moment::Ago).map_err(|_| {
+        format!(
+            "`{}` is neither a time such as 2026-01-02T03:04:05Z nor a span such as 2h",
+            text.escape_debug()
+        )
+    })
+}

@@ -1,0 +1,172 @@
+//! Tables for people: aligned columns, no lines; what came from a host is made harmless first.
+
+use std::io::IsTerminal as _;
+
+use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, presets};
+
+use super::{Out, neutral};
+
+/// Rows under a header.
+#[derive(Debug)]
+pub(crate) struct Table {
+    inner: comfy_table::Table,
+    colour: bool,
+}
+
+/// One cell.
+#[derive(Debug, Clone)]
+pub(crate) struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+/// What a cell's colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tone {
+    /// Nothing.
+    Plain,
+    /// All is well.
+    Good,
+    /// Something failed.
+    Bad,
+    /// Something waits, or wants attention.
+    Warn,
+    /// It matters less.
+    Dim,
+}
+
+impl Cell {
+    /// A cell of any text; control characters become visible.
+    pub(crate) fn new(text: impl AsRef<str>) -> Self {
+        Self { text: neutral::text(text.as_ref()), tone: Tone::Plain }
+    }
+
+    /// The same in a tone.
+    pub(crate) const fn tone(mut self, tone: Tone) -> Self {
+        self.tone = tone;
+        self
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self::new(text)
+    }
+}
+
+impl Tone {
+    /// `text` in this tone, where colours are wanted.
+    pub(crate) fn paint(self, text: &str, colour: bool) -> String {
+        let code = match self {
+            Self::Good => "32",
+            Self::Bad => "31",
+            Self::Warn => "33",
+            Self::Dim => "2",
+            Self::Plain => return text.to_owned(),
+        };
+        if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+impl Table {
+    /// An empty table for standard output.
+    pub(crate) fn new<const N: usize>(out: &Out, header: [&str; N]) -> Self {
+        Self::build(header, out.colour, std::io::stdout().is_terminal().then(width))
+    }
+
+    /// An empty table for standard error.
+    pub(crate) fn for_notes<const N: usize>(out: &Out, header: [&str; N]) -> Self {
+        Self::build(header, out.colour_notes, std::io::stderr().is_terminal().then(width))
+    }
+
+    fn build<const N: usize>(header: [&str; N], colour: bool, width: Option<u16>) -> Self {
+        let mut inner = comfy_table::Table::new();
+        inner.load_preset(presets::NOTHING);
+        match width {
+            Some(width) => inner.set_content_arrangement(ContentArrangement::Dynamic).set_width(width),
+            None => inner.set_content_arrangement(ContentArrangement::Disabled),
+        };
+        if colour {
+            inner.enforce_styling();
+        }
+        inner.set_header(header.map(|title| {
+            let cell = comfy_table::Cell::new(title);
+            if colour { cell.add_attribute(Attribute::Bold) } else { cell }
+        }));
+        Self { inner, colour }
+    }
+
+    /// Adds a row.
+    pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        let colour = self.colour;
+        self.inner.add_row(cells.map(|cell| {
+            let styled = comfy_table::Cell::new(cell.text);
+            if !colour {
+                return styled;
+            }
+            match cell.tone {
+                Tone::Plain => styled,
+                Tone::Good => styled.fg(Color::Green),
+                Tone::Bad => styled.fg(Color::Red),
+                Tone::Warn => styled.fg(Color::Yellow),
+                Tone::Dim => styled.add_attribute(Attribute::Dim),
+            }
+        }));
+    }
+
+    /// Sets a column of numbers flush right.
+    pub(crate) fn right(mut self, column: usize) -> Self {
+        if let Some(column) = self.inner.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        self
+    }
+
+    /// The finished text; every line ends with a line feed, none with blanks.
+    pub(crate) fn finish(mut self) -> String {
+        let last = self.inner.column_count().saturating_sub(1);
+        for (index, column) in self.inner.column_iter_mut().enumerate() {
+            column.set_padding((0, if index == last { 0 } else { 2 }));
+        }
+        let mut text = String::new();
+        for line in self.inner.lines() {
+            text.push_str(line.trim_end());
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// Names and values, one pair a line.
+#[derive(Debug, Default)]
+pub(crate) struct Sheet {
+    rows: Vec<(&'static str, String)>,
+}
+
+impl Sheet {
+    /// Adds a value; an empty one is left out.
+    pub(crate) fn row(&mut self, name: &'static str, value: impl AsRef<str>) {
+        if !value.as_ref().is_empty() {
+            self.rows.push((name, neutral::text(value.as_ref())));
+        }
+    }
+
+    /// Adds a value in a tone.
+    pub(crate) fn toned(&mut self, out: &Out, name: &'static str, value: impl AsRef<str>, tone: Tone) {
+        self.rows.push((name, tone.paint(&neutral::text(value.as_ref()), out.colour)));
+    }
+
+    /// The finished text.
+    pub(crate) fn finish(self) -> String {
+        let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        self.rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
+    }
+}
+
+/// The terminal's width.
+fn width() -> u16 {
+    console::Term::stdout()
+        .size_checked()
+        .or_else(|| console::Term::stderr().size_checked())
+        .map_or(100, |size| size.1)
+}

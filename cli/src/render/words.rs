@@ -1,0 +1,128 @@
+//! The API's states in words that a person understands.
+
+use fleetward_api::host::{Enrolment, Host, Lifecycle, Status};
+use fleetward_api::operation::OperationStatus;
+use fleetward_api::run::{Run, RunState};
+
+use super::size;
+use super::table::Tone;
+
+/// A run's state, as a word.
+pub(crate) const fn run_state(state: RunState) -> &'static str {
+    match state {
+        RunState::Queued => "queued",
+        RunState::Dispatched => "sent",
+        RunState::Accepted => "accepted",
+        RunState::Running => "running",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "failed",
+        RunState::TimedOut => "timed out",
+        RunState::Cancelled => "cancelled",
+        RunState::Refused => "refused",
+        RunState::Expired => "expired",
+        RunState::Lost => "lost",
+    }
+}
+
+/// The tone of a run's state.
+pub(crate) const fn run_tone(state: RunState) -> Tone {
+    match state {
+        RunState::Succeeded => Tone::Good,
+        RunState::Queued | RunState::Dispatched | RunState::Accepted => Tone::Warn,
+        RunState::Running => Tone::Plain,
+        RunState::Cancelled => Tone::Dim,
+        RunState::Failed | RunState::TimedOut | RunState::Refused | RunState::Expired | RunState::Lost => {
+            Tone::Bad
+        }
+    }
+}
+
+/// Whether a run has ended.
+pub(crate) const fn run_ended(state: RunState) -> bool {
+    !matches!(state, RunState::Queued | RunState::Dispatched | RunState::Accepted | RunState::Running)
+}
+
+/// Where a run stands: its state, and why where that is not plain. `waiting for host`, `failed: exit code 3`,
+/// `lost: host was rebooted`.
+pub(crate) fn run(run: &Run) -> String {
+    let state = run_state(run.state);
+    match run.state_detail.as_deref() {
+        None | Some("") => match (run.state, run.exit_code, run.signal) {
+            (RunState::Failed, Some(code), _) => format!("{state}: exit code {code}"),
+            (RunState::Failed, None, Some(signal)) => format!("{state}: ended by signal {signal}"),
+            _ => state.to_owned(),
+        },
+        // What a queued run waits for says it all.
+        Some(detail) if run.state == RunState::Queued => detail.to_owned(),
+        Some(detail) if detail == state || detail.starts_with(&format!("{state} ")) => detail.to_owned(),
+        Some(detail) => format!("{state}: {detail}"),
+    }
+}
+
+/// What else is worth knowing of a run: that its host was away, that output is missing.
+pub(crate) fn run_remarks(run: &Run) -> String {
+    let mut remarks = Vec::new();
+    match run.reattached {
+        0 => {}
+        1 => remarks.push("re-attached".to_owned()),
+        times => remarks.push(format!("re-attached {times} times")),
+    }
+    if run.output_dropped > 0 {
+        remarks.push(format!("{} of output dropped", size::bytes(run.output_dropped)));
+    }
+    remarks.join(", ")
+}
+
+/// The line that stands where output was dropped.
+pub(crate) fn dropped(bytes: u64) -> String {
+    format!("[… {} dropped by the output limit …]", size::bytes(bytes))
+}
+
+/// An operation's status, as a word.
+pub(crate) const fn operation_status(status: OperationStatus) -> &'static str {
+    match status {
+        OperationStatus::Queued => "queued",
+        OperationStatus::Running => "running",
+        OperationStatus::Success => "success",
+        OperationStatus::Failed => "failed",
+        OperationStatus::Partial => "partial",
+        OperationStatus::Stopped => "stopped",
+    }
+}
+
+/// The tone of an operation's status.
+pub(crate) const fn operation_tone(status: OperationStatus) -> Tone {
+    match status {
+        OperationStatus::Success => Tone::Good,
+        OperationStatus::Failed | OperationStatus::Partial => Tone::Bad,
+        OperationStatus::Queued | OperationStatus::Stopped => Tone::Warn,
+        OperationStatus::Running => Tone::Plain,
+    }
+}
+
+/// Whether an operation has ended.
+pub(crate) const fn operation_ended(status: OperationStatus) -> bool {
+    !matches!(status, OperationStatus::Queued | OperationStatus::Running)
+}
+
+/// Whether a host can be run on, in a word.
+pub(crate) fn host_status(host: &Host) -> (&'static str, Tone) {
+    match (host.lifecycle, host.enrolment, host.status) {
+        (Lifecycle::Retired, _, _) => ("retired", Tone::Dim),
+        (_, Enrolment::Enrolled, Status::Online) => ("online", Tone::Good),
+        (_, Enrolment::Enrolled, Status::Offline) => ("offline", Tone::Bad),
+        (_, Enrolment::Pending, _) => ("not enrolled", Tone::Warn),
+        (_, Enrolment::Quarantined, _) => ("quarantined", Tone::Warn),
+        (_, Enrolment::Revoked, _) => ("revoked", Tone::Bad),
+    }
+}
+
+/// A host's enrolment, as a word.
+pub(crate) const fn enrolment(enrolment: Enrolment) -> &'static str {
+    match enrolment {
+        Enrolment::Pending => "not enrolled",
+        Enrolment::Enrolled => "enrolled",
+        Enrolment::Quarantined => "quarantined until approved",
+        Enrolment::Revoked => "revoked",
+    }
+}

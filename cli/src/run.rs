@@ -1,0 +1,288 @@
+//! `run`.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use fleetward_api::host::{Enrolment, Status};
+use fleetward_api::operation::{Offline, Operation, OperationCreate, Rollout, ScriptCall};
+use fleetward_api::target::{Target, TargetPreview, TargetPreviewRequest};
+use fleetward_protocol::name::{LinuxUser, ScriptName};
+use hyper::Method;
+
+use crate::app::App;
+use crate::config::Format;
+use crate::failure::{Exit, Failure};
+use crate::live::json::JsonLines;
+use crate::live::screen::{Options, Screen};
+use crate::live::{self, Ending, Following, Interrupt, Until};
+use crate::operation::{detached, exit_of};
+use crate::prompt;
+use crate::render::table::Tone;
+use crate::render::time::{parse_span, span};
+use crate::render::{Out, neutral};
+
+/// How many host names are shown before the rest is only counted.
+const NAMES_SHOWN: usize = 10;
+
+/// Run scripts on hosts and follow them live
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows the targets and asks before it starts, then shows output as it is written: `|` stands between a host and
+its standard output, `!` between it and its standard error, `+` before the rest of a line of which a part was
+shown already. Control characters from hosts are shown, not obeyed.
+
+Targets: names (web-1), globs (web-*), all, tag:prod, type:VM, os:debian and other facts, combined with & (and),
+| (or), ! (not) and parentheses. Quote them: the shell knows these characters too.
+
+Ctrl-C leaves; the operation goes on. --stop-on-interrupt stops it instead.
+
+Exits with 0 only if every run succeeded, 1 if some did not, 5 if the operation was stopped.
+
+Examples:
+  fleetward run baseline --on 'tag:prod & !web-9' --concurrency 20 --batch 25% --max-failures 3 -- --dry-run
+  fleetward run reboot-if-needed --on 'os:debian' --canary 1 --batch 10 --deadline 2h --reason 'kernel update'
+  fleetward run collect --on all --offline skip --yes --output json
+  fleetward run update-index upgrade --on 'type:VM' --timeout 30m --detach")]
+pub(crate) struct Run {
+    /// The scripts, run on each host in this order
+    #[arg(value_name = "SCRIPT", required = true)]
+    scripts: Vec<ScriptName>,
+    /// Where: a target expression
+    #[arg(long, value_name = "EXPR")]
+    on: String,
+    /// Hosts at the same time; 50 when absent
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rollout")]
+    concurrency: Option<u32>,
+    /// Hosts per batch, as a count or a share such as 25%; all at once when absent
+    #[arg(long, value_name = "HOSTS", value_parser = parse_share, help_heading = "Rollout")]
+    batch: Option<String>,
+    /// Hosts that run first and must all succeed, as a count or a share
+    #[arg(long, value_name = "HOSTS", value_parser = parse_share, help_heading = "Rollout")]
+    canary: Option<String>,
+    /// Failed hosts, as a count or a share, after which nothing more is started
+    #[arg(long, value_name = "HOSTS", value_parser = parse_share, help_heading = "Rollout")]
+    max_failures: Option<String>,
+    /// How long each run may take, such as 5m; the script's own limit or 5m when absent
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = "Rollout")]
+    timeout: Option<Duration>,
+    /// How long from now runs may still be started, such as 2h; a day when absent
+    #[arg(long, value_name = "SPAN", value_parser = parse_span, help_heading = "Rollout")]
+    deadline: Option<Duration>,
+    /// What to do with hosts that are offline: wait until the deadline (when absent), or skip them
+    #[arg(long, value_name = "POLICY", help_heading = "Rollout")]
+    offline: Option<OfflineChoice>,
+    /// On each host, go on with the next script after one failed
+    #[arg(long, help_heading = "Rollout")]
+    continue_on_failure: bool,
+    /// An environment variable for every run; may be given several times
+    #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_variable, help_heading = "Runs")]
+    environment: Vec<(String, String)>,
+    /// As whom the scripts run; the script's own user, or root, when absent
+    #[arg(long, value_name = "USER", help_heading = "Runs")]
+    user: Option<LinuxUser>,
+    /// Where the scripts start; the user's home when absent
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Runs")]
+    dir: Option<String>,
+    /// Why; shown in history and audit
+    #[arg(long, value_name = "TEXT", help_heading = "Runs")]
+    reason: Option<String>,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+    /// Start it and do not wait
+    #[arg(long)]
+    detach: bool,
+    /// Ctrl-C stops the operation; a second one leaves
+    #[arg(long, conflicts_with = "detach")]
+    stop_on_interrupt: bool,
+    /// Arguments for the script, passed as they are
+    #[arg(value_name = "ARGUMENTS", last = true)]
+    arguments: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum OfflineChoice {
+    Wait,
+    Skip,
+}
+
+/// `fleetward run`.
+pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
+    if command.scripts.len() > 1 && !command.arguments.is_empty() {
+        return Err(Failure::Usage(
+            "arguments after `--` go to one script; run several scripts without them".to_owned(),
+        ));
+    }
+    if !command.yes && !prompt::is_possible() {
+        return Err(Failure::Usage(
+            "nobody is at a terminal to agree to the targets; pass --yes to run without asking".to_owned(),
+        ));
+    }
+    let begun = Instant::now();
+    let body = TargetPreviewRequest { on: command.on.clone(), scripts: command.scripts.clone() };
+    let preview = app.client.send(Method::POST, "targets/preview", &body).await?;
+    let preview: TargetPreview = app.client.read(&preview)?;
+    if app.out.format == Format::Table {
+        show_preview(&command, &preview, &app.out);
+    }
+    if !command.yes {
+        prompt::confirm("Run it?")?;
+    }
+    let answer = app.client.send(Method::POST, "operations", &operation(&command)).await?;
+    let operation: Operation = app.client.read(&answer)?;
+    if command.detach {
+        return app.show::<Operation>(&answer, |operation| {
+            app.out.note(format_args!("Follow it with `fleetward op logs {} --follow`.", operation.number));
+            format!("{}\n", neutral::text(&operation.number))
+        });
+    }
+    let following = Following {
+        operation: &operation.id.to_string(),
+        host: None,
+        until: Until::End,
+        interrupt: if command.stop_on_interrupt { Interrupt::Stop } else { Interrupt::Detach },
+    };
+    match app.out.format {
+        Format::Json => follow_json(app, &following, &operation).await,
+        Format::Table => {
+            let names = preview.hosts.iter().map(|target| target.name.as_str());
+            let mut screen = Screen::new(&app.out, Options::default(), names, begun);
+            let ending = live::follow(app, &following, &mut screen).await?;
+            let status = screen.operation().map_or(operation.status, |operation| operation.status);
+            if ending == Ending::Detached {
+                screen.leave()?;
+                detached(&app.out, &operation.number);
+                return Ok(Exit::Interrupted);
+            }
+            screen.finish()?;
+            Ok(exit_of(status))
+        }
+    }
+}
+
+async fn follow_json(app: &App, following: &Following<'_>, operation: &Operation) -> Result<Exit, Failure> {
+    let mut lines = JsonLines::default();
+    if live::follow(app, following, &mut lines).await? == Ending::Detached {
+        detached(&app.out, &operation.number);
+        return Ok(Exit::Interrupted);
+    }
+    let end: Option<Operation> = lines.end.map(|data| app.client.read(data.as_bytes())).transpose()?;
+    Ok(exit_of(end.map_or(operation.status, |operation| operation.status)))
+}
+
+fn operation(command: &Run) -> OperationCreate {
+    let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
+    let call = |name: &ScriptName| ScriptCall { name: name.clone(), arguments: command.arguments.clone() };
+    OperationCreate {
+        scripts: command.scripts.iter().map(call).collect(),
+        on: command.on.clone(),
+        rollout: Rollout {
+            concurrency: command.concurrency,
+            batch: command.batch.clone(),
+            canary: command.canary.clone(),
+            max_failures: command.max_failures.clone(),
+            timeout_s: command.timeout.map(seconds),
+            deadline_s: command.deadline.map(seconds),
+            offline: command.offline.map(|offline| match offline {
+                OfflineChoice::Wait => Offline::Wait,
+                OfflineChoice::Skip => Offline::Skip,
+            }),
+            continue_on_failure: command.continue_on_failure.then_some(true),
+        },
+        environment: command.environment.iter().cloned().collect::<BTreeMap<_, _>>(),
+        directory: command.dir.clone(),
+        user: command.user.clone(),
+        reason: command.reason.clone(),
+    }
+}
+
+fn show_preview(command: &Run, preview: &TargetPreview, out: &Out) {
+    let what: Vec<&str> = command.scripts.iter().map(ScriptName::as_str).collect();
+    let arguments = shell_words(&command.arguments);
+    let count = preview.hosts.len();
+    out.note(format_args!(
+        "{}{}{} on {count} host{}: {}",
+        what.join(", "),
+        if arguments.is_empty() { "" } else { " " },
+        arguments,
+        if count == 1 { "" } else { "s" },
+        names(&preview.hosts.iter().collect::<Vec<_>>())
+    ));
+    let offline: Vec<&Target> = preview
+        .hosts
+        .iter()
+        .filter(|target| target.status == Status::Offline && target.enrolment == Enrolment::Enrolled)
+        .collect();
+    if !offline.is_empty() {
+        let fate = match command.offline {
+            Some(OfflineChoice::Skip) => "left out",
+            _ => "waited for",
+        };
+        let text = format!("  {} offline ({fate}): {}", offline.len(), names(&offline));
+        out.note(Tone::Warn.paint(&text, out.colour_notes));
+    }
+    let barred: Vec<&Target> =
+        preview.hosts.iter().filter(|target| target.enrolment != Enrolment::Enrolled).collect();
+    if !barred.is_empty() {
+        let text = format!("  {} not enrolled: {}", barred.len(), names(&barred));
+        out.note(Tone::Bad.paint(&text, out.colour_notes));
+    }
+}
+
+fn names(targets: &[&Target]) -> String {
+    let shown: Vec<&str> = targets.iter().take(NAMES_SHOWN).map(|target| target.name.as_str()).collect();
+    match targets.len().saturating_sub(NAMES_SHOWN) {
+        0 => shown.join(" "),
+        more => format!("{} and {more} more", shown.join(" ")),
+    }
+}
+
+/// Arguments as one would type them.
+pub(crate) fn shell_words(arguments: &[String]) -> String {
+    let quote = |word: &String| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=./:,+@%".contains(&byte);
+        if !word.is_empty() && word.bytes().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", neutral::text(word).replace('\'', "'\\''"))
+        }
+    };
+    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// A rollout in words.
+pub(crate) fn rollout_words(rollout: &Rollout) -> String {
+    let seconds = |seconds: u32| span(u64::from(seconds) * 1000);
+    let parts = [
+        rollout.concurrency.map(|count| format!("{count} hosts at once")),
+        rollout.canary.as_ref().map(|share| format!("canary {share}")),
+        rollout.batch.as_ref().map(|share| format!("batches of {share}")),
+        rollout.max_failures.as_ref().map(|share| format!("halted at {share} failures")),
+        rollout.timeout_s.map(|limit| format!("{} per run", seconds(limit))),
+        rollout.offline.map(|offline| match offline {
+            Offline::Wait => "waits for offline hosts".to_owned(),
+            Offline::Skip => "skips offline hosts".to_owned(),
+        }),
+        (rollout.continue_on_failure == Some(true)).then(|| "goes on after failures".to_owned()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn parse_share(text: &str) -> Result<String, String> {
+    let (digits, most) = match text.strip_suffix('%') {
+        Some(digits) => (digits, 100),
+        None => (text, u32::MAX),
+    };
+    match digits.parse::<u32>() {
+        Ok(count) if count > 0 && count <= most => Ok(text.to_owned()),
+        _ => Err(format!("`{}` is neither a count such as 10 nor a share such as 25%", text.escape_debug())),
+    }
+}
+
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{}` is not KEY=VALUE", text.escape_debug())),
+    }
+}
