@@ -17,7 +17,7 @@ mod source;
 
 pub use agent::{AgentEvent, AgentSession};
 pub use controller::{ControllerEvent, ControllerSession};
-pub use sink::{RunSink, SinkEvent};
+pub use sink::{RunSink, SinkEvent, continuation};
 pub use source::{RunSource, SourceEvent, SourceTransmit};
 
 use std::time::Duration;

@@ -86,6 +86,10 @@ impl ControllerSession {
             (State::AwaitingHello, message) => {
                 Err(SessionError::Unexpected { message: name(&message), state: "before the hello" })
             }
+            // Nothing more may come, and nothing is queued as an answer, until there is a decision.
+            (State::AwaitingDecision, message) => {
+                Err(SessionError::Unexpected { message: name(&message), state: "before the welcome" })
+            }
             (_, AgentMessage::Hello(_)) => {
                 Err(SessionError::Unexpected { message: "hello", state: "after the hello" })
             }

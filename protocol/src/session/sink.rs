@@ -105,14 +105,11 @@ impl RunSink {
     }
 
     fn handle_output(&mut self, offset: u64, mut bytes: Vec<u8>) -> Result<SinkEvent, SessionError> {
-        if offset > self.received {
-            return Err(SessionError::Gap { offset, expected: self.received });
-        }
-        let known = usize::try_from(self.received - offset).unwrap_or(usize::MAX);
-        if known >= bytes.len() {
+        let news = continuation(self.received, offset, &bytes)?.len();
+        if news == 0 {
             return Ok(SinkEvent::Nothing);
         }
-        bytes.drain(..known);
+        bytes.drain(..bytes.len() - news);
         self.received += bytes.len() as u64;
         let mut log = if self.partial.is_empty() {
             bytes
@@ -139,6 +136,19 @@ impl RunSink {
         self.ended = true;
         Ok(event)
     }
+}
+
+/// The part of a piece of output that continues a log of `length` bytes; empty if the log has all of it.
+///
+/// Whoever appends to the log must ask again against the length that is committed: pieces of a stream that was
+/// cut off may still be queued when the stream that replaced it delivers the same bytes.
+///
+/// # Errors
+/// [`SessionError::Gap`] if bytes are missing in between.
+pub fn continuation(length: u64, offset: u64, bytes: &[u8]) -> Result<&[u8], SessionError> {
+    let known = length.checked_sub(offset).ok_or(SessionError::Gap { offset, expected: length })?;
+    let known = usize::try_from(known).unwrap_or(usize::MAX);
+    Ok(bytes.get(known..).unwrap_or_default())
 }
 
 #[cfg(test)]

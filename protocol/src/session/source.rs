@@ -40,7 +40,8 @@ pub struct RunSource {
     sent: u64,
     spooled: u64,
     finished: Option<Finished>,
-    finished_sent: bool,
+    /// The final message is sent; nothing may follow it.
+    ended: bool,
 }
 
 /// The messages due before output, in order.
@@ -56,7 +57,7 @@ impl RunSource {
     #[must_use]
     pub const fn new(offset: u64) -> Self {
         let unsent = Unsent { accepted: false, started: None, last_word: None };
-        Self { unsent, sent: offset, spooled: offset, finished: None, finished_sent: false }
+        Self { unsent, sent: offset, spooled: offset, finished: None, ended: false }
     }
 
     /// The journal holds the run.
@@ -76,10 +77,15 @@ impl RunSource {
         }
     }
 
-    /// The run ended; the spool has its final length.
+    /// The run ended; the spool durably has its final length, and ends with a whole record: one that was torn
+    /// when the power or the supervisor went away has been cut off.
+    ///
+    /// A spool that lost its end with the host's power may be shorter than what was sent from it before. The
+    /// controller's copy is the longer one then, and it is the one that counts: the result announces its length.
     pub fn handle_finished(&mut self, finished: Finished) {
         self.handle_spooled(finished.log_length);
-        self.finished = Some(finished);
+        let log_length = finished.log_length.max(self.sent);
+        self.finished = Some(Finished { log_length, ..finished });
     }
 
     /// The run will not start.
@@ -110,7 +116,11 @@ impl RunSource {
 
     /// What to send next; `None` until something happens.
     pub fn poll_transmit(&mut self) -> Option<SourceTransmit> {
+        if self.ended {
+            return None;
+        }
         if let Some(message) = self.unsent.next() {
+            self.ended = matches!(message, RunUp::Refused(_) | RunUp::Unknown);
             return Some(SourceTransmit::Message(message));
         }
         if self.sent < self.spooled {
@@ -120,13 +130,9 @@ impl RunSource {
             self.sent += length as u64;
             return Some(SourceTransmit::Output { offset, length });
         }
-        match &self.finished {
-            Some(finished) if !self.finished_sent => {
-                self.finished_sent = true;
-                Some(SourceTransmit::Message(RunUp::Finished(finished.clone())))
-            }
-            _ => None,
-        }
+        let finished = self.finished.take()?;
+        self.ended = true;
+        Some(SourceTransmit::Message(RunUp::Finished(finished)))
     }
 }
 
