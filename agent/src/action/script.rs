@@ -1,0 +1,186 @@
+//! Runs an enrolled bash script: bash, by absolute path, with the script's file and an argv array.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fleetward_protocol::action::script::{Script, names_bash};
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::order::Order;
+use fleetward_protocol::run::Refusal;
+
+use super::{Argument, Plan};
+use crate::platform::users::{self, Account};
+
+/// Where `#!/usr/bin/env bash` may find it.
+const BASH: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(super) fn plan(order: &Order, script: &Script, content: &[u8], own: &Account) -> Result<Plan, Refusal> {
+    if Digest::of(content) != script.digest {
+        return Err(Refusal::DigestMismatch);
+    }
+    if !names_bash(content) {
+        return Err(Refusal::NotBash);
+    }
+    let account = account(script, own)?;
+    let actor = account.as_ref().unwrap_or(own);
+    let directory = directory(script, actor)?;
+    let (program, options) = interpreter(content)?;
+    let mut arguments = vec![Argument::Text("bash".into())];
+    arguments.extend(options.into_iter().map(Argument::Text));
+    arguments.push(Argument::Script);
+    arguments.extend(script.arguments.iter().cloned().map(Argument::Text));
+    Ok(Plan {
+        program,
+        arguments,
+        environment: environment(order, script, actor),
+        directory,
+        account,
+        resources: script.resources.clone(),
+    })
+}
+
+/// The account to become, if it is not the agent's own.
+fn account(script: &Script, own: &Account) -> Result<Option<Account>, Refusal> {
+    let Some(user) = script.user.as_ref().filter(|user| user.as_str() != own.name) else { return Ok(None) };
+    users::read_account(user.as_str())
+        .filter(|account| account.uid == own.uid || users::may_change_user())
+        .map(|account| (account.uid != own.uid).then_some(account))
+        .ok_or_else(|| Refusal::NoSuchUser { user: user.to_string() })
+}
+
+fn directory(script: &Script, actor: &Account) -> Result<PathBuf, Refusal> {
+    match &script.directory {
+        Some(path) if std::path::Path::new(path).is_dir() => Ok(path.into()),
+        Some(path) => Err(Refusal::NoSuchDirectory { path: path.clone() }),
+        // Service accounts have homes that do not exist; that is no reason not to run.
+        None if actor.home.is_dir() => Ok(actor.home.clone()),
+        None => Ok("/".into()),
+    }
+}
+
+/// The bash that the first line asks for, and the options it gives to it.
+fn interpreter(content: &[u8]) -> Result<(String, Vec<String>), Refusal> {
+    let line = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let line = line.strip_prefix(b"#!").and_then(|line| std::str::from_utf8(line).ok()).unwrap_or_default();
+    let mut words = line.split([' ', '\t']).filter(|word| !word.is_empty());
+    let named = match words.next() {
+        Some("/usr/bin/env") => words.next().and(None),
+        named => named,
+    };
+    let program = named
+        .into_iter()
+        .chain(BASH)
+        .find(|path| std::path::Path::new(path).exists())
+        .ok_or_else(|| Refusal::SpawnFailed { detail: "bash is not installed on this host".into() })?;
+    Ok((program.to_owned(), words.map(str::to_owned).collect()))
+}
+
+fn environment(order: &Order, script: &Script, actor: &Account) -> BTreeMap<String, String> {
+    let base = [
+        ("PATH", PATH.to_owned()),
+        ("HOME", actor.home.display().to_string()),
+        ("USER", actor.name.clone()),
+        ("LOGNAME", actor.name.clone()),
+        ("SHELL", actor.shell.display().to_string()),
+        ("LANG", "C.UTF-8".to_owned()),
+    ];
+    let ours = [
+        ("FLEETWARD_RUN_ID", order.run.to_string()),
+        ("FLEETWARD_OPERATION_ID", order.operation.to_string()),
+        ("FLEETWARD_CLIENT_ID", order.client.to_string()),
+        ("FLEETWARD_SCRIPT", script.name.to_string()),
+    ];
+    let owned = |(key, value): (&str, String)| (key.to_owned(), value);
+    let requested = script.environment.iter().map(|(key, value)| (key.clone(), value.clone()));
+    base.map(owned).into_iter().chain(requested).chain(ours.map(owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fleetward_protocol::action::ActionRequest;
+    use fleetward_protocol::id::{OperationId, RunId};
+    use fleetward_protocol::order::Limits;
+    use fleetward_protocol::time::Timestamp;
+
+    const CONTENT: &[u8] = b"#!/bin/bash -eu\necho hi\n";
+
+    fn script(content: &[u8]) -> Script {
+        Script {
+            name: "hello".parse().unwrap(),
+            digest: Digest::of(content),
+            arguments: vec!["--dry-run".into(), "$(reboot); `x` 'y' \"z\"".into()],
+            environment: BTreeMap::from([
+                ("LANG".into(), "de_DE.UTF-8".into()),
+                ("FLEETWARD_RUN_ID".into(), "forged".into()),
+            ]),
+            directory: Some("/".into()),
+            user: None,
+            resources: vec!["apt".parse().unwrap()],
+        }
+    }
+
+    fn planned(script: &Script, content: &[u8]) -> Result<Plan, Refusal> {
+        let order = Order {
+            run: RunId::from_uuid(uuid::Uuid::from_u128(1)),
+            operation: OperationId::from_uuid(uuid::Uuid::from_u128(2)),
+            client: "00000000-0000-4000-8000-000000000007".parse().unwrap(),
+            action: ActionRequest::new(script).unwrap(),
+            deadline: Timestamp::from_millis(0),
+            limits: Limits::DEFAULT,
+        };
+        super::super::plan(&order, content, &users::read_own_account())
+    }
+
+    #[test]
+    fn arguments_are_an_array_and_the_environment_is_ours() {
+        let plan = planned(&script(CONTENT), CONTENT).unwrap();
+        let text = |text: &str| Argument::Text(text.into());
+        assert_eq!(plan.program, "/bin/bash");
+        assert_eq!(
+            plan.arguments,
+            [
+                text("bash"),
+                text("-eu"),
+                Argument::Script,
+                text("--dry-run"),
+                text("$(reboot); `x` 'y' \"z\"")
+            ]
+        );
+        let keys: Vec<_> = plan.environment.keys().map(String::as_str).collect();
+        assert_eq!(
+            keys,
+            [
+                "FLEETWARD_CLIENT_ID",
+                "FLEETWARD_OPERATION_ID",
+                "FLEETWARD_RUN_ID",
+                "FLEETWARD_SCRIPT",
+                "HOME",
+                "LANG",
+                "LOGNAME",
+                "PATH",
+                "SHELL",
+                "USER"
+            ]
+        );
+        assert_eq!(plan.environment["LANG"], "de_DE.UTF-8");
+        assert_eq!(plan.environment["FLEETWARD_RUN_ID"], "00000000-0000-0000-0000-000000000001");
+        assert_eq!((plan.account, plan.resources.len()), (None, 1));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        assert_eq!(planned(&script(CONTENT), b"#!/bin/bash\nother"), Err(Refusal::DigestMismatch));
+        let python = b"#!/usr/bin/env python3\n";
+        assert_eq!(planned(&script(python), python), Err(Refusal::NotBash));
+        let nowhere = Script { directory: Some("/nonexistent".into()), ..script(CONTENT) };
+        let refusal = Refusal::NoSuchDirectory { path: "/nonexistent".into() };
+        assert_eq!(planned(&nowhere, CONTENT), Err(refusal));
+        let nobody = Script { user: Some("no-such-user".parse().unwrap()), ..script(CONTENT) };
+        assert_eq!(planned(&nobody, CONTENT), Err(Refusal::NoSuchUser { user: "no-such-user".into() }));
+        let mut order_of_future = script(CONTENT);
+        order_of_future.user = Some(users::read_own_account().name.parse().unwrap());
+        assert_eq!(planned(&order_of_future, CONTENT).unwrap().account, None);
+    }
+}

@@ -1,0 +1,159 @@
+//! One agent, put together: identity, journal, runs, link.
+
+use std::sync::{Arc, Mutex};
+
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::id::JournalId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::AgentConfig;
+use crate::identity::{Identity, IdentityError};
+use crate::journal::{Journal, JournalError, Recovery};
+use crate::link::{Link, LinkState};
+use crate::platform::files::{self, FileError};
+use crate::platform::{cgroup, clock, users};
+use crate::run::{Host, Load, Runs};
+use crate::status;
+
+/// Starts agents.
+#[derive(Debug)]
+pub struct Agent;
+
+/// An agent could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It has no identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// Its directories cannot be made.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another agent uses the state directory.
+    #[error("another agent uses {0}; stop it first")]
+    InUse(String),
+    /// Its journal cannot be used.
+    #[error("open the journal")]
+    Journal(#[source] JournalError),
+    /// The boot cannot be told.
+    #[error("read the boot id")]
+    Boot(#[source] std::io::Error),
+}
+
+/// A running agent. Dropping it leaves it running; [`AgentHandle::shutdown`] stops it.
+#[derive(Debug)]
+pub struct AgentHandle {
+    client: ClientId,
+    shutdown: watch::Sender<bool>,
+    state: watch::Receiver<LinkState>,
+    runs: Runs,
+    task: JoinHandle<()>,
+}
+
+impl Agent {
+    /// Starts an enrolled agent on the current tokio runtime: takes up what its journal holds and connects.
+    ///
+    /// # Errors
+    /// If it is not enrolled, another agent uses its state, or the journal cannot be used.
+    pub fn start(config: AgentConfig) -> Result<AgentHandle, StartError> {
+        let AgentConfig { paths, supervisor, notify_socket } = config;
+        let identity = Identity::load(&paths)?;
+        files::ensure_directory(&paths.runs(), 0o711)?;
+        let lock = files::lock_exclusively(&paths.state.join("lock"))?
+            .ok_or_else(|| StartError::InUse(paths.state.display().to_string()))?;
+        let boot = clock::read_boot().map_err(StartError::Boot)?;
+        let fresh = JournalId::from_uuid(clock::fresh_uuid());
+        let (journal, contents) =
+            Journal::open(&paths.journal(), fresh, clock::now()).map_err(StartError::Journal)?;
+        let client = identity.client.clone();
+        let host = Host {
+            paths: paths.clone(),
+            supervisor,
+            client: client.clone(),
+            boot,
+            account: users::read_own_account(),
+            delegated: cgroup::read_delegated(),
+        };
+        tracing::info!(
+            client_id = %client,
+            version = crate::VERSION,
+            journal_id = %contents.id,
+            held = contents.runs.len(),
+            cgroups = host.delegated.is_some(),
+            "agent_started"
+        );
+        let (runs, mut notices) = Runs::recover(host, journal, &contents);
+        notices.extend(notice(&contents.recovery));
+        let (state, watched) = watch::channel(LinkState::Connecting { last_error: None });
+        let link = Arc::new(Link {
+            paths: paths.clone(),
+            identity: Mutex::new(Arc::new(identity)),
+            runs: runs.clone(),
+            boot,
+            journal: contents.id,
+            notices: Mutex::new(notices),
+            state,
+        });
+        let (shutdown, stopping) = watch::channel(false);
+        let reporter = status::report(paths, notify_socket, watched.clone(), stopping.clone());
+        let task = tokio::spawn(async move {
+            tokio::join!(link.run(stopping), reporter);
+            drop(lock);
+        });
+        Ok(AgentHandle { client, shutdown, state: watched, runs, task })
+    }
+}
+
+impl AgentHandle {
+    /// Who the host is.
+    #[must_use]
+    pub const fn client(&self) -> &ClientId {
+        &self.client
+    }
+
+    /// How the link is doing, now and from now on.
+    #[must_use]
+    pub fn state(&self) -> watch::Receiver<LinkState> {
+        self.state.clone()
+    }
+
+    /// Waits until the session is established.
+    pub async fn connected(&self) {
+        let mut state = self.state.clone();
+        drop(state.wait_for(|state| matches!(state, LinkState::Connected { .. })).await);
+    }
+
+    /// How much the host has to do.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        self.runs.load()
+    }
+
+    /// Says goodbye and stops. Runs go on, and a next agent finds them.
+    pub async fn shutdown(self) {
+        self.shutdown.send_replace(true);
+        drop(self.task.await);
+    }
+
+    /// Stops without a goodbye, as a crash would.
+    pub fn abort(self) {
+        self.task.abort();
+    }
+}
+
+fn notice(recovery: &Recovery) -> Option<String> {
+    match recovery {
+        Recovery::Created | Recovery::Clean => None,
+        Recovery::Truncated { bytes } => {
+            tracing::warn!(bytes, "journal_truncated");
+            None
+        }
+        Recovery::Replaced { damaged } => {
+            tracing::error!(damaged = %damaged.display(), "journal_replaced");
+            Some(format!(
+                "the journal could not be read and was put aside as {}; runs it knew are lost",
+                damaged.display()
+            ))
+        }
+    }
+}

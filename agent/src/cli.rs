@@ -1,0 +1,157 @@
+//! The command line.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use fleetward_protocol::enrol::Token;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::{Address, AgentConfig, CLIENT_ID_FILE, CONFIG_FILE, Paths, STATE_DIRECTORY};
+use crate::doctor::{self, Severity};
+use crate::enrol::Again;
+use crate::{Agent, enrol, run, status};
+
+/// The agent on a host of a Fleetward fleet.
+#[derive(Debug, Parser)]
+#[command(name = "fleetward-agent", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    files: Files,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  fleetward-agent enrol --controller ctl.example.com:7443 --token fwt1_...
+  fleetward-agent status
+  fleetward-agent doctor";
+
+#[derive(Debug, Args)]
+struct Files {
+    /// The host's own policy and the controllers' addresses
+    #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_FILE)]
+    config: PathBuf,
+    /// Where key, certificate, journal and runs are kept
+    #[arg(long, global = true, value_name = "DIR", default_value = STATE_DIRECTORY)]
+    state: PathBuf,
+    /// The file with the host's client ID
+    #[arg(long, global = true, value_name = "FILE", default_value = CLIENT_ID_FILE)]
+    client_id_file: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Connect to the controller and carry out what the host's policy allows
+    Run,
+    /// Bind this host to its client ID and its key, with a token from `fleetward host add`
+    Enrol(Enrol),
+    /// Show who this host is and whether it is connected
+    Status,
+    /// Look for what is wrong, and say what to do about it
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Supervise one run (started by the agent itself)
+    #[command(hide = true)]
+    Supervise {
+        /// The run's directory
+        directory: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Enrol {
+    /// A controller, HOST:PORT; several separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
+    controller: Vec<Address>,
+    /// The single-use token
+    #[arg(long)]
+    token: Token,
+    /// Replace an identity that this host already has
+    #[arg(long)]
+    force: bool,
+}
+
+impl Cli {
+    /// Carries out the command.
+    ///
+    /// # Errors
+    /// What a person should read.
+    pub fn execute(self) -> anyhow::Result<ExitCode> {
+        let Files { config, state, client_id_file } = self.files;
+        let paths = Paths {
+            config: absolute(config)?,
+            state: absolute(state)?,
+            client_id: absolute(client_id_file)?,
+        };
+        match self.command {
+            // First and alone: a supervisor needs nothing of what the others do.
+            Command::Supervise { directory } => {
+                run::supervisor::supervise(&directory).context("supervise a run")?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Run => on_runtime(serve(AgentConfig::new(paths).with_environment())),
+            Command::Enrol(request) => on_runtime(async move {
+                let again = if request.force { Again::Replace } else { Again::Refuse };
+                let enrolled = enrol::enrol(&paths, &request.controller, &request.token, again).await?;
+                let mut out = io::stdout().lock();
+                writeln!(out, "enrolled as {}", enrolled.client)?;
+                if enrolled.quarantined {
+                    writeln!(
+                        out,
+                        "the host waits for approval: `fleetward host approve`, or in the console"
+                    )?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }),
+            Command::Status => {
+                let connected = status::show(&paths, &mut io::stdout().lock())?;
+                Ok(if connected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            Command::Doctor { json } => on_runtime(async move {
+                let findings = doctor::examine(&paths).await;
+                let mut out = io::stdout().lock();
+                if json {
+                    serde_json::to_writer_pretty(&mut out, &findings)?;
+                    writeln!(out)?;
+                } else {
+                    doctor::show(&findings, &mut out)?;
+                }
+                let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
+                Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+            }),
+        }
+    }
+}
+
+async fn serve(config: AgentConfig) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let agent = Agent::start(config)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("agent_stopping");
+    agent.shutdown().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+// One thread: an agent is idle nearly always, and every thread is memory.
+fn on_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // A name look-up that hangs must not hold up the end.
+    runtime.shutdown_background();
+    result
+}
+
+fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
+    std::path::absolute(&path).with_context(|| format!("the path {}", path.display()))
+}

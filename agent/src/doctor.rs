@@ -1,0 +1,336 @@
+//! Looks for what is wrong, and says what to do about it.
+
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{Address, Paths, Settings};
+use crate::enrol;
+use crate::identity::{self, Identity};
+use crate::link;
+use crate::platform::{clock, files};
+use crate::status;
+
+/// A difference of clocks that is worth a word, in milliseconds.
+const SKEW_WORTH_A_WORD: i64 = 5_000;
+/// A difference of clocks that breaks certificates and deadlines, in milliseconds.
+const SKEW_THAT_BREAKS: i64 = 60_000;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Nothing to do.
+    Ok,
+    /// It works, but not for long or not well.
+    Warning,
+    /// It does not work.
+    Error,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How it is.
+    pub severity: Severity,
+    /// What was seen.
+    pub detail: String,
+    /// What to do about it; empty if nothing.
+    pub advice: String,
+}
+
+impl Finding {
+    fn ok(check: &'static str, detail: impl Into<String>) -> Self {
+        Self { check, severity: Severity::Ok, detail: detail.into(), advice: String::new() }
+    }
+
+    fn warning(check: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { check, severity: Severity::Warning, detail: detail.into(), advice: advice.into() }
+    }
+
+    fn error(check: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { check, severity: Severity::Error, detail: detail.into(), advice: advice.into() }
+    }
+}
+
+/// Looks at everything.
+pub async fn examine(paths: &Paths) -> Vec<Finding> {
+    let mut findings = vec![settings(paths)];
+    let identity = Identity::load(paths);
+    findings.push(client_id(paths, identity.as_ref().ok()));
+    findings.extend(certificate(paths, &identity));
+    findings.extend(network(paths, identity.as_ref().ok()).await);
+    findings.push(clock_skew(paths));
+    findings.push(disk(paths));
+    findings.push(journal(paths));
+    findings.push(bash());
+    findings.push(agent(paths));
+    findings
+}
+
+/// Writes the findings for a person.
+///
+/// # Errors
+/// If `out` cannot be written to.
+pub fn show(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
+    for finding in findings {
+        let mark = match finding.severity {
+            Severity::Ok => "ok     ",
+            Severity::Warning => "WARNING",
+            Severity::Error => "ERROR  ",
+        };
+        writeln!(out, "{mark}  {}: {}", finding.check, finding.detail)?;
+        if !finding.advice.is_empty() {
+            writeln!(out, "         -> {}", finding.advice)?;
+        }
+    }
+    Ok(())
+}
+
+fn settings(paths: &Paths) -> Finding {
+    match Settings::load(&paths.config) {
+        Ok(_) => Finding::ok("configuration", format!("{} is valid", paths.config.display())),
+        Err(error) => Finding::error(
+            "configuration",
+            error.to_string(),
+            "correct the file; until then nothing runs here",
+        ),
+    }
+}
+
+fn client_id(paths: &Paths, identity: Option<&Identity>) -> Finding {
+    let check = "client ID";
+    let path = paths.client_id.display();
+    match (identity::read_client_id(&paths.client_id), identity) {
+        (Ok(Some(file)), Some(identity)) if file != identity.client => Finding::error(
+            check,
+            format!("{path} holds {file}, but the certificate is for {}", identity.client),
+            "every run is refused; if this machine is a copy of another, remove the file and enrol with --force",
+        ),
+        (Ok(Some(file)), _) => Finding::ok(check, file.to_string()),
+        (Ok(None), None) => Finding::warning(check, format!("{path} is missing"), "enrol this host"),
+        (Ok(None), Some(identity)) => Finding::error(
+            check,
+            format!("{path} is missing"),
+            format!("every run is refused; restore it: echo {} > {path}", identity.client),
+        ),
+        (Err(error), _) => {
+            Finding::error(check, error.to_string(), "write one line with the host's client ID")
+        }
+    }
+}
+
+fn certificate(paths: &Paths, identity: &Result<Identity, identity::IdentityError>) -> Vec<Finding> {
+    let check = "certificate";
+    let identity = match identity {
+        Ok(identity) => identity,
+        Err(error) => return vec![Finding::error(check, error.to_string(), "enrol this host")],
+    };
+    let now = clock::now();
+    let validity = identity.validity;
+    let validity = if now < validity.from {
+        Finding::error(
+            check,
+            "not valid yet by this host's clock",
+            "set the clock (timedatectl set-ntp true)",
+        )
+    } else if now >= validity.until {
+        Finding::error(
+            check,
+            "expired",
+            "check the clock; if it is right, enrol again with --force and a new token from `fleetward host token`",
+        )
+    } else if now >= validity.renew_at() {
+        let days = validity.until.since(now).as_secs() / 86_400;
+        Finding::warning(
+            check,
+            format!("due for renewal, valid for {days} more days"),
+            "it is renewed at the next connection",
+        )
+    } else {
+        Finding::ok(check, format!("valid for {} more days", validity.until.since(now).as_secs() / 86_400))
+    };
+    vec![validity, key_mode(&paths.key())]
+}
+
+fn key_mode(path: &Path) -> Finding {
+    let check = "permissions";
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => Finding::error(
+            check,
+            format!("{} can be read by others", path.display()),
+            format!(
+                "chmod 600 {}, and enrol again with --force if somebody may have read it",
+                path.display()
+            ),
+        ),
+        Ok(metadata) if metadata.uid() != nix::unistd::geteuid().as_raw() => Finding::warning(
+            check,
+            format!("{} belongs to user {}", path.display(), metadata.uid()),
+            "run doctor as the agent's own user (root)",
+        ),
+        Ok(_) => Finding::ok(check, "the private key is readable by the agent alone"),
+        Err(error) => Finding::error(
+            check,
+            format!("{}: {error}", path.display()),
+            "run doctor as the agent's own user (root)",
+        ),
+    }
+}
+
+async fn network(paths: &Paths, identity: Option<&Identity>) -> Vec<Finding> {
+    let controllers = match enrol::controllers(paths) {
+        Ok(controllers) if controllers.is_empty() => {
+            let advice =
+                format!("name one in {}: controllers = [\"ctl.example.com:7443\"]", paths.config.display());
+            return vec![Finding::error("controllers", "none is configured", advice)];
+        }
+        Ok(controllers) => controllers,
+        // The configuration's own finding says it.
+        Err(_) => return Vec::new(),
+    };
+    let mut findings = Vec::new();
+    for address in &controllers {
+        findings.extend(reach(address, identity).await);
+    }
+    findings
+}
+
+async fn reach(address: &Address, identity: Option<&Identity>) -> Vec<Finding> {
+    let resolved = match link::resolve(address).await {
+        Ok(targets) if targets.is_empty() => {
+            return vec![Finding::error(
+                "name",
+                format!("{} has no address", address.host()),
+                "check the DNS record",
+            )];
+        }
+        Ok(targets) => {
+            let shown: Vec<_> = targets.iter().map(|target| target.ip().to_string()).collect();
+            Finding::ok("name", format!("{} is {}", address.host(), shown.join(", ")))
+        }
+        Err(error) => {
+            let advice = "check /etc/resolv.conf and the name in agent.toml";
+            return vec![Finding::error("name", format!("{}: {error}", address.host()), advice)];
+        }
+    };
+    let Some(identity) = identity else { return vec![resolved] };
+    let reached = match link::probe(address, identity).await {
+        Ok(round_trip) => Finding::ok("UDP", format!("{address} answers in {} ms", round_trip.as_millis())),
+        Err(error @ link::DialError::NoAnswer(_)) => Finding::error(
+            "UDP",
+            format!("{address}: {error}"),
+            format!(
+                "let UDP port {} out here and in at the controller, and check that it runs",
+                address.port()
+            ),
+        ),
+        Err(error) => Finding::error(
+            "UDP",
+            format!("{address}: {}", link::chain(&error)),
+            "the controller answered but did not accept; its log and the host's entry there say why",
+        ),
+    };
+    vec![resolved, reached]
+}
+
+fn clock_skew(paths: &Paths) -> Finding {
+    let check = "clock";
+    match status::read_report(paths).and_then(|report| report.skew_ms) {
+        None => Finding::warning(check, "not compared yet", "it is compared when the agent connects"),
+        Some(skew) if skew.abs() >= SKEW_THAT_BREAKS => Finding::error(
+            check,
+            format!("{} s {} the controller's", skew.abs() / 1000, direction(skew)),
+            "set the clock (timedatectl set-ntp true): certificates and deadlines depend on it",
+        ),
+        Some(skew) if skew.abs() >= SKEW_WORTH_A_WORD => Finding::warning(
+            check,
+            format!("{} s {} the controller's", skew.abs() / 1000, direction(skew)),
+            "let NTP set the clock (timedatectl set-ntp true)",
+        ),
+        Some(skew) => Finding::ok(check, format!("within {} ms of the controller's", skew.abs())),
+    }
+}
+
+const fn direction(skew: i64) -> &'static str {
+    if skew > 0 { "behind" } else { "ahead of" }
+}
+
+fn disk(paths: &Paths) -> Finding {
+    let check = "disk space";
+    let min_free = Settings::load(&paths.config).unwrap_or_default().runs.min_free_mib;
+    match files::read_free_space(&paths.state) {
+        Ok(free) if free >> 20 < min_free => Finding::error(
+            check,
+            format!("{} MiB free at {}", free >> 20, paths.state.display()),
+            format!("no run starts below {min_free} MiB; free some space, or lower runs.min_free_mib"),
+        ),
+        Ok(free) => Finding::ok(check, format!("{} MiB free at {}", free >> 20, paths.state.display())),
+        Err(error) => Finding::error(
+            check,
+            format!("{}: {error}", paths.state.display()),
+            "the state directory is missing; enrol this host",
+        ),
+    }
+}
+
+fn journal(paths: &Paths) -> Finding {
+    let check = "journal";
+    let path = paths.journal();
+    let damaged =
+        std::fs::read_dir(&paths.state).into_iter().flatten().flatten().find(|entry| {
+            entry.file_name().to_str().is_some_and(|name| name.starts_with("journal.damaged-"))
+        });
+    if let Some(damaged) = damaged {
+        let detail = format!("{} was put aside", damaged.path().display());
+        return Finding::warning(
+            check,
+            detail,
+            "runs it knew are lost; check the disk, then remove the file",
+        );
+    }
+    match std::fs::OpenOptions::new().append(true).open(&path) {
+        Ok(_) => Finding::ok(check, format!("{} is writable", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::ok(check, "none yet"),
+        Err(error) => Finding::error(
+            check,
+            format!("{}: {error}", path.display()),
+            "check the disk and its mount options",
+        ),
+    }
+}
+
+fn bash() -> Finding {
+    let found = ["/bin/bash", "/usr/bin/bash"].into_iter().find(|path| Path::new(path).exists());
+    match found {
+        Some(path) => Finding::ok("bash", path),
+        None => Finding::error("bash", "not installed", "install it; scripts are bash scripts"),
+    }
+}
+
+fn agent(paths: &Paths) -> Finding {
+    let check = "agent";
+    match status::read_report(paths) {
+        None => Finding::error(check, "not running", "systemctl enable --now fleetward-agent"),
+        Some(report) => match (report.controller, report.last_error) {
+            (Some(controller), _) if report.quarantined => Finding::warning(
+                check,
+                format!("connected to {controller}, waiting for approval"),
+                "approve the host: `fleetward host approve NAME`, or in the console",
+            ),
+            (Some(controller), _) => Finding::ok(check, format!("connected to {controller}")),
+            (None, error) => {
+                let error = error.unwrap_or_else(|| "connecting".into());
+                Finding::error(
+                    check,
+                    format!("not connected: {error}"),
+                    "the findings above say why; the log says more (journalctl -u fleetward-agent)",
+                )
+            }
+        },
+    }
+}

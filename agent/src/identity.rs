@@ -1,0 +1,282 @@
+//! Who this host is: its client ID, its key, its certificate, and the root it trusts.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::enrol::{client_of_uri, identity_uri};
+use fleetward_protocol::time::Timestamp;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::extensions::GeneralName;
+use x509_parser::parse_x509_certificate;
+
+use crate::config::Paths;
+use crate::platform::files::{self, FileError};
+
+const MAX_PEM: u64 = 256 << 10;
+const MAX_CLIENT_ID_FILE: u64 = 4096;
+
+/// An enrolled host's identity.
+#[derive(Debug)]
+pub struct Identity {
+    /// The client ID that the certificate names.
+    pub client: ClientId,
+    /// The host's certificate, then its issuers.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The fleet's root certificate.
+    pub root: CertificateDer<'static>,
+    /// When the certificate is valid.
+    pub validity: Validity,
+    key: PrivatePkcs8KeyDer<'static>,
+}
+
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// From.
+    pub from: Timestamp,
+    /// Until.
+    pub until: Timestamp,
+}
+
+impl Validity {
+    /// When it is time for a new certificate: after two thirds.
+    #[must_use]
+    pub fn renew_at(&self) -> Timestamp {
+        let millis = u64::try_from(self.until.since(self.from).as_millis()).unwrap_or(0);
+        self.from + Duration::from_millis(millis / 3 * 2)
+    }
+}
+
+/// There is no usable identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// Nobody enrolled this host.
+    #[error("this host is not enrolled: run `fleetward-agent enrol --controller HOST:PORT --token TOKEN`")]
+    NotEnrolled,
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A file does not hold what it should.
+    #[error("{} holds no {what}; enrol this host again with --force", path.display())]
+    Unusable {
+        /// The file.
+        path: PathBuf,
+        /// What it should hold.
+        what: &'static str,
+    },
+    /// The certificate and the key do not belong together.
+    #[error("the certificate is not for the key in {}; enrol this host again with --force", .0.display())]
+    KeyMismatch(PathBuf),
+    /// The key or the certificate request could not be made.
+    #[error("make a key and a certificate request")]
+    Generate(#[source] rcgen::Error),
+    /// What a controller issued is not what was asked for.
+    #[error("the issued certificate {0}")]
+    Unexpected(&'static str),
+}
+
+/// A key that waits for its certificate.
+#[derive(Debug)]
+pub struct Request {
+    key: KeyPair,
+    /// PKCS#10, DER.
+    pub csr: Vec<u8>,
+    client: ClientId,
+}
+
+impl Request {
+    /// A fresh P-256 key and a request for a certificate of `client`. The key never leaves the host.
+    ///
+    /// # Errors
+    /// If the random generator or the encoder fails.
+    pub fn generate(client: &ClientId) -> Result<Self, IdentityError> {
+        let generate = || {
+            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+            let mut params = CertificateParams::default();
+            params.distinguished_name = DistinguishedName::new();
+            params.subject_alt_names = vec![SanType::URI(identity_uri(client).try_into()?)];
+            let csr = params.serialize_request(&key)?.der().to_vec();
+            Ok(Self { key, csr, client: client.clone() })
+        };
+        generate().map_err(IdentityError::Generate)
+    }
+
+    /// Keeps the key where [`Identity::load`] finds it if the certificate arrives and the agent dies.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save_key(&self, paths: &Paths) -> Result<(), IdentityError> {
+        Ok(files::ensure_file(&paths.next_key(), 0o600, self.key.serialize_pem().as_bytes())?)
+    }
+
+    /// Makes the issued chain this host's identity, durably. [`Self::save_key`] must have been called.
+    ///
+    /// # Errors
+    /// If it is for another key or client, or cannot be written; the old identity is still in force then.
+    pub fn install(
+        self,
+        paths: &Paths,
+        chain: Vec<CertificateDer<'static>>,
+        root: CertificateDer<'static>,
+    ) -> Result<Identity, IdentityError> {
+        let leaf = chain.first().and_then(Leaf::parse).ok_or(IdentityError::Unexpected("cannot be read"))?;
+        if leaf.public_key != self.key.public_key_raw() {
+            return Err(IdentityError::Unexpected("is for another key"));
+        }
+        if leaf.client != self.client {
+            return Err(IdentityError::Unexpected("is for another client ID"));
+        }
+        files::ensure_file(&paths.root(), 0o644, pem([&root]).as_bytes())?;
+        // From here on the new certificate counts: `load` completes what follows if a crash does not.
+        files::ensure_file(&paths.certificate(), 0o644, pem(&chain).as_bytes())?;
+        files::ensure_renamed(&paths.next_key(), &paths.key())?;
+        let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
+        Ok(Identity { client: leaf.client, chain, root, validity: leaf.validity, key })
+    }
+}
+
+impl Identity {
+    /// The identity in the state directory.
+    ///
+    /// # Errors
+    /// If the host is not enrolled, or a file is missing or damaged.
+    pub fn load(paths: &Paths) -> Result<Self, IdentityError> {
+        let chain = read_certificates(&paths.certificate())?;
+        let root = read_certificates(&paths.root())?;
+        let unusable = |path: PathBuf, what| IdentityError::Unusable { path, what };
+        let leaf = chain.first().and_then(Leaf::parse);
+        let leaf = leaf.ok_or_else(|| unusable(paths.certificate(), "certificate of a host"))?;
+        let root = root.into_iter().next().ok_or_else(|| unusable(paths.root(), "certificate"))?;
+        let key = match read_key(&paths.key(), &leaf)? {
+            Some(key) => key,
+            // A renewal was cut off after the certificate was written and before the key was renamed.
+            None => {
+                let key = read_key(&paths.next_key(), &leaf)?;
+                let key = key.ok_or_else(|| IdentityError::KeyMismatch(paths.key()))?;
+                files::ensure_renamed(&paths.next_key(), &paths.key())?;
+                key
+            }
+        };
+        Ok(Self { client: leaf.client, chain, root, validity: leaf.validity, key })
+    }
+
+    /// The private key, for the TLS handshake.
+    #[must_use]
+    pub fn key(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.clone_key())
+    }
+}
+
+/// What matters of a host's certificate.
+struct Leaf {
+    client: ClientId,
+    validity: Validity,
+    public_key: Vec<u8>,
+}
+
+impl Leaf {
+    fn parse(der: &CertificateDer<'static>) -> Option<Self> {
+        let (_, certificate) = parse_x509_certificate(der).ok()?;
+        let names = certificate.subject_alternative_name().ok()??;
+        let client = names.value.general_names.iter().find_map(|name| match name {
+            GeneralName::URI(uri) => client_of_uri(uri),
+            _ => None,
+        })?;
+        let validity = certificate.validity();
+        let stamp = |seconds: i64| Timestamp::from_millis(seconds.saturating_mul(1000));
+        let validity = Validity {
+            from: stamp(validity.not_before.timestamp()),
+            until: stamp(validity.not_after.timestamp()),
+        };
+        Some(Self { client, validity, public_key: certificate.public_key().subject_public_key.data.to_vec() })
+    }
+}
+
+/// The client-ID file holds something else than a client ID.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientIdError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It can, but is not one line with a client ID.
+    #[error("{} does not hold a client ID, but `{found}`", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What it holds, shortened.
+        found: String,
+    },
+}
+
+impl ClientIdError {
+    /// What the file holds, as far as it is readable.
+    #[must_use]
+    pub fn found(&self) -> String {
+        match self {
+            Self::File(error) => error.to_string(),
+            Self::Invalid { found, .. } => found.clone(),
+        }
+    }
+}
+
+/// The client ID in the file; `None` if there is no file.
+///
+/// # Errors
+/// If it cannot be read, or holds something else.
+pub fn read_client_id(path: &Path) -> Result<Option<ClientId>, ClientIdError> {
+    let bytes = match files::read_file(path, MAX_CLIENT_ID_FILE) {
+        Err(error) if error.is_absent() => return Ok(None),
+        other => other?,
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let invalid = |_| {
+        let found = text.trim().chars().take(80).flat_map(char::escape_debug).collect();
+        ClientIdError::Invalid { path: path.to_owned(), found }
+    };
+    text.trim().parse().map(Some).map_err(invalid)
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let bytes = match files::read_file(path, MAX_PEM) {
+        Err(error) if error.is_absent() => return Err(IdentityError::NotEnrolled),
+        other => other?,
+    };
+    let unusable = |_| IdentityError::Unusable { path: path.to_owned(), what: "certificate" };
+    CertificateDer::pem_slice_iter(&bytes).collect::<Result<_, _>>().map_err(unusable)
+}
+
+/// The key in the file, if it is the one that the certificate is for.
+fn read_key(path: &Path, leaf: &Leaf) -> Result<Option<PrivatePkcs8KeyDer<'static>>, IdentityError> {
+    let bytes = match files::read_file(path, MAX_PEM) {
+        Err(error) if error.is_absent() => return Ok(None),
+        other => other?,
+    };
+    let unusable = || IdentityError::Unusable { path: path.to_owned(), what: "private key" };
+    let key = PrivatePkcs8KeyDer::from_pem_slice(&bytes).map_err(|_| unusable())?;
+    let pair = KeyPair::try_from(&key).map_err(|_| unusable())?;
+    Ok((pair.public_key_raw() == leaf.public_key).then_some(key))
+}
+
+/// RFC 7468 text of certificates.
+fn pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> String {
+    let mut text = String::new();
+    for certificate in certificates {
+        text.push_str("-----BEGIN CERTIFICATE-----\n");
+        let encoded = STANDARD.encode(certificate);
+        let mut rest = encoded.as_str();
+        while !rest.is_empty() {
+            let (line, after) = rest.split_at(rest.len().min(64));
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{line}");
+            rest = after;
+        }
+        text.push_str("-----END CERTIFICATE-----\n");
+    }
+    text
+}

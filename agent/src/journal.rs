@@ -1,0 +1,133 @@
+//! What was accepted, started, refused and forgotten: written, durably, before it is done.
+//!
+//! **What it promises.** An append has reached the disk when its future resolves. After a crash at any point
+//! the journal opens with every resolved append and a prefix of the unresolved ones. Appends that come
+//! together share one write and one fdatasync(2).
+//!
+//! **Deliberately absent.** Output and results: those are in the run's own directory, written by its
+//! supervisor. What a run is allowed to do: the journal keeps the order's bytes and does not look inside.
+
+mod entry;
+mod index;
+mod log;
+
+pub use entry::Entry;
+pub use index::{Known, Phase};
+pub use log::{JournalError, Recovery};
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc;
+
+use fleetward_protocol::id::{JournalId, RunId};
+use fleetward_protocol::time::Timestamp;
+use tokio::sync::oneshot;
+
+use log::Log;
+
+/// Requests that are written together at most.
+const BATCH: usize = 256;
+
+/// The journal's thread, shared by whoever writes to it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    requests: mpsc::Sender<Request>,
+}
+
+/// What a journal held when it was opened.
+#[derive(Debug)]
+pub struct Contents {
+    /// This life of the journal.
+    pub id: JournalId,
+    /// Every run that is not forgotten.
+    pub runs: BTreeMap<RunId, Known>,
+    /// Runs that are forgotten, and until when their ids must be known.
+    pub forgotten: BTreeMap<RunId, Timestamp>,
+    /// What opening it took.
+    pub recovery: Recovery,
+}
+
+/// The bytes a run was accepted with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The canonical bytes of the order.
+    pub order: Vec<u8>,
+    /// The content it names; empty if none.
+    pub content: Vec<u8>,
+}
+
+enum Request {
+    Append { entries: Vec<Entry>, now: Timestamp, done: oneshot::Sender<Result<(), JournalError>> },
+    Read { run: RunId, done: oneshot::Sender<Result<Accepted, JournalError>> },
+}
+
+impl Journal {
+    /// Opens the journal at `path`, or starts one with the id `fresh` where there is none, or none that can be
+    /// read. `now` decides which forgotten runs need not be remembered any longer.
+    ///
+    /// # Errors
+    /// If the file cannot be read or written, or the thread cannot be started.
+    pub fn open(path: &Path, fresh: JournalId, now: Timestamp) -> Result<(Self, Contents), JournalError> {
+        let (log, recovery) = Log::open(path, fresh, now)?;
+        let contents = Contents {
+            id: log.id(),
+            runs: log.index().runs().clone(),
+            forgotten: log.index().forgotten().clone(),
+            recovery,
+        };
+        let (requests, queue) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("journal".into())
+            .stack_size(256 << 10)
+            .spawn(move || serve(log, &queue))
+            .map_err(|source| JournalError::Io { act: "start the journal's thread", source })?;
+        Ok((Self { requests }, contents))
+    }
+
+    /// Appends the entries, in the order given; after a crash a prefix of them may be there.
+    ///
+    /// # Errors
+    /// If they could not be made durable; they are not in the journal then.
+    pub async fn append(&self, entries: Vec<Entry>, now: Timestamp) -> Result<(), JournalError> {
+        let (done, written) = oneshot::channel();
+        self.requests.send(Request::Append { entries, now, done }).map_err(|_| JournalError::Closed)?;
+        written.await.map_err(|_| JournalError::Closed)?
+    }
+
+    /// Reads back what an accepted run, not yet started, was accepted with.
+    ///
+    /// # Errors
+    /// If the journal does not hold it any more, or the file cannot be read.
+    pub async fn read(&self, run: RunId) -> Result<Accepted, JournalError> {
+        let (done, read) = oneshot::channel();
+        self.requests.send(Request::Read { run, done }).map_err(|_| JournalError::Closed)?;
+        read.await.map_err(|_| JournalError::Closed)?
+    }
+}
+
+fn serve(mut log: Log, queue: &mpsc::Receiver<Request>) {
+    while let Ok(first) = queue.recv() {
+        let mut appended = Vec::new();
+        let mut waiting = Vec::new();
+        let mut latest = None;
+        for request in std::iter::once(first).chain(queue.try_iter()).take(BATCH) {
+            match request {
+                Request::Append { entries, now, done } => {
+                    appended.extend(entries);
+                    waiting.push(done);
+                    latest = Some(now);
+                }
+                // Its asker already waited for the acceptance, so nothing in this batch can matter to it.
+                Request::Read { run, done } => drop(done.send(log.read(run))),
+            }
+        }
+        let Some(now) = latest else { continue };
+        let result = log.append(&appended);
+        for done in waiting {
+            drop(done.send(result.as_ref().copied().map_err(JournalError::repeat)));
+        }
+        if let Err(error) = log.compact_if_due(now) {
+            tracing::warn!(error = &error as &dyn std::error::Error, "journal_compaction_failed");
+        }
+    }
+}

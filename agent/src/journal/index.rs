@@ -1,0 +1,141 @@
+//! What the entries of a journal amount to. Pure.
+
+use std::collections::BTreeMap;
+
+use fleetward_protocol::id::{BootId, JournalId, RunId};
+use fleetward_protocol::run::Refusal;
+use fleetward_protocol::time::Timestamp;
+
+use super::Entry;
+
+/// Where a record stands in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    /// Of its first byte.
+    pub(super) offset: u64,
+    /// Header and body.
+    pub(super) length: u64,
+}
+
+/// A run that the journal knows and that is not forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// How far it has come.
+    pub phase: Phase,
+    /// Not started after this, by the host's clock.
+    pub deadline: Timestamp,
+    pub(super) accepted: Span,
+}
+
+/// How far a run has come, as far as the journal knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Accepted, and neither started nor refused.
+    Accepted,
+    /// Started, in this boot. How it ended is in its directory.
+    Started {
+        /// The host's clock.
+        at: Timestamp,
+        /// The boot.
+        boot: BootId,
+    },
+    /// Refused after it was accepted.
+    Refused(Refusal),
+}
+
+/// The sum of all entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    journal: Option<JournalId>,
+    runs: BTreeMap<RunId, Known>,
+    forgotten: BTreeMap<RunId, Timestamp>,
+}
+
+impl Index {
+    pub(super) const fn journal(&self) -> Option<JournalId> {
+        self.journal
+    }
+
+    pub(super) const fn runs(&self) -> &BTreeMap<RunId, Known> {
+        &self.runs
+    }
+
+    pub(super) const fn forgotten(&self) -> &BTreeMap<RunId, Timestamp> {
+        &self.forgotten
+    }
+
+    /// Takes the next entry, which stands at `span`. What contradicts an earlier entry changes nothing: the
+    /// first word about a run counts.
+    pub(super) fn apply(&mut self, entry: &Entry, span: Span) {
+        match entry {
+            Entry::Opened { journal } => {
+                self.journal.get_or_insert(*journal);
+            }
+            Entry::Accepted { run, deadline, .. } => {
+                if !self.forgotten.contains_key(run) {
+                    let known = Known { phase: Phase::Accepted, deadline: *deadline, accepted: span };
+                    self.runs.entry(*run).or_insert(known);
+                }
+            }
+            Entry::Started { run, at, boot } => {
+                self.leave_accepted(*run, Phase::Started { at: *at, boot: *boot });
+            }
+            Entry::Refused { run, refusal } => self.leave_accepted(*run, Phase::Refused(refusal.clone())),
+            Entry::Forgotten { run, until } => {
+                self.runs.remove(run);
+                self.forgotten.insert(*run, *until);
+            }
+        }
+    }
+
+    /// The entries of a journal that means the same at `now`, with the spans of the records to copy unchanged.
+    pub(super) fn compacted(&self, now: Timestamp) -> Vec<Kept> {
+        let opened = self.journal.map(|journal| Kept::Entry(Entry::Opened { journal }));
+        let forgotten = self.forgotten.iter().filter(|(_, until)| **until > now);
+        let forgotten =
+            forgotten.map(|(run, until)| Kept::Entry(Entry::Forgotten { run: *run, until: *until }));
+        let runs = self.runs.iter().flat_map(|(run, known)| {
+            let run = *run;
+            let bare =
+                || Entry::Accepted { run, order: Vec::new(), content: Vec::new(), deadline: known.deadline };
+            let (first, second) = match &known.phase {
+                Phase::Accepted => (Kept::Record(known.accepted), None),
+                Phase::Started { at, boot } => {
+                    (Kept::Entry(bare()), Some(Entry::Started { run, at: *at, boot: *boot }))
+                }
+                Phase::Refused(refusal) => {
+                    (Kept::Entry(bare()), Some(Entry::Refused { run, refusal: refusal.clone() }))
+                }
+            };
+            std::iter::once(first).chain(second.map(Kept::Entry))
+        });
+        opened.into_iter().chain(forgotten).chain(runs).collect()
+    }
+
+    /// Roughly the bytes that a compacted journal would take.
+    pub(super) fn live_bytes(&self) -> u64 {
+        let runs: u64 = self
+            .runs
+            .values()
+            .map(|known| if known.phase == Phase::Accepted { known.accepted.length } else { 160 })
+            .sum();
+        runs + 48 * self.forgotten.len() as u64 + 64
+    }
+
+    fn leave_accepted(&mut self, run: RunId, phase: Phase) {
+        if let Some(known) = self.runs.get_mut(&run)
+            && known.phase == Phase::Accepted
+        {
+            known.phase = phase;
+        }
+    }
+}
+
+/// A part of a compacted journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// Written anew.
+    Entry(Entry),
+    /// Copied from the old file.
+    Record(Span),
+}

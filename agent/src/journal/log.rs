@@ -1,0 +1,291 @@
+//! The journal's file: append, recover, compact.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fleetward_protocol::id::{JournalId, RunId};
+use fleetward_protocol::time::Timestamp;
+use fleetward_protocol::wire::EncodeError;
+
+use super::Accepted;
+use super::entry::{self, Entry, HEADER};
+use super::index::{Index, Kept, Phase, Span};
+
+/// A journal smaller than this is not worth compacting.
+const COMPACT_ABOVE: u64 = 1 << 20;
+
+/// The journal could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The file system said no.
+    #[error("{act}")]
+    Io {
+        /// What was tried.
+        act: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The entry is too large for a record.
+    #[error("encode a journal entry")]
+    Encode(#[source] EncodeError),
+    /// The run is not waiting in the journal.
+    #[error("the journal holds no waiting run {0}")]
+    NotHeld(RunId),
+    /// The journal's thread is gone.
+    #[error("the journal is closed")]
+    Closed,
+}
+
+impl JournalError {
+    /// The same failure, told to another of those that it concerns.
+    pub(super) fn repeat(&self) -> Self {
+        match self {
+            Self::Io { act, source } => {
+                let source = source
+                    .raw_os_error()
+                    .map_or_else(|| io::Error::other(source.to_string()), io::Error::from_raw_os_error);
+                Self::Io { act, source }
+            }
+            Self::Encode(EncodeError::TooLong { size, cap }) => {
+                Self::Encode(EncodeError::TooLong { size: *size, cap: *cap })
+            }
+            Self::Encode(EncodeError::Codec(_)) | Self::Closed => Self::Closed,
+            Self::NotHeld(run) => Self::NotHeld(*run),
+        }
+    }
+
+    /// Whether there was no room left.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull
+            || source.kind() == io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// What opening a journal took.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovery {
+    /// There was none; a new life begins.
+    Created,
+    /// It was whole.
+    Clean,
+    /// A write that a crash interrupted was cut off.
+    Truncated {
+        /// How many bytes.
+        bytes: u64,
+    },
+    /// It could not be read and was put aside; a new life begins.
+    Replaced {
+        /// Where the damaged one is.
+        damaged: PathBuf,
+    },
+}
+
+/// An open journal file.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    file: File,
+    index: Index,
+    id: JournalId,
+    /// Where the next record goes: the end of the last whole one.
+    end: u64,
+    /// The size after the last compaction, so that one that gained little is not repeated at once.
+    compacted: u64,
+}
+
+impl Log {
+    pub(super) fn open(
+        path: &Path,
+        fresh: JournalId,
+        now: Timestamp,
+    ) -> Result<(Self, Recovery), JournalError> {
+        match open_file(path, Open::Existing) {
+            Ok(file) => Self::recover(path, file, fresh, now),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok((Self::create(path, fresh)?, Recovery::Created))
+            }
+            Err(source) => Err(JournalError::Io { act: "open the journal", source }),
+        }
+    }
+
+    pub(super) const fn id(&self) -> JournalId {
+        self.id
+    }
+
+    pub(super) const fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Makes the entries durable.
+    pub(super) fn append(&mut self, entries: &[Entry]) -> Result<(), JournalError> {
+        let mut bytes = Vec::new();
+        let mut spans = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let start = bytes.len();
+            entry.append_to(&mut bytes).map_err(JournalError::Encode)?;
+            spans.push(Span { offset: self.end + start as u64, length: (bytes.len() - start) as u64 });
+        }
+        let write = || {
+            self.file.write_all_at(&bytes, self.end)?;
+            self.file.sync_data()
+        };
+        if let Err(source) = write() {
+            // What a failed write or sync left behind must not be taken for an entry later.
+            if let Err(error) = self.file.set_len(self.end) {
+                tracing::error!(%error, "journal_truncation_failed");
+            }
+            return Err(JournalError::Io { act: "write to the journal", source });
+        }
+        self.end += bytes.len() as u64;
+        for (entry, span) in entries.iter().zip(spans) {
+            self.index.apply(entry, span);
+        }
+        Ok(())
+    }
+
+    /// What a waiting run was accepted with.
+    pub(super) fn read(&self, run: RunId) -> Result<Accepted, JournalError> {
+        let known = self.index.runs().get(&run).filter(|known| known.phase == Phase::Accepted);
+        let span = known.ok_or(JournalError::NotHeld(run))?.accepted;
+        let record = self.read_span(span)?;
+        match record.split_first_chunk().and_then(|(header, body)| entry::read(header, body)) {
+            Some(Entry::Accepted { order, content, .. }) => Ok(Accepted { order, content }),
+            _ => Err(JournalError::NotHeld(run)),
+        }
+    }
+
+    /// Rewrites the journal when most of it no longer matters.
+    pub(super) fn compact_if_due(&mut self, now: Timestamp) -> Result<(), JournalError> {
+        let due = self.end > COMPACT_ABOVE
+            && self.end > 2 * self.index.live_bytes()
+            && self.end > 2 * self.compacted;
+        if due { self.compact(now) } else { Ok(()) }
+    }
+
+    pub(super) fn compact(&mut self, now: Timestamp) -> Result<(), JournalError> {
+        let failed = |source| JournalError::Io { act: "compact the journal", source };
+        let mut bytes = Vec::new();
+        let mut index = Index::default();
+        let mut written = 0;
+        let staged = staged(&self.path);
+        let file = open_file(&staged, Open::Fresh).map_err(failed)?;
+        for kept in self.index.compacted(now) {
+            bytes.clear();
+            let entry = match kept {
+                Kept::Entry(entry) => {
+                    entry.append_to(&mut bytes).map_err(JournalError::Encode)?;
+                    Some(entry)
+                }
+                Kept::Record(span) => {
+                    bytes = self.read_span(span)?;
+                    bytes.split_first_chunk().and_then(|(header, body)| entry::read(header, body))
+                }
+            };
+            let Some(entry) = entry else {
+                return Err(failed(io::Error::other("a record changed since it was written")));
+            };
+            file.write_all_at(&bytes, written).map_err(failed)?;
+            let length = bytes.len() as u64;
+            index.apply(&entry, Span { offset: written, length });
+            written += length;
+        }
+        file.sync_all().map_err(failed)?;
+        std::fs::rename(&staged, &self.path).map_err(failed)?;
+        sync_directory(&self.path).map_err(failed)?;
+        (self.file, self.index, self.end, self.compacted) = (file, index, written, written);
+        Ok(())
+    }
+
+    fn create(path: &Path, id: JournalId) -> Result<Self, JournalError> {
+        let failed = |source| JournalError::Io { act: "create the journal", source };
+        // Written aside and renamed, so that a journal without its first entry never exists.
+        let staged = staged(path);
+        let file = open_file(&staged, Open::Fresh).map_err(failed)?;
+        let mut log = Self { path: path.to_owned(), file, index: Index::default(), id, end: 0, compacted: 0 };
+        log.append(&[Entry::Opened { journal: id }])?;
+        std::fs::rename(&staged, path).map_err(failed)?;
+        sync_directory(path).map_err(failed)?;
+        Ok(log)
+    }
+
+    fn recover(
+        path: &Path,
+        file: File,
+        fresh: JournalId,
+        now: Timestamp,
+    ) -> Result<(Self, Recovery), JournalError> {
+        let failed = |source| JournalError::Io { act: "read the journal", source };
+        let length = file.metadata().map_err(failed)?.len();
+        let (index, end) = scan(&file, length).map_err(failed)?;
+        let Some(id) = index.journal() else {
+            // Not one entry can be read: whatever it knew is lost, and the controller must be told by a new id.
+            let damaged = path.with_extension(format!("damaged-{}", now.as_millis()));
+            std::fs::rename(path, &damaged).map_err(failed)?;
+            return Ok((Self::create(path, fresh)?, Recovery::Replaced { damaged }));
+        };
+        let recovery = if end < length {
+            file.set_len(end).map_err(failed)?;
+            file.sync_all().map_err(failed)?;
+            Recovery::Truncated { bytes: length - end }
+        } else {
+            Recovery::Clean
+        };
+        Ok((Self { path: path.to_owned(), file, index, id, end, compacted: 0 }, recovery))
+    }
+
+    fn read_span(&self, span: Span) -> Result<Vec<u8>, JournalError> {
+        let mut bytes = vec![0; usize::try_from(span.length).unwrap_or(0)];
+        self.file
+            .read_exact_at(&mut bytes, span.offset)
+            .map_err(|source| JournalError::Io { act: "read the journal", source })?;
+        Ok(bytes)
+    }
+}
+
+/// Reads whole records from the start; returns what they amount to and where the last one ends.
+fn scan(file: &File, length: u64) -> io::Result<(Index, u64)> {
+    let mut reader = BufReader::with_capacity(64 << 10, file);
+    let mut index = Index::default();
+    let mut end = 0;
+    let mut body = Vec::new();
+    loop {
+        let mut header = [0; HEADER];
+        let remaining = length - end;
+        if remaining < HEADER as u64 {
+            return Ok((index, end));
+        }
+        reader.read_exact(&mut header)?;
+        let Some(size) = entry::body_length(&header).filter(|size| (size + HEADER) as u64 <= remaining)
+        else {
+            return Ok((index, end));
+        };
+        body.resize(size, 0);
+        reader.read_exact(&mut body)?;
+        let Some(entry) = entry::read(&header, &body) else { return Ok((index, end)) };
+        let span = Span { offset: end, length: (HEADER + size) as u64 };
+        index.apply(&entry, span);
+        end += span.length;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Open {
+    Existing,
+    Fresh,
+}
+
+fn open_file(path: &Path, open: Open) -> io::Result<File> {
+    let fresh = open == Open::Fresh;
+    OpenOptions::new().read(true).write(true).create(fresh).truncate(fresh).mode(0o600).open(path)
+}
+
+fn staged(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}

@@ -1,0 +1,200 @@
+//! The connection to the controller: dial, back off, speak. The only place that knows quinn.
+//!
+//! **What it promises.** Identity is proven by certificates both ways, whatever name or address was dialled.
+//! A malformed frame closes the connection with an error code. Runs are not touched by any of it.
+//!
+//! **Deliberately absent.** A switch to skip verification. Listening.
+
+pub mod backoff;
+mod dial;
+mod enrolment;
+mod frame;
+mod run;
+mod session;
+mod tls;
+
+pub use dial::{DialError, SERVER_NAME, resolve};
+pub use enrolment::{EnrolLinkError, exchange_enrolment};
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fleetward_protocol::id::{BootId, JournalId};
+use fleetward_protocol::time::Timestamp;
+use fleetward_protocol::wire::close;
+use tokio::sync::watch;
+
+use crate::config::{Address, Paths};
+use crate::enrol;
+use crate::identity::Identity;
+use crate::run::Runs;
+use backoff::{Backoff, Cause};
+use session::Ended;
+
+/// A connection that lasted this long was a good one.
+const HEALTHY: Duration = Duration::from_secs(30);
+
+/// How the link is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// It has not connected yet, or tries again.
+    Connecting {
+        /// Why the last attempt or connection ended, if there was one.
+        last_error: Option<String>,
+    },
+    /// The session is established.
+    Connected {
+        /// The controller's address.
+        controller: String,
+        /// Since when, by the host's clock.
+        since: Timestamp,
+        /// Whether the host waits for approval.
+        quarantined: bool,
+        /// The controller's clock minus the host's, in milliseconds, at the welcome.
+        skew_ms: i64,
+    },
+}
+
+/// What a link works with.
+#[derive(Debug)]
+pub struct Link {
+    /// The agent's files.
+    pub paths: Paths,
+    /// Who this host is.
+    pub identity: Mutex<Arc<Identity>>,
+    /// The runs of this host.
+    pub runs: Runs,
+    /// This boot.
+    pub boot: BootId,
+    /// This life of the journal.
+    pub journal: JournalId,
+    /// What an operator should know, told once at the first welcome.
+    pub notices: Mutex<Vec<String>>,
+    /// How the link is doing.
+    pub state: watch::Sender<LinkState>,
+}
+
+impl Link {
+    /// Keeps the host connected until `shutdown` turns true.
+    pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
+        let mut backoff = Backoff::new();
+        let mut turn = rand::random::<u32>() as usize;
+        while !*shutdown.borrow() {
+            let (cause, detail) = tokio::select! {
+                ended = self.connect_once(turn, shutdown.clone()) => ended,
+                () = stopped(&mut shutdown), if !self.is_connected() => return,
+            };
+            turn = turn.wrapping_add(1);
+            self.state.send_replace(LinkState::Connecting { last_error: Some(detail.clone()) });
+            if cause == Cause::Shutdown {
+                return;
+            }
+            let delay = backoff.next_delay(cause, Instant::now(), rand::random());
+            tracing::info!(cause = ?cause, error = detail, delay_ms = delay.as_millis(), "disconnected");
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = stopped(&mut shutdown) => return,
+            }
+        }
+    }
+
+    /// One attempt at every address, and the life of the connection that comes of it.
+    async fn connect_once(self: &Arc<Self>, turn: usize, shutdown: watch::Receiver<bool>) -> (Cause, String) {
+        let controllers = match enrol::controllers(&self.paths) {
+            Ok(controllers) if controllers.is_empty() => {
+                return (Cause::Unreachable, "no controller is configured in agent.toml".into());
+            }
+            Ok(controllers) => controllers,
+            Err(error) => return (Cause::Unreachable, error.to_string()),
+        };
+        let identity = self.identity();
+        let mut failures = Vec::new();
+        for at in 0..controllers.len() {
+            let address = &controllers[(turn + at) % controllers.len()];
+            match dial::dial(address, &identity).await {
+                Ok(dialled) => return self.speak(address, dialled, shutdown).await,
+                Err(error) => failures.push((error.cause(), format!("{address}: {}", chain(&error)))),
+            }
+        }
+        let cause = failures.last().map_or(Cause::Unreachable, |(cause, _)| *cause);
+        let texts: Vec<_> = failures.into_iter().map(|(_, text)| text).collect();
+        (cause, texts.join("; "))
+    }
+
+    async fn speak(
+        self: &Arc<Self>,
+        address: &Address,
+        dialled: dial::Dialled,
+        shutdown: watch::Receiver<bool>,
+    ) -> (Cause, String) {
+        let began = Instant::now();
+        let connection = dialled.connection.clone();
+        let ended = session::speak(self, address, &connection, shutdown).await;
+        let (code, cause) = ended.verdict(began.elapsed() >= HEALTHY);
+        connection.close(code.into(), ended.to_string().as_bytes());
+        // Lets the close frame out before the socket goes.
+        drop(tokio::time::timeout(Duration::from_millis(500), dialled.endpoint.wait_idle()).await);
+        (cause, chain(&ended))
+    }
+
+    fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&self.identity.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_identity(&self, identity: Identity) {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(*self.state.borrow(), LinkState::Connected { .. })
+    }
+}
+
+impl Ended {
+    /// The code to close the connection with, and what it means for the next attempt.
+    fn verdict(&self, lasted_well: bool) -> (u32, Cause) {
+        let lost = if lasted_well { Cause::Lost } else { Cause::Unreachable };
+        match self {
+            Self::Shutdown => (close::DONE, Cause::Shutdown),
+            Self::Session(fleetward_protocol::session::SessionError::Silent(_)) => (close::SILENT, lost),
+            Self::Session(_) | Self::Frame(_) => (close::PROTOCOL, Cause::Refused),
+            Self::Closed { cause, .. } => (close::DONE, cause.unwrap_or(lost)),
+        }
+    }
+}
+
+/// Connects to a controller as this host, without a session, and leaves again; returns the round-trip time.
+///
+/// # Errors
+/// If it cannot be reached, or one side does not accept the other.
+pub async fn probe(address: &Address, identity: &Identity) -> Result<Duration, DialError> {
+    let dialled = dial::dial(address, identity).await?;
+    let round_trip = dialled.connection.rtt();
+    // A controller that does not accept the certificate says so after the handshake.
+    let closed = tokio::time::timeout(Duration::from_millis(300), dialled.connection.closed()).await;
+    if let Ok(error) = closed {
+        return Err(DialError::Handshake(error));
+    }
+    dialled.connection.close(close::DONE.into(), b"probe");
+    drop(tokio::time::timeout(Duration::from_millis(500), dialled.endpoint.wait_idle()).await);
+    Ok(round_trip)
+}
+
+/// Resolves when the agent is to stop; never, if nobody is left who could say so.
+pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    if shutdown.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// An error and its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

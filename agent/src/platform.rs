@@ -1,0 +1,10 @@
+//! The only door to the operating system: files, users, facts, control groups, the clock.
+//!
+//! Vocabulary: `ensure_*` changes something and may be repeated; `read_*` observes.
+
+pub mod cgroup;
+pub mod clock;
+pub mod facts;
+pub mod files;
+pub mod notify;
+pub mod users;

@@ -1,0 +1,50 @@
+//! The host's clocks, read at the rim and passed on as values.
+
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::BootId;
+use fleetward_protocol::session::Monotonic;
+use fleetward_protocol::time::Timestamp;
+use uuid::Uuid;
+
+/// The wall clock.
+#[must_use]
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Time since `start` on the clock that never steps.
+#[must_use]
+pub fn monotonic(start: Instant) -> Monotonic {
+    Monotonic(start.elapsed())
+}
+
+/// This boot of the host. In a container the kernel's boot id outlives the container's own restart, so the
+/// start time of its first process counts too.
+///
+/// # Errors
+/// If `/proc` cannot be read.
+pub fn read_boot() -> std::io::Result<BootId> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let first = read_start_time(Path::new("/proc/1/stat")).unwrap_or(0);
+    let digest = Digest::of(format!("{} {first}", boot.trim()).as_bytes());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest.as_bytes()[..16]);
+    Ok(BootId::from_uuid(uuid::Builder::from_custom_bytes(bytes).into_uuid()))
+}
+
+/// A fresh identifier, sortable by creation time.
+#[must_use]
+pub fn fresh_uuid() -> Uuid {
+    Uuid::now_v7()
+}
+
+// Field 22 of proc_pid_stat(5), in clock ticks after boot. The name in parentheses may hold anything.
+fn read_start_time(path: &Path) -> Option<u64> {
+    let stat = std::fs::read_to_string(path).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}

@@ -1,0 +1,294 @@
+//! What is true of the host, read from `/proc`, `/sys` and a few files: no process is started for it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use fleetward_protocol::facts::{Disk, Facts};
+
+/// File systems that hold data; the others are the kernel's own views.
+const DATA: [&str; 14] = [
+    "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "nfs", "nfs4", "overlay", "vfat",
+    "xfs", "zfs",
+];
+const MAX_DISKS: usize = 64;
+const MAX_ADDRESSES: usize = 64;
+
+/// The facts of this host now. What cannot be read is empty or zero.
+#[must_use]
+pub fn read() -> Facts {
+    let release =
+        read_text("/etc/os-release").or_else(|| read_text("/usr/lib/os-release")).unwrap_or_default();
+    let memory = parse_meminfo(&read_text("/proc/meminfo").unwrap_or_default());
+    let names = nix::sys::utsname::uname().ok();
+    let name = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
+        names.as_ref().map(|names| part(names).to_string_lossy().into_owned()).unwrap_or_default()
+    };
+    Facts {
+        hostname: name(nix::sys::utsname::UtsName::nodename),
+        os: os_field(&release, "ID"),
+        os_version: os_field(&release, "VERSION_ID"),
+        os_name: os_field(&release, "PRETTY_NAME"),
+        kernel: name(nix::sys::utsname::UtsName::release),
+        arch: name(nix::sys::utsname::UtsName::machine),
+        cpu_model: parse_cpu_model(&read_text("/proc/cpuinfo").unwrap_or_default()),
+        cpus: std::thread::available_parallelism().map_or(0, |count| u32::try_from(count.get()).unwrap_or(0)),
+        memory_total: memory.total.min(read_memory_limit().unwrap_or(u64::MAX)),
+        memory_available: memory.available,
+        swap_total: memory.swap,
+        disks: read_disks(),
+        addresses: read_addresses(),
+        uptime_s: read_text("/proc/uptime").and_then(|text| parse_uptime(&text)).unwrap_or(0),
+        virtualisation: read_virtualisation(),
+        load: parse_load(&read_text("/proc/loadavg").unwrap_or_default()),
+        reboot_required: Path::new("/run/reboot-required").exists(),
+    }
+}
+
+/// Whether `new` differs from `old` in something that does not change by itself all the time.
+#[must_use]
+pub fn is_news(old: &Facts, new: &Facts) -> bool {
+    let still = |facts: &Facts| {
+        let disks = facts.disks.iter().map(|disk| Disk {
+            // Hundredths: a log file that grows is no news, a disk that fills up is.
+            available: disk.available.saturating_mul(100).checked_div(disk.total).unwrap_or(0),
+            ..disk.clone()
+        });
+        let memory = facts.memory_available.saturating_mul(10).checked_div(facts.memory_total).unwrap_or(0);
+        let disks = disks.collect();
+        Facts { disks, memory_available: memory, uptime_s: 0, load: [0; 3], ..facts.clone() }
+    };
+    still(old) != still(new)
+}
+
+struct Memory {
+    total: u64,
+    available: u64,
+    swap: u64,
+}
+
+fn read_text(path: impl AsRef<Path>) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+// os-release(5): KEY=value, the value perhaps quoted as a shell would.
+fn os_field(text: &str, key: &str) -> String {
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
+}
+
+// proc_meminfo(5): `Name:   123 kB`
+fn parse_meminfo(text: &str) -> Memory {
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.and_then(|line| line.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+    };
+    Memory { total: field("MemTotal"), available: field("MemAvailable"), swap: field("SwapTotal") }
+}
+
+fn parse_cpu_model(text: &str) -> String {
+    // x86 says `model name`, arm (where it says anything) `Model`.
+    let keys = ["model name", "Model"];
+    let value = text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        keys.contains(&key.trim()).then(|| value.trim().to_owned())
+    });
+    value.unwrap_or_default()
+}
+
+fn parse_uptime(text: &str) -> Option<u64> {
+    text.split(['.', ' ']).next()?.parse().ok()
+}
+
+fn parse_load(text: &str) -> [u32; 3] {
+    let mut load = [0; 3];
+    for (value, field) in load.iter_mut().zip(text.split_ascii_whitespace()) {
+        // `0.08`: two digits after the point, always.
+        *value = field.replace('.', "").parse().unwrap_or(0);
+    }
+    load
+}
+
+/// The limit of the outermost group that the host can see: that of the container it is.
+fn read_memory_limit() -> Option<u64> {
+    ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
+        .iter()
+        .find_map(|path| read_text(path)?.trim().parse().ok())
+}
+
+fn read_disks() -> Vec<Disk> {
+    let mounts = parse_mounts(&read_text("/proc/self/mountinfo").unwrap_or_default());
+    let disks = mounts.into_iter().filter_map(|(mount, file_system)| {
+        // A network file system whose server is gone would block here for ever.
+        if file_system.starts_with("nfs") {
+            return None;
+        }
+        let stat = nix::sys::statvfs::statvfs(mount.as_str()).ok()?;
+        #[expect(clippy::useless_conversion, reason = "not useless on every target")]
+        let size = |blocks| u64::from(blocks).saturating_mul(u64::from(stat.fragment_size()));
+        let (total, available) = (size(stat.blocks()), size(stat.blocks_available()));
+        (total > 0).then_some(Disk { mount, file_system, total, available })
+    });
+    disks.take(MAX_DISKS).collect()
+}
+
+/// Mount point and type of each data file system, once per device.
+fn parse_mounts(mountinfo: &str) -> Vec<(String, String)> {
+    let mut devices = BTreeSet::new();
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut left = left.split(' ').skip(2);
+        let (device, _root, mount) = (left.next()?, left.next()?, left.next()?);
+        let file_system = right.split(' ').next()?;
+        // Directories, not files that a container runtime mounted one by one.
+        let wanted = DATA.contains(&file_system) && devices.insert(device.to_owned());
+        wanted.then(|| (unescape(mount), file_system.to_owned()))
+    });
+    mounts.collect()
+}
+
+// Spaces and the like are `\ooo` in mountinfo.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\134", "\\")]
+        .iter()
+        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+}
+
+fn read_addresses() -> Vec<String> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let v4 = address.as_sockaddr_in().map(|address| std::net::IpAddr::V4(address.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|address| std::net::IpAddr::V6(address.ip())))
+    });
+    let shown = addresses.filter(is_global).map(|address| address.to_string());
+    shown.collect::<BTreeSet<_>>().into_iter().take(MAX_ADDRESSES).collect()
+}
+
+fn is_global(address: &std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(address) => {
+            !address.is_loopback() && !address.is_link_local() && !address.is_unspecified()
+        }
+        std::net::IpAddr::V6(address) => !address.is_loopback() && !address.is_unicast_link_local(),
+    }
+}
+
+/// After systemd-detect-virt(1): a container first, then what the firmware says.
+fn read_virtualisation() -> String {
+    let container = read_text("/run/systemd/container").map(|text| text.trim().to_owned());
+    if let Some(container) = container.filter(|text| !text.is_empty()) {
+        return container;
+    }
+    for (file, name) in
+        [("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/dev/lxd/sock", "lxc")]
+    {
+        if Path::new(file).exists() {
+            return name.to_owned();
+        }
+    }
+    if Path::new("/proc/vz").exists() && !Path::new("/proc/bc").exists() {
+        return "openvz".to_owned();
+    }
+    let firmware = ["sys_vendor", "product_name", "board_vendor", "bios_vendor"]
+        .iter()
+        .filter_map(|file| read_text(Path::new("/sys/class/dmi/id").join(file)))
+        .collect::<Vec<_>>()
+        .join("\n");
+    let hypervisor = read_text("/sys/hypervisor/type").unwrap_or_default();
+    let cpuinfo = read_text("/proc/cpuinfo").unwrap_or_default();
+    detect(&firmware, &hypervisor, &cpuinfo).to_owned()
+}
+
+fn detect(firmware: &str, hypervisor: &str, cpuinfo: &str) -> &'static str {
+    let known = [
+        ("KVM", "kvm"),
+        ("Amazon EC2", "amazon"),
+        ("QEMU", "kvm"),
+        ("OpenStack", "kvm"),
+        ("KubeVirt", "kvm"),
+        ("VMware", "vmware"),
+        ("VMW", "vmware"),
+        ("innotek GmbH", "oracle"),
+        ("VirtualBox", "oracle"),
+        ("Xen", "xen"),
+        ("Bochs", "bochs"),
+        ("Parallels", "parallels"),
+        ("BHYVE", "bhyve"),
+        ("Hyper-V", "microsoft"),
+        ("Google Compute Engine", "google"),
+        ("Hetzner", "kvm"),
+        ("DigitalOcean", "kvm"),
+    ];
+    if let Some((_, name)) = known.iter().find(|(mark, _)| firmware.contains(mark)) {
+        return name;
+    }
+    if hypervisor.trim() == "xen" {
+        return "xen";
+    }
+    let flagged = cpuinfo
+        .lines()
+        .find(|line| line.starts_with("flags"))
+        .is_some_and(|line| line.split_ascii_whitespace().any(|flag| flag == "hypervisor"));
+    if flagged { "vm-other" } else { "none" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captured_files() {
+        let release = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nVERSION_ID=\"12\"\nID=debian\n";
+        assert_eq!(os_field(release, "PRETTY_NAME"), "Debian GNU/Linux 12 (bookworm)");
+        assert_eq!(
+            (os_field(release, "ID"), os_field(release, "VERSION_ID")),
+            ("debian".into(), "12".into())
+        );
+        assert_eq!(os_field(release, "BUILD_ID"), "");
+
+        let memory =
+            parse_meminfo("MemTotal:        2015328 kB\nMemFree: 1 kB\nMemAvailable:    1547332 kB\n");
+        assert_eq!((memory.total, memory.available, memory.swap), (2_015_328 << 10, 1_547_332 << 10, 0));
+
+        assert_eq!(
+            parse_cpu_model("processor\t: 0\nmodel name\t: AMD EPYC 7763\nmodel\t: 1\n"),
+            "AMD EPYC 7763"
+        );
+        assert_eq!(parse_uptime("12345.67 23456.78\n"), Some(12345));
+        assert_eq!(parse_load("0.08 1.03 12.05 1/123 4567\n"), [8, 103, 1205]);
+        assert_eq!(parse_load(""), [0, 0, 0]);
+    }
+
+    #[test]
+    fn data_file_systems_count_once_per_device() {
+        let mountinfo = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n\
+            23 22 0:21 / /proc rw - proc proc rw\n\
+            24 22 8:1 /srv /mnt/again rw - ext4 /dev/sda1 rw\n\
+            25 22 8:2 / /srv/my\\040data rw - xfs /dev/sdb1 rw\n\
+            26 22 0:30 / /run rw - tmpfs tmpfs rw\n";
+        let mounts = parse_mounts(mountinfo);
+        let pair = |mount: &str, file_system: &str| (mount.to_owned(), file_system.to_owned());
+        assert_eq!(mounts, [pair("/", "ext4"), pair("/srv/my data", "xfs")]);
+    }
+
+    #[test]
+    fn firmware_tells_the_hypervisor() {
+        assert_eq!(detect("QEMU\nStandard PC (i440FX + PIIX, 1996)\n", "", ""), "kvm");
+        assert_eq!(detect("VMware, Inc.\n", "", ""), "vmware");
+        assert_eq!(detect("Dell Inc.\nPowerEdge R640\n", "", "flags\t: fpu vme\n"), "none");
+        assert_eq!(detect("", "", "flags\t: fpu hypervisor\n"), "vm-other");
+    }
+
+    #[test]
+    fn this_host_has_facts_and_small_changes_are_no_news() {
+        let facts = read();
+        assert!(!facts.kernel.is_empty() && facts.cpus > 0 && facts.memory_total > 0);
+        let mut later = facts.clone();
+        later.uptime_s += 60;
+        later.load = [1, 2, 3];
+        assert!(!is_news(&facts, &later));
+        later.reboot_required = !facts.reboot_required;
+        assert!(is_news(&facts, &later));
+    }
+}

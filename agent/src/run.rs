@@ -1,0 +1,311 @@
+//! The runs of this host: accepting, queueing, starting, watching and dropping them.
+//!
+//! **What it promises.** A run that [`Runs::open`] reports as held is in the journal. A run starts at most once:
+//! `started` is in the journal before its supervisor is told to go, and a known id is never started again. The
+//! client ID and the owner's policy are read again before each start.
+//!
+//! **Deliberately absent.** The network: [`crate::link`] carries what is said here.
+
+pub mod attach;
+mod drive;
+pub mod outcome;
+mod prepare;
+pub mod process;
+pub mod queue;
+mod recover;
+pub mod spec;
+pub mod spool;
+pub mod supervisor;
+pub mod tree;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::id::{BootId, RunId};
+use fleetward_protocol::message::{Finished, OpenRun};
+use fleetward_protocol::order::Order;
+use fleetward_protocol::run::{CancelCause, Refusal};
+use fleetward_protocol::time::Timestamp;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::{LiveSettings, Paths, RunSettings};
+use crate::journal::{Contents, Entry, Journal};
+use crate::platform::cgroup::Delegated;
+use crate::platform::clock;
+use crate::platform::users::Account;
+use queue::Queue;
+
+/// How long a forgotten run's id is remembered after its deadline: hosts' clocks may step.
+const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+
+/// How far a run has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// It is being checked and written to the journal; nobody may be told yet.
+    Accepting,
+    /// It is in the journal, and has not started.
+    Waiting,
+    /// Its script runs.
+    Running {
+        /// Since when, by the host's clock.
+        at: Timestamp,
+    },
+    /// It ended.
+    Finished {
+        /// Since when it ran.
+        started: Timestamp,
+        /// How it ended.
+        end: Finished,
+    },
+    /// It will not start.
+    Refused {
+        /// Why.
+        refusal: Refusal,
+        /// Whether it had been accepted before.
+        accepted: bool,
+    },
+}
+
+/// What there is to know about a run now. [`Self::output`] grows without the stage changing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// How far it has come.
+    pub stage: Stage,
+    /// The length of its output log so far, in bytes.
+    pub output: u64,
+}
+
+/// The answer to a controller that opens a run.
+#[derive(Debug)]
+pub enum Opened {
+    /// The journal holds it, or refuses it: this is how far it has come.
+    Held(watch::Receiver<Progress>),
+    /// The journal does not know it, and nothing came to start it with.
+    Unknown,
+}
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Runs that hold a place.
+    pub running: usize,
+    /// Runs that wait for one.
+    pub waiting: usize,
+    /// Runs that are known: these, and those that ended and are not forgotten.
+    pub held: usize,
+}
+
+/// The runs of this host. Cloning shares them.
+#[derive(Debug, Clone)]
+pub struct Runs {
+    shared: Arc<Shared>,
+}
+
+/// What the runs need of their host.
+#[derive(Debug)]
+pub struct Host {
+    /// Where things are.
+    pub paths: Paths,
+    /// The program that supervises.
+    pub supervisor: PathBuf,
+    /// The client ID in the certificate.
+    pub client: ClientId,
+    /// This boot.
+    pub boot: BootId,
+    /// The agent's own account.
+    pub account: Account,
+    /// Where control groups may be made.
+    pub delegated: Option<Delegated>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    host: Host,
+    journal: Journal,
+    settings: Mutex<LiveSettings>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug)]
+struct Table {
+    runs: HashMap<RunId, Held>,
+    forgotten: BTreeMap<RunId, Timestamp>,
+    queue: Queue,
+    turns: HashMap<RunId, oneshot::Sender<()>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    progress: watch::Sender<Progress>,
+    cancel: watch::Sender<Option<CancelCause>>,
+    deadline: Timestamp,
+}
+
+impl Runs {
+    /// The runs that a journal holds. Those that were waiting wait again, those whose supervisors live are
+    /// attached to, and of those that a crash ended the truth is told. Must be called within a runtime.
+    #[must_use]
+    pub fn recover(host: Host, journal: Journal, contents: &Contents) -> (Self, Vec<String>) {
+        let mut settings = LiveSettings::new(host.paths.config.clone());
+        let capacity =
+            settings.current().map_or(RunSettings::default().concurrent, |now| now.runs.concurrent);
+        let table = Table {
+            runs: HashMap::new(),
+            forgotten: contents.forgotten.clone(),
+            queue: Queue::new(capacity),
+            turns: HashMap::new(),
+        };
+        let shared = Shared { host, journal, settings: Mutex::new(settings), table: Mutex::new(table) };
+        let runs = Self { shared: Arc::new(shared) };
+        let notices = recover::recover(&runs.shared, contents);
+        (runs, notices)
+    }
+
+    /// Finds a run, or accepts it if it comes with a dispatch. Returns when the journal has it.
+    pub async fn open(&self, open: OpenRun) -> Opened {
+        let held = self.shared.table().runs.get(&open.run).map(|held| held.progress.subscribe());
+        let mut progress = match (held, open.dispatch) {
+            (Some(progress), _) => progress,
+            (None, None) => return Opened::Unknown,
+            // It was here, ended, and was committed: whoever dispatches it again has lost its memory.
+            (None, Some(_)) if self.shared.table().forgotten.contains_key(&open.run) => {
+                return Opened::Unknown;
+            }
+            (None, Some(dispatch)) => drive::accept(&self.shared, open.run, dispatch),
+        };
+        // The sender lives in the table or in the task that accepts; it never leaves without a last word.
+        drop(progress.wait_for(|progress| progress.stage != Stage::Accepting).await);
+        Opened::Held(progress)
+    }
+
+    /// Stops a run, or keeps it from starting. Repeating it changes nothing.
+    pub fn cancel(&self, run: RunId, cause: CancelCause) {
+        if let Some(held) = self.shared.table().runs.get(&run) {
+            held.cancel.send_if_modified(|cancel| cancel.is_none() && cancel.replace(cause).is_none());
+        }
+    }
+
+    /// Drops a run that the controller has committed. One that has not ended stays.
+    pub async fn forget(&self, run: RunId) {
+        let now = clock::now();
+        let until = {
+            let mut table = self.shared.table();
+            let ended = table.runs.get(&run).is_some_and(|held| held.progress.borrow().stage.is_final());
+            let Some(held) = ended.then(|| table.runs.remove(&run)).flatten() else { return };
+            let until = held.deadline.max(now) + REMEMBER;
+            table.forgotten.retain(|_, until| *until > now);
+            table.forgotten.insert(run, until);
+            until
+        };
+        if let Err(error) = self.shared.journal.append(vec![Entry::Forgotten { run, until }], now).await {
+            // The controller will be asked again after the next start, and say so again.
+            tracing::warn!(%run, error = &error as &dyn std::error::Error, "forget_not_journalled");
+        }
+        let keep = self.shared.settings().map_or(0, |settings| settings.runs.keep_s);
+        if keep > 0 {
+            tokio::time::sleep(Duration::from_secs(keep)).await;
+        }
+        self.shared.remove_directory(run);
+        tracing::debug!(%run, "run_forgotten");
+    }
+
+    /// The runs that are held, oldest first.
+    #[must_use]
+    pub fn held(&self) -> Vec<RunId> {
+        let mut held: Vec<_> = self.shared.table().runs.keys().copied().collect();
+        held.sort_unstable();
+        held
+    }
+
+    /// How much there is to do.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let table = self.shared.table();
+        Load { running: table.queue.holding(), waiting: table.queue.waiting(), held: table.runs.len() }
+    }
+
+    /// A piece of a run's output log. Bytes before [`Progress::output`] never change.
+    ///
+    /// # Errors
+    /// If the spool cannot be read, or is shorter.
+    pub fn read_output(&self, run: RunId, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = std::fs::File::open(self.shared.directory(run).join(spool::SPOOL))?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+}
+
+impl Stage {
+    /// Whether nothing will happen any more.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Finished { .. } | Self::Refused { .. })
+    }
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing that holds the lock can panic half-way through a change.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A copy of the settings in force.
+    fn settings(&self) -> Result<crate::config::Settings, crate::config::SettingsError> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner).current().cloned()
+    }
+
+    /// The run's own directory. Its name is an id, never text from elsewhere.
+    fn directory(&self, run: RunId) -> PathBuf {
+        self.host.paths.runs().join(run.to_string())
+    }
+
+    fn remove_directory(&self, run: RunId) {
+        match std::fs::remove_dir_all(self.directory(run)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                tracing::warn!(%run, %error, "run_directory_not_removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts a run into the table.
+    fn hold(&self, run: RunId, stage: Stage, output: u64, deadline: Timestamp) -> Watched {
+        let (progress, watched) = watch::channel(Progress { stage, output });
+        let (cancel, cancelled) = watch::channel(None);
+        self.table().runs.insert(run, Held { progress: progress.clone(), cancel, deadline });
+        Watched { progress, watched, cancelled }
+    }
+
+    /// Gives the run's place to whoever is next.
+    fn release(&self, run: RunId) {
+        let mut table = self.table();
+        let mut next = table.queue.release(run);
+        while let Some(run) = next.pop() {
+            match table.turns.remove(&run) {
+                Some(turn) => drop(turn.send(())),
+                // It gave up waiting in the meantime.
+                None => next.extend(table.queue.release(run)),
+            }
+        }
+    }
+}
+
+/// A run that was put into the table, for the task that drives it.
+struct Watched {
+    progress: watch::Sender<Progress>,
+    watched: watch::Receiver<Progress>,
+    cancelled: watch::Receiver<Option<CancelCause>>,
+}
+
+/// What is needed to start a run.
+#[derive(Debug)]
+struct Work {
+    order: Order,
+    content: Vec<u8>,
+}

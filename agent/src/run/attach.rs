@@ -1,0 +1,84 @@
+//! The agent's end of the connection to a run's supervisor.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::process::{Child, Command};
+
+use super::spec::CONTROL;
+use super::supervisor::signal;
+
+/// A connection to a supervisor.
+#[derive(Debug)]
+pub struct Attachment {
+    stream: UnixStream,
+}
+
+/// What a supervisor said since it was last heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The script was started.
+    pub started: bool,
+    /// The result is there, or the supervisor is gone: look for the result, nothing more will come.
+    pub over: bool,
+}
+
+impl Attachment {
+    /// Starts a supervisor for the run in `directory`. It does nothing until it is told to go.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub fn start(program: &Path, directory: &Path) -> io::Result<(Self, Child)> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        let child = Command::new(program)
+            .arg0("fleetward-agent")
+            .arg("supervise")
+            .arg(directory)
+            .env_clear()
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::null())
+            // A terminal that stops the agent must not stop the run.
+            .process_group(0)
+            .spawn()?;
+        Ok((Self { stream: UnixStream::from_std(ours)? }, child))
+    }
+
+    /// Finds the supervisor of the run in `directory` again.
+    ///
+    /// # Errors
+    /// If nobody listens there.
+    pub fn connect(directory: &Path) -> io::Result<Self> {
+        // A socket's path may have 108 bytes; through the descriptor it is short wherever the directory is.
+        let directory = File::open(directory)?;
+        let path = format!("/proc/self/fd/{}/{CONTROL}", directory.as_raw_fd());
+        let stream = std::os::unix::net::UnixStream::connect(path)?;
+        stream.set_nonblocking(true)?;
+        Ok(Self { stream: UnixStream::from_std(stream)? })
+    }
+
+    /// Sends one of [`command`](super::supervisor::command).
+    ///
+    /// # Errors
+    /// If the supervisor is gone.
+    pub async fn send(&mut self, command: u8) -> io::Result<()> {
+        self.stream.write_all(&[command]).await
+    }
+
+    /// Waits for the supervisor to say something. Cancel-safe.
+    pub async fn hear(&mut self) -> Heard {
+        let mut signals = [0; 256];
+        match self.stream.read(&mut signals).await {
+            Ok(0) | Err(_) => Heard { started: false, over: true },
+            Ok(length) => {
+                let heard = &signals[..length];
+                Heard { started: heard.contains(&signal::STARTED), over: heard.contains(&signal::ENDED) }
+            }
+        }
+    }
+}

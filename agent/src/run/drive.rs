@@ -1,0 +1,319 @@
+//! One task per run, from acceptance to the last word.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fleetward_protocol::id::RunId;
+use fleetward_protocol::message::{Dispatch, Finished};
+use fleetward_protocol::order::Order;
+use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
+use fleetward_protocol::time::Timestamp;
+use tokio::process::Child;
+use tokio::sync::{oneshot, watch};
+
+use super::attach::Attachment;
+use super::outcome::End;
+use super::queue::Admission;
+use super::supervisor::command;
+use super::{Progress, Shared, Stage, Watched, Work, prepare, spool};
+use crate::journal::{Entry, JournalError};
+use crate::platform::clock;
+
+/// A run on its way.
+pub(super) struct Drive {
+    pub(super) shared: Arc<Shared>,
+    pub(super) run: RunId,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) cancelled: watch::Receiver<Option<CancelCause>>,
+}
+
+/// Whether the journal has the run's acceptance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Journalled {
+    Yes,
+    No,
+}
+
+/// Takes a dispatched run in; the stage tells what comes of it.
+pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> watch::Receiver<Progress> {
+    let now = clock::now();
+    let order = Order::decode(&dispatch.order);
+    let remaining = Duration::from_millis(dispatch.remaining_ms);
+    let deadline = order.as_ref().map_or(now, |order| order.deadline.min(now + remaining));
+    let Watched { progress, watched, cancelled } = shared.hold(run, Stage::Accepting, 0, deadline);
+    let drive = Drive { shared: Arc::clone(shared), run, progress, cancelled };
+    let order = match order {
+        Ok(order) if order.run == run => order,
+        Ok(_) => {
+            drive.refuse_unaccepted(Refusal::Malformed { detail: "the order is for another run".into() });
+            return watched;
+        }
+        Err(error) => {
+            drive.refuse_unaccepted(Refusal::Malformed { detail: format!("the order: {error}") });
+            return watched;
+        }
+    };
+    if dispatch.remaining_ms == 0 {
+        drive.refuse_unaccepted(Refusal::DeadlinePassed);
+        return watched;
+    }
+    let work = Work { order, content: dispatch.content };
+    tokio::spawn(drive.fresh(work, dispatch.order, deadline));
+    watched
+}
+
+impl Drive {
+    /// A run that is not in the journal yet.
+    async fn fresh(mut self, work: Work, order: Vec<u8>, deadline: Timestamp) {
+        let ready = match prepare::check(&self.shared, &work, clock::now()) {
+            Ok(ready) => ready,
+            Err(refusal) => return self.refuse_unaccepted(refusal),
+        };
+        let accepted = Entry::Accepted { run: self.run, order, content: work.content.clone(), deadline };
+        let turn = self.admit(ready.plan.resources.clone());
+        match turn {
+            None => self.start(&work, &ready, Some(accepted)).await,
+            Some(turn) => {
+                drop((work, ready));
+                if let Err(error) = self.shared.journal.append(vec![accepted], clock::now()).await {
+                    self.refuse_unaccepted(not_journalled(&error));
+                } else {
+                    self.set(Stage::Waiting);
+                    self.wait(turn, deadline).await;
+                }
+            }
+        }
+        self.shared.release(self.run);
+    }
+
+    /// A run that an earlier life of the agent accepted and did not start.
+    pub(super) async fn resume(mut self, deadline: Timestamp) {
+        let resources = match self.read_work().await {
+            Ok(work) => prepare::check(&self.shared, &work, clock::now()).map(|ready| ready.plan.resources),
+            Err(refusal) => Err(refusal),
+        };
+        match resources {
+            Err(refusal) => self.refuse_accepted(refusal).await,
+            Ok(resources) => match self.admit(resources) {
+                None => self.start_held().await,
+                Some(turn) => self.wait(turn, deadline).await,
+            },
+        }
+        self.shared.release(self.run);
+    }
+
+    /// A run that an earlier life of the agent started, and whose supervisor answered.
+    pub(super) async fn reattach(mut self, attachment: Attachment, at: Timestamp) {
+        tracing::info!(run_id = %self.run, "run_reattached");
+        self.watch(attachment, None, at).await;
+        self.shared.release(self.run);
+    }
+
+    /// A place now, or the promise of one.
+    fn admit(&self, resources: Vec<fleetward_protocol::name::ResourceName>) -> Option<oneshot::Receiver<()>> {
+        let mut table = self.shared.table();
+        match table.queue.admit(self.run, resources) {
+            Admission::Now => None,
+            Admission::Later => {
+                let (turn, promised) = oneshot::channel();
+                table.turns.insert(self.run, turn);
+                Some(promised)
+            }
+        }
+    }
+
+    /// Until the run's turn comes, it is cancelled, or it is too late.
+    async fn wait(&mut self, turn: oneshot::Receiver<()>, deadline: Timestamp) {
+        let too_late = tokio::time::sleep(deadline.since(clock::now()));
+        let refusal = tokio::select! {
+            biased;
+            () = cancellation(&mut self.cancelled) => Refusal::CancelledBeforeStart,
+            turn = turn => match turn {
+                Ok(()) => return self.start_held().await,
+                Err(_) => return,
+            },
+            () = too_late => Refusal::DeadlinePassed,
+        };
+        self.shared.table().turns.remove(&self.run);
+        self.refuse_accepted(refusal).await;
+    }
+
+    /// Starts a run whose acceptance is in the journal.
+    async fn start_held(&mut self) {
+        let checked = match self.read_work().await {
+            Ok(work) => prepare::check(&self.shared, &work, clock::now()).map(|ready| (work, ready)),
+            Err(refusal) => Err(refusal),
+        };
+        match checked {
+            Ok((work, ready)) => self.start(&work, &ready, None).await,
+            Err(refusal) => self.refuse_accepted(refusal).await,
+        }
+    }
+
+    async fn read_work(&self) -> Result<Work, Refusal> {
+        let accepted = self.shared.journal.read(self.run).await;
+        let accepted = accepted.map_err(|error| Refusal::SpawnFailed { detail: error.to_string() })?;
+        let order = Order::decode(&accepted.order)
+            .map_err(|error| Refusal::Malformed { detail: format!("the order: {error}") })?;
+        Ok(Work { order, content: accepted.content })
+    }
+
+    /// Starts the run. Its supervisor gets ready while the journal is written, and goes when it is.
+    async fn start(&mut self, work: &Work, ready: &prepare::Ready, accepted: Option<Entry>) {
+        let journalled = if accepted.is_none() { Journalled::Yes } else { Journalled::No };
+        if self.cancelled.borrow_and_update().is_some() {
+            return self.refuse(Refusal::CancelledBeforeStart, journalled).await;
+        }
+        let directory = self.shared.directory(self.run);
+        let spawned = prepare::prepare(&self.shared, work, ready)
+            .and_then(|()| Attachment::start(&self.shared.host.supervisor, &directory));
+        let (mut attachment, child) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => return self.refuse(not_prepared(&error), journalled).await,
+        };
+        let at = clock::now();
+        let started = Entry::Started { run: self.run, at, boot: self.shared.host.boot };
+        let entries = accepted.into_iter().chain([started]).collect();
+        if let Err(error) = self.shared.journal.append(entries, at).await {
+            // Not told to go, the supervisor ends without having started anything.
+            drop(attachment);
+            self.shared.remove_directory(self.run);
+            return self.refuse(not_journalled(&error), journalled).await;
+        }
+        self.set(Stage::Waiting);
+        let operation = work.order.operation;
+        tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.order.action.kind, "run_started");
+        // If it is gone already, what it left in the directory tells why.
+        drop(attachment.send(command::GO).await);
+        self.watch(attachment, Some(child), at).await;
+    }
+
+    /// From the supervisor's start to its last word.
+    async fn watch(&mut self, mut attachment: Attachment, child: Option<Child>, at: Timestamp) {
+        let directory = self.shared.directory(self.run);
+        let mut cancel_sent = false;
+        loop {
+            let heard = tokio::select! {
+                heard = attachment.hear() => heard,
+                () = cancellation(&mut self.cancelled), if !cancel_sent => {
+                    cancel_sent = true;
+                    drop(attachment.send(command::CANCEL).await);
+                    continue;
+                }
+            };
+            let output = std::fs::metadata(directory.join(spool::SPOOL)).map_or(0, |file| file.len());
+            if heard.over {
+                break;
+            }
+            self.progress.send_if_modified(|progress| {
+                let running = progress.stage != Stage::Running { at } && heard.started;
+                if running {
+                    progress.stage = Stage::Running { at };
+                }
+                let grown = output > progress.output;
+                progress.output = progress.output.max(output);
+                running || grown
+            });
+        }
+        self.conclude(&directory, at, LostCause::SupervisorGone);
+        if let Some(mut child) = child {
+            // Collected aside, so that the process's own exit does not delay the result.
+            tokio::spawn(async move { drop(child.wait().await) });
+        }
+    }
+
+    /// Tells how a started run ended: as its supervisor wrote, or that nobody can know.
+    pub(super) fn conclude(&self, directory: &Path, at: Timestamp, otherwise: LostCause) {
+        let end = match End::read(directory) {
+            Ok(Some(end)) => end,
+            Ok(None) => lost(directory, at, otherwise),
+            Err(_) => lost(directory, at, LostCause::SpoolUnreadable),
+        };
+        tracing::info!(run_id = %self.run, end = ?end, "run_ended");
+        let (stage, output) = stage_of(end, at);
+        self.progress.send_modify(|progress| {
+            progress.stage = stage;
+            progress.output = progress.output.max(output);
+        });
+    }
+
+    fn set(&self, stage: Stage) {
+        self.progress.send_modify(|progress| progress.stage = stage);
+    }
+
+    async fn refuse(&self, refusal: Refusal, journalled: Journalled) {
+        match journalled {
+            Journalled::Yes => self.refuse_accepted(refusal).await,
+            Journalled::No => self.refuse_unaccepted(refusal),
+        }
+    }
+
+    /// The journal never heard of the run, and need not: nothing was executed, and the same question may be
+    /// asked again.
+    fn refuse_unaccepted(&self, refusal: Refusal) {
+        tracing::warn!(run_id = %self.run, ?refusal, "run_refused");
+        self.shared.table().runs.remove(&self.run);
+        self.set(Stage::Refused { refusal, accepted: false });
+    }
+
+    async fn refuse_accepted(&self, refusal: Refusal) {
+        tracing::warn!(run_id = %self.run, ?refusal, "run_refused");
+        let entry = Entry::Refused { run: self.run, refusal: refusal.clone() };
+        if let Err(error) = self.shared.journal.append(vec![entry], clock::now()).await {
+            // After a restart it would wait again, and be refused again or start: it has not started so far.
+            tracing::error!(run_id = %self.run, error = &error as &dyn std::error::Error, "refusal_not_journalled");
+        }
+        self.set(Stage::Refused { refusal, accepted: true });
+    }
+}
+
+/// What an end means for those who watch the run, and the length of its output log.
+pub(super) fn stage_of(end: End, at: Timestamp) -> (Stage, u64) {
+    match end {
+        End::Finished(end) => {
+            let output = end.log_length;
+            (Stage::Finished { started: at, end }, output)
+        }
+        End::Refused(refusal) => (Stage::Refused { refusal, accepted: true }, 0),
+    }
+}
+
+/// Writes down that a run's end cannot be known; its output stays as far as it is whole.
+fn lost(directory: &Path, at: Timestamp, cause: LostCause) -> End {
+    let path = directory.join(spool::SPOOL);
+    let (log_length, cause) = match spool::read_sound_length(&path) {
+        Ok(length) => (length, cause),
+        Err(_) => (0, LostCause::SpoolUnreadable),
+    };
+    let now = clock::now();
+    let duration_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
+    let end = End::Finished(Finished { outcome: Outcome::Lost(cause), at: now, duration_ms, log_length });
+    if let Err(error) = end.write(directory) {
+        // The same will be found again after the next start.
+        tracing::warn!(%error, "result_not_written");
+    }
+    end
+}
+
+async fn cancellation(cancelled: &mut watch::Receiver<Option<CancelCause>>) {
+    if cancelled.wait_for(Option::is_some).await.is_err() {
+        // Nobody can cancel it any more.
+        std::future::pending().await
+    }
+}
+
+fn not_journalled(error: &JournalError) -> Refusal {
+    if error.is_disk_full() {
+        return Refusal::DiskFull;
+    }
+    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
+    Refusal::SpawnFailed { detail: format!("{error}{cause}") }
+}
+
+fn not_prepared(error: &std::io::Error) -> Refusal {
+    if error.kind() == std::io::ErrorKind::StorageFull {
+        return Refusal::DiskFull;
+    }
+    Refusal::SpawnFailed { detail: format!("prepare the run: {error}") }
+}

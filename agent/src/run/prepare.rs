@@ -1,0 +1,132 @@
+//! Between an order and its supervisor: may it run here, and with what.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, fchown};
+use std::path::Path;
+
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::run::Refusal;
+use fleetward_protocol::time::Timestamp;
+
+use super::spec::{SCRIPT, SPEC, Spec, User};
+use super::{Shared, Work};
+use crate::action::{self, Argument, Plan};
+use crate::config::Settings;
+use crate::identity;
+use crate::platform::{files, users};
+
+/// A run that may start.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) plan: Plan,
+    settings: Settings,
+}
+
+/// Whether the run may start now, by everything that can change between two runs.
+pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, Refusal> {
+    let Work { order, content } = work;
+    check_client(shared, &order.client)?;
+    if now > order.deadline {
+        return Err(Refusal::DeadlinePassed);
+    }
+    let not_allowed = |rule: String| Refusal::NotAllowed { rule };
+    let settings = shared.settings().map_err(|error| not_allowed(error.to_string()))?;
+    let kind = &order.action.kind;
+    if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
+        return Err(not_allowed(format!("policy.kinds in agent.toml does not name `{kind}`")));
+    }
+    let plan = action::plan(order, content, &shared.host.account)?;
+    let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
+    if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
+        return Err(not_allowed(format!("policy.users in agent.toml does not name `{user}`")));
+    }
+    let limits = order.limits;
+    if limits.memory > 0 || limits.cpu_milli > 0 || limits.tasks > 0 {
+        // A limit that is not enforced is worse than none: it would be believed.
+        return Err(not_allowed("this host cannot enforce memory, CPU or task limits".into()));
+    }
+    let free = files::read_free_space(&shared.host.paths.state);
+    if free.is_ok_and(|free| free < settings.runs.min_free_mib << 20) {
+        return Err(Refusal::DiskFull);
+    }
+    Ok(Ready { plan, settings })
+}
+
+/// The file, the certificate and the order must name the same host.
+fn check_client(shared: &Shared, ordered: &ClientId) -> Result<(), Refusal> {
+    let mismatch = |found: String| Refusal::ClientIdMismatch { found };
+    let found = match identity::read_client_id(&shared.host.paths.client_id) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Err(Refusal::ClientIdMissing),
+        Err(error) => return Err(mismatch(error.found())),
+    };
+    if found == shared.host.client && found == *ordered { Ok(()) } else { Err(mismatch(found.to_string())) }
+}
+
+/// Makes the run's directory with everything its supervisor needs.
+///
+/// # Errors
+/// If it exists: then the run was prepared before, and must not be again.
+pub(super) fn prepare(shared: &Shared, work: &Work, ready: &Ready) -> io::Result<()> {
+    let directory = shared.directory(work.order.run);
+    // Others may pass through on the way to the script they run as, and see nothing on the way.
+    fs::DirBuilder::new().mode(0o711).create(&directory)?;
+    let spec = spec(shared, work, ready, &directory);
+    write_script(&directory, &work.content, spec.user.as_ref())?;
+    write(&directory.join(SPEC), 0o600, &spec.encode()?)?;
+    Ok(())
+}
+
+fn spec(shared: &Shared, work: &Work, ready: &Ready, directory: &Path) -> Spec {
+    let Ready { plan, settings } = ready;
+    let (order, limits) = (&work.order, work.order.limits);
+    let script = directory.join(SCRIPT).display().to_string();
+    let arguments = plan.arguments.iter().map(|argument| match argument {
+        Argument::Text(text) => text.clone(),
+        Argument::Script => script.clone(),
+    });
+    let capped = |asked: u64, cap: u64| match (asked, cap) {
+        (asked, 0) => asked,
+        (0, cap) => cap,
+        (asked, cap) => asked.min(cap),
+    };
+    Spec {
+        run: order.run,
+        operation: order.operation,
+        resources: plan.resources.clone(),
+        program: plan.program.clone(),
+        arguments: arguments.collect(),
+        environment: plan.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        directory: plan.directory.display().to_string(),
+        user: plan.account.as_ref().map(|account| User {
+            uid: account.uid,
+            gid: account.gid,
+            groups: users::read_groups(account),
+        }),
+        timeout_ms: capped(limits.timeout_ms, settings.runs.max_timeout_s.saturating_mul(1000)),
+        grace_ms: limits.grace_ms,
+        output: capped(limits.output, settings.runs.max_output_mib << 20),
+        min_free: settings.runs.min_free_mib << 20,
+        cgroup: shared
+            .host
+            .delegated
+            .as_ref()
+            .map(|delegated| delegated.group(&order.run.to_string()).display().to_string()),
+    }
+}
+
+/// The script's file, readable by the user it runs as and by nobody else.
+fn write_script(directory: &Path, content: &[u8], user: Option<&User>) -> io::Result<()> {
+    let file = write(&directory.join(SCRIPT), 0o500, content)?;
+    match user {
+        Some(user) => fchown(&file, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    }
+}
+
+fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<fs::File> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+    file.write_all(content)?;
+    Ok(file)
+}

@@ -1,0 +1,216 @@
+//! Starts a run's process: directly in its control group, in a session of its own, as the right user.
+//!
+//! Called by the supervisor only, which has one thread: between fork and exec the child may call what is
+//! async-signal-safe, and nothing else.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::path::Path;
+
+use super::spec::Spec;
+
+/// What the child inherits.
+#[derive(Debug)]
+pub struct Streams {
+    /// Its standard input.
+    pub stdin: OwnedFd,
+    /// Its standard output.
+    pub stdout: OwnedFd,
+    /// Its standard error.
+    pub stderr: OwnedFd,
+}
+
+/// The process was not started. Nothing of it ran.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}")]
+pub struct LaunchError {
+    step: &'static str,
+    source: io::Error,
+}
+
+/// The steps of a child on its way to exec; the number travels back through a pipe.
+const STEPS: [&str; 7] = [
+    "start a session",
+    "connect the standard streams",
+    "set the groups",
+    "become the group",
+    "become the user",
+    "enter the working directory",
+    "execute bash",
+];
+
+/// clone3(2); the constant in libc does not fit its type.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Everything the child needs, made before the fork because afterwards nothing may be allocated.
+struct Prepared {
+    program: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+    directory: CString,
+    user: Option<super::spec::User>,
+    streams: [RawFd; 3],
+    report: RawFd,
+}
+
+/// Starts the process; returns its id. The caller must not have more than one thread.
+///
+/// # Errors
+/// If it could not be started, up to and including execve(2).
+pub fn launch(spec: &Spec, streams: &Streams) -> Result<i32, LaunchError> {
+    let failed = |step| move |source| LaunchError { step, source };
+    let (read, write) = io::pipe().map_err(failed("open a pipe"))?;
+    let prepared = prepare(spec, streams, write.as_raw_fd()).map_err(failed("prepare the arguments"))?;
+    let argv = pointers(&prepared.arguments);
+    let envp = pointers(&prepared.environment);
+    let cgroup = spec.cgroup.as_deref().and_then(|path| std::fs::File::open(path).ok());
+    let pid = fork_into(cgroup.as_ref().map(|file| file.as_raw_fd())).map_err(failed("fork"))?;
+    if pid == 0 {
+        // SAFETY: this is the only thread of a fresh child; `run_child` allocates nothing and never returns.
+        unsafe { run_child(&prepared, &argv, &envp) }
+    }
+    drop(write);
+    let mut report = [0; 5];
+    match io::Read::read_exact(&mut &read, &mut report) {
+        // The pipe closed itself at exec: the process runs.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(pid),
+        Err(source) => Err(LaunchError { step: "start the process", source }),
+        Ok(()) => {
+            let [step, errno @ ..] = report;
+            let step = STEPS.get(usize::from(step)).copied().unwrap_or("start the process");
+            let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
+            // SAFETY: waits for our own child, which is about to exit; a null status pointer is allowed.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+            Err(LaunchError { step, source })
+        }
+    }
+}
+
+fn prepare(spec: &Spec, streams: &Streams, report: RawFd) -> io::Result<Prepared> {
+    let text = |text: &str| CString::new(text).map_err(io::Error::other);
+    let all = |texts: &[String]| texts.iter().map(|each| text(each)).collect::<io::Result<Vec<_>>>();
+    let environment: Vec<_> = spec.environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    Ok(Prepared {
+        program: text(&spec.program)?,
+        arguments: all(&spec.arguments)?,
+        environment: all(&environment)?,
+        directory: text(&spec.directory)?,
+        user: spec.user.clone(),
+        streams: [streams.stdin.as_raw_fd(), streams.stdout.as_raw_fd(), streams.stderr.as_raw_fd()],
+        report,
+    })
+}
+
+fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
+    texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+/// Forks, into the control group if one is given. Being born in it costs nothing; moving there later takes a
+/// lock that the kernel may hold for milliseconds.
+fn fork_into(cgroup: Option<RawFd>) -> io::Result<i32> {
+    if let Some(cgroup) = cgroup {
+        // SAFETY: all fields of clone_args may be zero; the structure outlives the call.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        args.flags = CLONE_INTO_CGROUP;
+        args.exit_signal = libc::SIGCHLD as u64;
+        args.cgroup = u64::try_from(cgroup).unwrap_or(0);
+        // SAFETY: without CLONE_VM this is a fork: the child gets a copy of this thread's stack.
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+        if let Ok(pid @ 0..) = i32::try_from(pid) {
+            return Ok(pid);
+        }
+    }
+    // SAFETY: the caller has one thread.
+    let pid = unsafe { libc::fork() };
+    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
+}
+
+/// The child's way to exec. Reports the first step that fails and exits.
+///
+/// # Safety
+/// Only in the only thread of a freshly forked child; the pointers are null-terminated arrays of C strings.
+unsafe fn run_child(prepared: &Prepared, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> ! {
+    // SAFETY: every call is async-signal-safe, and every pointer comes from values that the parent prepared.
+    unsafe {
+        let step = child_steps(prepared, argv, envp);
+        let mut report = [0; 5];
+        report[0] = step;
+        report[1..].copy_from_slice(&(*libc::__errno_location()).to_le_bytes());
+        libc::write(prepared.report, report.as_ptr().cast(), report.len());
+        libc::_exit(127)
+    }
+}
+
+/// Returns the number of the step that failed.
+///
+/// # Safety
+/// As [`run_child`].
+unsafe fn child_steps(prepared: &Prepared, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> u8 {
+    // SAFETY: as promised by the caller; no call here allocates.
+    unsafe {
+        if libc::setsid() < 0 {
+            return 0;
+        }
+        for (target, &fd) in (0..).zip(&prepared.streams) {
+            if libc::dup2(fd, target) < 0 {
+                return 1;
+            }
+        }
+        // What the supervisor blocks or ignores, the script must not inherit.
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::umask(0o022);
+        let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if score >= 0 {
+            libc::write(score, c"0".as_ptr().cast(), 1);
+        }
+        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        if let Some(user) = &prepared.user {
+            if libc::setgroups(user.groups.len(), user.groups.as_ptr()) < 0 {
+                return 2;
+            }
+            if libc::setgid(user.gid) < 0 {
+                return 3;
+            }
+            if libc::setuid(user.uid) < 0 {
+                return 4;
+            }
+        }
+        if libc::chdir(prepared.directory.as_ptr()) < 0 {
+            return 5;
+        }
+        libc::execve(prepared.program.as_ptr(), argv.as_ptr(), envp.as_ptr());
+        6
+    }
+}
+
+/// `/dev/null` for reading.
+///
+/// # Errors
+/// If it cannot be opened.
+pub fn null_input() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open(Path::new("/dev/null"))?.into())
+}
+
+/// The descriptor that the agent gave as standard input, out of the child's way.
+///
+/// # Errors
+/// If there is none.
+pub fn take_standard_input() -> io::Result<OwnedFd> {
+    // SAFETY: duplicates an integer; the new descriptor is ours alone.
+    let fd = unsafe { libc::fcntl(0, libc::F_DUPFD_CLOEXEC, 3) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: fcntl just made it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let null = null_input()?;
+    // SAFETY: both are open; 0 becomes /dev/null.
+    if unsafe { libc::dup2(null.as_raw_fd(), 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(fd)
+}

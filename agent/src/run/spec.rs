@@ -1,0 +1,80 @@
+//! What a supervisor is told about its run, as a file in the run's directory.
+
+use std::io;
+use std::path::Path;
+
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::name::ResourceName;
+use fleetward_protocol::wire;
+use serde::{Deserialize, Serialize};
+
+use crate::platform::files;
+
+/// The file's name in the run's directory.
+pub const SPEC: &str = "spec";
+/// The script's name in the run's directory.
+pub const SCRIPT: &str = "script";
+/// The supervisor's socket in the run's directory.
+pub const CONTROL: &str = "control";
+const MAX_SPEC: usize = 2 << 20;
+
+/// One process, and how it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The run.
+    pub run: RunId,
+    /// Its operation, for the log.
+    pub operation: OperationId,
+    /// Resources it holds, so that a restarted agent knows them.
+    pub resources: Vec<ResourceName>,
+    /// The executable, by absolute path.
+    pub program: String,
+    /// Its argv.
+    pub arguments: Vec<String>,
+    /// Its whole environment.
+    pub environment: Vec<(String, String)>,
+    /// Where it starts.
+    pub directory: String,
+    /// The account to become, if any.
+    pub user: Option<User>,
+    /// Wall-clock time until it is stopped; zero for no limit.
+    pub timeout_ms: u64,
+    /// Between SIGTERM and SIGKILL.
+    pub grace_ms: u64,
+    /// Payload bytes of output to keep; zero for all.
+    pub output: u64,
+    /// Bytes of the file system that output must leave alone.
+    pub min_free: u64,
+    /// The control group made for it, if there is one.
+    pub cgroup: Option<String>,
+}
+
+/// An account, as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
+    /// All groups.
+    pub groups: Vec<u32>,
+}
+
+impl Spec {
+    /// The file's bytes.
+    ///
+    /// # Errors
+    /// If they would exceed the cap.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        wire::encode(self, MAX_SPEC).map_err(io::Error::other)
+    }
+
+    /// Reads the file in a run's directory.
+    ///
+    /// # Errors
+    /// If it is not there, or not a spec.
+    pub fn read(directory: &Path) -> io::Result<Self> {
+        let bytes = files::read_file(&directory.join(SPEC), MAX_SPEC as u64).map_err(io::Error::other)?;
+        wire::decode(&bytes, MAX_SPEC).map_err(io::Error::other)
+    }
+}

@@ -1,0 +1,382 @@
+//! A run's output on disk: the record log of [`fleetward_protocol::output`], within its limit.
+//!
+//! Up to the limit less the *tail* everything goes to the log at once. What comes after goes to two tail files
+//! in turn, of which only the last bytes survive; at the end they follow the log behind a marker that counts
+//! exactly what is missing. A disk without room is treated like a limit that was reached.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use fleetward_protocol::output::{HEADER, MAX_RECORD, Records, Stream, header};
+use fleetward_protocol::time::Timestamp;
+
+use crate::platform::files;
+
+/// The log's name in the run's directory.
+pub const SPOOL: &str = "spool";
+/// The names of the tail files.
+const TAILS: [&str; 2] = ["tail.0", "tail.1"];
+/// The most payload kept of a run's end once its limit is exceeded.
+const MAX_TAIL: u64 = 4 << 20;
+/// How much is written between two looks at the free space.
+const CHECK_EVERY: u64 = 8 << 20;
+
+/// Writes a run's output.
+#[derive(Debug)]
+pub struct Spool {
+    directory: PathBuf,
+    log: Part,
+    head: u64,
+    tail: u64,
+    newer: Option<Part>,
+    older: Option<Part>,
+    dropped: u64,
+    dropped_at: Option<Timestamp>,
+    rotations: usize,
+    room: Room,
+}
+
+/// A file of records.
+#[derive(Debug)]
+struct Part {
+    file: File,
+    length: u64,
+    payload: u64,
+}
+
+/// The guard against a full disk.
+#[derive(Debug)]
+struct Room {
+    min_free: u64,
+    until_check: u64,
+    full: bool,
+}
+
+impl Spool {
+    /// A spool in `directory` that keeps `limit` payload bytes (all of them when zero) and leaves `min_free`
+    /// bytes of the file system alone.
+    ///
+    /// # Errors
+    /// If there is one already, or the file cannot be made.
+    pub fn create(directory: &Path, limit: u64, min_free: u64) -> io::Result<Self> {
+        let limit = if limit == 0 { u64::MAX } else { limit };
+        let tail = (limit / 2).min(MAX_TAIL);
+        let log = Part::create(&directory.join(SPOOL), Existing::Refused)?;
+        Ok(Self {
+            directory: directory.to_owned(),
+            log,
+            head: limit - tail,
+            tail,
+            newer: None,
+            older: None,
+            dropped: 0,
+            dropped_at: None,
+            rotations: 0,
+            room: Room { min_free, until_check: CHECK_EVERY, full: false },
+        })
+    }
+
+    /// The length of the log that readers may read, in bytes.
+    #[must_use]
+    pub const fn length(&self) -> u64 {
+        self.log.length
+    }
+
+    /// Keeps, or counts, what the process wrote. Never fails: what cannot be written is counted as missing.
+    pub fn append(&mut self, stream: Stream, at: Timestamp, payload: &[u8]) {
+        if self.room.is_full(&self.directory, payload.len()) {
+            return self.drop_bytes(payload.len() as u64, at);
+        }
+        let room = if self.newer.is_some() { 0 } else { self.head.saturating_sub(self.log.payload) };
+        let (head, rest) = payload.split_at(usize::try_from(room).unwrap_or(usize::MAX).min(payload.len()));
+        let mut missing = 0;
+        for piece in head.chunks(MAX_RECORD) {
+            if self.log.append(stream, at, piece).is_err() {
+                missing += piece.len() as u64;
+            }
+        }
+        let piece = usize::try_from(self.tail).unwrap_or(usize::MAX).min(MAX_RECORD);
+        if piece == 0 {
+            missing += rest.len() as u64;
+        } else {
+            for piece in rest.chunks(piece) {
+                if self.append_tail(stream, at, piece).is_err() {
+                    missing += piece.len() as u64;
+                }
+            }
+        }
+        if missing > 0 {
+            self.room.full = true;
+            self.drop_bytes(missing, at);
+        }
+    }
+
+    /// Brings marker and tail into the log and makes it durable; returns its final length. May be repeated
+    /// after an error.
+    ///
+    /// # Errors
+    /// If the disk has no room even for the marker.
+    pub fn finish(&mut self, now: Timestamp) -> io::Result<u64> {
+        let kept = self.newer.as_ref().map_or(0, |part| part.payload)
+            + self.older.as_ref().map_or(0, |part| part.payload);
+        let surplus = kept.saturating_sub(self.tail);
+        let start = (self.log.length, self.log.payload);
+        let result = self.append_end(surplus, now);
+        if result.is_err() {
+            (self.log.length, self.log.payload) = start;
+            self.log.file.set_len(start.0)?;
+        }
+        result?;
+        self.newer = None;
+        self.older = None;
+        self.dropped = 0;
+        for name in TAILS {
+            drop(files::ensure_absent(&self.directory.join(name)));
+        }
+        if self.log.length > 0 {
+            self.log.file.sync_data()?;
+        }
+        Ok(self.log.length)
+    }
+
+    fn append_end(&mut self, surplus: u64, now: Timestamp) -> io::Result<()> {
+        let dropped = self.dropped + surplus;
+        if dropped > 0 {
+            let at = self.dropped_at.unwrap_or(now);
+            self.log.append(Stream::Dropped, at, &dropped.to_le_bytes())?;
+        }
+        let mut skip = surplus;
+        for part in self.older.iter().chain(&self.newer) {
+            skip = part.copy_to(&mut self.log, skip)?;
+        }
+        Ok(())
+    }
+
+    fn append_tail(&mut self, stream: Stream, at: Timestamp, piece: &[u8]) -> io::Result<()> {
+        let full = |part: &Part| part.payload + piece.len() as u64 > self.tail;
+        if self.newer.as_ref().is_none_or(full) {
+            let dropped = self.older.take().map_or(0, |part| part.payload);
+            self.drop_bytes(dropped, at);
+            self.older = self.newer.take();
+            // The names alternate: the new file takes the place of the one that was just dropped.
+            self.rotations += 1;
+            self.newer =
+                Some(Part::create(&self.directory.join(TAILS[self.rotations % 2]), Existing::Replaced)?);
+        }
+        match &mut self.newer {
+            Some(part) => part.append(stream, at, piece),
+            None => Ok(()),
+        }
+    }
+
+    fn drop_bytes(&mut self, bytes: u64, at: Timestamp) {
+        self.dropped += bytes;
+        if bytes > 0 {
+            self.dropped_at.get_or_insert(at);
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Existing {
+    Refused,
+    Replaced,
+}
+
+impl Part {
+    fn create(path: &Path, existing: Existing) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).mode(0o600);
+        match existing {
+            Existing::Refused => options.create_new(true),
+            Existing::Replaced => options.create(true).truncate(true),
+        };
+        Ok(Self { file: options.open(path)?, length: 0, payload: 0 })
+    }
+
+    /// Appends one record, whole or not at all.
+    fn append(&mut self, stream: Stream, at: Timestamp, payload: &[u8]) -> io::Result<()> {
+        let header = header(stream, at, payload.len());
+        if let Err(error) = write_both(&mut self.file, &header, payload) {
+            // The file's cursor follows, so that the next record begins where this one did.
+            self.file.set_len(self.length)?;
+            io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
+            return Err(error);
+        }
+        self.length += (HEADER + payload.len()) as u64;
+        if stream != Stream::Dropped {
+            self.payload += payload.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Copies the records to `log`, without the first `skip` payload bytes; returns how many are still to skip.
+    fn copy_to(&self, log: &mut Self, mut skip: u64) -> io::Result<u64> {
+        let mut offset = 0;
+        let mut bytes = vec![0; HEADER + MAX_RECORD];
+        while offset < self.length {
+            let wanted = usize::try_from(self.length - offset).unwrap_or(usize::MAX).min(bytes.len());
+            self.file.read_exact_at(&mut bytes[..wanted], offset)?;
+            let mut records = Records::new(&bytes[..wanted]);
+            for record in records.by_ref() {
+                let record = record.map_err(io::Error::other)?;
+                let cut = usize::try_from(skip).unwrap_or(usize::MAX).min(record.payload.len());
+                skip -= cut as u64;
+                if cut < record.payload.len() {
+                    log.append(record.stream, record.at, &record.payload[cut..])?;
+                }
+            }
+            offset += records.consumed() as u64;
+        }
+        Ok(skip)
+    }
+}
+
+impl Room {
+    fn is_full(&mut self, directory: &Path, wanted: usize) -> bool {
+        let wanted = wanted as u64;
+        if self.until_check < wanted {
+            self.until_check = CHECK_EVERY;
+            // A file system that cannot be asked is written to until it says no itself.
+            self.full |= files::read_free_space(directory).is_ok_and(|free| free < self.min_free);
+        }
+        self.until_check -= wanted.min(self.until_check);
+        self.full
+    }
+}
+
+// One system call for nearly every record.
+fn write_both(file: &mut File, header: &[u8], payload: &[u8]) -> io::Result<()> {
+    let written = file.write_vectored(&[IoSlice::new(header), IoSlice::new(payload)])?;
+    if let Some(rest) = header.get(written..) {
+        file.write_all(rest)?;
+        return file.write_all(payload);
+    }
+    file.write_all(&payload[written - header.len()..])
+}
+
+/// The length of the part of a spool that consists of whole records: what a crash of the host left readable.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn read_sound_length(path: &Path) -> io::Result<u64> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    let length = file.metadata()?.len();
+    let mut sound = 0;
+    let mut bytes = vec![0; HEADER + MAX_RECORD];
+    while sound < length {
+        let wanted = usize::try_from(length - sound).unwrap_or(usize::MAX).min(bytes.len());
+        file.read_exact_at(&mut bytes[..wanted], sound)?;
+        let mut records = Records::new(&bytes[..wanted]);
+        let damaged = records.by_ref().any(|record| record.is_err());
+        sound += records.consumed() as u64;
+        if damaged || records.consumed() == 0 {
+            break;
+        }
+    }
+    Ok(sound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn read_back(directory: &Path) -> (Vec<u8>, u64, Vec<u8>) {
+        let log = std::fs::read(directory.join(SPOOL)).unwrap();
+        let (mut before, mut dropped, mut after) = (vec![], 0, vec![]);
+        let mut records = Records::new(&log);
+        for record in records.by_ref() {
+            let record = record.unwrap();
+            match record.dropped() {
+                Some(count) => {
+                    assert_eq!(dropped, 0, "one marker at most");
+                    dropped = count;
+                }
+                None if dropped == 0 => before.extend_from_slice(record.payload),
+                None => after.extend_from_slice(record.payload),
+            }
+        }
+        assert_eq!(records.consumed(), log.len());
+        (before, dropped, after)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
+        #[test]
+        fn what_is_kept_and_what_is_counted_is_what_was_written(
+            pieces in proptest::collection::vec((any::<bool>(), 0_usize..90), 0..60),
+            limit in 0_u64..400,
+        ) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut spool = Spool::create(directory.path(), limit, 0).unwrap();
+            let mut written = Vec::new();
+            for (number, (stderr, length)) in pieces.into_iter().enumerate() {
+                let payload: Vec<u8> = (0..length).map(|at| (number * 31 + at) as u8).collect();
+                spool.append(if stderr { Stream::Stderr } else { Stream::Stdout }, NOW, &payload);
+                written.extend_from_slice(&payload);
+                let log = std::fs::metadata(directory.path().join(SPOOL)).unwrap().len();
+                prop_assert_eq!(log, spool.length());
+            }
+            let length = spool.finish(NOW).unwrap();
+            prop_assert_eq!(spool.finish(NOW).unwrap(), length, "finishing again changes nothing");
+            prop_assert_eq!(read_sound_length(&directory.path().join(SPOOL)).unwrap(), length);
+            let (before, dropped, after) = read_back(directory.path());
+            let kept = (before.len() + after.len()) as u64;
+            prop_assert_eq!(kept + dropped, written.len() as u64);
+            prop_assert!(written.starts_with(&before) && written.ends_with(&after));
+            if limit == 0 || written.len() as u64 <= limit {
+                prop_assert_eq!(dropped, 0);
+            } else {
+                prop_assert_eq!(kept, limit);
+            }
+            prop_assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
+
+        #[test]
+        fn a_torn_log_is_sound_up_to_its_last_whole_record(cut in 0_usize..200, garbage in any::<[u8; 20]>()) {
+            let directory = tempfile::tempdir().unwrap();
+            let mut spool = Spool::create(directory.path(), 0, 0).unwrap();
+            let mut ends = vec![0];
+            for _ in 0..5 {
+                spool.append(Stream::Stdout, NOW, &[7; 20]);
+                ends.push(spool.length());
+            }
+            let path = directory.path().join(SPOOL);
+            let mut log = std::fs::read(&path).unwrap();
+            log.truncate(cut);
+            if log.len() == cut {
+                // Zeros are what a file system shows of pages that never reached the disk.
+                log.extend_from_slice(&[0; 20]);
+            } else {
+                log.extend(garbage.map(|byte| byte | 0x80));
+            }
+            std::fs::write(&path, &log).unwrap();
+            let sound = read_sound_length(&path).unwrap();
+            // A record whose payload alone was torn cannot be told from a whole one; nothing before it is lost.
+            let whole = ends.iter().copied().filter(|end| *end <= cut as u64).max();
+            prop_assert!(ends.contains(&sound) && Some(sound) >= whole);
+        }
+    }
+
+    #[test]
+    fn a_disk_without_room_costs_output_and_says_how_much() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(directory.path(), 0, u64::MAX).unwrap();
+        let piece = vec![1; 3 << 20];
+        for _ in 0..4 {
+            spool.append(Stream::Stdout, NOW, &piece);
+        }
+        spool.finish(NOW).unwrap();
+        let (before, dropped, after) = read_back(directory.path());
+        assert_eq!((before.len(), dropped, after.len()), (6 << 20, 6 << 20, 0));
+    }
+}
