@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{client_of_uri, identity_uri};
+use fleetward_protocol::message::{ClientIdReport, MAX_CLIENT_ID_LINE};
 use fleetward_protocol::time::Timestamp;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls_pki_types::pem::PemObject as _;
@@ -240,6 +241,26 @@ pub fn read_client_id(path: &Path) -> Result<Option<ClientId>, ClientIdError> {
         ClientIdError::Invalid { path: path.to_owned(), found }
     };
     text.trim().parse().map(Some).map_err(invalid)
+}
+
+/// What the file says, for a controller that asks: whatever it is.
+#[must_use]
+pub fn read_client_id_report(path: &Path) -> ClientIdReport {
+    match files::read_file(path, MAX_CLIENT_ID_FILE) {
+        Err(error) if error.is_absent() => ClientIdReport::Missing,
+        Err(error) => {
+            let cause =
+                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            ClientIdReport::Unreadable { detail: format!("{error}{cause}") }
+        }
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            let mut line = text.lines().next().unwrap_or_default().trim().to_owned();
+            let end = line.floor_char_boundary(MAX_CLIENT_ID_LINE);
+            line.truncate(end);
+            ClientIdReport::Found(line)
+        }
+    }
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {

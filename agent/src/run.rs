@@ -27,13 +27,14 @@ use std::time::Duration;
 
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{BootId, RunId};
-use fleetward_protocol::message::{Finished, OpenRun};
+use fleetward_protocol::message::{ClientIdReport, Finished, OpenRun};
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::{CancelCause, Refusal};
 use fleetward_protocol::time::Timestamp;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{LiveSettings, Paths, RunSettings};
+use crate::identity;
 use crate::journal::{Contents, Entry, Journal};
 use crate::platform::cgroup::Delegated;
 use crate::platform::clock;
@@ -227,6 +228,12 @@ impl Runs {
     pub fn load(&self) -> Load {
         let table = self.shared.table();
         Load { running: table.queue.holding(), waiting: table.queue.waiting(), held: table.runs.len() }
+    }
+
+    /// What the host's client-ID file says now.
+    #[must_use]
+    pub fn read_client_id_report(&self) -> ClientIdReport {
+        identity::read_client_id_report(&self.shared.host.paths.client_id)
     }
 
     /// A piece of a run's output log. Bytes before [`Progress::output`] never change.

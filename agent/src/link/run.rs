@@ -39,6 +39,7 @@ impl RunStream {
     async fn speak(&mut self) -> Result<(), FrameError> {
         match self.reader.next::<StreamKind>(&mut self.receive).await {
             Ok(Some(StreamKind::Run)) => {}
+            Ok(Some(StreamKind::ClientId)) => return self.answer_client_id().await,
             Ok(None) => return Ok(()),
             // Perhaps a kind of a later version: this stream is refused, the connection goes on.
             Err(error) if error.is_malformed() => {
@@ -108,6 +109,15 @@ impl RunStream {
                 }
             }
         }
+        Ok(())
+    }
+
+    async fn answer_client_id(&mut self) -> Result<(), FrameError> {
+        self.writer.push(&self.runs.read_client_id_report())?;
+        while !self.writer.is_empty() {
+            self.writer.write(&mut self.send).await?;
+        }
+        drop(self.send.finish());
         Ok(())
     }
 
