@@ -149,7 +149,7 @@ CREATE TABLE sync (
   problems {text} NOT NULL DEFAULT '[]',
   hosts BIGINT NOT NULL DEFAULT 0,
   scripts BIGINT NOT NULL DEFAULT 0,
-  changes BIGINT NOT NULL DEFAULT 0
+  changes {text} NOT NULL DEFAULT '{}'
 );
 CREATE INDEX sync_started ON sync (tenant_id, started_at, id);
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod bless;
 pub(crate) mod check;
+pub(crate) mod demo;
 pub(crate) mod lab;
 pub(crate) mod package;
 mod postgres;

@@ -12,6 +12,8 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Xtask {
+    /// A whole fleet on this machine: controller, agents, example scripts, one run with live output.
+    Demo(command::demo::DemoCommand),
     /// Run every level of tests that this machine can, and name what it cannot.
     Test(command::test::TestCommand),
     /// Everything a change has to pass: format, lints, tests, documentation, generated files.
@@ -27,6 +29,7 @@ enum Xtask {
 
 fn main() -> ExitCode {
     let done = match Xtask::parse() {
+        Xtask::Demo(command) => command::demo::execute(&command),
         Xtask::Test(command) => command::test::execute(&command),
         Xtask::Check(command) => command::check::execute(&command),
         Xtask::Bless => command::bless::execute(),

@@ -38,7 +38,7 @@ impl Finished {
     }
 }
 
-/// Runs a command with captured output and no input; does not judge its exit status.
+/// Runs a command with captured output and, unless the caller gave it one, no input; does not judge its exit status.
 ///
 /// # Errors
 /// When it cannot be started, or when `limit` passes: then its process group is killed first.

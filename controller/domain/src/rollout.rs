@@ -28,7 +28,7 @@ use fleetward_protocol::time::Timestamp;
 
 use crate::operation::{Intent, Offline, OperationStatus, RolloutPolicy, RunCounts};
 use crate::run::{Cause, RunState};
-use host::{Change, HostProgress};
+use host::{Change, Decided, HostProgress};
 
 /// What a rollout is made from, at the operation's request and again after a restart.
 #[derive(Debug, Clone)]
@@ -66,7 +66,8 @@ pub enum Presence {
     Offline,
 }
 
-/// What is to be done now. Every run is named once; a run that is named again was reported back unchanged.
+/// What is to be done now. A run is named again only if something was reported about it that does not show
+/// what was decided.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decisions {
     /// Hand these to their hosts. If that is not possible, report them back as they are.
@@ -111,7 +112,8 @@ pub struct Rollout {
     canaries: Canaries,
     batch: Batch,
     end: Option<End>,
-    pending: Decisions,
+    /// Runs about which something was decided since the last poll.
+    news: Vec<RunId>,
 }
 
 /// Where a ready host stands in the queue.
@@ -167,7 +169,7 @@ impl Rollout {
             canaries: Canaries { wanted: plan.policy.canary.min(total), succeeded: 0, active: 0 },
             batch: Batch { size, begun: 0, active: 0 },
             end: None,
-            pending: Decisions::default(),
+            news: Vec::new(),
         };
         let mut hosts = Vec::with_capacity(plan.hosts.len());
         for planned in plan.hosts {
@@ -235,10 +237,18 @@ impl Rollout {
                 self.settle(index);
             }
         }
+        let mut decisions = Decisions::default();
         while let Some(run) = self.start_next() {
-            self.pending.start.push(run);
+            decisions.start.push(run);
         }
-        let mut decisions = std::mem::take(&mut self.pending);
+        for run in std::mem::take(&mut self.news) {
+            match self.give_out(run) {
+                Decided::Cancel(cause) => decisions.cancel.push((run, cause)),
+                Decided::Expire => decisions.expire.push(run),
+                // Something else happened to the run meanwhile.
+                Decided::Nothing | Decided::Start => {}
+            }
+        }
         let all_ended = self.counts.ended() == self.counts.total();
         decisions.finished = all_ended.then(|| self.status());
         decisions.wake_at = self.wake_at();
@@ -289,7 +299,7 @@ impl Rollout {
             self.settle(index);
         }
         // How many had begun in the current batch is not known: let it end before anyone else begins.
-        if self.batch.active > 0 {
+        if self.policy.batch.is_some() && self.batch.active > 0 {
             self.batch.begun = self.batch.size;
         }
     }
@@ -305,13 +315,13 @@ impl Rollout {
     fn settle(&mut self, index: usize) {
         let Some(host) = self.hosts.get_mut(index) else { return };
         if let Some(end) = self.end {
-            decide_end(host, end, &mut self.pending);
+            decide_end(host, end, &mut self.news);
         } else {
             if host.stops_at_failure() {
-                host.end_queued(|run| self.pending.cancel.push((run, Cause::PreviousStepFailed)));
+                host.end_queued(Decided::Cancel(Cause::PreviousStepFailed), &mut self.news);
             }
             if self.skipped_offline && host.presence == Presence::Offline && !host.is_busy() {
-                host.end_queued(|run| self.pending.cancel.push((run, Cause::HostOffline)));
+                host.end_queued(Decided::Cancel(Cause::HostOffline), &mut self.news);
             }
         }
         match host.update_busy() {
@@ -385,6 +395,11 @@ impl Rollout {
         }
     }
 
+    fn give_out(&mut self, run: RunId) -> Decided {
+        let Some(&(index, step)) = self.run_index.get(&run) else { return Decided::Nothing };
+        self.hosts.get_mut(index).map_or(Decided::Nothing, |host| host.give_out(step))
+    }
+
     fn wake_at(&self) -> Option<Timestamp> {
         if self.end.is_some() || self.counts.get(crate::run::RunStatus::Queued) == 0 {
             return None;
@@ -395,13 +410,13 @@ impl Rollout {
 }
 
 /// What the end of the rollout means for one host's runs.
-fn decide_end(host: &mut HostProgress, end: End, decisions: &mut Decisions) {
+fn decide_end(host: &mut HostProgress, end: End, news: &mut Vec<RunId>) {
     match end {
-        End::Deadline => host.end_queued(|run| decisions.expire.push(run)),
-        End::Halted => host.end_queued(|run| decisions.cancel.push((run, Cause::Halted))),
+        End::Deadline => host.end_queued(Decided::Expire, news),
+        End::Halted => host.end_queued(Decided::Cancel(Cause::Halted), news),
         End::Stopped => {
-            host.end_queued(|run| decisions.cancel.push((run, Cause::Requested)));
-            host.stop_held(|run| decisions.cancel.push((run, Cause::Requested)));
+            host.end_queued(Decided::Cancel(Cause::Requested), news);
+            host.stop_held(Cause::Requested, news);
         }
     }
 }

@@ -18,7 +18,7 @@ use super::{Connection, Scope, StoreError};
 mod list;
 mod presence;
 
-pub use list::{Count, Filter, Sort, Target, all_for_targets, count, list};
+pub use list::{Count, Declared, Filter, Sort, Target, all_declared, all_for_targets, count, list};
 pub use presence::{
     Connected, Presence, update_connected, update_facts, update_notice, update_offline, update_presence,
 };
@@ -312,6 +312,26 @@ pub async fn update(
     Ok(took)
 }
 
+/// Hands a host from one source to another; whether it was declared by the first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_source(
+    conn: &mut Connection,
+    id: HostId,
+    from: Source,
+    to: Source,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    query("UPDATE host SET source = $3, updated_at = $4 WHERE id = $1 AND source = $2 AND deleted_at IS NULL")
+        .bind(id)
+        .bind(from)
+        .bind(to)
+        .bind(now)
+        .took(conn)
+        .await
+}
+
 /// Moves a host's enrolment from one state to another; whether it was in the first.
 ///
 /// # Errors
@@ -396,20 +416,7 @@ pub(super) fn read(row: &Row) -> Result<Host, StoreError> {
     Ok(Host {
         id: row.get("id")?,
         tenant: row.get("tenant_id")?,
-        declared: Declaration {
-            name: row.get("name")?,
-            client_id: row.get("client_id")?,
-            host_type: row.get("type")?,
-            provider: row.get("provider")?,
-            address: row.find("address")?,
-            port: row.find("port")?,
-            login_user: row.find("login_user")?,
-            key_ref: row.find("key_ref")?,
-            proxy_jump: row.find("proxy_jump")?,
-            enrolment_required: row.get("enrolment_required")?,
-            tags: row.json("tags")?,
-            metadata: row.json("metadata")?,
-        },
+        declared: read_declaration(row)?,
         source: row.get("source")?,
         enrolment: row.get("enrolment")?,
         lifecycle: row.get("lifecycle")?,
@@ -428,5 +435,22 @@ pub(super) fn read(row: &Row) -> Result<Host, StoreError> {
         notices: row.json("notices")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
+    })
+}
+
+fn read_declaration(row: &Row) -> Result<Declaration, StoreError> {
+    Ok(Declaration {
+        name: row.get("name")?,
+        client_id: row.get("client_id")?,
+        host_type: row.get("type")?,
+        provider: row.get("provider")?,
+        address: row.find("address")?,
+        port: row.find("port")?,
+        login_user: row.find("login_user")?,
+        key_ref: row.find("key_ref")?,
+        proxy_jump: row.find("proxy_jump")?,
+        enrolment_required: row.get("enrolment_required")?,
+        tags: row.json("tags")?,
+        metadata: row.json("metadata")?,
     })
 }

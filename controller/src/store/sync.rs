@@ -3,6 +3,7 @@
 use fleetward_domain::inventory::Problem;
 use fleetward_protocol::id::{SyncId, TenantId};
 use fleetward_protocol::time::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use super::query::{Row, json, query, words};
@@ -73,8 +74,26 @@ pub struct Counts {
     pub hosts: u32,
     /// Scripts in the repository.
     pub scripts: u32,
-    /// Hosts and scripts that were added, changed, retired or taken back.
-    pub changes: u32,
+    /// What became of them.
+    pub changes: Changes,
+}
+
+/// What a synchronisation changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Changes {
+    /// Hosts that are new or back.
+    pub hosts_added: u32,
+    /// Hosts whose entry differs.
+    pub hosts_changed: u32,
+    /// Hosts that left.
+    pub hosts_retired: u32,
+    /// Scripts that are new or back.
+    pub scripts_added: u32,
+    /// Scripts whose entry or content differs.
+    pub scripts_changed: u32,
+    /// Scripts that left.
+    pub scripts_retired: u32,
 }
 
 const COLUMNS: &str = "SELECT id, tenant_id, url, branch, triggered_by, status, started_at, ended_at, commit_id, \
@@ -122,7 +141,7 @@ pub async fn update_ended(conn: &mut Connection, id: SyncId, ended: &Ended) -> R
     .bind(json(&ended.problems)?)
     .bind(ended.counts.hosts)
     .bind(ended.counts.scripts)
-    .bind(ended.counts.changes)
+    .bind(json(&ended.counts.changes)?)
     .bind(ended.failure.as_ref())
     .took(conn)
     .await
@@ -185,7 +204,7 @@ fn read(row: &Row) -> Result<Sync, StoreError> {
         counts: Counts {
             hosts: row.get("hosts")?,
             scripts: row.get("scripts")?,
-            changes: row.get("changes")?,
+            changes: row.json("changes")?,
         },
     })
 }

@@ -6,7 +6,7 @@ use fleetward_protocol::id::RunId;
 
 use super::{PlannedHost, Presence};
 use crate::operation::OnFailure;
-use crate::run::{RunState, RunStatus};
+use crate::run::{Cause, RunState, RunStatus};
 
 /// Whether something begins or ends to be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) struct HostProgress {
     pub(super) canary: bool,
     steps: Vec<Step>,
     on_failure: OnFailure,
+    /// Whether a step was handed out. Not known of a run that was cancelled before a restart.
+    handed_out: bool,
     busy: bool,
     active: bool,
     success_taken: bool,
@@ -33,22 +35,27 @@ struct Step {
     run: RunId,
     status: RunStatus,
     decided: Decided,
+    /// Whether a poll gave the decision out.
+    given_out: bool,
 }
 
 /// What was decided about a run and not reported back yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Decided {
+pub(super) enum Decided {
     Nothing,
     Start,
-    End,
-    /// A wish to stop it, which stays on record once it is known.
-    Stop,
+    Cancel(Cause),
+    Expire,
 }
 
 impl HostProgress {
     pub(super) fn new(planned: PlannedHost, on_failure: OnFailure) -> Self {
-        let step =
-            |(run, state): (RunId, RunState)| Step { run, status: state.status(), decided: wish_of(&state) };
+        let step = |(run, state): (RunId, RunState)| Step {
+            run,
+            status: state.status(),
+            decided: wish_of(&state),
+            given_out: true,
+        };
         let steps: Vec<_> = planned.runs.into_iter().map(step).collect();
         debug_assert_eq!(
             steps.iter().map(|step| step.run).collect::<HashSet<_>>().len(),
@@ -60,11 +67,13 @@ impl HostProgress {
             canary: false,
             steps,
             on_failure,
+            handed_out: false,
             busy: false,
             active: false,
             success_taken: false,
         };
         host.success_taken = host.succeeded();
+        host.handed_out = host.steps.iter().any(|step| shows_hand_out(step.status));
         host
     }
 
@@ -76,6 +85,8 @@ impl HostProgress {
             return None;
         }
         step.decided = wish_of(state);
+        step.given_out = true;
+        self.handed_out |= shows_hand_out(state.status());
         Some(std::mem::replace(&mut step.status, state.status()))
     }
 
@@ -98,11 +109,7 @@ impl HostProgress {
 
     /// Whether any step was handed out, or is about to be.
     pub(super) fn begun(&self) -> bool {
-        self.steps.iter().any(|step| {
-            let never_started =
-                matches!(step.status, RunStatus::Queued | RunStatus::Cancelled | RunStatus::Expired);
-            step.decided == Decided::Start || !never_started
-        })
+        self.handed_out || self.steps.iter().any(|step| step.decided == Decided::Start)
     }
 
     /// Whether a run is on the host, or about to be.
@@ -120,6 +127,7 @@ impl HostProgress {
         let next = self.next()?;
         let step = self.steps.get_mut(next)?;
         step.decided = Decided::Start;
+        step.given_out = true;
         Some(step.run)
     }
 
@@ -129,24 +137,30 @@ impl HostProgress {
         self.on_failure == OnFailure::StopHost && self.steps.iter().any(ended_badly)
     }
 
-    /// Decides that what is queued will not run.
-    pub(super) fn end_queued(&mut self, mut each: impl FnMut(RunId)) {
-        for step in &mut self.steps {
-            if step.status == RunStatus::Queued && step.decided == Decided::Nothing {
-                step.decided = Decided::End;
-                each(step.run);
+    /// Decides that what is queued will not run; tells of each run that this is news for.
+    pub(super) fn end_queued(&mut self, decided: Decided, news: &mut Vec<RunId>) {
+        self.decide(decided, |status| status == RunStatus::Queued, news);
+    }
+
+    /// Decides that what is on the host should stop; tells of each run that this is news for.
+    pub(super) fn stop_held(&mut self, cause: Cause, news: &mut Vec<RunId>) {
+        self.decide(Decided::Cancel(cause), RunStatus::is_held, news);
+    }
+
+    fn decide(&mut self, decided: Decided, about: fn(RunStatus) -> bool, news: &mut Vec<RunId>) {
+        for step in self.steps.iter_mut().filter(|step| about(step.status)) {
+            if step.decided == Decided::Nothing {
+                step.decided = decided;
+                step.given_out = false;
+                news.push(step.run);
             }
         }
     }
 
-    /// Decides that what is on the host should stop.
-    pub(super) fn stop_held(&mut self, mut each: impl FnMut(RunId)) {
-        for step in &mut self.steps {
-            if step.status.is_held() && step.decided == Decided::Nothing {
-                step.decided = Decided::Stop;
-                each(step.run);
-            }
-        }
+    /// What is decided about a step, if it was not given out before.
+    pub(super) fn give_out(&mut self, step: usize) -> Decided {
+        let Some(step) = self.steps.get_mut(step) else { return Decided::Nothing };
+        if std::mem::replace(&mut step.given_out, true) { Decided::Nothing } else { step.decided }
     }
 
     /// Whether it begins or ends to be busy.
@@ -171,9 +185,13 @@ impl HostProgress {
     }
 }
 
+const fn shows_hand_out(status: RunStatus) -> bool {
+    !matches!(status, RunStatus::Queued | RunStatus::Cancelled | RunStatus::Expired)
+}
+
+/// A wish on record is a decision that was made before.
 fn wish_of(state: &RunState) -> Decided {
-    let wished = state.custody().is_some_and(|custody| custody.cancel.is_some());
-    if wished { Decided::Stop } else { Decided::Nothing }
+    state.custody().and_then(|custody| custody.cancel).map_or(Decided::Nothing, Decided::Cancel)
 }
 
 fn change(current: &mut bool, new: bool) -> Change {

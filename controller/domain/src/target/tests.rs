@@ -1,1 +1,329 @@
+use expect_test::{Expect, expect};
+use fleetward_protocol::facts::Facts;
+use proptest::prelude::*;
 
+use super::*;
+
+fn facts(os: &str, version: &str, cpus: u32, memory_gib: u64) -> Facts {
+    Facts {
+        hostname: "h".to_owned(),
+        os: os.to_owned(),
+        os_version: version.to_owned(),
+        os_name: format!("{os} GNU/Linux {version}"),
+        kernel: "6.1.0-18-amd64".to_owned(),
+        arch: "x86_64".to_owned(),
+        cpu_model: String::new(),
+        cpus,
+        memory_total: memory_gib << 30,
+        memory_available: 0,
+        swap_total: 0,
+        disks: Vec::new(),
+        addresses: vec!["192.0.2.7".to_owned(), "2001:db8::7".to_owned()],
+        uptime_s: 3600,
+        virtualisation: "kvm".to_owned(),
+        load: [0; 3],
+        reboot_required: false,
+    }
+}
+
+fn fleet(facts: &[Facts]) -> Vec<HostView<'_>> {
+    let host = |name, kind, status, tags: &[&'static str], facts| HostView {
+        name,
+        kind,
+        provider: "Example",
+        status,
+        tags: tags.to_vec(),
+        facts,
+    };
+    vec![
+        host("web-1", "VPS", "online", &["prod", "web"], facts.first()),
+        host("web-2", "VPS", "offline", &["prod", "web"], facts.first()),
+        host("web-9", "VM", "online", &["lab", "web", "env=lab"], facts.get(1)),
+        host("db-1", "Proxmox", "online", &["prod", "db"], facts.get(1)),
+        host("new", "LXC", "pending", &[], None),
+    ]
+}
+
+fn chosen(expression: &str) -> String {
+    let facts = [facts("debian", "12", 4, 8), facts("ubuntu", "24.04", 2, 4)];
+    let hosts = fleet(&facts);
+    match Target::parse(expression) {
+        Ok(target) => match target.select(&hosts) {
+            Ok(chosen) => chosen.iter().map(|&index| hosts[index].name).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn expressions_mean_what_they_say() {
+    for (expression, hosts) in [
+        ("all", "web-1 web-2 web-9 db-1 new"),
+        ("web-1", "web-1"),
+        ("web-1, db-1", "web-1 db-1"),
+        ("db-1 or web-1 || new", "web-1 db-1 new"),
+        ("web-*", "web-1 web-2 web-9"),
+        ("???", "new"),
+        ("*-1", "web-1 db-1"),
+        ("tag:prod & !web-1", "web-2 db-1"),
+        ("tag:prod and not web-1", "web-2 db-1"),
+        ("tag:env=*", "web-9"),
+        ("tag:\"env=lab\"", "web-9"),
+        ("type:vps", "web-1 web-2"),
+        ("provider:EXAMPLE & status:online", "web-1 web-9 db-1"),
+        ("os:debian", "web-1 web-2"),
+        ("fact.os:Ubuntu", "web-9 db-1"),
+        ("os_version:24.*", "web-9 db-1"),
+        ("!os:debian", "web-9 db-1 new"),
+        ("kernel:6.1.*", "web-1 web-2 web-9 db-1"),
+        ("address:2001:db8::*", "web-1 web-2 web-9 db-1"),
+        ("cpus>=4", "web-1 web-2"),
+        ("cpus < 4", "web-9 db-1"),
+        ("memory>4G & memory<=8g", "web-1 web-2"),
+        ("fact.cpus=2", "web-9 db-1"),
+        ("cpus:2", "web-9 db-1"),
+        ("name:web-?", "web-1 web-2 web-9"),
+        ("web-1 | db-1 & tag:web", "web-1"),
+        ("(web-1 | db-1) & tag:web", "web-1"),
+        ("!(tag:web | tag:db)", "new"),
+        ("!!new", "new"),
+        ("'web-1'", "web-1"),
+    ] {
+        assert_eq!(chosen(expression), hosts, "{expression}");
+    }
+}
+
+fn check(expression: &str, expected: &Expect) {
+    expected.assert_eq(&chosen(expression));
+}
+
+#[test]
+fn errors_show_the_place_and_what_was_expected() {
+    check(
+        "",
+        &expect![[r#"
+        column 1: the expression ends here; expected a host name, a key such as `tag:`, `!` or `(`
+          
+          ^"#]],
+    );
+    check(
+        "tag:prod &",
+        &expect![[r#"
+        column 11: the expression ends here; expected a host name, a key such as `tag:`, `!` or `(`
+          tag:prod &
+                    ^"#]],
+    );
+    check(
+        "(web-1 | web-2",
+        &expect![[r#"
+        column 15: expected `)`, `&` or `|`: a parenthesis is still open
+          (web-1 | web-2
+                        ^"#]],
+    );
+    check(
+        "web-1) | x",
+        &expect![[r#"
+        column 6: unexpected `)`; no parenthesis is open
+          web-1) | x
+               ^"#]],
+    );
+    check(
+        "web-1 web-2",
+        &expect![[r#"
+        column 7: expected `&`, `|` or the end; join two hosts with `|` or `,`
+          web-1 web-2
+                ^"#]],
+    );
+    check(
+        "tag: prod",
+        &expect![[r#"
+        column 5: expected a value after `tag:`
+          tag: prod
+              ^"#]],
+    );
+    check(
+        "tags:prod",
+        &expect![[r#"
+        column 1: unknown key `tags`; the keys are name, tag, type, provider, status, os, os_version, os_name, kernel, arch, virtualisation, hostname, address (with `:`) and cpus, memory, swap, uptime (with `>=`, `<=`, `>`, `<`, `=`)
+          tags:prod
+          ^"#]],
+    );
+    check(
+        "cpus>=many",
+        &expect![[r#"
+        column 7: expected a number, such as 4
+          cpus>=many
+                ^"#]],
+    );
+    check(
+        "os>=12",
+        &expect![[r#"
+        column 1: `os` is not a number; write `os:value`
+          os>=12
+          ^"#]],
+    );
+    check(
+        "é | \"web",
+        &expect![[r#"
+            column 5: the quote is not closed; expected another `"`
+              é | "web
+                  ^"#]],
+    );
+    check(
+        "web-1 | \"web",
+        &expect![[r#"
+        column 9: the quote is not closed; expected another `"`
+          web-1 | "web
+                  ^"#]],
+    );
+    check(
+        "a & | b",
+        &expect![[r#"
+        column 5: unexpected operator; expected a host name, a key such as `tag:`, `!` or `(`
+          a & | b
+              ^"#]],
+    );
+    check(
+        ":x",
+        &expect![[r#"
+        column 1: unexpected `:`; expected a host name, a key such as `tag:`, or `(`
+          :x
+          ^"#]],
+    );
+}
+
+#[test]
+fn what_means_nothing_says_so() {
+    check("tag:none", &expect!["`tag:none` matches none of 5 hosts"]);
+    check("web-1 | wbe-2 | mail | mail", &expect!["no such host: `wbe-2` (did you mean `web-2`?), `mail`"]);
+    check("all & !gone", &expect!["no such host: `gone`"]);
+    check("zzz-*", &expect!["`zzz-*` matches none of 5 hosts"]);
+}
+
+#[test]
+fn depth_and_length_are_bounded() {
+    let nested = |depth: usize| format!("{}a{}", "(".repeat(depth), ")".repeat(depth));
+    assert!(Target::parse(&nested(MAX_DEPTH - 1)).is_ok());
+    assert!(Target::parse(&nested(MAX_DEPTH)).unwrap_err().to_string().contains("nested deeper"));
+    assert!(Target::parse(&"!".repeat(MAX_LENGTH)).is_err());
+    assert!(Target::parse(&"(".repeat(MAX_LENGTH)).is_err());
+    assert!(Target::parse(&"a|".repeat(MAX_LENGTH)).unwrap_err().to_string().contains("bytes long"));
+    let wide = vec!["web-1"; 600].join("|");
+    assert_eq!(chosen(&wide), "web-1");
+}
+
+/// An expression as data, with its own way to print and to evaluate: what the parser is compared with.
+#[derive(Debug, Clone)]
+enum Model {
+    All,
+    Name(usize),
+    Prefix(&'static str),
+    Tag(&'static str),
+    Not(Box<Model>),
+    And(Vec<Model>),
+    Or(Vec<Model>),
+}
+
+const NAMES: [&str; 5] = ["web-1", "web-2", "web-9", "db-1", "new"];
+
+fn model() -> impl Strategy<Value = Model> {
+    let leaf = prop_oneof![
+        Just(Model::All),
+        (0..NAMES.len()).prop_map(Model::Name),
+        prop::sample::select(vec!["web-", "db", "", "x"]).prop_map(Model::Prefix),
+        prop::sample::select(vec!["prod", "web", "lab", "none"]).prop_map(Model::Tag),
+    ];
+    leaf.prop_recursive(5, 40, 4, |inner| {
+        prop_oneof![
+            inner.clone().prop_map(|model| Model::Not(Box::new(model))),
+            prop::collection::vec(inner.clone(), 2..4).prop_map(Model::And),
+            prop::collection::vec(inner, 2..4).prop_map(Model::Or),
+        ]
+    })
+}
+
+/// How tightly the place binds that a model is printed into: parentheses are put only where needed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Binding {
+    Or,
+    And,
+    Not,
+}
+
+fn print(model: &Model, place: Binding, words: bool) -> String {
+    let join = |models: &[Model], operator: &str, own: Binding| {
+        // An operand of the same kind would be flattened: the value is the same, so no parentheses either.
+        let printed: Vec<_> = models.iter().map(|model| print(model, own, words)).collect();
+        let joined = printed.join(operator);
+        if place > own { format!("({joined})") } else { joined }
+    };
+    match model {
+        Model::All => "all".to_owned(),
+        Model::Name(index) => NAMES[*index].to_owned(),
+        Model::Prefix(prefix) => format!("{prefix}*"),
+        Model::Tag(tag) => format!("tag:{tag}"),
+        Model::Not(model) => {
+            format!("{}{}", if words { "not " } else { "!" }, print(model, Binding::Not, words))
+        }
+        Model::And(models) => join(models, if words { " and " } else { "&" }, Binding::And),
+        Model::Or(models) => join(models, if words { " or " } else { " , " }, Binding::Or),
+    }
+}
+
+fn naive(model: &Model, host: &HostView<'_>) -> bool {
+    match model {
+        Model::All => true,
+        Model::Name(index) => host.name == NAMES[*index],
+        Model::Prefix(prefix) => host.name.starts_with(prefix),
+        Model::Tag(tag) => host.tags.contains(tag),
+        Model::Not(model) => !naive(model, host),
+        Model::And(models) => models.iter().all(|model| naive(model, host)),
+        Model::Or(models) => models.iter().any(|model| naive(model, host)),
+    }
+}
+
+/// Globs by definition: every way to let `*` swallow something.
+fn naive_glob(pattern: &[char], text: &[char]) -> bool {
+    match (pattern, text) {
+        ([], text) => text.is_empty(),
+        (['*', pattern @ ..], text) => (0..=text.len()).any(|taken| naive_glob(pattern, &text[taken..])),
+        (['?', pattern @ ..], [_, text @ ..]) => naive_glob(pattern, text),
+        ([wanted, pattern @ ..], [found, text @ ..]) => wanted == found && naive_glob(pattern, text),
+        _ => false,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn p9_a_selection_is_all_that_match_and_nothing_else(model in model(), words in any::<bool>()) {
+        let hosts = fleet(&[]);
+        let expression = print(&model, Binding::Or, words);
+        let expected: Vec<_> = (0..hosts.len()).filter(|&index| naive(&model, &hosts[index])).collect();
+        let selected = Target::parse(&expression).unwrap().select(&hosts);
+        match selected {
+            Ok(selected) => prop_assert_eq!(selected, expected, "{}", expression),
+            Err(NoTarget::Nothing { .. }) => prop_assert!(expected.is_empty(), "{}", expression),
+            Err(error) => prop_assert!(false, "{}: {}", expression, error),
+        }
+    }
+
+    #[test]
+    fn globs_match_by_definition(pattern in "[ab*?]{0,10}", text in "[ab]{0,12}") {
+        let chars = |text: &str| text.chars().collect::<Vec<_>>();
+        prop_assert_eq!(
+            matching::Pattern::glob(&pattern).matches(&text),
+            naive_glob(&chars(&pattern), &chars(&text))
+        );
+    }
+
+    #[test]
+    fn any_text_is_an_expression_or_an_error_with_a_place(text in r#"[a-z0-9é&|!()," ':*?<>=.-]{0,60}|.{0,60}"#) {
+        if let Err(error) = Target::parse(&text) {
+            prop_assert!(error.column() <= text.chars().count() + 1);
+            prop_assert!(!error.to_string().is_empty());
+        }
+    }
+}

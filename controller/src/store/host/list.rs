@@ -4,7 +4,7 @@ use fleetward_protocol::facts::Facts;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag};
 
-use super::{COLUMNS, Enrolment, FROM, Host, Lifecycle, Status, read};
+use super::{COLUMNS, Declaration, Enrolment, FROM, Host, Lifecycle, Source, Status, read, read_declaration};
 use crate::store::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use crate::store::query::{Query, query, words};
 use crate::store::{Connection, Scope, StoreError};
@@ -92,6 +92,21 @@ pub struct Target {
     pub facts: Option<Facts>,
 }
 
+/// What the inventory says of a host, and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// The host.
+    pub id: HostId,
+    /// What the inventory says.
+    pub declared: Declaration,
+    /// Who declares it.
+    pub source: Source,
+    /// How far its enrolment got.
+    pub enrolment: Enrolment,
+    /// Whether it is part of the inventory.
+    pub lifecycle: Lifecycle,
+}
+
 /// Hosts in scope that pass the filter (P9), sorted, ties broken by id (P10).
 ///
 /// # Errors
@@ -155,6 +170,31 @@ pub async fn all_for_targets(conn: &mut Connection, scope: &Scope) -> Result<Vec
             enrolment: row.get("enrolment")?,
             enrolment_required: row.get("enrolment_required")?,
             facts: row.find_json("facts")?,
+        })
+    })
+    .await
+}
+
+/// Every host of a tenant that is not deleted, retired ones included, with what a new inventory is compared with.
+///
+/// # Errors
+/// If the database fails.
+pub async fn all_declared(conn: &mut Connection, tenant: TenantId) -> Result<Vec<Declared>, StoreError> {
+    query(
+        "SELECT h.id, h.name, h.client_id, h.type, h.provider, h.address, h.port, h.login_user, h.key_ref, \
+         h.proxy_jump, h.enrolment_required, h.tags, h.metadata, h.source, h.enrolment, h.lifecycle",
+    )
+    .push(FROM)
+    .push("h.tenant_id = ")
+    .value(tenant)
+    .push(" ORDER BY h.id")
+    .list_of(conn, |row| {
+        Ok(Declared {
+            id: row.get("id")?,
+            declared: read_declaration(row)?,
+            source: row.get("source")?,
+            enrolment: row.get("enrolment")?,
+            lifecycle: row.get("lifecycle")?,
         })
     })
     .await

@@ -1,0 +1,178 @@
+// A person's walk through the console, in headless Chromium, against a real controller with real agents.
+//
+// Started by `tests/it/browser.rs`, which made the fleet. Arguments: URL, user, one-time password, folder for
+// screenshots. Exits 0 if every step held; prints the step that did not.
+
+import assert from "node:assert/strict";
+import { mkdirSync } from "node:fs";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [url, user, oneTimePassword, pictures] = process.argv.slice(2);
+const password = "a password of my own";
+mkdirSync(pictures, { recursive: true });
+
+const browser = await chromium.launch({
+  executablePath: process.env.FLEETWARD_CHROMIUM ?? "/usr/bin/chromium",
+  args: [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+  ],
+});
+const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, colorScheme: "light" });
+context.setDefaultTimeout(15_000);
+const page = await context.newPage();
+const complaints = [];
+page.on("pageerror", (error) => complaints.push(`page error: ${error.message}`));
+page.on("console", (message) => {
+  // A refused request is what some steps are about; anything else in the console is a fault.
+  if (message.type() === "error" && !message.text().includes("Failed to load resource"))
+    complaints.push(message.text());
+});
+
+let current = "start";
+const step = async (name, run) => {
+  current = name;
+  await run();
+  console.log(`ok  ${name}`);
+};
+/** The same page in light, dark and at a phone's width. */
+const picture = async (name) => {
+  for (const scheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.screenshot({ path: join(pictures, `${name}-${scheme}.png`) });
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  await page.setViewportSize({ width: 390, height: 844 });
+  const overflow = await page.evaluate(
+    () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  );
+  assert.ok(overflow <= 0, `${name}: the page is ${overflow} px wider than a phone`);
+  await page.screenshot({ path: join(pictures, `${name}-phone.png`) });
+  await page.setViewportSize({ width: 1360, height: 860 });
+};
+const field = (label) => page.getByLabel(label, { exact: false });
+const button = (name) => page.getByRole("button", { name });
+
+try {
+  await step("a page needs a login, and says what was wrong with a bad one", async () => {
+    await page.goto(`${url}/hosts?search=host-1`);
+    await field("User").fill(user);
+    await field("Password").fill("not the password");
+    await button("Log in").click();
+    await page.getByRole("alert").waitFor();
+    await picture("login");
+  });
+
+  await step("a one-time password must be changed", async () => {
+    await field("Password").fill(oneTimePassword);
+    await button("Log in").click();
+    await page.getByRole("heading", { name: "Choose a password" }).waitFor();
+    await field("One-time password").fill(oneTimePassword);
+    await page.getByLabel("New password", { exact: true }).fill(password);
+    await field("New password, again").fill(password);
+    await button("Change the password").click();
+  });
+
+  await step("the login leads to where it was asked for", async () => {
+    await page.getByRole("link", { name: "host-1", exact: true }).waitFor();
+    assert.equal(new URL(page.url()).searchParams.get("search"), "host-1");
+    await page.getByRole("searchbox").fill("");
+    await page.getByRole("link", { name: "host-2", exact: true }).waitFor();
+    await page.getByText("● Live").waitFor();
+    await picture("hosts");
+  });
+
+  await step("a host shows what it is", async () => {
+    await page.getByRole("link", { name: "host-1", exact: true }).click();
+    await page.getByRole("heading", { name: "Machine" }).waitFor();
+    await page.getByText("Kernel").waitFor();
+    await picture("host");
+  });
+
+  await step("adding a host prints a command once", async () => {
+    await page.goto(`${url}/hosts`);
+    await button("Add a host").click();
+    await field("Name").fill("web-9");
+    await button("Add").last().click();
+    await page.getByText("fleetward-agent enrol --controller").waitFor();
+    await picture("enrol");
+    await button("Done").click();
+    await page.getByRole("link", { name: "web-9", exact: true }).waitFor();
+  });
+
+  await step("scripts come from the repository", async () => {
+    await page.keyboard.press("g");
+    await page.keyboard.press("s");
+    await page.getByRole("link", { name: "Say hello" }).waitFor();
+    await picture("scripts");
+    await page.getByRole("link", { name: "Say hello" }).click();
+    await page.getByText("#!/bin/bash").waitFor();
+    await picture("script");
+  });
+
+  await step("a target that matches nothing is refused before the start", async () => {
+    await button("Run…").click();
+    await page.getByLabel("On", { exact: true }).fill("tag:nowhere");
+    await page.locator(".field-error").waitFor();
+    assert.ok(await page.getByRole("button", { name: /^Run/ }).last().isDisabled());
+  });
+
+  await step("targets are shown before anything starts", async () => {
+    await page.getByLabel("On", { exact: true }).fill("host-* & !host-3");
+    await page.getByText("2 hosts", { exact: true }).waitFor();
+    await field("Arguments").fill("--name 'two words'");
+    await picture("run");
+    await button("Run on 2 hosts").click();
+  });
+
+  await step("an operation is seen live, to its end", async () => {
+    await page.getByRole("heading", { name: /^OP-\d+/ }).waitFor();
+    await page.getByRole("heading", { name: /success/ }).waitFor();
+    await page.getByRole("button", { name: /^host-2/ }).click();
+    await page.getByText("hello two words", { exact: false }).last().waitFor();
+    await picture("operation");
+  });
+
+  await step("an operation can be stopped", async () => {
+    await page.goto(`${url}/scripts/forever`);
+    await button("Run…").click();
+    await page.getByLabel("On", { exact: true }).fill("host-1");
+    await button("Run on 1 host").click();
+    await page.getByText("tick 1", { exact: false }).waitFor();
+    await picture("running");
+    await button("Stop…").click();
+    await button("Stop").last().click();
+    await page.getByRole("heading", { name: /stopped/ }).waitFor();
+  });
+
+  await step("history keeps what ran", async () => {
+    await page.getByRole("link", { name: "Operations" }).first().click();
+    await page.getByRole("link", { name: "OP-1", exact: true }).waitFor();
+    await picture("operations");
+    await page.getByRole("link", { name: "Inventory" }).click();
+    await page.getByText("In force").waitFor();
+    await picture("inventory");
+    await page.getByRole("link", { name: "Audit" }).click();
+    await page.getByText("host.", { exact: false }).first().waitFor();
+    await picture("audit");
+  });
+
+  await step("a page that does not exist says so", async () => {
+    await page.goto(`${url}/nowhere`);
+    await page.getByText("There is no such page").waitFor();
+  });
+
+  await step("nothing complained", async () => assert.deepEqual(complaints, []));
+} catch (error) {
+  await page.screenshot({ path: join(pictures, "failed.png") }).catch(() => {});
+  console.error(`FAILED at "${current}" (${page.url()}): ${error.message}`);
+  if (complaints.length > 0) console.error(complaints.join("\n"));
+  process.exitCode = 1;
+} finally {
+  await browser.close();
+}
