@@ -4,4 +4,5 @@
 
 #![cfg(test)]
 
+mod lab;
 mod laws;

@@ -72,6 +72,16 @@ pub fn directory() -> PathBuf {
     workspace::target().join("debian")
 }
 
+/// The package of that name that was built last.
+///
+/// # Errors
+/// When there is none.
+pub fn built(name: &str) -> Result<PathBuf> {
+    let package = directory().join(format!("{name}_{}.deb", env!("CARGO_PKG_VERSION")));
+    ensure!(package.exists(), "{} is not there: run `cargo xtask package`", package.display());
+    Ok(package)
+}
+
 /// Builds the binaries, checks them, and packs them into `target/debian/`.
 ///
 /// # Errors

@@ -181,7 +181,7 @@ impl Demo {
         let mut host = self.cli();
         host.args(["--output", "json", "host"]);
         if known {
-            host.args(["enrol", name]);
+            host.args(["token", name]);
         } else {
             host.args(["add", name, "--type", "VM", "--provider", "This machine", "--tag", "demo"]);
         }

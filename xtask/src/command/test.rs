@@ -62,7 +62,7 @@ fn rust(command: &TestCommand, outcomes: &mut Vec<(&str, Outcome)>) -> Result<()
         ));
         return Ok(());
     }
-    let mut tests = cargo(&["nextest", "run", "--workspace", "--run-ignored", "all"]);
+    let mut tests = cargo(&["nextest", "run", "--workspace", "--ignore-default-filter"]);
     if command.all {
         tests.env("FLEETWARD_TEST_ALL", "1");
     }
@@ -81,14 +81,13 @@ fn rust(command: &TestCommand, outcomes: &mut Vec<(&str, Outcome)>) -> Result<()
     }
 
     let mut left_out = Vec::new();
-    match packages() {
-        Ok(directory) => {
-            tests.env("FLEETWARD_LAB_PACKAGES", directory);
-        }
-        Err(reason) => {
-            left_out.push("lab");
-            outcomes.push(("lab", Outcome::Skipped(reason)));
-        }
+    if let Some(reason) = lab::missing() {
+        left_out.push("lab");
+        outcomes.push(("lab", Outcome::Skipped(reason)));
+    } else {
+        // What lab tests install. Without it they would test what an earlier build left.
+        super::package::build_console()?;
+        xtask::package::build(xtask::package::Build::Release).context("build the packages for the lab")?;
     }
     if let Some(reason) = missing_for_browser() {
         left_out.push("browser");
@@ -101,17 +100,6 @@ fn rust(command: &TestCommand, outcomes: &mut Vec<(&str, Outcome)>) -> Result<()
     }
     outcomes.push(("rust", run(tests)));
     Ok(())
-}
-
-/// The packages that lab tests install, built for it; or why there is no lab.
-fn packages() -> Result<std::path::PathBuf, String> {
-    if let Some(reason) = lab::missing() {
-        return Err(reason);
-    }
-    super::package::build_console()
-        .and_then(|()| xtask::package::build(xtask::package::Build::Release))
-        .map_err(|problem| format!("its packages could not be built: {problem:#}"))?;
-    Ok(xtask::package::directory())
 }
 
 fn missing_for_browser() -> Option<String> {

@@ -13,7 +13,7 @@ const SUITE: &str = "bookworm";
 
 /// What a host has beside a minimal Debian: what the packages under test need, what tests look at hosts with, and what
 /// the peers in benchmarks need (sshd, python3).
-const PACKAGES: [&str; 17] = [
+const PACKAGES: [&str; 18] = [
     "ca-certificates",
     "dbus",
     "dbus-user-session",
@@ -27,6 +27,7 @@ const PACKAGES: [&str; 17] = [
     "openssh-server",
     "procps",
     "python3",
+    "python3-apt",
     "sudo",
     "systemd",
     "systemd-sysv",
