@@ -12,5 +12,7 @@ pub mod config;
 pub mod link;
 pub mod pki;
 pub mod repo;
+pub mod running;
 pub mod secret;
 pub mod store;
+pub mod task;

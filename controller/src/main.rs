@@ -1,2 +1,9 @@
-//! Placeholder of the skeleton.
-fn main() {}
+//! `fleetward-controller`: the centre of a fleet.
+
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    cli::run()
+}

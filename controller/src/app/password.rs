@@ -18,7 +18,7 @@ const COST: (u32, u32, u32) = (19 * 1024, 2, 1);
 /// Computations at the same time: what logins may use of memory and processors, whoever asks.
 const PARALLEL: usize = 4;
 /// A one-time password's alphabet: without characters that are mistaken for each other.
-const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz23456789_";
+const ALPHABET: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz123456789";
 
 /// Computes password hashes. Cheap to clone.
 #[derive(Debug, Clone)]

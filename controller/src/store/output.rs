@@ -172,6 +172,16 @@ async fn since_within(
     Ok(Some(Since { pieces, upto: if more { upto.max(last) } else { last }, more }))
 }
 
+/// How many bytes of output there are, of all operations.
+///
+/// # Errors
+/// If the database fails.
+pub async fn total(conn: &mut Connection) -> Result<u64, StoreError> {
+    let row =
+        query("SELECT CAST(COALESCE(SUM(output_end), 0) AS BIGINT) AS total FROM run").first(conn).await?;
+    row.map_or(Ok(0), |row| row.get("total"))
+}
+
 /// Removes some of an operation's output, oldest rows first; how many rows. In small batches retention never
 /// holds the write lock for long.
 ///

@@ -1,0 +1,113 @@
+//! A controller in a process: started from its settings, stopped in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::crypto::ring::default_provider;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::app::App;
+use crate::app::clock::Clock;
+use crate::config::{Config, Transport};
+use crate::link::{LinkError, LinkServer};
+use crate::pki::{Authority, PkiError, Rotating, ServerPurpose};
+use crate::store::{Store, StoreError, host};
+use crate::task::{self, Certificates};
+
+/// A controller that is running.
+#[derive(Debug)]
+pub struct Running {
+    app: App,
+    link: LinkServer,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// Why a controller did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Keys or certificates.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The database.
+    #[error("open the database")]
+    Store(#[from] StoreError),
+    /// The agents' port.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A certificate that cannot be used.
+    #[error("use the server certificate")]
+    Tls(#[source] rustls::Error),
+    /// A file of the configuration.
+    #[error("read {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Running {
+    /// Starts a controller. Needs what `init` has made.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running then.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self, StartError> {
+        info!(version = env!("CARGO_PKG_VERSION"), data = %config.data.display(), "controller.starting");
+        let now = clock.now();
+        let authority = Authority::load(&config.pki_directory())?;
+        let provider = Arc::new(default_provider());
+        let rotating = |purpose| {
+            let certificate = authority.ensure_server(purpose, &config.name, now)?;
+            Rotating::new(Arc::clone(&provider), certificate).map(Arc::new).map_err(StartError::Tls)
+        };
+        let link_certificate = rotating(ServerPurpose::Link)?;
+        let web = match config.http.transport {
+            Transport::OwnCertificate => Some(rotating(ServerPurpose::Web)?),
+            Transport::Certificate { .. } | Transport::PlainLoopback => None,
+        };
+        let store = Store::open(&config.database, now).await?;
+        let mut tx = store.write().await?;
+        host::update_offline(&mut tx).await?;
+        tx.commit().await?;
+        let app = App::start(config, clock, store, authority).await?;
+        let link = LinkServer::start(&app, Arc::clone(&link_certificate))?;
+        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let certificates = Certificates { link: link_certificate, web };
+        task::start(&app, certificates, &tasks, &stopping);
+        info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), "controller.started");
+        Ok(Self { app, link, tasks, stopping })
+    }
+
+    /// The application.
+    #[must_use]
+    pub const fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Where agents connect.
+    #[must_use]
+    pub const fn link_address(&self) -> SocketAddr {
+        self.link.local_address()
+    }
+
+    /// Stops in order: takes nothing new, tells the agents, commits what has arrived, closes the store.
+    pub async fn shutdown(self) {
+        info!("controller.stopping");
+        self.app.health().note_stopping();
+        self.link.shutdown().await;
+        self.app.recorder().stop().await;
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        if let Err(error) = self.app.store().clone().close().await {
+            warn!(%error, "controller.store_not_closed");
+        }
+        info!("controller.stopped");
+    }
+}

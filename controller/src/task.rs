@@ -1,0 +1,34 @@
+//! Background work: one idempotent task per file. A task takes no input and may be run at any time; what is due
+//! it finds out itself.
+
+mod certificate;
+mod expiry;
+mod presence;
+mod retention;
+mod space;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::App;
+use crate::pki::Rotating;
+
+/// The server certificates in use.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    /// The agents' port's.
+    pub link: Arc<Rotating>,
+    /// The web's, unless it is given from outside or there is none.
+    pub web: Option<Arc<Rotating>>,
+}
+
+/// Starts all tasks. They end when `stopping` is cancelled.
+pub fn start(app: &App, certificates: Certificates, tasks: &TaskTracker, stopping: &CancellationToken) {
+    tasks.spawn(presence::run(app.clone(), stopping.clone()));
+    tasks.spawn(expiry::run(app.clone(), stopping.clone()));
+    tasks.spawn(retention::run(app.clone(), stopping.clone()));
+    tasks.spawn(space::run(app.clone(), stopping.clone()));
+    tasks.spawn(certificate::run(app.clone(), certificates, stopping.clone()));
+}

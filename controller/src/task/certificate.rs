@@ -1,0 +1,51 @@
+//! Keeps the controller's own server certificates fresh.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::Certificates;
+use crate::app::App;
+use crate::pki::{PkiError, Rotating, ServerPurpose};
+
+const INTERVAL: Duration = Duration::from_secs(6 * 3600);
+
+pub(super) async fn run(app: App, certificates: Certificates, stopping: CancellationToken) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        refresh(&app, ServerPurpose::Link, &certificates.link);
+        if let Some(web) = &certificates.web {
+            refresh(&app, ServerPurpose::Web, web);
+        }
+    }
+}
+
+fn refresh(app: &App, purpose: ServerPurpose, in_use: &Rotating) {
+    let renewed =
+        app.authority().ensure_server(purpose, &app.config().name, app.now()).map_err(Failed::Pki).and_then(
+            |certificate| {
+                let not_after = certificate.not_after;
+                in_use.replace(certificate).map_err(Failed::Tls).map(|()| not_after)
+            },
+        );
+    match renewed {
+        Ok(not_after) => info!(?purpose, not_after_ms = not_after.as_millis(), "certificate.current"),
+        // The one in use is good for weeks yet; every few hours it is tried again.
+        Err(error) => error!(?purpose, %error, "certificate.not_renewed"),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Pki(PkiError),
+    #[error("use the certificate: {0}")]
+    Tls(rustls::Error),
+}

@@ -1,0 +1,39 @@
+//! Removes what has ended: sessions, tokens, certificates.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::app::App;
+use crate::store::{StoreError, certificate, session, token};
+
+const INTERVAL: Duration = Duration::from_secs(600);
+/// Spent tokens and ended certificates are kept for a while: a refusal then says what happened to them.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
+pub(super) async fn run(app: App, stopping: CancellationToken) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match sweep(&app).await {
+            Ok(removed) => debug!(removed, "expiry.swept"),
+            Err(error) => warn!(%error, "expiry.failed"),
+        }
+    }
+}
+
+async fn sweep(app: &App) -> Result<u64, StoreError> {
+    let now = app.now();
+    let mut tx = app.store().write().await?;
+    let removed = session::delete_expired(&mut tx, now).await?
+        + token::delete_spent(&mut tx, now - KEPT).await?
+        + certificate::delete_expired(&mut tx, now - KEPT).await?;
+    tx.commit().await?;
+    Ok(removed)
+}

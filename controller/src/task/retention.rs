@@ -1,0 +1,90 @@
+//! Removes old operations and their output: by age, and above a total size the oldest first. In small batches,
+//! so that nobody waits for it.
+
+use std::time::Duration;
+
+use fleetward_protocol::id::OperationId;
+use fleetward_protocol::time::Timestamp;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::app::App;
+use crate::store::{StoreError, operation, output};
+
+const INTERVAL: Duration = Duration::from_secs(3600);
+/// Operations looked at together.
+const OPERATIONS: u32 = 20;
+/// Rows of output removed per transaction.
+const ROWS: u32 = 64;
+
+pub(super) async fn run(app: App, stopping: CancellationToken) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let swept = tokio::select! {
+            () = stopping.cancelled() => return,
+            swept = sweep(&app) => swept,
+        };
+        match swept {
+            Ok(0) => {}
+            Ok(removed) => info!(operations = removed, "retention.removed"),
+            Err(error) => warn!(%error, "retention.failed"),
+        }
+    }
+}
+
+async fn sweep(app: &App) -> Result<u64, StoreError> {
+    let retention = &app.config().retention;
+    let now = app.now();
+    let mut removed = 0;
+    loop {
+        let doomed = oldest_before(app, now - retention.operations).await?;
+        if doomed.is_empty() {
+            break;
+        }
+        removed += remove(app, doomed).await?;
+    }
+    loop {
+        let mut conn = app.store().read().await?;
+        let total = output::total(&mut conn).await?;
+        drop(conn);
+        if total <= retention.output {
+            return Ok(removed);
+        }
+        let doomed = oldest_before(app, now).await?;
+        if doomed.is_empty() {
+            // What is left belongs to operations that have not ended.
+            return Ok(removed);
+        }
+        removed += remove(app, doomed.into_iter().take(1)).await?;
+    }
+}
+
+async fn oldest_before(app: &App, before: Timestamp) -> Result<Vec<OperationId>, StoreError> {
+    let mut conn = app.store().read().await?;
+    operation::list_ended_before(&mut conn, before, OPERATIONS).await
+}
+
+async fn remove(app: &App, doomed: impl IntoIterator<Item = OperationId>) -> Result<u64, StoreError> {
+    let mut removed = 0;
+    for id in doomed {
+        loop {
+            let mut tx = app.store().write().await?;
+            let rows = output::delete(&mut tx, id, ROWS).await?;
+            if rows == 0 {
+                removed += u64::from(operation::delete(&mut tx, id).await?);
+                tx.commit().await?;
+                break;
+            }
+            tx.commit().await?;
+            // Whoever waits for the writer goes first.
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(removed)
+}
