@@ -293,9 +293,9 @@ fn journal(paths: &Paths) -> Finding {
             "runs it knew are lost; check the disk, then remove the file",
         );
     }
-    match std::fs::OpenOptions::new().append(true).open(&path) {
-        Ok(_) => Finding::ok(check, format!("{} is writable", path.display())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Finding::ok(check, "none yet"),
+    match nix::unistd::access(&path, nix::unistd::AccessFlags::W_OK) {
+        Ok(()) => Finding::ok(check, format!("{} is writable", path.display())),
+        Err(nix::errno::Errno::ENOENT) => Finding::ok(check, "none yet"),
         Err(error) => Finding::error(
             check,
             format!("{}: {error}", path.display()),

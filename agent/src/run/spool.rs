@@ -272,10 +272,15 @@ pub fn read_sound_length(path: &Path) -> io::Result<u64> {
     while sound < length {
         let wanted = usize::try_from(length - sound).unwrap_or(usize::MAX).min(bytes.len());
         file.read_exact_at(&mut bytes[..wanted], sound)?;
-        let mut records = Records::new(&bytes[..wanted]);
-        let damaged = records.by_ref().any(|record| record.is_err());
-        sound += records.consumed() as u64;
-        if damaged || records.consumed() == 0 {
+        let before = sound;
+        for record in Records::new(&bytes[..wanted]) {
+            // Nobody writes an empty record; zeros are what a crash leaves of one that was not written.
+            let Some(record) = record.ok().filter(|record| !record.payload.is_empty()) else {
+                return Ok(sound);
+            };
+            sound += (HEADER + record.payload.len()) as u64;
+        }
+        if sound == before {
             break;
         }
     }

@@ -1,0 +1,227 @@
+//! A host in a temporary directory, and a controller's questions to it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fleetward_agent::config::Paths;
+use fleetward_agent::journal::Journal;
+use fleetward_agent::platform::{clock, users};
+use fleetward_agent::run::{Host, Opened, Progress, Runs, Stage};
+use fleetward_protocol::action::ActionRequest;
+use fleetward_protocol::action::script::Script;
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
+use fleetward_protocol::message::{Dispatch, Finished, OpenRun};
+use fleetward_protocol::order::{Limits, Order};
+use fleetward_protocol::output::{Records, Stream};
+use fleetward_protocol::run::{Outcome, Refusal};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+/// The state of a host; it outlives every agent that works on it.
+pub struct Machine {
+    pub directory: TempDir,
+    pub client: ClientId,
+}
+
+/// One life of an agent on a machine, without its link.
+pub struct Life {
+    pub runs: Runs,
+    pub journal: JournalId,
+    pub notices: Vec<String>,
+    paths: Paths,
+    client: ClientId,
+}
+
+/// A script and how it is run.
+#[derive(Clone)]
+pub struct Request {
+    pub run: RunId,
+    pub content: String,
+    pub script: Script,
+    pub limits: Limits,
+    pub remaining: Duration,
+}
+
+pub fn run_id() -> RunId {
+    RunId::from_uuid(Uuid::now_v7())
+}
+
+pub fn boot(number: u128) -> BootId {
+    BootId::from_uuid(Uuid::from_u128(number))
+}
+
+/// A bash script with these lines.
+pub fn script(body: &str) -> Request {
+    let content = format!("#!/bin/bash\n{body}\n");
+    Request {
+        run: run_id(),
+        script: Script {
+            name: "test".parse().unwrap(),
+            digest: Digest::of(content.as_bytes()),
+            arguments: vec![],
+            environment: BTreeMap::new(),
+            directory: None,
+            user: None,
+            resources: vec![],
+        },
+        content,
+        limits: Limits { grace_ms: 300, ..Limits::DEFAULT },
+        remaining: Duration::from_secs(60),
+    }
+}
+
+impl Machine {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let client = ClientId::issued(Uuid::now_v7());
+        let machine = Self { directory, client };
+        std::fs::create_dir(machine.paths().state).unwrap();
+        std::fs::create_dir(machine.paths().runs()).unwrap();
+        machine.write_client_id(machine.client.as_str());
+        machine
+    }
+
+    pub fn paths(&self) -> Paths {
+        let at = |name| self.directory.path().join(name);
+        Paths { config: at("agent.toml"), state: at("state"), client_id: at("client_id") }
+    }
+
+    pub fn write_client_id(&self, text: &str) {
+        std::fs::write(self.paths().client_id, format!("{text}\n")).unwrap();
+    }
+
+    /// Starts a life of the agent in the given boot. Needs a runtime.
+    pub fn start(&self, boot: BootId) -> Life {
+        let fresh = JournalId::from_uuid(Uuid::now_v7());
+        let (journal, contents) = Journal::open(&self.paths().journal(), fresh, clock::now()).unwrap();
+        let host = Host {
+            paths: self.paths(),
+            supervisor: env!("CARGO_BIN_EXE_fleetward-agent").into(),
+            client: self.client.clone(),
+            boot,
+            account: users::read_own_account(),
+            delegated: None,
+        };
+        let (runs, notices) = Runs::recover(host, journal, &contents);
+        Life { runs, journal: contents.id, notices, paths: self.paths(), client: self.client.clone() }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+impl Life {
+    pub fn dispatch(&self, request: &Request) -> OpenRun {
+        let order = Order {
+            run: request.run,
+            operation: OperationId::from_uuid(Uuid::now_v7()),
+            client: self.client.clone(),
+            action: ActionRequest::new(&request.script).unwrap(),
+            deadline: clock::now() + request.remaining,
+            limits: request.limits,
+        };
+        let dispatch = Dispatch {
+            order: order.encode().unwrap(),
+            content: request.content.clone().into_bytes(),
+            remaining_ms: u64::try_from(request.remaining.as_millis()).unwrap(),
+        };
+        OpenRun { run: request.run, offset: 0, dispatch: Some(dispatch) }
+    }
+
+    /// Opens a run as a controller with this dispatch would.
+    pub async fn begin(&self, request: &Request) -> watch::Receiver<Progress> {
+        match self.runs.open(self.dispatch(request)).await {
+            Opened::Held(progress) => progress,
+            Opened::Unknown => panic!("the run is unknown"),
+        }
+    }
+
+    /// Opens a run as a controller that knows it was accepted.
+    pub async fn resume(&self, run: RunId) -> watch::Receiver<Progress> {
+        match self.runs.open(OpenRun { run, offset: 0, dispatch: None }).await {
+            Opened::Held(progress) => progress,
+            Opened::Unknown => panic!("the run is unknown"),
+        }
+    }
+
+    /// Runs a script to its end.
+    pub async fn finish(&self, request: &Request) -> Finished {
+        finished(self.begin(request).await).await
+    }
+
+    pub async fn refusal(&self, request: &Request) -> Refusal {
+        match last(self.begin(request).await).await {
+            Stage::Refused { refusal, .. } => refusal,
+            stage => panic!("{stage:?}"),
+        }
+    }
+
+    /// The payload of each stream, and the count of dropped bytes.
+    pub fn output(&self, run: RunId, end: &Finished) -> Output {
+        let log = self.runs.read_output(run, 0, end.log_length.try_into().unwrap()).unwrap();
+        let mut output = Output::default();
+        let mut records = Records::new(&log);
+        for record in records.by_ref() {
+            let record = record.unwrap();
+            match record.stream {
+                Stream::Stdout => output.stdout.extend_from_slice(record.payload),
+                Stream::Stderr => output.stderr.extend_from_slice(record.payload),
+                Stream::Dropped => output.dropped += record.dropped().unwrap(),
+            }
+        }
+        assert_eq!(records.consumed(), log.len());
+        output
+    }
+
+    /// Runs a script that must succeed; returns what it wrote to its standard output.
+    pub async fn stdout(&self, request: &Request) -> String {
+        let end = self.finish(request).await;
+        let output = self.output(request.run, &end);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(end.outcome, Outcome::Exited(0), "{stderr}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub fn directory(&self, run: RunId) -> PathBuf {
+        self.paths.runs().join(run.to_string())
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub dropped: u64,
+}
+
+/// Waits for the run's last stage.
+pub async fn last(mut progress: watch::Receiver<Progress>) -> Stage {
+    let wait = progress.wait_for(|progress| progress.stage.is_final());
+    let stage = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    stage.expect("the run ends within a minute").unwrap().stage.clone()
+}
+
+pub async fn finished(progress: watch::Receiver<Progress>) -> Finished {
+    match last(progress).await {
+        Stage::Finished { end, .. } => end,
+        stage => panic!("{stage:?}"),
+    }
+}
+
+/// Waits until the run's output log has at least this many bytes.
+pub async fn written(progress: &mut watch::Receiver<Progress>, bytes: u64) {
+    let wait = progress.wait_for(|progress| progress.output >= bytes);
+    let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    drop(waited.expect("output comes within a minute").unwrap());
+}
+
+/// Whether a process with this id lives (zombies do not).
+pub fn lives(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
+}

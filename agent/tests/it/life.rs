@@ -1,0 +1,198 @@
+//! What a run sees, and what is seen of it.
+
+use fleetward_agent::run::{Opened, Stage};
+use fleetward_protocol::message::OpenRun;
+use fleetward_protocol::run::{Outcome, Refusal};
+
+use crate::host::{Machine, boot, last, run_id, script, written};
+
+#[tokio::test]
+async fn exit_codes_and_signals_are_told_as_they_are() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    for (body, outcome) in [
+        ("exit 0", Outcome::Exited(0)),
+        ("exit 255", Outcome::Exited(255)),
+        ("kill -9 $$", Outcome::Signalled(9)),
+        ("kill -34 $$", Outcome::Signalled(34)),
+        ("nonexistent-command", Outcome::Exited(127)),
+    ] {
+        assert_eq!(life.finish(&script(body)).await.outcome, outcome, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_arrive_as_they_were_sent() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let mut request = script("printf '%s\\n' \"$#\" \"$@\"");
+    request.script.arguments = ["a b", "", "$(id)", "`id`", "'\"\\", "*", "--", "ä\n"].map(Into::into).into();
+    assert_eq!(life.stdout(&request).await, "8\na b\n\n$(id)\n`id`\n'\"\\\n*\n--\nä\n\n");
+}
+
+#[tokio::test]
+async fn the_environment_is_the_base_and_what_was_asked_for() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let mut request =
+        script("/usr/bin/env -0 | sort -z | tr '\\0' '\\n'; pwd; umask; cat; ls /proc/self/fd | wc -l");
+    request.script.environment.insert("COLOUR".into(), "blue; reboot".into());
+    request.script.directory = Some("/usr".into());
+    let account = fleetward_agent::platform::users::read_own_account();
+    let text = life.stdout(&request).await;
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.retain(|line| !line.starts_with("FLEETWARD_OPERATION_ID="));
+    let (name, home, shell) = (&account.name, account.home.display(), account.shell.display());
+    assert_eq!(
+        lines.join("\n"),
+        format!(
+            "COLOUR=blue; reboot\nFLEETWARD_CLIENT_ID={}\nFLEETWARD_RUN_ID={}\nFLEETWARD_SCRIPT=test\n\
+             HOME={home}\nLANG=C.UTF-8\nLOGNAME={name}\n\
+             PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/usr\nSHELL={shell}\n\
+             SHLVL=1\nUSER={name}\n_=/usr/bin/env\n/usr\n0022\n4",
+            machine.client, request.run
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_run_as_another_user_is_that_user_in_everything() {
+    if !fleetward_agent::platform::users::may_change_user() {
+        eprintln!("skipped: only root may become another user");
+        return;
+    }
+    let machine = Machine::new();
+    std::os::unix::fs::chown(machine.directory.path(), None, None).unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+    std::fs::set_permissions(machine.directory.path(), open).unwrap();
+    let life = machine.start(boot(1));
+    let mut request = script("id -un; id -gn; id -G; echo $HOME; cat /proc/self/status | grep ^CapEff");
+    request.script.user = Some("daemon".parse().unwrap());
+    assert_eq!(life.stdout(&request).await, "daemon\ndaemon\n1\n/usr/sbin\nCapEff:\t0000000000000000\n");
+}
+
+#[tokio::test]
+async fn output_arrives_byte_for_byte() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let none = script("true");
+    let end = life.finish(&none).await;
+    assert_eq!((end.outcome, end.log_length), (Outcome::Exited(0), 0));
+
+    let binary = script("printf '\\0\\377\\376\\1\\200'; printf '\\303\\050' >&2");
+    let end = life.finish(&binary).await;
+    let output = life.output(binary.run, &end);
+    assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"\0\xff\xfe\x01\x80"[..], &b"\xc3\x28"[..]));
+
+    let long = script("head -c 50000000 /dev/zero | tr '\\0' x");
+    let end = life.finish(&long).await;
+    let output = life.output(long.run, &end);
+    assert_eq!((output.stdout.len(), output.dropped), (50_000_000, 0));
+    assert!(output.stdout.iter().all(|&byte| byte == b'x'));
+}
+
+#[tokio::test]
+async fn above_its_limit_a_run_keeps_head_and_tail_and_says_how_much_is_missing() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let mut request = script("seq 1 200000");
+    request.limits.output = 100_000;
+    let end = life.finish(&request).await;
+    let output = life.output(request.run, &end);
+    let whole: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(output.stdout.len(), 100_000);
+    assert_eq!(output.dropped, whole.len() as u64 - 100_000);
+    assert!(whole.as_bytes().starts_with(&output.stdout[..50_000]));
+    assert!(whole.as_bytes().ends_with(&output.stdout[50_000..]));
+}
+
+#[tokio::test]
+async fn output_is_there_while_the_script_runs() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let gate = machine.path("gate");
+    let request = script(&format!("mkfifo {0}; echo first; read < {0}; echo second", gate.display()));
+    let mut progress = life.begin(&request).await;
+    written(&mut progress, 13 + 6).await;
+    assert!(matches!(progress.borrow().stage, Stage::Running { .. }));
+    tokio::fs::write(gate, "go\n").await.unwrap();
+    let Stage::Finished { end, .. } = last(progress).await else { panic!("it did not finish") };
+    assert_eq!(life.output(request.run, &end).stdout, b"first\nsecond\n");
+}
+
+#[tokio::test]
+async fn what_a_process_substitution_writes_after_the_script_is_kept() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let body = "exec > >(sleep 0.5; cat); echo late";
+    assert_eq!(life.stdout(&script(body)).await, "late\n");
+}
+
+#[tokio::test]
+async fn one_run_is_started_once_however_often_it_is_dispatched() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let starts = machine.path("starts");
+    let request = script(&format!("echo started >> {}", starts.display()));
+    let (first, second) = tokio::join!(life.begin(&request), life.begin(&request));
+    assert_eq!(last(first).await, last(second).await);
+    last(life.begin(&request).await).await;
+    life.runs.forget(request.run).await;
+    assert!(!life.directory(request.run).exists());
+    assert!(matches!(life.runs.open(life.dispatch(&request)).await, Opened::Unknown));
+    drop(life);
+    let life = machine.start(boot(1));
+    assert!(matches!(life.runs.open(life.dispatch(&request)).await, Opened::Unknown));
+    assert_eq!(std::fs::read_to_string(starts).unwrap(), "started\n");
+}
+
+#[tokio::test]
+async fn an_unknown_run_without_a_dispatch_is_unknown() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let open = OpenRun { run: run_id(), offset: 0, dispatch: None };
+    assert!(matches!(life.runs.open(open).await, Opened::Unknown));
+}
+
+#[tokio::test]
+async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let starts = machine.path("starts");
+    let body = format!("echo started >> {}", starts.display());
+
+    machine.write_client_id("FLEET-00000000-0000-4000-8000-000000000001");
+    let found = "FLEET-00000000-0000-4000-8000-000000000001".to_owned();
+    assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMismatch { found });
+    machine.write_client_id("not a client id");
+    let found = "not a client id".to_owned();
+    assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMismatch { found });
+    std::fs::remove_file(machine.paths().client_id).unwrap();
+    assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMissing);
+    machine.write_client_id(machine.client.as_str());
+
+    for (policy, word) in [
+        ("[policy]\nkinds = []", "policy.kinds"),
+        ("[policy]\nusers = ['nobody-else']", "policy.users"),
+        ("[policy]\nkind = []", "kind"),
+    ] {
+        std::fs::write(machine.paths().config, policy).unwrap();
+        match life.refusal(&script(&body)).await {
+            Refusal::NotAllowed { rule } => assert!(rule.contains(word), "{rule}"),
+            refusal => panic!("{refusal:?}"),
+        }
+    }
+    std::fs::write(machine.paths().config, "[runs]\nmin_free_mib = 1000000000000").unwrap();
+    assert_eq!(life.refusal(&script(&body)).await, Refusal::DiskFull);
+    std::fs::remove_file(machine.paths().config).unwrap();
+
+    let mut late = script(&body);
+    late.remaining = std::time::Duration::ZERO;
+    assert_eq!(life.refusal(&late).await, Refusal::DeadlinePassed);
+    let mut altered = script(&body);
+    altered.content.push_str("reboot\n");
+    assert_eq!(life.refusal(&altered).await, Refusal::DigestMismatch);
+    assert!(!starts.exists());
+    assert_eq!(life.runs.load().held, 0);
+    assert_eq!(life.finish(&script(&body)).await.outcome, Outcome::Exited(0));
+}

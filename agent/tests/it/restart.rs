@@ -1,0 +1,202 @@
+//! The agent dies, the host dies; the truth survives.
+
+use std::io::{BufRead as _, BufReader};
+
+use fleetward_agent::run::{Opened, Stage};
+use fleetward_protocol::run::{LostCause, Outcome, Refusal};
+use tokio::runtime::Runtime;
+
+use crate::host::{Machine, boot, finished, script, written};
+
+/// A runtime whose end is the agent's death: nothing is told, nothing is cleaned up.
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn a_script_outlives_the_agent_and_is_found_again() {
+    let machine = Machine::new();
+    let gate = machine.path("gate");
+    let starts = machine.path("starts");
+    let request = script(&format!(
+        "mkfifo {gate}; echo x >> {starts}; echo before; read < {gate}; echo after; exit 7",
+        gate = gate.display(),
+        starts = starts.display()
+    ));
+    let first = runtime();
+    let journal = first.block_on(async {
+        let life = machine.start(boot(1));
+        let mut progress = life.begin(&request).await;
+        written(&mut progress, 13 + 7).await;
+        life.journal
+    });
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        let life = machine.start(boot(1));
+        assert_eq!(life.journal, journal);
+        assert_eq!(life.runs.held(), [request.run]);
+        // The controller did not hear the acceptance, and dispatches again.
+        let progress = life.begin(&request).await;
+        assert!(matches!(progress.borrow().stage, Stage::Running { .. }));
+        tokio::fs::write(&gate, "go\n").await.unwrap();
+        let end = finished(progress).await;
+        assert_eq!(end.outcome, Outcome::Exited(7));
+        assert_eq!(life.output(request.run, &end).stdout, b"before\nafter\n");
+    });
+    assert_eq!(std::fs::read_to_string(starts).unwrap(), "x\n");
+}
+
+#[test]
+fn a_run_that_ended_while_there_was_no_agent_is_told_by_the_next() {
+    let machine = Machine::new();
+    let (gate, done) = (machine.path("gate"), machine.path("done"));
+    let request = script(&format!(
+        "mkfifo {done}; mkfifo {gate}; echo ready; read < {gate}; echo $PPID > {done}",
+        gate = gate.display(),
+        done = done.display()
+    ));
+    let first = runtime();
+    first.block_on(async {
+        let mut progress = machine.start(boot(1)).begin(&request).await;
+        written(&mut progress, 13 + 6).await;
+    });
+    drop(first);
+    std::fs::write(&gate, "go\n").unwrap();
+    let mut supervisor = String::new();
+    BufReader::new(std::fs::File::open(&done).unwrap()).read_line(&mut supervisor).unwrap();
+    // The supervisor's end is an event: its process file becomes readable.
+    wait_for_exit(supervisor.trim().parse().unwrap());
+    // Even a reboot between the end and the next agent changes nothing.
+    for boot in [boot(1), boot(2)] {
+        runtime().block_on(async {
+            let life = machine.start(boot);
+            let end = finished(life.resume(request.run).await).await;
+            assert_eq!(end.outcome, Outcome::Exited(0));
+            assert_eq!(life.output(request.run, &end).stdout, b"ready\n");
+        });
+    }
+}
+
+#[test]
+fn a_reboot_and_a_killed_supervisor_are_told_as_what_they_are() {
+    for (next, cause) in [(boot(1), LostCause::SupervisorGone), (boot(2), LostCause::Reboot)] {
+        let machine = Machine::new();
+        let request = script("echo $PPID; while :; do read -t 1000 < <(:) ; done");
+        let first = runtime();
+        let supervisor: i32 = first.block_on(async {
+            let life = machine.start(boot(1));
+            let mut progress = life.begin(&request).await;
+            written(&mut progress, 13 + 2).await;
+            let length = progress.borrow().output.try_into().unwrap();
+            let log = life.runs.read_output(request.run, 0, length).unwrap();
+            String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+        });
+        drop(first);
+        kill_with_children(supervisor);
+        // The answer does not change with the next restart.
+        for _ in 0..2 {
+            runtime().block_on(async {
+                let life = machine.start(next);
+                let end = finished(life.resume(request.run).await).await;
+                assert_eq!(end.outcome, Outcome::Lost(cause));
+                assert_eq!(life.output(request.run, &end).stdout, format!("{supervisor}\n").as_bytes());
+            });
+        }
+    }
+}
+
+#[test]
+fn a_run_that_waited_starts_in_the_next_life() {
+    let machine = Machine::new();
+    std::fs::write(machine.paths().config, "[runs]\nconcurrent = 1").unwrap();
+    let gate = machine.path("gate");
+    let first = script(&format!("mkfifo {0}; echo ready; read < {0}", gate.display()));
+    let second = script("echo second");
+    let life = runtime();
+    life.block_on(async {
+        let life = machine.start(boot(1));
+        let mut progress = life.begin(&first).await;
+        written(&mut progress, 13 + 6).await;
+        let waiting = life.begin(&second).await;
+        assert_eq!(waiting.borrow().stage, Stage::Waiting);
+    });
+    drop(life);
+    runtime().block_on(async {
+        let life = machine.start(boot(1));
+        let waiting = life.resume(second.run).await;
+        assert_eq!(waiting.borrow().stage, Stage::Waiting);
+        tokio::fs::write(&gate, "go\n").await.unwrap();
+        assert_eq!(finished(waiting).await.outcome, Outcome::Exited(0));
+    });
+}
+
+#[test]
+fn a_journal_that_was_wiped_has_another_id_and_does_not_start_what_it_forgot() {
+    let machine = Machine::new();
+    let request = script("echo once");
+    let journal = runtime().block_on(async {
+        let life = machine.start(boot(1));
+        finished(life.begin(&request).await).await;
+        life.journal
+    });
+    std::fs::write(machine.paths().journal(), "garbage").unwrap();
+    runtime().block_on(async {
+        let life = machine.start(boot(1));
+        assert_ne!(life.journal, journal);
+        assert!(life.runs.held().is_empty());
+        let open = fleetward_protocol::message::OpenRun { run: request.run, offset: 0, dispatch: None };
+        assert!(matches!(life.runs.open(open).await, Opened::Unknown));
+    });
+}
+
+#[test]
+fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
+    use fleetward_agent::run::attach::Attachment;
+    use fleetward_agent::run::outcome::End;
+    let machine = Machine::new();
+    let starts = machine.path("starts");
+    let request = script(&format!("echo x >> {}; echo ready", starts.display()));
+    runtime().block_on(async {
+        let life = machine.start(boot(1));
+        finished(life.begin(&request).await).await;
+        let directory = life.directory(request.run);
+        for made in ["result", "spool", "control"] {
+            std::fs::remove_file(directory.join(made)).unwrap();
+        }
+        let program = env!("CARGO_BIN_EXE_fleetward-agent");
+        let (attachment, mut child) = Attachment::start(program.as_ref(), &directory).unwrap();
+        drop(attachment);
+        assert!(child.wait().await.unwrap().success());
+        let end = End::read(&directory).unwrap().unwrap();
+        assert!(matches!(end, End::Refused(Refusal::SpawnFailed { .. })), "{end:?}");
+    });
+    assert_eq!(std::fs::read_to_string(starts).unwrap(), "x\n");
+}
+
+/// Blocks until the process is gone.
+fn wait_for_exit(pid: i32) {
+    // SAFETY: pidfd_open(2) takes integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if let Ok(fd @ 0..) = i32::try_from(fd) {
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, 20_000) };
+        // SAFETY: ours.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// What a power cut does to a supervisor and its script.
+fn kill_with_children(supervisor: i32) {
+    let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+    let kill = |pid: i32| {
+        let pid = nix::unistd::Pid::from_raw(pid);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    };
+    kill(supervisor);
+    wait_for_exit(supervisor);
+    for child in children.split_ascii_whitespace() {
+        kill(child.parse().unwrap());
+    }
+}
