@@ -1,4 +1,5 @@
-//! What is true of a host: the facts that inventory, targeting and the console show. Append-only.
+//! What is true of a host: the facts that inventory, targeting and the console show. The layout never changes
+//! within an ALPN version: a struct has no room for more, so new facts travel in a message of their own.
 
 use serde::{Deserialize, Serialize};
 

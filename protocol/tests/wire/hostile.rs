@@ -1,0 +1,249 @@
+//! Hostile bytes: an error or a message, never a panic, never more memory than the caps say.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use fleetward_protocol::action::{Action, ActionRequest};
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
+use fleetward_protocol::message::{
+    AgentMessage, ClientIdReport, ControllerMessage, RunDown, RunUp, StreamKind,
+};
+use fleetward_protocol::order::Order;
+use fleetward_protocol::output::Records;
+use fleetward_protocol::wire::{self, DecodeError};
+use proptest::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{message, round_trip};
+
+/// Counts what this thread holds, and the most it held.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(change: isize) {
+    let _ = HELD.try_with(|held| {
+        held.set(held.get() + change);
+        let _ = PEAK.try_with(|peak| peak.set(peak.get().max(held.get())));
+    });
+}
+
+// SAFETY: every call is passed on to the system's allocator unchanged; the counters never allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size().cast_signed());
+        // SAFETY: as the caller promised for this call.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-layout.size().cast_signed());
+        // SAFETY: as the caller promised for this call.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What `body` may cost: a length prefix is believed up to the largest frame, elements up to serde's 1 MiB, and
+/// every byte that is really there may become a small value.
+fn allowance(body: usize) -> isize {
+    (wire::MAX_RUN_FRAME + (1 << 20) + 64 * body + 4096).cast_signed()
+}
+
+fn within_allowance<T>(body: usize, decode: impl FnOnce() -> T) -> T {
+    let before = HELD.get();
+    PEAK.set(before);
+    let result = decode();
+    let peak = PEAK.get() - before;
+    assert!(peak <= allowance(body), "{body} bytes made {peak} bytes of memory");
+    result
+}
+
+/// Decodes the bytes as everything there is. Whatever is accepted must be written back as the same bytes: no
+/// two bodies mean the same, except where a message holds text that has several forms.
+fn decode_as_everything(bytes: &[u8]) {
+    canonical::<AgentMessage>(bytes, wire::MAX_CONTROL_FRAME);
+    canonical::<ControllerMessage>(bytes, wire::MAX_CONTROL_FRAME);
+    canonical::<StreamKind>(bytes, wire::MAX_RUN_FRAME);
+    canonical::<ClientIdReport>(bytes, wire::MAX_CONTROL_FRAME);
+    canonical::<RunDown>(bytes, wire::MAX_RUN_FRAME);
+    canonical::<RunUp>(bytes, wire::MAX_RUN_FRAME);
+    canonical::<EnrolRequest>(bytes, wire::MAX_ENROL_FRAME);
+    canonical::<EnrolReply>(bytes, wire::MAX_ENROL_FRAME);
+    let order = within_allowance(bytes.len(), || Order::decode(bytes));
+    if let Ok(order) = order {
+        // Parameters are JSON: they are read with the same care.
+        let _ = Action::parse(&order.action);
+    }
+    within_allowance(bytes.len(), || Records::new(bytes).take_while(Result::is_ok).count());
+    if let Ok(text) = str::from_utf8(bytes) {
+        let _ = text.parse::<Token>();
+        let _ = format!("fwt1_{text}").parse::<Token>();
+        let _ = text.parse::<ClientId>();
+        let _ = Action::parse(&ActionRequest { kind: "script".to_owned(), params: text.to_owned() });
+    }
+}
+
+fn canonical<T: Serialize + DeserializeOwned>(bytes: &[u8], cap: usize) {
+    let result = within_allowance(bytes.len(), || wire::decode::<T>(bytes, cap));
+    match result {
+        Ok(value) => assert_eq!(wire::encode(&value, cap).unwrap(), bytes, "two bodies for one value"),
+        Err(DecodeError::TooLong { size, .. }) => assert!(size > cap),
+        Err(DecodeError::Malformed(_) | DecodeError::Surplus(_)) => assert!(bytes.len() <= cap),
+    }
+}
+
+fn valid_bodies() -> Vec<Vec<u8>> {
+    fn all<T: Serialize>(messages: Vec<T>) -> impl Iterator<Item = Vec<u8>> {
+        messages.into_iter().map(|message| wire::encode(&message, wire::MAX_RUN_FRAME).unwrap())
+    }
+    all(message::from_agent())
+        .chain(all(message::from_controller()))
+        .chain(all(message::run_down()))
+        .chain(all(message::run_up()))
+        .chain(all(message::enrol_replies()))
+        .chain(all(message::client_id_reports()))
+        .chain(all(vec![message::enrol_request()]))
+        .chain(all(vec![message::order()]))
+        .collect()
+}
+
+#[test]
+fn every_truncation_and_every_surplus_byte_is_an_error() {
+    fn check<T: Serialize + DeserializeOwned>(messages: Vec<T>) {
+        for message in messages {
+            let body = wire::encode(&message, wire::MAX_RUN_FRAME).unwrap();
+            for end in 0..body.len() {
+                assert!(wire::decode::<T>(&body[..end], wire::MAX_RUN_FRAME).is_err());
+            }
+            let longer = [&body[..], &[0]].concat();
+            let result = wire::decode::<T>(&longer, wire::MAX_RUN_FRAME);
+            assert!(matches!(result, Err(DecodeError::Surplus(1))));
+        }
+    }
+    check(message::from_agent());
+    check(message::from_controller());
+    check(message::run_down());
+    check(message::run_up());
+    check(message::enrol_replies());
+    check(message::client_id_reports());
+    check(message::stream_kinds());
+    check(vec![message::enrol_request()]);
+    check(vec![message::order()]);
+}
+
+#[test]
+fn an_unknown_variant_is_an_error() {
+    for variant in [7u32, 100, u32::MAX] {
+        let body = variant.to_le_bytes();
+        assert!(wire::decode::<AgentMessage>(&body, wire::MAX_CONTROL_FRAME).is_err());
+        assert!(wire::decode::<RunUp>(&body, wire::MAX_RUN_FRAME).is_err());
+        assert!(wire::decode::<StreamKind>(&body, wire::MAX_RUN_FRAME).is_err());
+    }
+}
+
+#[test]
+fn a_length_that_lies_costs_no_more_than_the_caps() {
+    for length in [1u64 << 20, 1 << 21, (1 << 21) + 4096, 1 << 32, 1 << 40, u64::MAX >> 1, u64::MAX] {
+        for variant in 0u32..8 {
+            for gap in [0usize, 1, 8, 16, 24, 33] {
+                let mut body = variant.to_le_bytes().to_vec();
+                body.extend(std::iter::repeat_n(0, gap));
+                body.extend(length.to_le_bytes());
+                decode_as_everything(&body);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_frame_above_its_cap_is_refused_before_anything_is_allocated() {
+    let cap = wire::MAX_CONTROL_FRAME;
+    let prefix = |size: usize| u32::try_from(size).unwrap().to_le_bytes();
+    assert_eq!(wire::frame_length(prefix(cap), cap).unwrap(), cap);
+    assert!(matches!(wire::frame_length(prefix(cap + 1), cap), Err(DecodeError::TooLong { .. })));
+    assert!(matches!(wire::frame_length([0xff; 4], cap), Err(DecodeError::TooLong { .. })));
+    let long = vec![0; cap + 1];
+    let peak = |before: isize| PEAK.get() - before;
+    let before = HELD.get();
+    PEAK.set(before);
+    let refused = wire::decode::<AgentMessage>(&long, cap);
+    assert!(peak(before) < 64, "{} bytes", peak(before));
+    assert!(matches!(refused, Err(DecodeError::TooLong { .. })));
+    let message = AgentMessage::Renew { csr: long };
+    assert!(matches!(wire::frame(&message, cap), Err(wire::EncodeError::TooLong { .. })));
+}
+
+/// The largest messages that both ends make fit into their frames.
+#[test]
+fn the_largest_messages_fit() {
+    use fleetward_protocol::action::script::MAX_CONTENT;
+    use fleetward_protocol::message::{Dispatch, Hello, MAX_HELD, OpenRun};
+    use fleetward_protocol::order::MAX_ORDER;
+
+    let AgentMessage::Hello(hello) = message::from_agent().remove(0) else { panic!("the hello comes first") };
+    let held = vec![hello.held[0]; MAX_HELD];
+    let hello = AgentMessage::Hello(Hello { held, ..hello });
+    wire::frame(&hello, wire::MAX_CONTROL_FRAME).unwrap();
+    let RunDown::Open(open) = message::run_down().remove(0) else { panic!("the open comes first") };
+    let dispatch = Dispatch { order: vec![0; MAX_ORDER], content: vec![0; MAX_CONTENT], remaining_ms: 0 };
+    let open = RunDown::Open(OpenRun { dispatch: Some(dispatch), ..open });
+    let body = wire::encode(&open, wire::MAX_RUN_FRAME).unwrap();
+    assert_eq!(wire::decode::<RunDown>(&body, wire::MAX_RUN_FRAME).unwrap(), open);
+    let piece = RunUp::Output { offset: u64::MAX, bytes: vec![0; wire::MAX_OUTPUT_PIECE] };
+    wire::frame(&piece, wire::MAX_RUN_FRAME).unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        decode_as_everything(&bytes);
+    }
+
+    /// Random bytes behind a variant that exists get further.
+    #[test]
+    fn random_bytes_behind_a_variant(variant in 0u32..8, bytes in prop::collection::vec(0u8..4, 0..200)) {
+        decode_as_everything(&[&variant.to_le_bytes()[..], &bytes].concat());
+    }
+
+    #[test]
+    fn bent_messages(
+        body in prop::sample::select(valid_bodies()),
+        bends in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        end in prop::option::weighted(0.3, any::<prop::sample::Index>()),
+    ) {
+        let mut body = body;
+        for (at, byte) in bends {
+            *at.get_mut(&mut body[..]) = byte;
+        }
+        if let Some(end) = end {
+            body.truncate(end.index(body.len() + 1));
+        }
+        decode_as_everything(&body);
+    }
+
+    /// A message that says another thing at another end of the range is still only that message.
+    #[test]
+    fn messages_of_one_kind_are_not_mistaken_for_a_surplus_of_another(
+        up in round_trip::run_up(), down in round_trip::run_down(),
+        agent in round_trip::from_agent(), controller in round_trip::from_controller(),
+    ) {
+        decode_as_everything(&wire::encode(&up, wire::MAX_RUN_FRAME).unwrap());
+        decode_as_everything(&wire::encode(&down, wire::MAX_RUN_FRAME).unwrap());
+        decode_as_everything(&wire::encode(&agent, wire::MAX_RUN_FRAME).unwrap());
+        decode_as_everything(&wire::encode(&controller, wire::MAX_RUN_FRAME).unwrap());
+    }
+
+    #[test]
+    fn any_text_is_a_name_a_token_a_client_id_or_none(text in any::<String>()) {
+        decode_as_everything(text.as_bytes());
+    }
+}

@@ -1,0 +1,208 @@
+//! Every message there is, with values that are easy to recognise in bytes.
+
+use fleetward_protocol::action::{ActionRequest, script::Script};
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest, Token};
+use fleetward_protocol::facts::{Disk, Facts};
+use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
+use fleetward_protocol::message::{
+    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, RunDown, RunUp,
+    StreamKind, Welcome,
+};
+use fleetward_protocol::order::{Limits, Order};
+use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
+use fleetward_protocol::time::Timestamp;
+use serde_bytes::ByteBuf;
+use uuid::Uuid;
+
+fn uuid(byte: u8) -> Uuid {
+    Uuid::from_bytes([byte; 16])
+}
+
+fn run(byte: u8) -> RunId {
+    RunId::from_uuid(uuid(byte))
+}
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+pub(crate) fn client() -> ClientId {
+    ClientId::issued(uuid(0x11))
+}
+
+pub(crate) fn facts() -> Facts {
+    Facts {
+        hostname: "web-1".to_owned(),
+        os: "debian".to_owned(),
+        os_version: "12".to_owned(),
+        os_name: "Debian".to_owned(),
+        kernel: "6.1".to_owned(),
+        arch: "x86_64".to_owned(),
+        cpu_model: "cpu".to_owned(),
+        cpus: 2,
+        memory_total: 3,
+        memory_available: 4,
+        swap_total: 5,
+        disks: vec![Disk { mount: "/".to_owned(), file_system: "ext4".to_owned(), total: 6, available: 7 }],
+        addresses: vec!["192.0.2.1".to_owned()],
+        uptime_s: 8,
+        virtualisation: "kvm".to_owned(),
+        load: [9, 10, 11],
+        reboot_required: true,
+    }
+}
+
+pub(crate) fn from_agent() -> Vec<AgentMessage> {
+    vec![
+        AgentMessage::Hello(Hello {
+            agent_version: "1.2.3".to_owned(),
+            boot: BootId::from_uuid(uuid(0xb0)),
+            journal: JournalId::from_uuid(uuid(0x10)),
+            kinds: vec!["script".to_owned()],
+            held: vec![run(1), run(2)],
+            clock: at(-1),
+        }),
+        AgentMessage::Heartbeat { seq: 1, clock: at(2) },
+        AgentMessage::Facts(Box::new(facts())),
+        AgentMessage::Renew { csr: vec![0xc5, 0x40] },
+        AgentMessage::Notice { text: "é".to_owned() },
+        AgentMessage::Goodbye,
+    ]
+}
+
+pub(crate) fn from_controller() -> Vec<ControllerMessage> {
+    vec![
+        ControllerMessage::Welcome(Welcome {
+            controller_version: "1.2.3".to_owned(),
+            clock: at(1),
+            heartbeat_ms: 3000,
+            silence_ms: 9000,
+            quarantined: false,
+        }),
+        ControllerMessage::Heartbeat { seq: 1 },
+        ControllerMessage::Forget { runs: vec![run(1)] },
+        ControllerMessage::Renewed { chain: vec![ByteBuf::from([0xde]), ByteBuf::from([0xad])] },
+        ControllerMessage::RenewRefused { reason: "no".to_owned() },
+    ]
+}
+
+pub(crate) fn stream_kinds() -> Vec<StreamKind> {
+    vec![StreamKind::Run, StreamKind::ClientId]
+}
+
+pub(crate) fn client_id_reports() -> Vec<ClientIdReport> {
+    vec![
+        ClientIdReport::Found("FLEET".to_owned()),
+        ClientIdReport::Missing,
+        ClientIdReport::Unreadable { detail: "EIO".to_owned() },
+    ]
+}
+
+pub(crate) fn run_down() -> Vec<RunDown> {
+    let dispatch = Dispatch { order: vec![0x0d], content: b"#!".to_vec(), remaining_ms: 60_000 };
+    let mut messages = vec![
+        RunDown::Open(OpenRun { run: run(1), offset: 5, dispatch: Some(dispatch) }),
+        RunDown::Open(OpenRun { run: run(1), offset: 0, dispatch: None }),
+        RunDown::Acknowledge { offset: 7 },
+    ];
+    let causes = [CancelCause::Requested, CancelCause::Halted, CancelCause::HostRevoked];
+    messages.extend(causes.map(|cause| RunDown::Cancel { cause }));
+    messages.push(RunDown::Forget);
+    messages
+}
+
+pub(crate) fn refusals() -> Vec<Refusal> {
+    vec![
+        Refusal::ClientIdMissing,
+        Refusal::ClientIdMismatch { found: "x".to_owned() },
+        Refusal::Unsupported { kind: "x".to_owned() },
+        Refusal::Malformed { detail: "x".to_owned() },
+        Refusal::DigestMismatch,
+        Refusal::NotAllowed { rule: "x".to_owned() },
+        Refusal::NoSuchUser { user: "x".to_owned() },
+        Refusal::NoSuchDirectory { path: "/x".to_owned() },
+        Refusal::NotBash,
+        Refusal::DeadlinePassed,
+        Refusal::DiskFull,
+        Refusal::SpawnFailed { detail: "x".to_owned() },
+        Refusal::CancelledBeforeStart,
+    ]
+}
+
+pub(crate) fn outcomes() -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::Exited(3), Outcome::Signalled(9), Outcome::TimedOut, Outcome::Cancelled];
+    let causes = [
+        LostCause::Reboot,
+        LostCause::SupervisorGone,
+        LostCause::JournalGone,
+        LostCause::SpoolUnreadable,
+        LostCause::HostGone,
+    ];
+    outcomes.extend(causes.map(Outcome::Lost));
+    outcomes
+}
+
+pub(crate) fn run_up() -> Vec<RunUp> {
+    let mut messages = vec![
+        RunUp::Accepted,
+        RunUp::Started { at: at(1) },
+        RunUp::Output { offset: 5, bytes: vec![0, 0xff] },
+        RunUp::Unknown,
+    ];
+    messages.extend(refusals().into_iter().map(RunUp::Refused));
+    let finished = |outcome| Finished { outcome, at: at(2), duration_ms: 3, log_length: 4 };
+    messages.extend(outcomes().into_iter().map(|outcome| RunUp::Finished(finished(outcome))));
+    messages
+}
+
+pub(crate) fn order() -> Order {
+    let script = Script {
+        name: "baseline".parse().unwrap(),
+        digest: Digest::of(b""),
+        arguments: vec!["--dry-run".to_owned()],
+        environment: [("A".to_owned(), "b".to_owned())].into(),
+        directory: Some("/srv".to_owned()),
+        user: Some("www-data".parse().unwrap()),
+        resources: vec!["apt".parse().unwrap()],
+    };
+    Order {
+        run: run(1),
+        operation: OperationId::from_uuid(uuid(2)),
+        client: client(),
+        action: ActionRequest::new(&script).unwrap(),
+        deadline: at(3),
+        limits: Limits::DEFAULT,
+    }
+}
+
+pub(crate) fn token() -> Token {
+    Token { secret: [7; 32], root: Digest::of(b""), client: Some(client()) }
+}
+
+pub(crate) fn enrol_request() -> EnrolRequest {
+    EnrolRequest {
+        secret: [7; 32],
+        csr: vec![0xc5, 0x40],
+        hostname: "web-1".to_owned(),
+        agent_version: "1.2.3".to_owned(),
+    }
+}
+
+pub(crate) fn enrol_replies() -> Vec<EnrolReply> {
+    let mut replies = vec![EnrolReply::Issued { chain: vec![ByteBuf::from([0xde])], quarantined: true }];
+    let refusals = [
+        EnrolRefusal::UnknownToken,
+        EnrolRefusal::ExpiredToken,
+        EnrolRefusal::UsedToken,
+        EnrolRefusal::BadRequest,
+        EnrolRefusal::WrongClient,
+        EnrolRefusal::Retired,
+        EnrolRefusal::RateLimited,
+        EnrolRefusal::Unavailable,
+        EnrolRefusal::NeedsBoundToken,
+    ];
+    replies.extend(refusals.map(EnrolReply::Refused));
+    replies
+}

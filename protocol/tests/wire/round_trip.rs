@@ -1,0 +1,247 @@
+//! Every message reads back, whatever it holds.
+
+use std::collections::BTreeMap;
+
+use fleetward_protocol::action::{Action, ActionRequest, script::Script};
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::enrol::{EnrolReply, Token, client_of_uri, identity_uri};
+use fleetward_protocol::facts::{Disk, Facts};
+use fleetward_protocol::id::{BootId, JournalId, RunId};
+use fleetward_protocol::message::{
+    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, RunDown, RunUp,
+    Welcome,
+};
+use fleetward_protocol::output::{MAX_RECORD, Record, Records, Stream};
+use fleetward_protocol::time::Timestamp;
+use fleetward_protocol::wire;
+use proptest::prelude::*;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
+use uuid::Uuid;
+
+use crate::message;
+
+fn uuid() -> impl Strategy<Value = Uuid> {
+    any::<u128>().prop_map(Uuid::from_u128)
+}
+
+fn run() -> impl Strategy<Value = RunId> {
+    uuid().prop_map(RunId::from_uuid)
+}
+
+fn at() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp::from_millis)
+}
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..300)
+}
+
+fn client() -> impl Strategy<Value = ClientId> {
+    ("[A-Za-z0-9_-]{0,32}", uuid()).prop_map(|(prefix, uuid)| format!("{prefix}{uuid}").parse().unwrap())
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let text = || ".{0,20}";
+    let disk = (text(), text(), any::<u64>(), any::<u64>())
+        .prop_map(|(mount, file_system, total, available)| Disk { mount, file_system, total, available });
+    let texts = (text(), text(), text(), text(), text(), text());
+    let numbers = (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
+    let rest = (
+        text(),
+        text(),
+        prop::collection::vec(disk, 0..4),
+        prop::collection::vec(text(), 0..4),
+        any::<[u32; 3]>(),
+        any::<bool>(),
+    );
+    (texts, numbers, rest).prop_map(|(texts, numbers, rest)| Facts {
+        hostname: texts.0,
+        os: texts.1,
+        os_version: texts.2,
+        os_name: texts.3,
+        kernel: texts.4,
+        arch: texts.5,
+        cpus: numbers.0,
+        memory_total: numbers.1,
+        memory_available: numbers.2,
+        swap_total: numbers.3,
+        uptime_s: numbers.4,
+        cpu_model: rest.0,
+        virtualisation: rest.1,
+        disks: rest.2,
+        addresses: rest.3,
+        load: rest.4,
+        reboot_required: rest.5,
+    })
+}
+
+pub(crate) fn from_agent() -> impl Strategy<Value = AgentMessage> {
+    let hello = (
+        ".{0,20}",
+        (uuid(), uuid()),
+        prop::collection::vec(".{0,12}", 0..4),
+        prop::collection::vec(run(), 0..20),
+        at(),
+    );
+    prop_oneof![
+        hello.prop_map(|(agent_version, (boot, journal), kinds, held, clock)| {
+            let (boot, journal) = (BootId::from_uuid(boot), JournalId::from_uuid(journal));
+            AgentMessage::Hello(Hello { agent_version, boot, journal, kinds, held, clock })
+        }),
+        (any::<u64>(), at()).prop_map(|(seq, clock)| AgentMessage::Heartbeat { seq, clock }),
+        facts().prop_map(|facts| AgentMessage::Facts(Box::new(facts))),
+        bytes().prop_map(|csr| AgentMessage::Renew { csr }),
+        ".{0,40}".prop_map(|text| AgentMessage::Notice { text }),
+        Just(AgentMessage::Goodbye),
+    ]
+}
+
+fn chain() -> impl Strategy<Value = Vec<ByteBuf>> {
+    prop::collection::vec(bytes().prop_map(ByteBuf::from), 0..4)
+}
+
+pub(crate) fn from_controller() -> impl Strategy<Value = ControllerMessage> {
+    let welcome = (".{0,20}", at(), any::<u32>(), any::<u32>(), any::<bool>());
+    prop_oneof![
+        welcome.prop_map(|(controller_version, clock, heartbeat_ms, silence_ms, quarantined)| {
+            ControllerMessage::Welcome(Welcome {
+                controller_version,
+                clock,
+                heartbeat_ms,
+                silence_ms,
+                quarantined,
+            })
+        }),
+        any::<u64>().prop_map(|seq| ControllerMessage::Heartbeat { seq }),
+        prop::collection::vec(run(), 0..20).prop_map(|runs| ControllerMessage::Forget { runs }),
+        chain().prop_map(|chain| ControllerMessage::Renewed { chain }),
+        ".{0,40}".prop_map(|reason| ControllerMessage::RenewRefused { reason }),
+    ]
+}
+
+pub(crate) fn run_down() -> impl Strategy<Value = RunDown> {
+    let dispatch = (bytes(), bytes(), any::<u64>()).prop_map(|(order, content, remaining_ms)| Dispatch {
+        order,
+        content,
+        remaining_ms,
+    });
+    prop_oneof![
+        (run(), any::<u64>(), prop::option::of(dispatch))
+            .prop_map(|(run, offset, dispatch)| RunDown::Open(OpenRun { run, offset, dispatch })),
+        any::<u64>().prop_map(|offset| RunDown::Acknowledge { offset }),
+        prop::sample::select(message::run_down()),
+    ]
+}
+
+pub(crate) fn run_up() -> impl Strategy<Value = RunUp> {
+    let finished = (prop::sample::select(message::outcomes()), at(), any::<u64>(), any::<u64>());
+    prop_oneof![
+        (any::<u64>(), bytes()).prop_map(|(offset, bytes)| RunUp::Output { offset, bytes }),
+        finished.prop_map(|(outcome, at, duration_ms, log_length)| {
+            RunUp::Finished(Finished { outcome, at, duration_ms, log_length })
+        }),
+        at().prop_map(|at| RunUp::Started { at }),
+        prop::sample::select(message::run_up()),
+    ]
+}
+
+/// Through a whole frame and back.
+fn through<T: Serialize + DeserializeOwned>(message: &T, cap: usize) -> T {
+    let frame = wire::frame(message, cap).unwrap();
+    let (prefix, body) = frame.split_first_chunk::<4>().unwrap();
+    assert_eq!(wire::frame_length(*prefix, cap).unwrap(), body.len());
+    wire::decode(body, cap).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn agent_messages(message in from_agent()) {
+        prop_assert_eq!(through(&message, wire::MAX_CONTROL_FRAME), message);
+    }
+
+    #[test]
+    fn controller_messages(message in from_controller()) {
+        prop_assert_eq!(through(&message, wire::MAX_CONTROL_FRAME), message);
+    }
+
+    #[test]
+    fn run_messages(down in run_down(), up in run_up()) {
+        prop_assert_eq!(through(&down, wire::MAX_RUN_FRAME), down);
+        prop_assert_eq!(through(&up, wire::MAX_RUN_FRAME), up);
+    }
+
+    #[test]
+    fn enrolment(secret in any::<[u8; 32]>(), root in bytes(), client in prop::option::of(client()), chain in chain()) {
+        let token = Token { secret, root: Digest::of(&root), client: client.clone() };
+        prop_assert_eq!(token.reveal().parse(), Ok(token));
+        let reply = EnrolReply::Issued { chain, quarantined: client.is_some() };
+        prop_assert_eq!(through(&reply, wire::MAX_ENROL_FRAME), reply);
+        if let Some(client) = client {
+            prop_assert_eq!(client_of_uri(&identity_uri(&client)), Some(client));
+        }
+    }
+
+    #[test]
+    fn a_client_id_report(line in ".{0,100}") {
+        let report = ClientIdReport::Found(line);
+        prop_assert_eq!(through(&report, wire::MAX_CONTROL_FRAME), report);
+    }
+
+    /// An order's bytes are canonical: they read back to the same order, and that writes the same bytes.
+    #[test]
+    fn orders_are_canonical(
+        arguments in prop::collection::vec("[^\0]{0,40}", 0..8),
+        environment in prop::collection::btree_map("[A-Z_][A-Z0-9_]{0,8}", "[^\0]{0,20}", 0..4),
+        client in client(),
+    ) {
+        let Action::Script(script) = Action::parse(&message::order().action).unwrap();
+        let environment: BTreeMap<_, _> = environment;
+        let script = Script { arguments, environment, ..script };
+        let mut order = message::order();
+        order.client = client;
+        order.action = ActionRequest::new(&script).unwrap();
+        let bytes = order.encode().unwrap();
+        let decoded = fleetward_protocol::order::Order::decode(&bytes).unwrap();
+        prop_assert_eq!(Action::parse(&decoded.action), Ok(Action::Script(script)));
+        prop_assert_eq!(decoded.encode().unwrap(), bytes);
+        prop_assert_eq!(decoded, order);
+    }
+
+    #[test]
+    fn output_logs(
+        records in prop::collection::vec((any::<bool>(), at(), bytes()), 0..20),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let stream = |is_error| if is_error { Stream::Stderr } else { Stream::Stdout };
+        let mut log = Vec::new();
+        for (is_error, at, payload) in &records {
+            Record { stream: stream(*is_error), at: *at, payload }.append_to(&mut log);
+        }
+        let written: Vec<_> = records.iter().filter(|(_, _, payload)| !payload.is_empty()).collect();
+        let read: Vec<_> = Records::new(&log).map(Result::unwrap).collect();
+        prop_assert_eq!(read.len(), written.len());
+        for (record, (is_error, at, payload)) in read.iter().zip(written) {
+            prop_assert_eq!(*record, Record { stream: stream(*is_error), at: *at, payload });
+        }
+        // A log that is cut anywhere gives the whole records before the cut.
+        let cut = &log[..cut.index(log.len() + 1)];
+        let mut records = Records::new(cut);
+        for (before, after) in records.by_ref().zip(&read) {
+            prop_assert_eq!(&before.unwrap(), after);
+        }
+        prop_assert!(records.consumed() <= cut.len());
+    }
+}
+
+#[test]
+fn a_long_payload_is_split_into_records_that_readers_accept() {
+    let payload = vec![b'x'; 3 * MAX_RECORD + 1];
+    let mut log = Vec::new();
+    Record { stream: Stream::Stdout, at: Timestamp::from_millis(0), payload: &payload }.append_to(&mut log);
+    let lengths: Vec<_> = Records::new(&log).map(|record| record.unwrap().payload.len()).collect();
+    assert_eq!(lengths, [MAX_RECORD, MAX_RECORD, MAX_RECORD, 1]);
+}
