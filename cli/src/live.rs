@@ -101,10 +101,19 @@ pub(crate) async fn follow(
 ) -> Result<Ending, Failure> {
     let interrupts =
         signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C").map_err(Failure::Other)?;
-    let mut follower = Follower { app, following, interrupts, position: None, stopping: false, lost: None };
+    let mut follower =
+        Follower { app, following, interrupts, position: None, stop: Stop::Unwanted, lost: None };
     let ending = follower.run(view).await;
     view.flush()?;
     ending
+}
+
+/// Whether the user wants the operation stopped, and the controller knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    Unwanted,
+    Wanted,
+    Asked,
 }
 
 struct Follower<'a> {
@@ -113,7 +122,7 @@ struct Follower<'a> {
     interrupts: Signal,
     /// The id of the last event that the view took.
     position: Option<String>,
-    stopping: bool,
+    stop: Stop,
     /// Since when there is no connection, and the next pause.
     lost: Option<(Instant, Duration)>,
 }
@@ -138,7 +147,11 @@ impl Follower<'_> {
             self.lost = Some((since, (pause * 2).min(LONGEST_PAUSE)));
             tokio::select! {
                 () = tokio::time::sleep(client::jittered(pause)) => {}
-                _ = self.interrupts.recv() => return Ok(Ending::Detached),
+                _ = self.interrupts.recv() => {
+                    if let Some(ending) = self.interrupted(view)? {
+                        return Ok(ending);
+                    }
+                }
             }
         }
     }
@@ -157,6 +170,7 @@ impl Follower<'_> {
             stream = self.app.client.open(&path, self.position.as_deref()) => stream?,
             _ = self.interrupts.recv() => return Ok(Ending::Detached),
         };
+        self.ask_to_stop().await?;
         let mut parser = Parser::default();
         let mut events = Vec::new();
         let mut heard = Instant::now();
@@ -167,9 +181,10 @@ impl Follower<'_> {
                 // Output first: a tick may wait, and so may Ctrl-C for as long as a piece takes.
                 biased;
                 _ = self.interrupts.recv() => {
-                    if let Some(ending) = self.interrupted(view).await? {
+                    if let Some(ending) = self.interrupted(view)? {
                         return Ok(ending);
                     }
+                    self.ask_to_stop().await?;
                 }
                 bytes = stream.next() => {
                     heard = Instant::now();
@@ -227,7 +242,7 @@ impl Follower<'_> {
         view.flush()?;
         if ending.is_none()
             && let Until::Sequence(wanted) = self.following.until
-            && self.position.as_deref().and_then(|id| id.parse().ok()).is_some_and(|id: u64| id >= wanted)
+            && self.position.as_deref().is_some_and(|id| has_passed(id, wanted))
         {
             ending = Some(Ending::CaughtUp);
         }
@@ -246,15 +261,26 @@ impl Follower<'_> {
         Ok(None)
     }
 
-    async fn interrupted(&mut self, view: &mut impl View) -> Result<Option<Ending>, Failure> {
-        if self.following.interrupt == Interrupt::Detach || self.stopping {
+    fn interrupted(&mut self, view: &mut impl View) -> Result<Option<Ending>, Failure> {
+        if self.following.interrupt == Interrupt::Detach || self.stop != Stop::Unwanted {
             return Ok(Some(Ending::Detached));
         }
-        self.stopping = true;
+        self.stop = Stop::Wanted;
         view.remark("stopping; press Ctrl-C again to leave")?;
-        let path = format!("operations/{}/stop", self.following.operation);
-        self.app.client.act(Method::POST, &path, Patience::Usual).await?;
         Ok(None)
+    }
+
+    async fn ask_to_stop(&mut self) -> Result<(), Failure> {
+        if self.stop != Stop::Wanted {
+            return Ok(());
+        }
+        let path = format!("operations/{}/stop", self.following.operation);
+        match self.app.client.act(Method::POST, &path, Patience::Usual).await {
+            // 409: it has ended, or somebody else is stopping it.
+            Ok(_) | Err(Failure::Refused { status: 409, .. }) => self.stop = Stop::Asked,
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
     }
 }
 
@@ -263,7 +289,29 @@ pub(crate) async fn raw_output(app: &App, path: &str) -> Result<Stream, Failure>
     app.client.open(path, None).await
 }
 
+/// Whether the event with this id is the last one of sequence number `wanted`, or a later one. An id is a sequence
+/// number, with something behind it in the middle of a change of several events.
+fn has_passed(id: &str, wanted: u64) -> bool {
+    let digits = id.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, rest) = id.split_at(digits);
+    number.parse().is_ok_and(|number: u64| number > wanted || (number == wanted && rest.is_empty()))
+}
+
 /// Whether the controller may be back in a moment.
 const fn is_passing(failure: &Failure) -> bool {
     matches!(failure, Failure::Unreachable { .. } | Failure::Refused { status: 429 | 500..=599, .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_passed;
+
+    #[test]
+    fn a_position_passes_a_sequence_number_when_all_of_it_was_seen() {
+        for (id, passed) in
+            [("16", false), ("17", true), ("17.2", false), ("18.1", true), ("", false), ("x", false)]
+        {
+            assert_eq!(has_passed(id, 17), passed, "{id}");
+        }
+    }
 }

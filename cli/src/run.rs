@@ -123,7 +123,7 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
     let body = TargetPreviewRequest { on: command.on.clone(), scripts: command.scripts.clone() };
     let preview = app.client.send(Method::POST, "targets/preview", &body).await?;
     let preview: TargetPreview = app.client.read(&preview)?;
-    if app.out.format == Format::Table {
+    if app.out.format == Format::Table || !command.yes {
         show_preview(&command, &preview, &app.out);
     }
     if !command.yes {

@@ -16,6 +16,7 @@ pub(super) struct Tally {
     cancelled: usize,
     running: usize,
     waiting: usize,
+    queued: usize,
 }
 
 impl Tally {
@@ -51,7 +52,8 @@ impl Tally {
             (self.failed, "failed"),
             (self.cancelled, "cancelled"),
             (self.running, "running"),
-            (self.waiting, "waiting for host"),
+            (self.waiting, words::WAITING),
+            (self.queued, "queued"),
         ];
         let some: Vec<String> = counts
             .iter()
@@ -81,7 +83,8 @@ impl Tally {
             | RunState::Refused
             | RunState::Expired
             | RunState::Lost => &mut self.failed,
-            RunState::Queued => &mut self.waiting,
+            RunState::Queued if run.state_detail.as_deref() == Some(words::WAITING) => &mut self.waiting,
+            RunState::Queued => &mut self.queued,
             RunState::Dispatched | RunState::Accepted | RunState::Running => &mut self.running,
         }
     }

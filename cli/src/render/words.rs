@@ -7,6 +7,9 @@ use fleetward_api::run::{Run, RunState};
 use super::size;
 use super::table::Tone;
 
+/// What the controller says of a queued run whose host is away.
+pub(crate) const WAITING: &str = "waiting for host";
+
 /// A run's state, as a word.
 pub(crate) const fn run_state(state: RunState) -> &'static str {
     match state {
