@@ -255,7 +255,7 @@ impl Demo {
         let mut command = Command::new(self.programs.join("fleetward-agent"));
         command.arg("--config").arg(state.join("agent.toml"));
         command.arg("--state").arg(&state);
-        command.arg("--client-id").arg(state.join("client_id"));
+        command.arg("--client-id-file").arg(state.join("client_id"));
         command
     }
 
