@@ -5,6 +5,5 @@
 
 mod ansible;
 mod fault;
-mod fleet;
 mod package;
 mod walk;

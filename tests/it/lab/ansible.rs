@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use xtask::{process, workspace};
 
-use super::fleet::{Fleet, package};
+use xtask::fleet::Fleet;
+use xtask::package::built;
 
 #[test]
 fn the_playbook_enrols_a_host() -> Result<()> {
@@ -35,20 +36,20 @@ fn the_playbook_enrols_a_host() -> Result<()> {
     )?;
     // The playbook calls `fleetward` here; this one knows where the operator is logged in.
     let cli = directory.path().join("fleetward");
-    let real = fleet.cli(&[]);
-    let config = real.get_envs().find(|(name, _)| *name == "XDG_CONFIG_HOME").and_then(|(_, value)| value);
-    let config = config.context("the operator has no configuration")?.to_string_lossy().into_owned();
-    let program = fleet.lab.controller().root().join("usr/bin/fleetward");
     fs::write(
         &cli,
-        format!("#!/bin/sh\nexport XDG_CONFIG_HOME='{config}'\nexec '{}' \"$@\"\n", program.display()),
+        format!(
+            "#!/bin/sh\nexport XDG_CONFIG_HOME='{}'\nexec '{}' \"$@\"\n",
+            fleet.config().display(),
+            fleet.program().display()
+        ),
     )?;
     fs::set_permissions(&cli, fs::Permissions::from_mode(0o755))?;
 
     let play = || -> Result<String> {
         let mut play = fleet.lab.operator_command("ansible-playbook");
         play.arg("-i").arg(&inventory).arg(workspace::root().join("ansible/enrol.yml"));
-        play.arg("-e").arg(format!("fleetward_agent_deb={}", package("fleetward-agent")?.display()));
+        play.arg("-e").arg(format!("fleetward_agent_deb={}", built("fleetward-agent")?.display()));
         play.args(["-e", "fleetward_controller=ctl.example.com:7443", "-e"]);
         play.arg(format!("fleetward_cli={}", cli.display()));
         play.env("ANSIBLE_LOCAL_TEMP", directory.path())

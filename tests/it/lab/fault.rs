@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::fleet::Fleet;
+use xtask::fleet::Fleet;
 
 const MARK: &str = "#!/bin/bash
 echo start >> /var/tmp/mark.starts

@@ -2,7 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::fleet::{Fleet, package};
+use xtask::fleet::Fleet;
+use xtask::package::built;
 
 #[test]
 fn packages_are_removed_and_purged_cleanly() -> Result<()> {
@@ -16,7 +17,7 @@ fn packages_are_removed_and_purged_cleanly() -> Result<()> {
     ensure!(host.exec(&["pgrep", "-x", "fleetward-agent"])?.text().is_empty(), "the agent still runs");
     ensure!(!exists("usr/bin/fleetward-agent"));
     ensure!(exists("etc/fleetward/client_id") && exists("var/lib/fleetward-agent/key.pem"));
-    host.install_deb(&package("fleetward-agent")?)?;
+    host.install_deb(&built("fleetward-agent")?)?;
     fleet.wait_status("h1", "online", std::time::Duration::from_secs(20))?;
     let mode =
         host.run(&["stat", "-c", "%a", "/var/lib/fleetward-agent/key.pem", "/etc/fleetward/client_id"])?;

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::fleet::{Fleet, package};
+use xtask::fleet::Fleet;
+use xtask::package::built;
 
 const HELLO: &str = "#!/bin/bash
 echo start >> /var/tmp/hello.starts
@@ -123,7 +124,7 @@ fn upgrade_in_mid_script(fleet: &Fleet) -> Result<()> {
     let before = main_pid(fleet, "h5")?;
 
     let directory = tempfile::tempdir()?;
-    let newer = xtask::package::repack(&package("fleetward-agent")?, "9.9.9-1", directory.path())?;
+    let newer = xtask::package::repack(&built("fleetward-agent")?, "9.9.9-1", directory.path())?;
     host.install_deb(&newer)?;
     let installed = host.run(&["dpkg-query", "-W", "-f", "${Version}", "fleetward-agent"])?;
     ensure!(installed == "9.9.9-1", "{installed}");

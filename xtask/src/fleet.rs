@@ -1,36 +1,46 @@
-//! A fleet on lab hosts: the controller on `ctl`, an operator who is logged in, agents where a test wants them.
+//! A fleet on lab hosts: the controller on `ctl`, an operator who is logged in, agents where they are wanted.
+//!
+//! Everything is installed from the packages and driven through the CLI, as a user does it. Lab tests and benchmarks
+//! start here.
 
 use std::io::{Seek as _, Write as _};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::lab::{Cgroups, Host, Lab, LabOptions, Lifetime};
+use crate::package;
+use crate::process::{self, Finished};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use xtask::lab::{Cgroups, Host, Lab, LabOptions, Lifetime};
-use xtask::process::{self, Finished};
 
 /// What one command of the operator may take.
 const COMMAND: Duration = Duration::from_secs(120);
-pub(super) const URL: &str = "https://ctl.example.com:7444";
+/// Where the operator reaches the controller.
+pub const URL: &str = "https://ctl.example.com:7444";
 const PASSWORD: &str = "correct horse battery staple";
 const REPOSITORY: &str = "/srv/fleet";
 
 /// A controller on a host of its own, and an operator who is logged in.
-pub(super) struct Fleet {
-    pub(super) lab: Lab,
+#[derive(Debug)]
+pub struct Fleet {
+    /// The hosts.
+    pub lab: Lab,
     config: tempfile::TempDir,
 }
 
 impl Fleet {
     /// Boots the hosts, installs the controller and logs in. No agent is installed yet.
-    pub(super) fn up(name: &str, hosts: usize) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When a host does not boot, or an install or the login fails.
+    pub fn up(name: &str, hosts: usize) -> Result<Self> {
         let name = format!("{name}-{}", std::process::id());
         let lab =
             Lab::up(&LabOptions { name, hosts, cgroups: Cgroups::Machine, lifetime: Lifetime::WithValue })?;
         let controller = lab.controller();
-        controller.install_deb(&package("fleetward-controller")?)?;
-        controller.install_deb(&package("fleetward")?)?;
+        controller.install_deb(&package::built("fleetward-controller")?)?;
+        controller.install_deb(&package::built("fleetward")?)?;
         let said = controller.run(&["fleetward-controller", "init", "--name", "ctl.example.com"])?;
         controller.run(&["systemctl", "start", "fleetward-controller"])?;
         let fleet = Self { lab, config: tempfile::tempdir()? };
@@ -39,8 +49,11 @@ impl Fleet {
     }
 
     /// Installs the agent on a host and enrols it with the command that `host add` prints; waits until it is online.
-    pub(super) fn enrol(&self, host: &Host, tags: &[&str]) -> Result<()> {
-        host.install_deb(&package("fleetward-agent")?)?;
+    ///
+    /// # Errors
+    /// When the install or the enrolment fails, or the host does not come online.
+    pub fn enrol(&self, host: &Host, tags: &[&str]) -> Result<()> {
+        host.install_deb(&package::built("fleetward-agent")?)?;
         let mut add = vec!["host", "add", host.name(), "--type", "VM", "--provider", "Lab", "--quiet"];
         add.extend(tags.iter().flat_map(|tag| ["--tag", tag]));
         let printed = self.succeed(&add)?;
@@ -52,7 +65,10 @@ impl Fleet {
     }
 
     /// A repository on the controller's host with these scripts, synced.
-    pub(super) fn publish(&self, scripts: &[(&str, &str)]) -> Result<()> {
+    ///
+    /// # Errors
+    /// When the synchronisation fails.
+    pub fn publish(&self, scripts: &[(&str, &str)]) -> Result<()> {
         let controller = self.lab.controller();
         controller.run(&["mkdir", "-p", &format!("{REPOSITORY}/scripts")])?;
         let tree = controller.root().join(REPOSITORY.trim_start_matches('/'));
@@ -73,22 +89,36 @@ impl Fleet {
         self.succeed(&["repo", "sync"]).map(drop)
     }
 
+    /// The operator's login: `XDG_CONFIG_HOME`.
+    pub fn config(&self) -> &Path {
+        self.config.path()
+    }
+
+    /// The CLI's program from the package, not one that a test build left.
+    pub fn program(&self) -> std::path::PathBuf {
+        self.lab.controller().root().join("usr/bin/fleetward")
+    }
+
     /// `fleetward …` at the operator's place.
-    pub(super) fn cli(&self, arguments: &[&str]) -> Command {
-        // The program is the one from the package, not one that a test build left.
-        let program = self.lab.controller().root().join("usr/bin/fleetward");
-        let mut command = self.lab.operator_command(&program.to_string_lossy());
+    pub fn cli(&self, arguments: &[&str]) -> Command {
+        let mut command = self.lab.operator_command(&self.program().to_string_lossy());
         command.args(arguments).env("XDG_CONFIG_HOME", self.config.path()).env("NO_COLOR", "1");
         command
     }
 
     /// Runs it, whatever its exit status.
-    pub(super) fn exec(&self, arguments: &[&str]) -> Result<Finished> {
+    ///
+    /// # Errors
+    /// When it cannot be started or takes too long.
+    pub fn exec(&self, arguments: &[&str]) -> Result<Finished> {
         process::run(&mut self.cli(arguments), COMMAND)
     }
 
     /// Runs it; it has to succeed.
-    pub(super) fn succeed(&self, arguments: &[&str]) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it fails; the error carries the end of the controller's log.
+    pub fn succeed(&self, arguments: &[&str]) -> Result<String> {
         process::succeed(&mut self.cli(arguments), COMMAND).map_err(|problem| {
             let journal = self.lab.controller().exec(&[
                 "journalctl",
@@ -104,7 +134,10 @@ impl Fleet {
     }
 
     /// Runs it with `--output json`.
-    pub(super) fn json(&self, arguments: &[&str]) -> Result<Value> {
+    ///
+    /// # Errors
+    /// As [`Fleet::succeed`], and when it prints something else.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
         let mut all = vec!["--output", "json"];
         all.extend(arguments);
         let text = self.succeed(&all)?;
@@ -112,7 +145,10 @@ impl Fleet {
     }
 
     /// Starts it; its output goes to a file.
-    pub(super) fn start(&self, arguments: &[&str]) -> Result<Background> {
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(&self, arguments: &[&str]) -> Result<Background> {
         let output = tempfile::NamedTempFile::new()?;
         let mut command = self.cli(arguments);
         command.stdin(Stdio::null()).stdout(output.reopen()?).stderr(output.reopen()?);
@@ -120,7 +156,10 @@ impl Fleet {
     }
 
     /// Waits until a host has that status; tells how long it took.
-    pub(super) fn wait_status(&self, host: &str, status: &str, limit: Duration) -> Result<Duration> {
+    ///
+    /// # Errors
+    /// When `limit` passes; the error carries the end of the agent's log.
+    pub fn wait_status(&self, host: &str, status: &str, limit: Duration) -> Result<Duration> {
         let start = Instant::now();
         process::until(&format!("{host} to be {status}"), limit, || {
             Ok((self.json(&["host", "show", host])?["status"] == status).then_some(()))
@@ -146,7 +185,7 @@ impl Fleet {
         let mut input = tempfile::tempfile()?;
         writeln!(input, "{}\n{PASSWORD}", word_after("password")?)?;
         input.rewind()?;
-        let fingerprint = word_after("fingerprint")?;
+        let fingerprint = word_after("root certificate")?;
         let arguments = ["login", URL, "--user", "admin", "--password-stdin", "--fingerprint", fingerprint];
         let mut command = self.cli(&arguments);
         command.stdin(Stdio::from(input));
@@ -162,20 +201,24 @@ impl Fleet {
 }
 
 /// A command of the operator that is still running.
-pub(super) struct Background {
+#[derive(Debug)]
+pub struct Background {
     child: Child,
     output: tempfile::NamedTempFile,
 }
 
 impl Background {
     /// What it has written so far.
-    pub(super) fn output(&self) -> String {
+    pub fn output(&self) -> String {
         let bytes = std::fs::read(self.output.path()).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Waits until it has written that.
-    pub(super) fn wait_for(&self, text: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it does not write that in time.
+    pub fn wait_for(&self, text: &str) -> Result<()> {
         process::until(&format!("{text:?} in the output"), COMMAND, || {
             let output = self.output();
             if output.contains(text) {
@@ -186,7 +229,10 @@ impl Background {
     }
 
     /// Waits for its end; gives its exit code and what it wrote.
-    pub(super) fn finish(mut self) -> Result<(Option<i32>, String)> {
+    ///
+    /// # Errors
+    /// When it does not end in time.
+    pub fn finish(mut self) -> Result<(Option<i32>, String)> {
         let status = process::until("a command of the operator to end", COMMAND, || {
             self.child.try_wait().map_err(Into::into)
         });
@@ -202,9 +248,4 @@ impl Drop for Background {
         self.child.kill().ok();
         self.child.wait().ok();
     }
-}
-
-/// The package of that name that is under test.
-pub(super) fn package(name: &str) -> Result<PathBuf> {
-    xtask::package::built(name)
 }
