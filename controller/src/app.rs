@@ -15,6 +15,8 @@ use fleetward_protocol::time::Timestamp;
 
 use crate::config::Config;
 use crate::pki::Authority;
+use crate::repo::Limits;
+use crate::secret::SecretBox;
 use crate::store::Store;
 
 pub mod access;
@@ -35,6 +37,7 @@ pub mod presence;
 pub mod recorder;
 pub mod run;
 pub mod script;
+pub mod sync;
 pub mod target;
 pub mod user;
 
@@ -46,6 +49,7 @@ use live::Live;
 use metrics::Metrics;
 use presence::Presences;
 use recorder::Recorder;
+use sync::Syncer;
 
 /// The application. Cheap to clone; every clone is the same one.
 #[derive(Debug, Clone)]
@@ -64,6 +68,7 @@ struct Parts {
     presences: Presences,
     recorder: Recorder,
     dispatcher: Dispatcher,
+    syncer: Syncer,
     logins: user::Logins,
 }
 
@@ -78,6 +83,7 @@ impl App {
         clock: Clock,
         store: Store,
         authority: Authority,
+        secrets: SecretBox,
     ) -> Result<Self, crate::store::StoreError> {
         let fleet = Fleet::new();
         let live = Live::new();
@@ -93,6 +99,16 @@ impl App {
             metrics: metrics.clone(),
             dispatcher: dispatcher.clone(),
         });
+        let syncer = Syncer::new(sync::Parts {
+            store: store.clone(),
+            secrets,
+            mirrors: config.repo_directory(),
+            clock: clock.clone(),
+            fleet: fleet.clone(),
+            dispatcher: dispatcher.clone(),
+            limits: Limits::DEFAULT,
+            retry: sync::Retry::DEFAULT,
+        });
         let app = Self(Arc::new(Parts {
             config,
             clock,
@@ -105,6 +121,7 @@ impl App {
             presences: Presences::new(),
             recorder,
             dispatcher,
+            syncer,
             logins: user::Logins::new(),
         }));
         dispatch::start(&app, inbox).await?;
@@ -175,6 +192,12 @@ impl App {
     #[must_use]
     pub fn dispatcher(&self) -> &Dispatcher {
         &self.0.dispatcher
+    }
+
+    /// What keeps inventories in step with their repositories.
+    #[must_use]
+    pub fn syncer(&self) -> &Syncer {
+        &self.0.syncer
     }
 
     pub(crate) fn logins(&self) -> &user::Logins {

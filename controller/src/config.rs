@@ -253,7 +253,7 @@ impl Config {
         self.data.join("secret.key")
     }
 
-    /// The checkout of the inventory repository.
+    /// The mirrors of the inventory repositories.
     #[must_use]
     pub fn repo_directory(&self) -> PathBuf {
         self.data.join("repo")

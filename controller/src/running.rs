@@ -14,7 +14,8 @@ use crate::app::clock::Clock;
 use crate::config::{Config, Transport};
 use crate::link::{LinkError, LinkServer};
 use crate::pki::{Authority, PkiError, Rotating, ServerPurpose};
-use crate::store::{Store, StoreError, host};
+use crate::secret::{SecretBox, SecretError};
+use crate::store::{Store, StoreError, host, sync};
 use crate::task::{self, Certificates};
 
 /// A controller that is running.
@@ -32,6 +33,9 @@ pub enum StartError {
     /// Keys or certificates.
     #[error(transparent)]
     Pki(#[from] PkiError),
+    /// The key of stored secrets.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The database.
     #[error("open the database")]
     Store(#[from] StoreError),
@@ -71,11 +75,13 @@ impl Running {
             Transport::OwnCertificate => Some(rotating(ServerPurpose::Web)?),
             Transport::Certificate { .. } | Transport::PlainLoopback => None,
         };
+        let secrets = SecretBox::load_or_create(&config.secret_key())?;
         let store = Store::open(&config.database, now).await?;
         let mut tx = store.write().await?;
         host::update_offline(&mut tx).await?;
+        sync::update_abandoned(&mut tx, now).await?;
         tx.commit().await?;
-        let app = App::start(config, clock, store, authority).await?;
+        let app = App::start(config, clock, store, authority, secrets).await?;
         let link = LinkServer::start(&app, Arc::clone(&link_certificate))?;
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let certificates = Certificates { link: link_certificate, web };

@@ -6,6 +6,7 @@ mod expiry;
 mod presence;
 mod retention;
 mod space;
+pub(crate) mod sync;
 
 use std::sync::Arc;
 
@@ -30,5 +31,6 @@ pub fn start(app: &App, certificates: Certificates, tasks: &TaskTracker, stoppin
     tasks.spawn(expiry::run(app.clone(), stopping.clone()));
     tasks.spawn(retention::run(app.clone(), stopping.clone()));
     tasks.spawn(space::run(app.clone(), stopping.clone()));
+    tasks.spawn(sync::run(app.syncer().clone(), stopping.clone()));
     tasks.spawn(certificate::run(app.clone(), certificates, stopping.clone()));
 }

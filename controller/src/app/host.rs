@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleetward_domain::enrolment::{ClientIdFile, Verification};
 use fleetward_protocol::client_id::ClientId;
-use fleetward_protocol::id::HostId;
+use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::message::ClientIdReport;
 use fleetward_protocol::name::{HostName, Tag};
 use fleetward_protocol::time::Timestamp;
@@ -15,8 +15,9 @@ use uuid::Uuid;
 use super::App;
 use super::access::Permit;
 use super::audit::{self, Entry};
+use super::dispatch::Dispatcher;
 use super::enrolment::{self, Issued, TokenError};
-use super::fleet::{CloseReason, FleetEvent, HostCommand, Presence};
+use super::fleet::{CloseReason, Fleet, FleetEvent, HostCommand, Presence};
 use crate::store::host::{self, Declaration, Enrolment, Filter, Host, Lifecycle, NewHost, Sort, Source};
 use crate::store::page::{Direction, Page, PageRequest};
 use crate::store::{Scope, StoreError, Tx, certificate, token};
@@ -313,10 +314,15 @@ pub async fn verify(app: &App, permit: &Permit, name: &HostName) -> Result<Verif
 /// Closes a host's connection and ends its runs, after its row says that it is retired or revoked. Also for
 /// hosts that left the repository.
 pub fn cut_off(app: &App, host: &Host) {
+    cut_off_from(app.fleet(), app.dispatcher(), host.tenant, host.id);
+}
+
+/// As [`cut_off`], for those who hold the parts and not the app.
+pub(super) fn cut_off_from(fleet: &Fleet, dispatcher: &Dispatcher, tenant: TenantId, host: HostId) {
     // Usually it is connected, but it need not be.
-    let _ = app.fleet().send(host.id, HostCommand::Close(CloseReason::Revoked));
-    app.dispatcher().host_gone(host.id);
-    announce(app, host);
+    let _ = fleet.send(host, HostCommand::Close(CloseReason::Revoked));
+    dispatcher.host_gone(host);
+    fleet.announce(FleetEvent::Host { tenant, host });
 }
 
 async fn begin(app: &App, permit: &Permit, name: &HostName) -> Result<(Tx, Host), HostError> {

@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use git2::cert::Cert;
@@ -64,7 +63,7 @@ pub enum History {
 }
 
 /// Fetches the remote's branch into the bare mirror at `mirror`, which is made if it is missing. `previous` is
-/// the commit in force. Returns early when `stop` becomes true. Blocks.
+/// the commit in force. Returns early when `is_stopped` says so. Blocks.
 ///
 /// # Errors
 /// Everything in [`FetchError`]; the mirror stays usable.
@@ -73,15 +72,15 @@ pub fn fetch(
     remote: &Remote,
     previous: Option<&str>,
     limits: &Limits,
-    stop: &AtomicBool,
+    is_stopped: &dyn Fn() -> bool,
 ) -> Result<Fetched, FetchError> {
     set_timeouts();
     let repository = open_mirror(mirror)?;
-    match fetch_into(&repository, remote, previous, limits, stop) {
+    match fetch_into(&repository, remote, previous, limits, is_stopped) {
         // What is damaged is ours, and holds nothing that the remote does not: try once with a fresh one.
         Err(FetchError::Mirror { .. }) => {
             drop(repository);
-            fetch_into(&remake_mirror(mirror)?, remote, previous, limits, stop)
+            fetch_into(&remake_mirror(mirror)?, remote, previous, limits, is_stopped)
         }
         result => result,
     }
@@ -92,9 +91,14 @@ fn fetch_into(
     remote: &Remote,
     previous: Option<&str>,
     limits: &Limits,
-    stop: &AtomicBool,
+    is_stopped: &dyn Fn() -> bool,
 ) -> Result<Fetched, FetchError> {
-    let watch = Watch { remote, limits, stop, started: Instant::now(), seen: RefCell::default() };
+    let watch = Watch { remote, limits, is_stopped, started: Instant::now(), seen: RefCell::default() };
+    if watch.check_limits(0).is_err()
+        && let Some(failure) = watch.seen.take().failure
+    {
+        return Err(failure);
+    }
     let broken = |error: &git2::Error| mirror_error(repository.path(), error);
     let mut connection =
         repository.remote_anonymous(remote.url().as_str()).map_err(|error| classify(remote.url(), &error))?;
@@ -170,7 +174,7 @@ fn compare(repository: &Repository, tip: Oid, previous: Option<&str>) -> History
 struct Watch<'a> {
     remote: &'a Remote,
     limits: &'a Limits,
-    stop: &'a AtomicBool,
+    is_stopped: &'a dyn Fn() -> bool,
     started: Instant,
     seen: RefCell<Seen>,
 }
@@ -198,7 +202,7 @@ impl Watch<'_> {
 
     fn check_limits(&self, received: u64) -> Result<(), git2::Error> {
         let url = || self.remote.url().clone();
-        if self.stop.load(Ordering::Relaxed) {
+        if (self.is_stopped)() {
             return Err(self.fail(FetchError::Stopped));
         }
         if received > self.limits.bytes {

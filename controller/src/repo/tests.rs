@@ -1,7 +1,6 @@
 //! Against real remotes: files, git over HTTP(S) through `git http-backend`, SSH through `sshd`.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use fleetward_domain::inventory::{self, Found, RepoPath};
@@ -14,7 +13,7 @@ fn remote(url: &str, credentials: Credentials) -> Remote {
 }
 
 fn fetch_plain(mirror: &Path, remote: &Remote, previous: Option<&str>) -> Result<Fetched, FetchError> {
-    fetch(mirror, remote, previous, &Limits::DEFAULT, &AtomicBool::new(false))
+    fetch(mirror, remote, previous, &Limits::DEFAULT, &|| false)
 }
 
 fn password(password: &str) -> Credentials {
@@ -147,12 +146,12 @@ fn is_bounded_in_bytes_and_time_and_can_be_stopped() {
     let server = GitServer::start(lab.origin.path(), None, Tls::Off);
     let remote = remote(&server.url(), Credentials::None);
     let small = Limits { bytes: 10_000, ..Limits::DEFAULT };
-    let error = fetch(&lab.mirror, &remote, None, &small, &AtomicBool::new(false)).unwrap_err();
+    let error = fetch(&lab.mirror, &remote, None, &small, &|| false).unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { limit: 10_000, .. }), "{error}");
     let short = Limits { time: Duration::ZERO, ..Limits::DEFAULT };
-    let error = fetch(&lab.mirror, &remote, None, &short, &AtomicBool::new(false)).unwrap_err();
+    let error = fetch(&lab.mirror, &remote, None, &short, &|| false).unwrap_err();
     assert!(matches!(error, FetchError::TimedOut { .. }), "{error}");
-    let error = fetch(&lab.mirror, &remote, None, &Limits::DEFAULT, &AtomicBool::new(true)).unwrap_err();
+    let error = fetch(&lab.mirror, &remote, None, &Limits::DEFAULT, &|| true).unwrap_err();
     assert!(matches!(error, FetchError::Stopped), "{error}");
     assert!(fetch_plain(&lab.mirror, &remote, None).is_ok());
 }

@@ -22,11 +22,11 @@ pub enum Severity {
 pub struct Problem {
     /// Whether it stands in the way.
     pub severity: Severity,
-    /// The file, as a path in the repository.
+    /// The file, as a path in the repository; empty where the repository itself is meant.
     pub file: String,
-    /// The line, from 1.
+    /// The line, from 1; 0 where no line is meant.
     pub line: u32,
-    /// The column in characters, from 1.
+    /// The column in characters, from 1; 0 where no line is meant.
     pub column: u32,
     /// The field, such as `links.web-1.enrollment.clientId`; empty where the whole file is meant.
     pub field: String,
@@ -36,7 +36,13 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        if !self.file.is_empty() {
+            f.write_str(&self.file)?;
+            if self.line > 0 {
+                write!(f, ":{}:{}", self.line, self.column)?;
+            }
+            f.write_str(": ")?;
+        }
         if !self.field.is_empty() {
             write!(f, "{}: ", self.field)?;
         }

@@ -1,0 +1,310 @@
+//! Putting an inventory in force: what it says is compared with what is there, and the difference is written.
+//!
+//! A host's identity is its client ID. An entry is the host with its client ID, whatever that was called
+//! before and whoever declared it; failing that, the git host of its name, which has then got a new identity and
+//! has to enrol again. What nobody claims and came from git is retired. An entry with the name, but not the
+//! client ID, of a host that the API made is a problem, not a guess.
+
+use std::collections::{HashMap, HashSet};
+
+use fleetward_domain::inventory::{Inventory, InventoryHost, InventoryScript, Problem, Severity};
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::id::{HostId, TenantId};
+use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::time::Timestamp;
+use uuid::Uuid;
+
+use crate::store::host::{Declaration, Declared, Enrolment, Lifecycle, NewHost, Source};
+use crate::store::script::{Listed, Script};
+use crate::store::sync::{Changes, Counts};
+use crate::store::{Connection, Scope, StoreError, certificate, host, script, token};
+
+/// What became of an inventory.
+#[derive(Debug, Default)]
+pub(super) struct Applied {
+    pub(super) counts: Counts,
+    pub(super) hosts_added: Vec<HostName>,
+    pub(super) hosts_changed: Vec<HostName>,
+    pub(super) hosts_retired: Vec<HostName>,
+    pub(super) scripts_added: Vec<ScriptName>,
+    pub(super) scripts_changed: Vec<ScriptName>,
+    pub(super) scripts_retired: Vec<ScriptName>,
+    /// Hosts whose rows differ from before and that may stay connected.
+    pub(super) touched: Vec<HostId>,
+    /// Hosts that are to be cut off: retired, or of another identity now.
+    pub(super) gone: Vec<HostId>,
+}
+
+/// What is to be done about hosts.
+#[derive(Debug, Default)]
+struct HostPlan<'i> {
+    insert: Vec<&'i InventoryHost>,
+    update: Vec<(Declared, &'i InventoryHost)>,
+    retire: Vec<Declared>,
+    problems: Vec<Problem>,
+}
+
+/// Writes the difference within the caller's transaction; the problems, if the inventory cannot be put in force.
+pub(super) async fn apply(
+    conn: &mut Connection,
+    tenant: TenantId,
+    inventory: &Inventory,
+    commit: &str,
+    now: Timestamp,
+) -> Result<Result<Applied, Vec<Problem>>, StoreError> {
+    let mut applied = Applied::default();
+    let declared = host::all_declared(conn, tenant).await?;
+    let scripts = script::list(conn, &Scope::of(tenant), Listed::WithRetired).await?;
+    let mut plan = plan_hosts(declared, &inventory.hosts, says_nothing(inventory, "links"));
+    for entry in &plan.insert {
+        // Client IDs are unique in the whole store; whose the other one is, is not for this tenant to know.
+        if host::find_by_client(conn, &entry.client_id).await?.is_some() {
+            let message = format!("{} belongs to a host of another tenant", entry.client_id);
+            plan.problems.push(host_problem(entry, "enrollment.clientId", message));
+        }
+    }
+    let active = scripts.iter().any(|script| script.retired_at.is_none());
+    if says_nothing(inventory, "scripts") && active {
+        plan.problems.push(missing_file("scripts"));
+    }
+    if !plan.problems.is_empty() {
+        return Ok(Err(plan.problems));
+    }
+    write_hosts(conn, tenant, plan, &mut applied, now).await?;
+    if !says_nothing(inventory, "scripts") {
+        write_scripts(conn, tenant, scripts, &inventory.scripts, commit, &mut applied, now).await?;
+    }
+    let count = |list: usize| u32::try_from(list).unwrap_or(u32::MAX);
+    applied.counts = Counts {
+        hosts: count(inventory.hosts.len()),
+        scripts: count(inventory.scripts.len()),
+        changes: Changes {
+            hosts_added: count(applied.hosts_added.len()),
+            hosts_changed: count(applied.hosts_changed.len()),
+            hosts_retired: count(applied.hosts_retired.len()),
+            scripts_added: count(applied.scripts_added.len()),
+            scripts_changed: count(applied.scripts_changed.len()),
+            scripts_retired: count(applied.scripts_retired.len()),
+        },
+    };
+    Ok(Ok(applied))
+}
+
+impl Applied {
+    /// Whether anything is different from before.
+    pub(super) fn has_changes(&self) -> bool {
+        self.counts.changes != Changes::default()
+    }
+}
+
+fn plan_hosts<'i>(existing: Vec<Declared>, entries: &'i [InventoryHost], is_silent: bool) -> HostPlan<'i> {
+    let mut plan = HostPlan::default();
+    if is_silent {
+        if existing.iter().any(|host| host.source == Source::Git && host.lifecycle == Lifecycle::Active) {
+            plan.problems.push(missing_file("links"));
+        }
+        return plan;
+    }
+    let by_client: HashMap<&ClientId, &Declared> =
+        existing.iter().map(|host| (&host.declared.client_id, host)).collect();
+    let by_name: HashMap<&HostName, &Declared> =
+        existing.iter().map(|host| (&host.declared.name, host)).collect();
+    let claimed: HashSet<HostId> =
+        entries.iter().filter_map(|entry| by_client.get(&entry.client_id)).map(|host| host.id).collect();
+    let mut kept: HashSet<HostId> = claimed.clone();
+    for entry in entries {
+        let same_client = by_client.get(&entry.client_id).copied();
+        let same_name = by_name.get(&entry.name).copied();
+        match (same_client, same_name) {
+            (Some(host), Some(other)) if host.id == other.id => plan.update.push((host.clone(), entry)),
+            (_, Some(other)) if other.source == Source::Api => plan.problems.push(clash(entry, other)),
+            (Some(_), Some(other)) => plan.problems.push(name_kept(entry, other)),
+            (Some(host), None) => plan.update.push((host.clone(), entry)),
+            (None, Some(other)) if claimed.contains(&other.id) => plan.problems.push(name_kept(entry, other)),
+            (None, Some(other)) => {
+                kept.insert(other.id);
+                plan.update.push((other.clone(), entry));
+            }
+            (None, None) => plan.insert.push(entry),
+        }
+    }
+    plan.retire = existing
+        .iter()
+        .filter(|host| host.source == Source::Git && host.lifecycle == Lifecycle::Active)
+        .filter(|host| !kept.contains(&host.id))
+        .cloned()
+        .collect();
+    plan
+}
+
+async fn write_hosts(
+    conn: &mut Connection,
+    tenant: TenantId,
+    plan: HostPlan<'_>,
+    applied: &mut Applied,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    for retired in plan.retire {
+        host::update_retired(conn, retired.id, now).await?;
+        token::delete_unused(conn, retired.id).await?;
+        applied.gone.push(retired.id);
+        applied.hosts_retired.push(retired.declared.name);
+    }
+    for (before, entry) in plan.update {
+        let declared = declaration(entry);
+        let is_back = before.lifecycle == Lifecycle::Retired;
+        let is_taken_over = before.source == Source::Api;
+        if !is_back && !is_taken_over && before.declared == declared {
+            continue;
+        }
+        host::update(conn, tenant, before.id, &declared, now).await?;
+        if is_taken_over {
+            host::update_source(conn, before.id, Source::Api, Source::Git, now).await?;
+        }
+        let is_other = before.declared.client_id != declared.client_id;
+        let told = if is_other { &mut applied.gone } else { &mut applied.touched };
+        told.push(before.id);
+        if is_other {
+            // The certificate speaks for the identity before: it must not speak for this one.
+            certificate::update_revoked(
+                conn,
+                before.id,
+                None,
+                "the inventory gave the host another client ID",
+                now,
+            )
+            .await?;
+            host::update_enrolment(conn, before.id, before.enrolment, Enrolment::Pending, now).await?;
+        }
+        let list = if is_back { &mut applied.hosts_added } else { &mut applied.hosts_changed };
+        list.push(entry.name.clone());
+    }
+    for entry in plan.insert {
+        let id = HostId::from_uuid(Uuid::now_v7());
+        let declared = declaration(entry);
+        let new = NewHost { id, tenant, declared, source: Source::Git, enrolment: Enrolment::Pending };
+        host::insert(conn, &new, now).await?;
+        applied.touched.push(id);
+        applied.hosts_added.push(entry.name.clone());
+    }
+    Ok(())
+}
+
+async fn write_scripts(
+    conn: &mut Connection,
+    tenant: TenantId,
+    existing: Vec<Script>,
+    entries: &[InventoryScript],
+    commit: &str,
+    applied: &mut Applied,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let mut existing: HashMap<ScriptName, Script> =
+        existing.into_iter().map(|script| (script.name.clone(), script)).collect();
+    for entry in entries {
+        let before = existing.remove(&entry.name);
+        let mut script = Script {
+            tenant,
+            name: entry.name.clone(),
+            digest: entry.digest,
+            display_name: entry.title.clone(),
+            description: entry.description.clone(),
+            emoji: entry.emoji.clone(),
+            flags: entry.flags.clone(),
+            estimated: entry.estimated,
+            timeout: entry.timeout,
+            user: entry.user.clone(),
+            resources: entry.resources.clone(),
+            tags: entry.tags.clone(),
+            path: entry.path.as_ref().map(ToString::to_string),
+            commit: commit.to_owned(),
+            created_at: now,
+            updated_at: now,
+            retired_at: None,
+        };
+        if let Some(before) = &before {
+            script.created_at = before.created_at;
+            // The commit of a script is the one that last changed it.
+            let unchanged =
+                Script { commit: before.commit.clone(), updated_at: before.updated_at, ..script.clone() };
+            if unchanged == *before {
+                continue;
+            }
+        }
+        script::insert_content(conn, &entry.content, now).await?;
+        script::update(conn, &script).await?;
+        let is_new = before.is_none_or(|before| before.retired_at.is_some());
+        let list = if is_new { &mut applied.scripts_added } else { &mut applied.scripts_changed };
+        list.push(script.name);
+    }
+    for gone in existing.into_values().filter(|script| script.retired_at.is_none()) {
+        script::update_retired(conn, tenant, &gone.name, now).await?;
+        applied.scripts_retired.push(gone.name);
+    }
+    applied.scripts_retired.sort();
+    Ok(())
+}
+
+fn declaration(entry: &InventoryHost) -> Declaration {
+    Declaration {
+        name: entry.name.clone(),
+        client_id: entry.client_id.clone(),
+        host_type: entry.kind.clone(),
+        provider: entry.provider.clone(),
+        address: Some(entry.address.clone()),
+        port: Some(entry.port),
+        login_user: Some(entry.user.clone()),
+        key_ref: entry.key_ref.clone(),
+        proxy_jump: entry.proxy_jump.as_ref().map(ToString::to_string),
+        enrolment_required: entry.enrollment_required,
+        tags: entry.tags.clone(),
+        metadata: entry.metadata.clone(),
+    }
+}
+
+fn says_nothing(inventory: &Inventory, stem: &str) -> bool {
+    inventory.absent.iter().any(|file| file.starts_with(stem))
+}
+
+fn missing_file(stem: &str) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        file: format!("{stem}.yaml"),
+        line: 0,
+        column: 0,
+        field: String::new(),
+        message: format!(
+            "is missing, although what it said is in force; bring it back, or write `{stem}: {{}}` to mean none"
+        ),
+    }
+}
+
+fn clash(entry: &InventoryHost, host: &Declared) -> Problem {
+    let message = format!(
+        "the name belongs to a host that was added through the API ({}); remove that host, rename this entry, or \
+         give it that client ID to take the host over",
+        host.declared.client_id
+    );
+    host_problem(entry, "", message)
+}
+
+fn name_kept(entry: &InventoryHost, other: &Declared) -> Problem {
+    let message = format!(
+        "the name is that of another host ({}); a host keeps its name until it is deleted or renamed, so rename in \
+         two steps or remove that host first",
+        other.declared.client_id
+    );
+    host_problem(entry, "", message)
+}
+
+fn host_problem(entry: &InventoryHost, field: &str, message: String) -> Problem {
+    let path = format!("links.{}.{field}", entry.name);
+    Problem {
+        severity: Severity::Error,
+        file: "links.yaml".to_owned(),
+        line: entry.line,
+        column: 1,
+        field: path.trim_end_matches('.').to_owned(),
+        message,
+    }
+}
