@@ -18,6 +18,8 @@ enum Xtask {
     Test(command::test::TestCommand),
     /// Everything a change has to pass: format, lints, tests, documentation, generated files.
     Check(command::check::CheckCommand),
+    /// Measure the promised numbers on lab hosts and write docs/benchmarks.md.
+    Bench(command::bench::BenchCommand),
     /// Write every generated file that is checked in.
     Bless,
     /// Lab of real Debian hosts under systemd (needs root).
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Xtask::Demo(command) => command::demo::execute(&command),
         Xtask::Test(command) => command::test::execute(&command),
         Xtask::Check(command) => command::check::execute(&command),
+        Xtask::Bench(command) => command::bench::execute(&command),
         Xtask::Bless => command::bless::execute(),
         Xtask::Lab(command) => command::lab::execute(command),
         Xtask::Package(command) => command::package::execute(&command),

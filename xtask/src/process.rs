@@ -38,30 +38,20 @@ impl Finished {
     }
 }
 
-/// Runs a command with captured output and, unless the caller gave it one, no input; does not judge its exit status.
+/// Runs a command with captured output and no input; does not judge its exit status.
 ///
 /// # Errors
 /// When it cannot be started, or when `limit` passes: then its process group is killed first.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished> {
-    let what = describe(command);
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("start {what}"))?;
-    let group = Pid::from_raw(child.id().cast_signed());
-    let stdout = Collector::start(child.stdout.take());
-    let stderr = Collector::start(child.stderr.take());
-    match wait(child, limit)? {
-        Some(status) => Ok(Finished { status, stdout: stdout.finish(), stderr: stderr.finish() }),
-        None => {
-            killpg(group, Signal::SIGKILL).ok();
-            let said = String::from_utf8_lossy(&stderr.finish()).into_owned();
-            bail!("{what} did not end within {limit:?} and was killed; it had said: {}", tail(&said))
-        }
-    }
+    capture(command.stdin(Stdio::null()), limit)
+}
+
+/// As [`run`], with the input that the command was given.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with_input(command: &mut Command, input: impl Into<Stdio>, limit: Duration) -> Result<Finished> {
+    capture(command.stdin(input), limit)
 }
 
 /// Runs a command that has to succeed and returns its standard output as text.
@@ -160,6 +150,27 @@ pub fn is_installed(program: &str) -> bool {
 
 const GRACE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
+
+fn capture(command: &mut Command, limit: Duration) -> Result<Finished> {
+    let what = describe(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .with_context(|| format!("start {what}"))?;
+    let group = Pid::from_raw(child.id().cast_signed());
+    let stdout = Collector::start(child.stdout.take());
+    let stderr = Collector::start(child.stderr.take());
+    match wait(child, limit)? {
+        Some(status) => Ok(Finished { status, stdout: stdout.finish(), stderr: stderr.finish() }),
+        None => {
+            killpg(group, Signal::SIGKILL).ok();
+            let said = String::from_utf8_lossy(&stderr.finish()).into_owned();
+            bail!("{what} did not end within {limit:?} and was killed; it had said: {}", tail(&said))
+        }
+    }
+}
 
 fn wait(child: Child, limit: Duration) -> Result<Option<ExitStatus>> {
     let (sender, ended) = mpsc::channel();
