@@ -8,7 +8,7 @@ use fleetward_protocol::id::OperationId;
 
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
-use crate::{audit, auth, host, operation, repo, run, script};
+use crate::{audit, auth, host, operation, repo, run, script, session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Operations: list, show, logs, stop
     #[command(subcommand, visible_alias = "operation")]
     Op(operation::Command),
+    /// Your own logins: list, end
+    #[command(subcommand)]
+    Session(session::Command),
     /// What was changed, by whom
     #[command(subcommand)]
     Audit(audit::Command),

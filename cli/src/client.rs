@@ -365,4 +365,6 @@ fn json(body: &impl Serialize) -> Result<Bytes, Failure> {
 }
 
 #[cfg(test)]
+pub(crate) mod double;
+#[cfg(test)]
 mod tests;

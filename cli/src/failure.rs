@@ -88,6 +88,8 @@ impl Failure {
             Self::Usage(_) => 2,
             Self::LoggedOut(_) => 3,
             Self::Refused { status: 401 | 403 | 423, .. } => 3,
+            // The controller is well; a host did not do what was asked.
+            Self::Refused { status: 500..=599, body } if body.code.starts_with("HOST_") => 1,
             Self::Refused { status: 400..=499, .. } => 2,
             Self::Refused { .. }
             | Self::Unreachable { .. }

@@ -303,15 +303,4 @@ const fn is_passing(failure: &Failure) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::has_passed;
-
-    #[test]
-    fn a_position_passes_a_sequence_number_when_all_of_it_was_seen() {
-        for (id, passed) in
-            [("16", false), ("17", true), ("17.2", false), ("18.1", true), ("", false), ("x", false)]
-        {
-            assert_eq!(has_passed(id, 17), passed, "{id}");
-        }
-    }
-}
+mod tests;

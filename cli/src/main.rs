@@ -24,6 +24,7 @@ mod render;
 mod repo;
 mod run;
 mod script;
+mod session;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Script(command) => script::execute(command, &App::new(&globals)?).await,
         Command::Run(command) => run::execute(command, &App::new(&globals)?).await,
         Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,
+        Command::Session(command) => session::execute(command, &App::new(&globals)?).await,
         Command::Audit(command) => audit::execute(command, &App::new(&globals)?).await,
     }
 }

@@ -55,6 +55,8 @@ fn every_line_of_the_walk_is_understood() {
         "op logs OP-17 --host web-1 --follow --stream stdout --timestamps",
         "op logs OP-17 --host web-1 --raw",
         "op stop op-17",
+        "session list",
+        "session end 01890000-0000-7000-8000-000000000001",
         "audit list --action host. --actor ann --subject web-1 --limit 10",
         "completion bash",
         "version",
@@ -103,6 +105,7 @@ fn what_cannot_be_meant_is_refused_with_code_2() {
         "--output yaml host list",
         "--controller http://ctl.example.com host list",
         "--fingerprint sha256:12 host list",
+        "session end latest",
         "completion tcsh",
     ] {
         let error = parse(line).err().unwrap_or_else(|| panic!("accepted: {line}"));

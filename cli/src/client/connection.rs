@@ -42,6 +42,10 @@ impl Connection {
             let stream =
                 TlsConnector::from(tls.config.clone()).connect(name, tcp).await.map_err(|error| {
                     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
+                    if let Some(rustls::Error::InvalidMessage(_)) = cause {
+                        let what = "it does not speak TLS; an address on loopback may begin with http://";
+                        return unreachable(io::Error::new(io::ErrorKind::InvalidData, what));
+                    }
                     match cause.and_then(|cause| tls.explain(&address.to_string(), cause)) {
                         Some(untrusted) => Failure::Untrusted(Box::new(untrusted)),
                         None => unreachable(error),
@@ -65,7 +69,13 @@ impl Connection {
 
     /// Sends a request and waits for the head of its answer.
     pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> io::Result<Response<Incoming>> {
-        self.sender.send_request(request).await.map_err(io::Error::other)
+        self.sender.send_request(request).await.map_err(|error| {
+            if error.is_parse() {
+                let what = "it does not answer in HTTP; perhaps its address begins with https://";
+                return io::Error::new(io::ErrorKind::InvalidData, what);
+            }
+            io::Error::other(error)
+        })
     }
 
     async fn handshake(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> io::Result<Self> {

@@ -6,78 +6,15 @@ use fleetward_api::auth::Me;
 use fleetward_api::host::Host;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::double::{Step, answer, header, play, serve};
 use super::*;
 use crate::client::trust::{Fingerprint, Untrusted};
 
-/// What one connection does, request by request.
-#[derive(Debug, Clone)]
-enum Step {
-    /// Answers with this text.
-    Answer(String),
-    /// Reads the request and hangs up.
-    HangUp,
-}
-
-fn answer(status: &str, body: &str) -> Step {
-    Step::Answer(format!(
-        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    ))
-}
-
-/// Serves connections one after another, each with its own steps; tells every request it reads.
-async fn serve(connections: Vec<Vec<Step>>) -> (Address, mpsc::UnboundedReceiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    let (told, requests) = mpsc::unbounded_channel();
-    tokio::spawn(async move {
-        for steps in connections {
-            let (stream, _) = listener.accept().await.unwrap();
-            play(stream, steps, told.clone()).await;
-        }
-    });
-    (address, requests)
-}
-
-async fn play(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    steps: Vec<Step>,
-    told: mpsc::UnboundedSender<String>,
-) {
-    for step in steps {
-        let mut request = Vec::new();
-        while !is_whole(&request) {
-            if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
-                return;
-            }
-        }
-        told.send(String::from_utf8(request).unwrap()).unwrap();
-        match step {
-            Step::Answer(text) => stream.write_all(text.as_bytes()).await.unwrap(),
-            Step::HangUp => return,
-        }
-    }
-    // Reads until the client hangs up, so that an answer is never cut by a reset.
-    let _ = stream.read(&mut [0; 64]).await;
-}
-
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    body.len() >= length.map_or(0, |length| length.parse().unwrap())
-}
-
 fn client(address: Address) -> Client {
     Client::new(address, Trust::System, Some("secret".to_owned())).unwrap()
-}
-
-fn header(request: &str, name: &str) -> Option<String> {
-    request.lines().find_map(|line| line.strip_prefix(&format!("{name}: ")).map(str::to_owned))
 }
 
 #[tokio::test]
@@ -130,6 +67,7 @@ async fn failures_have_the_exit_codes_that_the_help_promises() {
         ("409 Conflict", body("CONFLICT"), 2, "no: do this"),
         ("403 Forbidden", body("FORBIDDEN"), 3, "no: do this"),
         ("503 Service Unavailable", body("STOPPING"), 4, "no: do this"),
+        ("503 Service Unavailable", body("HOST_OFFLINE"), 1, "no: do this"),
         ("502 Bad Gateway", "<html>".to_owned(), 4, "does not answer like a Fleetward controller"),
         ("200 OK", "<html>".to_owned(), 4, "does not answer like a Fleetward controller"),
     ] {
