@@ -16,3 +16,6 @@ pub mod running;
 pub mod secret;
 pub mod store;
 pub mod task;
+
+#[cfg(test)]
+mod testing;

@@ -21,3 +21,6 @@ mod tls;
 
 pub use endpoint::{LinkError, LinkServer};
 pub use tls::TlsError;
+
+#[cfg(test)]
+mod tests;

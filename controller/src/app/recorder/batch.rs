@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::output::Records;
 use fleetward_protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -212,7 +213,7 @@ impl Writer {
                     }
                     Report::Attached => return self.plan_attached(plan, run, operation, now),
                     Report::Output { offset, bytes } => {
-                        return self.plan_output(plan, run, operation, *offset, bytes, feed);
+                        return self.plan_output(plan, run, operation, *offset, bytes, feed, now);
                     }
                 }
             }
@@ -256,6 +257,7 @@ impl Writer {
         offset: u64,
         bytes: &[u8],
         feed: Sender,
+        now: Timestamp,
     ) {
         let Some(state) = self.state(plan, run) else {
             return plan.effects.push(Effect::Impossible { run, operation, state: None, feed: Some(feed) });
@@ -263,7 +265,13 @@ impl Writer {
         let entry = (offset, bytes.len() as u64);
         // A copy, so that the batch can be tried again: one memcpy beside the database's own.
         let write = Write::Output(Append { operation, run, offset, bytes: bytes.to_vec() });
-        plan.push(write, run, operation, After::Output { feed, state, entry });
+        let output_lost = dropped(bytes);
+        plan.push(write, run, operation, After::Output { feed, state: state.clone(), entry });
+        if output_lost > 0 {
+            let change = change(run, operation, state.clone(), state.clone(), now);
+            let write = Write::Run(RunChange { output_lost, ..change });
+            plan.push(write, run, operation, After::State { state, feed: None });
+        }
     }
 
     fn state(&self, plan: &Plan, run: RunId) -> Option<RunState> {
@@ -378,6 +386,11 @@ impl Plan {
 
 fn change(run: RunId, operation: OperationId, from: RunState, to: RunState, at: Timestamp) -> RunChange {
     RunChange { operation, run, from, to, at, duration_ms: None, attached: 0, output_lost: 0 }
+}
+
+/// How many bytes of output the records say are missing.
+fn dropped(records: &[u8]) -> u64 {
+    Records::new(records).filter_map(|record| record.ok()?.dropped()).sum()
 }
 
 /// Tells a stream what is committed.

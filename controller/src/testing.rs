@@ -1,0 +1,205 @@
+//! A whole controller in a test's process, on ports of its own.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::time::Duration;
+
+use fleetward_domain::operation::{OperationStatus, RolloutPolicy};
+use fleetward_domain::permission::{Grant, Grants, Permission, Role};
+use fleetward_protocol::enrol::Token;
+use fleetward_protocol::id::{OperationId, SessionId, TenantId};
+use fleetward_protocol::name::{HostName, ScriptName};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::app::access::{Caller, Permit};
+use crate::app::clock::Clock;
+use crate::app::host::{self, Addition};
+use crate::app::operation::{self, Asked, Call, OperationError};
+use crate::app::user;
+use crate::config::{Config, Layer};
+use crate::pki::Authority;
+use crate::running::Running;
+use crate::secret::SecretBox;
+use crate::store::operation::Operation;
+use crate::store::run::Run;
+use crate::store::script::{self, Script};
+use crate::store::{Scope, Store, tenant};
+
+/// A controller and its data.
+pub(crate) struct TestController {
+    pub(crate) running: Running,
+    pub(crate) clock: Clock,
+    pub(crate) tenant: TenantId,
+    caller: Caller,
+    directory: TempDir,
+}
+
+impl TestController {
+    pub(crate) async fn start() -> Self {
+        let directory = TempDir::new().unwrap();
+        // TLS looks at the system's clock, so the certificates must be good there too.
+        let clock = Clock::manual(Clock::System.now());
+        let config = config(directory.path());
+        Authority::create(&config.pki_directory(), &config.name, clock.now()).unwrap();
+        SecretBox::load_or_create(&config.secret_key()).unwrap();
+        let store = Store::open(&config.database, clock.now()).await.unwrap();
+        let mut tx = store.write().await.unwrap();
+        let tenant = tenant::list(&mut tx, &Scope::Everything).await.unwrap().remove(0).id;
+        let name = "admin".parse().unwrap();
+        user::insert_admin(&mut tx, &name, tenant, clock.now()).await.unwrap();
+        let user = crate::store::user::find(&mut tx, &name).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        store.close().await.unwrap();
+        let running = Running::start(config, clock.clone()).await.unwrap();
+        let caller = Caller {
+            user: user.id,
+            name,
+            session: SessionId::from_uuid(Uuid::nil()),
+            grants: Grants::new(vec![Grant { tenant, role: Role::Admin }]),
+            must_change_password: false,
+            remote: None,
+        };
+        Self { running, clock, tenant, caller, directory }
+    }
+
+    /// Stops the controller and starts it again on the same data and port.
+    pub(crate) async fn restart(self) -> Self {
+        let Self { running, clock, tenant, caller, directory } = self;
+        let mut config = config(directory.path());
+        config.link.listen = running.link_address();
+        running.shutdown().await;
+        let running = Running::start(config, clock.clone()).await.unwrap();
+        Self { running, clock, tenant, caller, directory }
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        self.running.app()
+    }
+
+    pub(crate) fn permit(&self, permission: Permission) -> Permit {
+        self.caller.clone().permit(permission).unwrap()
+    }
+
+    pub(crate) async fn add_host(&self, name: &str) -> (HostName, Token) {
+        let name: HostName = name.parse().unwrap();
+        let addition = Addition {
+            name: name.clone(),
+            client_id: None,
+            kind: "VM".to_owned(),
+            provider: String::new(),
+            tags: Vec::new(),
+        };
+        let permit = self.permit(Permission::ManageHosts);
+        let (_, issued) = host::add(self.app(), &permit, addition, None).await.unwrap();
+        (name, issued.token)
+    }
+
+    pub(crate) async fn add_script(&self, name: &str, content: &str) {
+        let now = self.clock.now();
+        let mut tx = self.app().store().write().await.unwrap();
+        let digest = script::insert_content(&mut tx, content.as_bytes(), now).await.unwrap();
+        let script = Script {
+            tenant: self.tenant,
+            name: name.parse().unwrap(),
+            digest,
+            display_name: name.to_owned(),
+            description: String::new(),
+            emoji: String::new(),
+            flags: Vec::new(),
+            estimated: None,
+            timeout: None,
+            user: None,
+            resources: Vec::new(),
+            tags: Vec::new(),
+            path: None,
+            commit: "0".repeat(40),
+            created_at: now,
+            updated_at: now,
+            retired_at: None,
+        };
+        script::update(&mut tx, &script).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    pub(crate) async fn run(&self, scripts: &[&str], on: &str) -> Result<Operation, OperationError> {
+        let policy =
+            RolloutPolicy { concurrency: NonZeroU32::new(1000).unwrap(), ..RolloutPolicy::default() };
+        self.run_with(scripts, on, policy).await
+    }
+
+    pub(crate) async fn run_with(
+        &self,
+        scripts: &[&str],
+        on: &str,
+        policy: RolloutPolicy,
+    ) -> Result<Operation, OperationError> {
+        let call = |name: &&str| Call { name: name.parse::<ScriptName>().unwrap(), arguments: Vec::new() };
+        let asked = Asked {
+            scripts: scripts.iter().map(call).collect(),
+            on: on.to_owned(),
+            policy,
+            canary: None,
+            environment: BTreeMap::new(),
+            directory: None,
+            user: None,
+            reason: None,
+        };
+        operation::create(self.app(), &self.permit(Permission::Run), asked).await
+    }
+
+    /// Waits until the operation has ended; its status and its runs.
+    pub(crate) async fn wait_for_end(&self, id: OperationId) -> (OperationStatus, Vec<Run>) {
+        self.wait_until(id, |operation, _| operation.status.is_final()).await
+    }
+
+    /// Waits until the operation and its runs are as wanted.
+    pub(crate) async fn wait_until(
+        &self,
+        id: OperationId,
+        wanted: impl Fn(&Operation, &[Run]) -> bool,
+    ) -> (OperationStatus, Vec<Run>) {
+        let mut watch = self.app().live().watch(id);
+        let wait = async {
+            loop {
+                watch.mark_unchanged();
+                let mut conn = self.app().store().read().await.unwrap();
+                let operation =
+                    crate::store::operation::get(&mut conn, &Scope::Everything, id).await.unwrap();
+                let runs = crate::store::run::list_all(&mut conn, id).await.unwrap();
+                drop(conn);
+                if wanted(&operation, &runs) {
+                    return (operation.status, runs);
+                }
+                watch.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), wait).await.expect("the operation gets there")
+    }
+
+    pub(crate) async fn output(&self, run: &Run) -> Vec<u8> {
+        let mut conn = self.app().store().read().await.unwrap();
+        crate::store::output::read(&mut conn, &Scope::Everything, run.id, 0, usize::MAX).await.unwrap()
+    }
+
+    /// Whether an event of this kind is in the audit log.
+    pub(crate) async fn has_audited(&self, kind: &str) -> bool {
+        let mut conn = self.app().store().read().await.unwrap();
+        let events = crate::store::audit::list_chain(&mut conn, 1, 1000).await.unwrap();
+        events.iter().any(|event| event.event.kind == kind)
+    }
+}
+
+fn config(directory: &Path) -> Config {
+    let mut layer = Layer {
+        data: Some(directory.to_owned()),
+        name: Some("ctl.example.com".to_owned()),
+        ..Layer::default()
+    };
+    layer.link.listen = Some("127.0.0.1:0".parse().unwrap());
+    layer.http.listen = Some("127.0.0.1:0".parse().unwrap());
+    layer.http.plain_loopback = Some(true);
+    Config::from_layer(layer).unwrap()
+}
