@@ -131,3 +131,6 @@ fn serve(mut log: Log, queue: &mpsc::Receiver<Request>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,40 +22,39 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 /// The state of a host; it outlives every agent that works on it.
-pub struct Machine {
-    pub directory: TempDir,
-    pub client: ClientId,
+pub(crate) struct Machine {
+    pub(crate) directory: TempDir,
+    pub(crate) client: ClientId,
 }
 
 /// One life of an agent on a machine, without its link.
-pub struct Life {
-    pub runs: Runs,
-    pub journal: JournalId,
-    pub notices: Vec<String>,
+pub(crate) struct Life {
+    pub(crate) runs: Runs,
+    pub(crate) journal: JournalId,
     paths: Paths,
     client: ClientId,
 }
 
 /// A script and how it is run.
 #[derive(Clone)]
-pub struct Request {
-    pub run: RunId,
-    pub content: String,
-    pub script: Script,
-    pub limits: Limits,
-    pub remaining: Duration,
+pub(crate) struct Request {
+    pub(crate) run: RunId,
+    pub(crate) content: String,
+    pub(crate) script: Script,
+    pub(crate) limits: Limits,
+    pub(crate) remaining: Duration,
 }
 
-pub fn run_id() -> RunId {
+pub(crate) fn run_id() -> RunId {
     RunId::from_uuid(Uuid::now_v7())
 }
 
-pub fn boot(number: u128) -> BootId {
+pub(crate) fn boot(number: u128) -> BootId {
     BootId::from_uuid(Uuid::from_u128(number))
 }
 
 /// A bash script with these lines.
-pub fn script(body: &str) -> Request {
+pub(crate) fn script(body: &str) -> Request {
     let content = format!("#!/bin/bash\n{body}\n");
     Request {
         run: run_id(),
@@ -75,7 +74,7 @@ pub fn script(body: &str) -> Request {
 }
 
 impl Machine {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let client = ClientId::issued(Uuid::now_v7());
         let machine = Self { directory, client };
@@ -85,17 +84,17 @@ impl Machine {
         machine
     }
 
-    pub fn paths(&self) -> Paths {
+    pub(crate) fn paths(&self) -> Paths {
         let at = |name| self.directory.path().join(name);
         Paths { config: at("agent.toml"), state: at("state"), client_id: at("client_id") }
     }
 
-    pub fn write_client_id(&self, text: &str) {
+    pub(crate) fn write_client_id(&self, text: &str) {
         std::fs::write(self.paths().client_id, format!("{text}\n")).unwrap();
     }
 
     /// Starts a life of the agent in the given boot. Needs a runtime.
-    pub fn start(&self, boot: BootId) -> Life {
+    pub(crate) fn start(&self, boot: BootId) -> Life {
         let fresh = JournalId::from_uuid(Uuid::now_v7());
         let (journal, contents) = Journal::open(&self.paths().journal(), fresh, clock::now()).unwrap();
         let host = Host {
@@ -106,17 +105,17 @@ impl Machine {
             account: users::read_own_account(),
             delegated: None,
         };
-        let (runs, notices) = Runs::recover(host, journal, &contents);
-        Life { runs, journal: contents.id, notices, paths: self.paths(), client: self.client.clone() }
+        let (runs, _) = Runs::recover(host, journal, &contents);
+        Life { runs, journal: contents.id, paths: self.paths(), client: self.client.clone() }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
 
 impl Life {
-    pub fn dispatch(&self, request: &Request) -> OpenRun {
+    pub(crate) fn dispatch(&self, request: &Request) -> OpenRun {
         let order = Order {
             run: request.run,
             operation: OperationId::from_uuid(Uuid::now_v7()),
@@ -134,7 +133,7 @@ impl Life {
     }
 
     /// Opens a run as a controller with this dispatch would.
-    pub async fn begin(&self, request: &Request) -> watch::Receiver<Progress> {
+    pub(crate) async fn begin(&self, request: &Request) -> watch::Receiver<Progress> {
         match self.runs.open(self.dispatch(request)).await {
             Opened::Held(progress) => progress,
             Opened::Unknown => panic!("the run is unknown"),
@@ -142,7 +141,7 @@ impl Life {
     }
 
     /// Opens a run as a controller that knows it was accepted.
-    pub async fn resume(&self, run: RunId) -> watch::Receiver<Progress> {
+    pub(crate) async fn resume(&self, run: RunId) -> watch::Receiver<Progress> {
         match self.runs.open(OpenRun { run, offset: 0, dispatch: None }).await {
             Opened::Held(progress) => progress,
             Opened::Unknown => panic!("the run is unknown"),
@@ -150,11 +149,11 @@ impl Life {
     }
 
     /// Runs a script to its end.
-    pub async fn finish(&self, request: &Request) -> Finished {
+    pub(crate) async fn finish(&self, request: &Request) -> Finished {
         finished(self.begin(request).await).await
     }
 
-    pub async fn refusal(&self, request: &Request) -> Refusal {
+    pub(crate) async fn refusal(&self, request: &Request) -> Refusal {
         match last(self.begin(request).await).await {
             Stage::Refused { refusal, .. } => refusal,
             stage => panic!("{stage:?}"),
@@ -162,7 +161,7 @@ impl Life {
     }
 
     /// The payload of each stream, and the count of dropped bytes.
-    pub fn output(&self, run: RunId, end: &Finished) -> Output {
+    pub(crate) fn output(&self, run: RunId, end: &Finished) -> Output {
         let log = self.runs.read_output(run, 0, end.log_length.try_into().unwrap()).unwrap();
         let mut output = Output::default();
         let mut records = Records::new(&log);
@@ -179,7 +178,7 @@ impl Life {
     }
 
     /// Runs a script that must succeed; returns what it wrote to its standard output.
-    pub async fn stdout(&self, request: &Request) -> String {
+    pub(crate) async fn stdout(&self, request: &Request) -> String {
         let end = self.finish(request).await;
         let output = self.output(request.run, &end);
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -187,26 +186,26 @@ impl Life {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    pub fn directory(&self, run: RunId) -> PathBuf {
+    pub(crate) fn directory(&self, run: RunId) -> PathBuf {
         self.paths.runs().join(run.to_string())
     }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Output {
-    pub stdout: Vec<u8>,
-    pub stderr: Vec<u8>,
-    pub dropped: u64,
+pub(crate) struct Output {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) dropped: u64,
 }
 
 /// Waits for the run's last stage.
-pub async fn last(mut progress: watch::Receiver<Progress>) -> Stage {
+pub(crate) async fn last(mut progress: watch::Receiver<Progress>) -> Stage {
     let wait = progress.wait_for(|progress| progress.stage.is_final());
     let stage = tokio::time::timeout(Duration::from_secs(60), wait).await;
     stage.expect("the run ends within a minute").unwrap().stage.clone()
 }
 
-pub async fn finished(progress: watch::Receiver<Progress>) -> Finished {
+pub(crate) async fn finished(progress: watch::Receiver<Progress>) -> Finished {
     match last(progress).await {
         Stage::Finished { end, .. } => end,
         stage => panic!("{stage:?}"),
@@ -214,14 +213,14 @@ pub async fn finished(progress: watch::Receiver<Progress>) -> Finished {
 }
 
 /// Waits until the run's output log has at least this many bytes.
-pub async fn written(progress: &mut watch::Receiver<Progress>, bytes: u64) {
+pub(crate) async fn written(progress: &mut watch::Receiver<Progress>, bytes: u64) {
     let wait = progress.wait_for(|progress| progress.output >= bytes);
     let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
     drop(waited.expect("output comes within a minute").unwrap());
 }
 
 /// Whether a process with this id lives (zombies do not).
-pub fn lives(pid: i32) -> bool {
+pub(crate) fn lives(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
 }

@@ -1,0 +1,187 @@
+//! Crashes at every byte, and what is left of the journal afterwards.
+
+use std::path::Path;
+
+use fleetward_protocol::id::{BootId, JournalId, RunId};
+use fleetward_protocol::run::Refusal;
+use fleetward_protocol::time::Timestamp;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::entry::Entry;
+use super::index::Index;
+use super::log::{Log, Recovery};
+use super::{Accepted, Journal};
+
+const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+const LATER: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+fn run(number: u8) -> RunId {
+    RunId::from_uuid(Uuid::from_u128(number.into()))
+}
+
+fn life(number: u128) -> JournalId {
+    JournalId::from_uuid(Uuid::from_u128(number))
+}
+
+fn entries() -> impl Strategy<Value = Vec<Entry>> {
+    let entry = (0_u8..6, 0_u8..4, 0_usize..200).prop_map(|(number, kind, size)| {
+        let run = run(number);
+        match kind {
+            0 => Entry::Accepted {
+                run,
+                order: vec![number; size],
+                content: vec![1; size / 2],
+                deadline: LATER,
+            },
+            1 => Entry::Started { run, at: NOW, boot: BootId::from_uuid(Uuid::from_u128(9)) },
+            2 => Entry::Refused { run, refusal: Refusal::DiskFull },
+            _ => Entry::Forgotten { run, until: if size % 2 == 0 { NOW } else { LATER } },
+        }
+    });
+    proptest::collection::vec(entry, 0..12)
+}
+
+fn open(path: &Path, fresh: JournalId) -> (Log, Recovery) {
+    Log::open(path, fresh, NOW).unwrap()
+}
+
+/// What the index means, without where things stand in the file.
+fn meaning(index: &Index) -> Vec<String> {
+    let runs =
+        index.runs().iter().map(|(run, known)| format!("{run} {:?} {:?}", known.phase, known.deadline));
+    let live = index.forgotten().iter().filter(|(_, until)| **until > NOW);
+    runs.chain(live.map(|(run, until)| format!("{run} forgotten until {until:?}"))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// After a crash at any byte of any append, what was durable before is there, and nothing else is wrong.
+    #[test]
+    fn a_crash_within_an_append_loses_that_append_and_nothing_else(
+        entries in entries(),
+        cut in any::<prop::sample::Index>(),
+        garbage in prop::collection::vec(any::<u8>(), 0..40),
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let (mut log, _) = open(&path, life(1));
+        let mut states = vec![(std::fs::metadata(&path).unwrap().len(), meaning(log.index()))];
+        for entry in &entries {
+            log.append(std::slice::from_ref(entry)).unwrap();
+            states.push((std::fs::metadata(&path).unwrap().len(), meaning(log.index())));
+        }
+        drop(log);
+        let whole = std::fs::read(&path).unwrap();
+        // The first entry was renamed into place: it cannot be torn.
+        let first = usize::try_from(states[0].0).unwrap();
+        let cut = first + cut.index(whole.len() - first + 1);
+        let mut torn = whole[..cut].to_vec();
+        torn.extend(garbage);
+        std::fs::write(&path, torn).unwrap();
+        let (mut log, recovery) = open(&path, life(2));
+        let expected_kind = matches!(recovery, Recovery::Clean | Recovery::Truncated { .. });
+        prop_assert!(expected_kind);
+        prop_assert_eq!(log.id(), life(1));
+        let (end, expected) = states.iter().rev().find(|(end, _)| *end <= cut as u64).unwrap();
+        prop_assert_eq!(&meaning(log.index()), expected);
+        prop_assert_eq!(std::fs::metadata(&path).unwrap().len(), *end);
+        // And it goes on from there.
+        log.append(&[Entry::Forgotten { run: run(99), until: LATER }]).unwrap();
+        let after = meaning(log.index());
+        drop(log);
+        prop_assert_eq!(meaning(open(&path, life(2)).0.index()), after);
+    }
+
+    /// A compacted journal means the same, and a crash anywhere in the compaction changes nothing.
+    #[test]
+    fn compaction_keeps_the_meaning_at_every_step(entries in entries(), cut in any::<prop::sample::Index>()) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let staged = directory.path().join("journal.new");
+        let (mut log, _) = open(&path, life(1));
+        log.append(&entries).unwrap();
+        let before = std::fs::read(&path).unwrap();
+        let expected = meaning(log.index());
+        let waiting = waiting_of(&log);
+        log.compact(NOW).unwrap();
+        prop_assert_eq!(meaning(log.index()), expected.clone());
+        prop_assert_eq!(waiting_of(&log), waiting.clone());
+        drop(log);
+        let after = std::fs::read(&path).unwrap();
+        let (reopened, recovery) = open(&path, life(2));
+        prop_assert_eq!(recovery, Recovery::Clean);
+        prop_assert_eq!(reopened.id(), life(1));
+        prop_assert_eq!(meaning(reopened.index()), expected.clone());
+        prop_assert_eq!(waiting_of(&reopened), waiting);
+        drop(reopened);
+        // The crash came before the rename: the new file is there in part, the old one whole.
+        std::fs::write(&path, before).unwrap();
+        std::fs::write(&staged, &after[..cut.index(after.len() + 1)]).unwrap();
+        prop_assert_eq!(meaning(open(&path, life(2)).0.index()), expected);
+    }
+
+    #[test]
+    fn hostile_bytes_are_no_journal(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        std::fs::write(&path, &bytes).unwrap();
+        let (log, recovery) = open(&path, life(2));
+        let replaced = matches!(recovery, Recovery::Replaced { .. });
+        prop_assert!(replaced);
+        prop_assert_eq!(log.id(), life(2));
+    }
+}
+
+fn waiting_of(log: &Log) -> Vec<(RunId, Accepted)> {
+    log.index().runs().keys().filter_map(|run| Some((*run, log.read(*run).ok()?))).collect()
+}
+
+#[test]
+fn a_failed_write_leaves_no_trace_and_the_next_one_succeeds() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (mut log, _) = open(&path, life(1));
+    let huge = Entry::Accepted { run: run(1), order: vec![0; 3 << 20], content: vec![], deadline: LATER };
+    assert!(log.append(&[Entry::Forgotten { run: run(2), until: LATER }, huge]).is_err());
+    assert!(meaning(log.index()).is_empty());
+    log.append(&[Entry::Forgotten { run: run(3), until: LATER }]).unwrap();
+    let after = meaning(log.index());
+    drop(log);
+    let (log, recovery) = open(&path, life(2));
+    assert_eq!((recovery, meaning(log.index())), (Recovery::Clean, after));
+}
+
+#[test]
+fn the_first_word_about_a_run_counts() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut log, _) = open(&directory.path().join("journal"), life(1));
+    let accepted = Entry::Accepted { run: run(1), order: vec![1], content: vec![2], deadline: LATER };
+    let boot = BootId::from_uuid(Uuid::from_u128(9));
+    log.append(&[accepted.clone(), Entry::Started { run: run(1), at: NOW, boot }]).unwrap();
+    let started = meaning(log.index());
+    log.append(&[accepted.clone(), Entry::Refused { run: run(1), refusal: Refusal::DiskFull }]).unwrap();
+    assert_eq!(meaning(log.index()), started);
+    assert!(log.read(run(1)).is_err(), "what was started is not read to be started again");
+    log.append(&[Entry::Forgotten { run: run(1), until: LATER }, accepted]).unwrap();
+    assert!(log.index().runs().is_empty(), "what was forgotten is not accepted again");
+}
+
+#[tokio::test]
+async fn appends_that_come_together_are_all_there_afterwards() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (journal, contents) = Journal::open(&path, life(1), NOW).unwrap();
+    assert!(contents.runs.is_empty());
+    let append = |number| {
+        let run = run(number);
+        let entry = Entry::Accepted { run, order: vec![number; 100], content: vec![], deadline: LATER };
+        journal.append(vec![entry], NOW)
+    };
+    let (a, b, c) = tokio::join!(append(1), append(2), append(3));
+    a.and(b).and(c).unwrap();
+    assert_eq!(journal.read(run(2)).await.unwrap().order, vec![2; 100]);
+    let (_, contents) = Journal::open(&path, life(2), NOW).unwrap();
+    assert_eq!((contents.id, contents.runs.len()), (life(1), 3));
+}
