@@ -22,13 +22,14 @@ use std::time::Duration;
 use fleetward_protocol::time::Timestamp;
 use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Transaction};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _, Transaction};
 
 pub mod audit;
 pub mod batch;
 pub mod certificate;
 mod error;
 pub mod host;
+pub mod idempotency;
 mod migrate;
 pub mod operation;
 pub mod output;
@@ -39,13 +40,13 @@ pub mod run;
 mod scope;
 pub mod script;
 pub mod session;
+pub mod setting;
 pub mod sync;
+pub mod table;
 pub mod tenant;
 #[cfg(any(test, feature = "testing"))]
 #[expect(clippy::expect_used, clippy::panic, reason = "only tests call it, and they fail by panicking")]
 pub mod testing;
-#[cfg(test)]
-mod tests;
 pub mod token;
 pub mod user;
 
@@ -90,9 +91,10 @@ const POSTGRES_WRITERS: u32 = 8;
 // Long enough for a checkpoint of a busy disk, short enough that a request fails before its client gives up.
 const ACQUIRE: Duration = Duration::from_secs(15);
 
+const BEGIN: &str = "BEGIN IMMEDIATE";
 const SQLITE_WRITER: &str = "PRAGMA busy_timeout = 10000; PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; \
    PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
-   PRAGMA cache_size = -32768; PRAGMA journal_size_limit = 67108864;";
+   PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;";
 const SQLITE_READER: &str = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA query_only = ON; \
    PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
 
@@ -136,10 +138,18 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if none can begin in time.
     pub async fn write(&self) -> Result<Tx, StoreError> {
-        Ok(Tx(match self.engine {
-            Engine::Sqlite => self.writers.begin_with("BEGIN IMMEDIATE").await?,
-            Engine::Postgres => self.writers.begin().await?,
-        }))
+        if self.engine == Engine::Postgres {
+            return Ok(Tx(self.writers.begin().await?));
+        }
+        match self.writers.begin_with(BEGIN).await {
+            // SQLite rolls back by itself when the disk is full or broken. sqlx does not notice, and would refuse
+            // every later transaction on this connection.
+            Err(sqlx::Error::InvalidSavePointStatement) => {
+                self.writers.acquire().await?.close().await?;
+                Ok(Tx(self.writers.begin_with(BEGIN).await?))
+            }
+            begun => Ok(Tx(begun?)),
+        }
     }
 
     /// Which engine this is.
@@ -176,12 +186,16 @@ impl Store {
                 .max_lifetime(None)
                 .after_connect(move |conn, _| {
                     Box::pin(async move {
-                        sqlx::raw_sql(AssertSqlSafe(pragmas)).execute(conn).await?;
+                        sqlx::raw_sql(pragmas).execute(conn).await?;
                         Ok(())
                     })
                 })
         };
-        // The writer first: it puts a fresh file into WAL mode, which readers need to find.
+        // One connection outside the pools first: it puts a fresh file into WAL mode, and it says at once what is
+        // wrong with a file, where a pool would try again until its time is over.
+        let mut first = AnyConnection::connect(&url).await?;
+        sqlx::raw_sql(SQLITE_WRITER).execute(&mut first).await?;
+        first.close().await?;
         let writers = pool(1, SQLITE_WRITER).connect(&url).await?;
         let readers = pool(READERS, SQLITE_READER).connect(&url).await?;
         Ok(Self { engine: Engine::Sqlite, readers, writers })
@@ -257,3 +271,6 @@ fn without_password(url: &str) -> String {
         _ => url.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,10 @@
 //! The store on both engines.
 
-use crate::store::Store;
-
+mod crash;
+mod engine;
 mod foundation;
+mod output_properties;
+mod properties;
+mod races;
 mod sample;
+mod table_properties;

@@ -3,7 +3,6 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, SessionId, SyncId, TokenId, UserId};
 
 use super::sample::*;
-use super::*;
 use crate::on_both_engines;
 use crate::store::page::{Direction, PageRequest};
 use crate::store::testing::NOW;
