@@ -80,10 +80,7 @@ impl Link {
         let mut backoff = Backoff::new();
         let mut turn = rand::random::<u32>() as usize;
         while !*shutdown.borrow() {
-            let (cause, detail) = tokio::select! {
-                ended = self.connect_once(turn, shutdown.clone()) => ended,
-                () = stopped(&mut shutdown), if !self.is_connected() => return,
-            };
+            let (cause, detail) = self.connect_once(turn, shutdown.clone()).await;
             turn = turn.wrapping_add(1);
             self.state.send_replace(LinkState::Connecting { last_error: Some(detail.clone()) });
             if cause == Cause::Shutdown {
@@ -99,7 +96,11 @@ impl Link {
     }
 
     /// One attempt at every address, and the life of the connection that comes of it.
-    async fn connect_once(self: &Arc<Self>, turn: usize, shutdown: watch::Receiver<bool>) -> (Cause, String) {
+    async fn connect_once(
+        self: &Arc<Self>,
+        turn: usize,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> (Cause, String) {
         let controllers = match enrol::controllers(&self.paths) {
             Ok(controllers) if controllers.is_empty() => {
                 return (Cause::Unreachable, "no controller is configured in agent.toml".into());
@@ -111,7 +112,11 @@ impl Link {
         let mut failures = Vec::new();
         for at in 0..controllers.len() {
             let address = &controllers[(turn + at) % controllers.len()];
-            match dial::dial(address, &identity).await {
+            let dialled = tokio::select! {
+                dialled = dial::dial(address, &identity) => dialled,
+                () = stopped(&mut shutdown) => return (Cause::Shutdown, Ended::Shutdown.to_string()),
+            };
+            match dialled {
                 Ok(dialled) => return self.speak(address, dialled, shutdown).await,
                 Err(error) => failures.push((error.cause(), format!("{address}: {}", chain(&error)))),
             }
@@ -143,10 +148,6 @@ impl Link {
 
     fn set_identity(&self, identity: Identity) {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(identity);
-    }
-
-    fn is_connected(&self) -> bool {
-        matches!(*self.state.borrow(), LinkState::Connected { .. })
     }
 }
 

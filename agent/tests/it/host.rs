@@ -116,20 +116,7 @@ impl Machine {
 
 impl Life {
     pub(crate) fn dispatch(&self, request: &Request) -> OpenRun {
-        let order = Order {
-            run: request.run,
-            operation: OperationId::from_uuid(Uuid::now_v7()),
-            client: self.client.clone(),
-            action: ActionRequest::new(&request.script).unwrap(),
-            deadline: clock::now() + request.remaining,
-            limits: request.limits,
-        };
-        let dispatch = Dispatch {
-            order: order.encode().unwrap(),
-            content: request.content.clone().into_bytes(),
-            remaining_ms: u64::try_from(request.remaining.as_millis()).unwrap(),
-        };
-        OpenRun { run: request.run, offset: 0, dispatch: Some(dispatch) }
+        dispatch(&self.client, request)
     }
 
     /// Opens a run as a controller with this dispatch would.
@@ -189,6 +176,24 @@ impl Life {
     pub(crate) fn directory(&self, run: RunId) -> PathBuf {
         self.paths.runs().join(run.to_string())
     }
+}
+
+/// What a controller sends to start the run.
+pub(crate) fn dispatch(client: &ClientId, request: &Request) -> OpenRun {
+    let order = Order {
+        run: request.run,
+        operation: OperationId::from_uuid(Uuid::now_v7()),
+        client: client.clone(),
+        action: ActionRequest::new(&request.script).unwrap(),
+        deadline: clock::now() + request.remaining,
+        limits: request.limits,
+    };
+    let dispatch = Dispatch {
+        order: order.encode().unwrap(),
+        content: request.content.clone().into_bytes(),
+        remaining_ms: u64::try_from(request.remaining.as_millis()).unwrap(),
+    };
+    OpenRun { run: request.run, offset: 0, dispatch: Some(dispatch) }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
