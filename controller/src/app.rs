@@ -26,6 +26,7 @@ pub mod connection;
 pub mod dispatch;
 pub mod enrolment;
 pub mod fleet;
+pub mod follow;
 pub mod health;
 pub mod host;
 pub mod live;
@@ -39,6 +40,7 @@ pub mod run;
 pub mod script;
 pub mod sync;
 pub mod target;
+pub mod tenant;
 pub mod user;
 
 use clock::Clock;

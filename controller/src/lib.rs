@@ -9,6 +9,7 @@
 
 pub mod app;
 pub mod config;
+pub mod http;
 pub mod link;
 pub mod pki;
 pub mod repo;

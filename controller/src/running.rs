@@ -12,8 +12,9 @@ use tracing::{info, warn};
 use crate::app::App;
 use crate::app::clock::Clock;
 use crate::config::{Config, Transport};
+use crate::http::{self, ListenError, Listener, Security};
 use crate::link::{LinkError, LinkServer};
-use crate::pki::{Authority, PkiError, Rotating, ServerPurpose};
+use crate::pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose};
 use crate::secret::{SecretBox, SecretError};
 use crate::store::{Store, StoreError, host, sync};
 use crate::task::{self, Certificates};
@@ -23,6 +24,7 @@ use crate::task::{self, Certificates};
 pub struct Running {
     app: App,
     link: LinkServer,
+    http_address: SocketAddr,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -42,6 +44,9 @@ pub enum StartError {
     /// The agents' port.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The people's port.
+    #[error(transparent)]
+    Http(#[from] ListenError),
     /// A certificate that cannot be used.
     #[error("use the server certificate")]
     Tls(#[source] rustls::Error),
@@ -71,10 +76,21 @@ impl Running {
             Rotating::new(Arc::clone(&provider), certificate).map(Arc::new).map_err(StartError::Tls)
         };
         let link_certificate = rotating(ServerPurpose::Link)?;
-        let web = match config.http.transport {
+        let web = match &config.http.transport {
             Transport::OwnCertificate => Some(rotating(ServerPurpose::Web)?),
-            Transport::Certificate { .. } | Transport::PlainLoopback => None,
+            Transport::Certificate { certificate, key } => {
+                let certificate = ServerCertificate::read(certificate, key)?;
+                let rotating = Rotating::new(Arc::clone(&provider), certificate).map_err(StartError::Tls)?;
+                Some(Arc::new(rotating))
+            }
+            Transport::PlainLoopback => None,
         };
+        let security = match &web {
+            Some(certificate) => Security::Tls(Arc::clone(certificate) as _),
+            None => Security::PlainLoopback,
+        };
+        let listener = Listener::bind(config.http.listen, security).await?;
+        let http_address = listener.address();
         let secrets = SecretBox::load_or_create(&config.secret_key())?;
         let store = Store::open(&config.database, now).await?;
         let mut tx = store.write().await?;
@@ -86,8 +102,10 @@ impl Running {
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let certificates = Certificates { link: link_certificate, web };
         task::start(&app, certificates, &tasks, &stopping);
-        info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), "controller.started");
-        Ok(Self { app, link, tasks, stopping })
+        tasks.spawn(http::serve(listener, app.clone(), stopping.clone()));
+        let version = env!("CARGO_PKG_VERSION");
+        info!(version, link = %link.local_address(), http = %http_address, "controller.started");
+        Ok(Self { app, link, http_address, tasks, stopping })
     }
 
     /// The application.
@@ -100,6 +118,12 @@ impl Running {
     #[must_use]
     pub const fn link_address(&self) -> SocketAddr {
         self.link.local_address()
+    }
+
+    /// Where people connect.
+    #[must_use]
+    pub const fn http_address(&self) -> SocketAddr {
+        self.http_address
     }
 
     /// Stops in order: takes nothing new, tells the agents, commits what has arrived, closes the store.

@@ -21,7 +21,7 @@ use crate::pki::Rotating;
 pub struct Certificates {
     /// The agents' port's.
     pub link: Arc<Rotating>,
-    /// The web's, unless it is given from outside or there is none.
+    /// The web's, unless it is plain HTTP.
     pub web: Option<Arc<Rotating>>,
 }
 

@@ -31,7 +31,7 @@ pub struct AuditEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// Only events whose action begins with this.
+    /// Only events of this action, or, where it ends in a dot, of those that begin with it: `host.`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub action: Option<String>,
     /// Only events of this actor.

@@ -1,7 +1,9 @@
 //! Runs: reading what is stored of them.
 
+use fleetward_domain::operation::RunCounts;
 use fleetward_domain::run::RunStatus;
 use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::name::HostName;
 
 use super::App;
 use super::access::Permit;
@@ -18,10 +20,20 @@ pub async fn list(
     permit: &Permit,
     operation: OperationId,
     states: &[RunStatus],
+    host: Option<&HostName>,
     page: &PageRequest,
 ) -> Result<Page<Run>, StoreError> {
     let mut conn = app.store().read().await?;
-    run::list(&mut conn, &permit.scope(), operation, states, page).await
+    run::list(&mut conn, &permit.scope(), operation, states, host, page).await
+}
+
+/// How many runs an operation has in each state.
+///
+/// # Errors
+/// If the store fails.
+pub async fn counts(app: &App, permit: &Permit, operation: OperationId) -> Result<RunCounts, StoreError> {
+    let mut conn = app.store().read().await?;
+    run::count(&mut conn, &permit.scope(), operation).await
 }
 
 /// One run.

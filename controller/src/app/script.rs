@@ -1,5 +1,8 @@
 //! Scripts of the inventory.
 
+use std::collections::HashMap;
+
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::ScriptName;
 
 use super::App;
@@ -14,6 +17,15 @@ use crate::store::script::{self, Listed, Script};
 pub async fn list(app: &App, permit: &Permit) -> Result<Vec<Script>, StoreError> {
     let mut conn = app.store().read().await?;
     script::list(&mut conn, &permit.scope(), Listed::Active).await
+}
+
+/// How large the scripts are, in bytes, by what they hold.
+///
+/// # Errors
+/// If the store fails.
+pub async fn sizes(app: &App, permit: &Permit) -> Result<HashMap<Digest, u64>, StoreError> {
+    let mut conn = app.store().read().await?;
+    Ok(script::list_sizes(&mut conn, &permit.scope()).await?.into_iter().collect())
 }
 
 /// A script and its content.

@@ -2,7 +2,7 @@
 //! long before they end.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleetward_protocol::time::Timestamp;
@@ -10,6 +10,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, string::Ia5String,
 };
+use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -41,6 +42,20 @@ pub struct ServerCertificate {
 }
 
 impl ServerCertificate {
+    /// A chain and its key from PEM files that somebody else keeps fresh.
+    ///
+    /// # Errors
+    /// If they cannot be read or do not hold certificates and a private key.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
+        let malformed = |path: &Path, expected| PkiError::Malformed { path: path.to_owned(), expected };
+        let chain = file::read_certificates(certificate)?;
+        let leaf = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+        let (_, leaf) = leaf.ok_or_else(|| malformed(certificate, "a certificate"))?;
+        let not_after = Timestamp::from_millis(leaf.validity().not_after.timestamp().saturating_mul(1000));
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|_| malformed(key, "a private key in PEM"))?;
+        Ok(Self { chain, key, not_after })
+    }
+
     /// Whether it should be replaced now.
     #[must_use]
     pub fn is_due(&self, now: Timestamp) -> bool {

@@ -52,6 +52,8 @@ pub struct Filter {
     pub kind: Option<String>,
     /// By this actor.
     pub actor: Option<String>,
+    /// About this.
+    pub subject: Option<String>,
     /// At this time or later.
     pub from: Option<Timestamp>,
     /// Before this time.
@@ -141,6 +143,9 @@ pub async fn list(
     }
     if let Some(actor) = &filter.actor {
         select = select.push(" AND actor = ").value(actor);
+    }
+    if let Some(subject) = &filter.subject {
+        select = select.push(" AND subject = ").value(subject);
     }
     if let Some(from) = filter.from {
         select = select.push(" AND at >= ").value(from);

@@ -5,6 +5,7 @@
 
 use fleetward_domain::operation::{OperationStatus, RolloutPolicy};
 use fleetward_protocol::id::{OperationId, TenantId, UserId};
+use fleetward_protocol::name::{HostName, ScriptName};
 use fleetward_protocol::time::Timestamp;
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
@@ -86,6 +87,10 @@ pub struct NewOperation {
 pub struct Filter {
     /// With one of these statuses; all if empty.
     pub statuses: Vec<OperationStatus>,
+    /// With a run of this script.
+    pub script: Option<ScriptName>,
+    /// With a run on the host of this name.
+    pub host: Option<HostName>,
     /// Asked for at this time or later.
     pub from: Option<Timestamp>,
     /// Asked for before this time.
@@ -190,6 +195,14 @@ pub async fn list(
     let mut select = select_keys(query(COLUMNS), &KEYS).push(FROM).scope("o.tenant_id", scope);
     if !filter.statuses.is_empty() {
         select = select.push(" AND o.status IN ").list(filter.statuses.iter());
+    }
+    if let Some(script) = &filter.script {
+        let has_run = " AND EXISTS (SELECT 1 FROM run r WHERE r.operation_id = o.id AND r.script = ";
+        select = select.push(has_run).value(script).push(")");
+    }
+    if let Some(host) = &filter.host {
+        let has_run = " AND EXISTS (SELECT 1 FROM run r WHERE r.operation_id = o.id AND r.host_name = ";
+        select = select.push(has_run).value(host).push(")");
     }
     if let Some(from) = filter.from {
         select = select.push(" AND o.created_at >= ").value(from);

@@ -181,6 +181,7 @@ pub async fn list(
     scope: &Scope,
     operation: OperationId,
     states: &[RunStatus],
+    host: Option<&HostName>,
     page: &PageRequest,
 ) -> Result<Page<Run>, StoreError> {
     let mut select = select_keys(query(COLUMNS), &KEYS)
@@ -191,6 +192,9 @@ pub async fn list(
         .scope("r.tenant_id", scope);
     if !states.is_empty() {
         select = select.push(" AND r.state IN ").list(states.iter());
+    }
+    if let Some(host) = host {
+        select = select.push(" AND r.host_name = ").value(host);
     }
     let rows = push_page(select, &KEYS, page)?.all(conn).await?;
     cut(rows, &KEYS, page, read)

@@ -95,6 +95,18 @@ pub async fn get_content(conn: &mut Connection, digest: &Digest) -> Result<Vec<u
     row.ok_or(StoreError::NotFound { what: "the script's content" })?.get("content")
 }
 
+/// The sizes, in bytes, of the contents of all scripts in scope.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_sizes(conn: &mut Connection, scope: &Scope) -> Result<Vec<(Digest, u64)>, StoreError> {
+    query("SELECT digest, size FROM script_content WHERE digest IN (SELECT s.digest FROM script s WHERE ")
+        .scope("s.tenant_id", scope)
+        .push(")")
+        .list_of(conn, |row| Ok((row.get("digest")?, row.get("size")?)))
+        .await
+}
+
 /// Puts a script into the inventory, in place of one of the same name, which is no longer retired then.
 ///
 /// # Errors

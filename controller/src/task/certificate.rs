@@ -8,7 +8,8 @@ use tracing::{error, info};
 
 use super::Certificates;
 use crate::app::App;
-use crate::pki::{PkiError, Rotating, ServerPurpose};
+use crate::config::Transport;
+use crate::pki::{PkiError, Rotating, ServerCertificate, ServerPurpose};
 
 const INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
@@ -28,13 +29,17 @@ pub(super) async fn run(app: App, certificates: Certificates, stopping: Cancella
 }
 
 fn refresh(app: &App, purpose: ServerPurpose, in_use: &Rotating) {
-    let renewed =
-        app.authority().ensure_server(purpose, &app.config().name, app.now()).map_err(Failed::Pki).and_then(
-            |certificate| {
-                let not_after = certificate.not_after;
-                in_use.replace(certificate).map_err(Failed::Tls).map(|()| not_after)
-            },
-        );
+    let current = match (&app.config().http.transport, purpose) {
+        // Whoever renews it replaces the files.
+        (Transport::Certificate { certificate, key }, ServerPurpose::Web) => {
+            ServerCertificate::read(certificate, key)
+        }
+        _ => app.authority().ensure_server(purpose, &app.config().name, app.now()),
+    };
+    let renewed = current.map_err(Failed::Pki).and_then(|certificate| {
+        let not_after = certificate.not_after;
+        in_use.replace(certificate).map_err(Failed::Tls).map(|()| not_after)
+    });
     match renewed {
         Ok(not_after) => info!(?purpose, not_after_ms = not_after.as_millis(), "certificate.current"),
         // The one in use is good for weeks yet; every few hours it is tried again.

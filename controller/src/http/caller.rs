@@ -1,0 +1,286 @@
+//! Who asks, and the proof that they may: argument types that a handler cannot forget.
+//!
+//! A handler that takes [`Allowed<Run>`](Allowed) is not called without the permission, and holds the
+//! [`Permit`] that `app` asks for. [`LoggedIn`] is any login, also one whose password must be changed first.
+//!
+//! A credential is a bearer token, or the cookie of a login for browsers. A cookie is sent by the browser on
+//! whoever's behalf, so requests that change something must then also carry a header that no foreign page can
+//! set, and must not come from a foreign page.
+
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::ops::Deref;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use fleetward_domain::permission::Permission;
+
+use super::error::ApiError;
+use super::listen::Remote;
+use super::{Site, Wire};
+use crate::app::access::{Caller, Permit};
+use crate::app::user;
+
+/// The cookie that holds a login's token.
+pub(super) const COOKIE: &str = "fleetward_session";
+/// The header that a browser sends across origins only after asking.
+pub(super) const CSRF: HeaderName = HeaderName::from_static("x-fleetward-csrf");
+
+/// A permission, as a type.
+pub(super) trait Need: Send + Sync + 'static {
+    /// Which.
+    const PERMISSION: Permission;
+}
+
+macro_rules! needs {
+    ($($(#[$doc:meta])* $name:ident,)+) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub(super) enum $name {}
+
+        impl Need for $name {
+            const PERMISSION: Permission = Permission::$name;
+        }
+    )+};
+}
+
+needs! {
+    /// See hosts, scripts, operations, results.
+    Read,
+    /// See what scripts printed.
+    ReadOutput,
+    /// Start and stop operations.
+    Run,
+    /// Add, change, approve, revoke and retire hosts.
+    ManageHosts,
+    /// Set and sync the inventory repository.
+    ManageRepo,
+    /// Read the audit log.
+    Audit,
+}
+
+/// The caller has the permission `N`.
+#[derive(Debug)]
+pub(super) struct Allowed<N> {
+    permit: Permit,
+    credential: Credential,
+    need: PhantomData<fn() -> N>,
+}
+
+/// The caller is logged in, and nothing more.
+#[derive(Debug)]
+pub(super) struct LoggedIn(pub(super) Caller);
+
+/// The secret a request came with.
+#[derive(Clone)]
+pub(super) struct Credential {
+    token: String,
+    source: Source,
+}
+
+/// How a credential came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Header,
+    Cookie,
+}
+
+impl<N> Allowed<N> {
+    /// The proof, for work that outlives the request.
+    pub(super) const fn permit(&self) -> &Permit {
+        &self.permit
+    }
+
+    /// What the request came with, for streams that outlive it.
+    pub(super) fn credential(&self) -> Credential {
+        self.credential.clone()
+    }
+}
+
+impl<N> Deref for Allowed<N> {
+    type Target = Permit;
+
+    fn deref(&self) -> &Permit {
+        &self.permit
+    }
+}
+
+impl<N: Need> FromRequestParts<Site> for Allowed<N> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, ApiError> {
+        let credential = Credential::of(parts)?;
+        let caller = credential.authenticate(site, remote(parts)).await?;
+        Ok(Self { permit: caller.permit(N::PERMISSION)?, credential, need: PhantomData })
+    }
+}
+
+impl FromRequestParts<Site> for LoggedIn {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, ApiError> {
+        Credential::of(parts)?.authenticate(site, remote(parts)).await.map(Self)
+    }
+}
+
+impl Credential {
+    /// The credential of a request, which may use it for what it wants to do.
+    ///
+    /// # Errors
+    /// 401 without one, 403 for a cookie that a foreign page could have sent.
+    pub(super) fn of(parts: &Parts) -> Result<Self, ApiError> {
+        let credential = match bearer(&parts.headers)? {
+            Some(token) => Self { token, source: Source::Header },
+            None => {
+                let token = cookie(&parts.headers).ok_or_else(|| {
+                    unauthenticated(
+                        "UNAUTHENTICATED",
+                        "log in first: send a token as `Authorization: Bearer …`",
+                    )
+                })?;
+                Self { token, source: Source::Cookie }
+            }
+        };
+        if credential.source == Source::Cookie && !parts.method.is_safe() {
+            require_same_origin(&parts.uri, &parts.headers)?;
+        }
+        Ok(credential)
+    }
+
+    /// Whose it is.
+    ///
+    /// # Errors
+    /// 401 if it is nobody's, or no longer.
+    pub(super) async fn authenticate(&self, site: &Site, remote: Option<IpAddr>) -> Result<Caller, ApiError> {
+        Ok(user::authenticate(&site.app, &self.token, remote).await?)
+    }
+
+    /// Whether it still is somebody's. When that cannot be found out it counts as good: a stream need not end
+    /// because the database is busy.
+    pub(super) async fn is_still_good(&self, site: &Site) -> bool {
+        match user::authenticate(&site.app, &self.token, None).await {
+            Ok(_) => true,
+            Err(error) => ApiError::from(error).status() != StatusCode::UNAUTHORIZED,
+        }
+    }
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+/// From where a request came.
+pub(super) fn remote(parts: &Parts) -> Option<IpAddr> {
+    // An IPv4 client of a dual-stack socket is an IPv4 client.
+    parts.extensions.get::<Remote>().map(|remote| remote.0.ip().to_canonical())
+}
+
+/// The header that sets, or with an empty token removes, the cookie of a login.
+pub(super) fn set_cookie(token: &str, max_age_s: u64, wire: Wire) -> Option<HeaderValue> {
+    let secure = match wire {
+        Wire::Tls => "; Secure",
+        Wire::PlainLoopback => "",
+    };
+    let text = format!("{COOKIE}={token}; Path=/; Max-Age={max_age_s}; HttpOnly; SameSite=Strict{secure}");
+    HeaderValue::from_str(&text).ok()
+}
+
+fn bearer(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default();
+    match text.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+            Ok(Some(token.trim().to_owned()))
+        }
+        _ => Err(unauthenticated(
+            "INVALID_CREDENTIAL",
+            "the `Authorization` header is not `Bearer` and a token; log in again",
+        )),
+    }
+}
+
+fn cookie(headers: &HeaderMap) -> Option<String> {
+    let pairs = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    pairs
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(name, value)| *name == COOKIE && !value.is_empty())
+        .map(|(_, value)| value.to_owned())
+}
+
+fn require_same_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let own = text(header::HOST).or_else(|| uri.authority().map(|authority| authority.as_str()));
+    let foreign = match text(header::ORIGIN) {
+        Some(origin) => origin.split_once("://").map(|(_, authority)| authority) != own,
+        None => matches!(text(HeaderName::from_static("sec-fetch-site")), Some("cross-site" | "same-site")),
+    };
+    if foreign {
+        let message = "the request comes from a page of another site, and was refused";
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", message));
+    }
+    if !headers.contains_key(CSRF) {
+        let message =
+            format!("send `{CSRF}: 1` with requests that change something and authenticate by cookie");
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "CSRF_HEADER_MISSING", message));
+    }
+    Ok(())
+}
+
+fn unauthenticated(code: &'static str, message: &str) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, code, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+
+    use super::*;
+
+    fn credential(method: &str, headers: &[(&str, &str)]) -> Result<Credential, &'static str> {
+        let mut request =
+            Request::builder().method(method).uri("/api/v1/hosts").header("host", "ctl.example.com:7444");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        Credential::of(&parts).map_err(|error| error.code())
+    }
+
+    #[test]
+    fn a_cookie_changes_nothing_for_a_foreign_page() {
+        let cookie = ("cookie", "a=b; fleetward_session=secret; c=d");
+        let csrf = ("x-fleetward-csrf", "1");
+        assert_eq!(credential("GET", &[cookie]).unwrap().token, "secret");
+        assert_eq!(credential("POST", &[cookie]).unwrap_err(), "CSRF_HEADER_MISSING");
+        assert!(credential("POST", &[cookie, csrf]).is_ok());
+        assert!(credential("POST", &[cookie, csrf, ("origin", "https://ctl.example.com:7444")]).is_ok());
+        for origin in ["https://evil.example.com", "https://ctl.example.com", "null"] {
+            assert_eq!(
+                credential("POST", &[cookie, csrf, ("origin", origin)]).unwrap_err(),
+                "FOREIGN_ORIGIN"
+            );
+        }
+        assert_eq!(
+            credential("DELETE", &[cookie, csrf, ("sec-fetch-site", "cross-site")]).unwrap_err(),
+            "FOREIGN_ORIGIN"
+        );
+        assert!(credential("POST", &[("authorization", "Bearer t")]).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_bearer_token_is_refused_and_not_passed_over() {
+        let cookie = ("cookie", "fleetward_session=secret");
+        for value in ["", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz", "token"] {
+            assert_eq!(
+                credential("GET", &[("authorization", value), cookie]).unwrap_err(),
+                "INVALID_CREDENTIAL"
+            );
+        }
+        assert_eq!(credential("GET", &[]).unwrap_err(), "UNAUTHENTICATED");
+        assert_eq!(credential("GET", &[("cookie", "fleetward_session=")]).unwrap_err(), "UNAUTHENTICATED");
+    }
+}

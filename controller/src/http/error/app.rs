@@ -1,0 +1,243 @@
+//! What each failure of a use case means to a client: one exhaustive `match` per error.
+
+use axum::http::StatusCode;
+use fleetward_domain::enrolment::NotEnrolled;
+use fleetward_domain::lockout::Locked;
+use fleetward_domain::operation::InvalidPolicy;
+use fleetward_domain::target::NoTarget;
+use serde_json::{Value, json};
+
+use super::ApiError;
+use crate::app::access::Denied;
+use crate::app::enrolment::TokenError;
+use crate::app::follow::InvalidPosition;
+use crate::app::health::NotTaken;
+use crate::app::host::HostError;
+use crate::app::operation::{InvalidReference, OperationError};
+use crate::app::target::SelectError;
+use crate::app::user::{LoginError, NotAuthenticated, PasswordError};
+use crate::store::StoreError;
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NotFound { .. } => Self::not_found("NOT_FOUND", error.to_string()),
+            StoreError::Conflict { .. } => conflict("CONFLICT", error.to_string()),
+            StoreError::InvalidCursor => Self::invalid("INVALID_CURSOR", error.to_string()),
+            StoreError::DiskFull(_) => Self::unavailable(
+                "DISK_FULL",
+                "the controller's disk is full; free some space and try again",
+                &error,
+            ),
+            StoreError::Unavailable(_) => Self::unavailable(
+                "STORE_UNAVAILABLE",
+                "the controller's database is unavailable; try again in a moment",
+                &error,
+            ),
+            StoreError::Corrupt { .. }
+            | StoreError::InvalidUrl(_)
+            | StoreError::CreateFile { .. }
+            | StoreError::Schema(_)
+            | StoreError::Refused(_) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<NotAuthenticated> for ApiError {
+    fn from(error: NotAuthenticated) -> Self {
+        match error {
+            // P3: expired and malformed tokens are told apart by nobody.
+            NotAuthenticated::Invalid => {
+                Self::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIAL", error.to_string())
+            }
+            NotAuthenticated::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(error: Denied) -> Self {
+        let text = error.to_string();
+        match error {
+            Denied::MustChangePassword => Self::new(StatusCode::FORBIDDEN, "PASSWORD_CHANGE_REQUIRED", text),
+            Denied::NotGranted(permission) => {
+                Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", text).detail("permission", json!(permission))
+            }
+        }
+    }
+}
+
+impl From<Locked> for ApiError {
+    fn from(locked: Locked) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "ACCOUNT_LOCKED", locked.to_string())
+            .detail("retry_after_s", locked.retry_after.as_secs())
+            .retry_after(locked.retry_after)
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => {
+                Self::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS", error.to_string())
+            }
+            LoginError::Locked(locked) => locked.into(),
+            LoginError::Hash(error) => Self::internal(&error),
+            LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<PasswordError> for ApiError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::WrongCurrent => {
+                Self::new(StatusCode::FORBIDDEN, "WRONG_PASSWORD", error.to_string())
+                    .detail("field", "current")
+            }
+            PasswordError::Locked(locked) => locked.into(),
+            PasswordError::Unacceptable(error) => {
+                Self::invalid("INVALID_PASSWORD", error.to_string()).detail("field", "new")
+            }
+            PasswordError::Hash(error) => Self::internal(&error),
+            PasswordError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<HostError> for ApiError {
+    fn from(error: HostError) -> Self {
+        let text = error.to_string();
+        match error {
+            HostError::NotFound(name) => no_host(name.as_str()),
+            HostError::Taken(_) => conflict("HOST_TAKEN", text),
+            HostError::FromGit(name) => conflict("HOST_FROM_GIT", text).detail("host", name.as_str()),
+            HostError::Retired(name) => conflict("HOST_RETIRED", text).detail("host", name.as_str()),
+            HostError::NotQuarantined(name) => {
+                conflict("HOST_NOT_QUARANTINED", text).detail("host", name.as_str())
+            }
+            HostError::NotEnrolled(name) => {
+                conflict("HOST_HAS_NO_CERTIFICATE", text).detail("host", name.as_str())
+            }
+            HostError::Offline(name) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "HOST_OFFLINE", text).detail("host", name.as_str())
+            }
+            HostError::NoAnswer(name) => Self::new(StatusCode::GATEWAY_TIMEOUT, "HOST_DID_NOT_ANSWER", text)
+                .detail("host", name.as_str()),
+            HostError::Token(error) => error.into(),
+            HostError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        let text = error.to_string();
+        match error {
+            TokenError::Lifetime => Self::invalid("INVALID_LIFETIME", text).detail("field", "lifetime_s"),
+            TokenError::NoHost(name) => no_host(name.as_str()),
+            TokenError::Retired(name) => conflict("HOST_RETIRED", text).detail("host", name.as_str()),
+            TokenError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SelectError> for ApiError {
+    fn from(error: SelectError) -> Self {
+        let text = error.to_string();
+        match error {
+            SelectError::Syntax(error) => Self::invalid("INVALID_TARGETS", text)
+                .detail("field", "on")
+                .detail("column", error.column())
+                .detail("reason", error.message()),
+            SelectError::Nothing(NoTarget::UnknownNames { names }) => {
+                let names: Vec<Value> = names
+                    .into_iter()
+                    .map(|(name, nearest)| json!({ "name": name, "nearest": nearest }))
+                    .collect();
+                Self::invalid("UNKNOWN_TARGETS", text).detail("field", "on").detail("names", names)
+            }
+            SelectError::Nothing(NoTarget::Nothing { .. }) => {
+                Self::invalid("NO_TARGETS", text).detail("field", "on")
+            }
+            SelectError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotTaken> for ApiError {
+    fn from(error: NotTaken) -> Self {
+        let code = match error {
+            NotTaken::DiskFull => "DISK_FULL",
+            NotTaken::StoreUnavailable => "STORE_UNAVAILABLE",
+            NotTaken::Stopping => "STOPPING",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+    }
+}
+
+impl From<NotEnrolled> for ApiError {
+    fn from(error: NotEnrolled) -> Self {
+        let text = error.to_string();
+        let hosts: Vec<Value> = error
+            .hosts
+            .into_iter()
+            .map(|(name, standing)| json!({ "host": name.as_str(), "standing": standing.as_str() }))
+            .collect();
+        // P13: every one of them is named.
+        Self::new(StatusCode::FORBIDDEN, "HOST_NOT_ENROLLED", text).detail("hosts", hosts)
+    }
+}
+
+impl From<OperationError> for ApiError {
+    fn from(error: OperationError) -> Self {
+        let text = error.to_string();
+        match error {
+            OperationError::NotTaken(error) => error.into(),
+            OperationError::Steps => Self::invalid("INVALID_SCRIPTS", text).detail("field", "scripts"),
+            OperationError::NoScript(name) => {
+                let text = format!("{text}; `fleetward script list` shows those there are");
+                Self::not_found("SCRIPT_NOT_FOUND", text).detail("script", name.as_str())
+            }
+            OperationError::Action(_) => Self::invalid("INVALID_ACTION", text),
+            OperationError::Policy(InvalidPolicy::Concurrency(_)) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "CONCURRENCY_EXCEEDED", text)
+                    .detail("field", "rollout.concurrency")
+            }
+            OperationError::Policy(
+                InvalidPolicy::EmptyBatch(_) | InvalidPolicy::Deadline | InvalidPolicy::Timeout,
+            ) => Self::invalid("INVALID_ROLLOUT", text).detail("field", "rollout"),
+            OperationError::Select(error) => error.into(),
+            OperationError::NotEnrolled(error) => error.into(),
+            OperationError::TooManyRuns(runs) => Self::invalid("TOO_MANY_RUNS", text).detail("runs", runs),
+            OperationError::TooLarge(_) => {
+                let text = format!("{text}; give fewer or shorter arguments and environment variables");
+                Self::invalid("ORDER_TOO_LARGE", text)
+            }
+            OperationError::NotFound => Self::not_found("OPERATION_NOT_FOUND", text),
+            OperationError::NotStoppable => conflict("OPERATION_NOT_STOPPABLE", text),
+            OperationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<InvalidReference> for ApiError {
+    fn from(error: InvalidReference) -> Self {
+        Self::invalid("INVALID_OPERATION_ID", error.to_string())
+    }
+}
+
+impl From<InvalidPosition> for ApiError {
+    fn from(error: InvalidPosition) -> Self {
+        Self::invalid("INVALID_EVENT_ID", error.to_string())
+    }
+}
+
+fn conflict(code: &'static str, text: String) -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, code, text)
+}
+
+fn no_host(name: &str) -> ApiError {
+    let text = format!("there is no host `{name}`; `fleetward host list` shows those there are");
+    ApiError::not_found("HOST_NOT_FOUND", text).detail("host", name)
+}

@@ -1,0 +1,8 @@
+//! The API through its whole router, over a real store.
+
+mod auth;
+mod follow;
+mod host;
+mod operation;
+mod route;
+mod site;

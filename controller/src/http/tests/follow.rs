@@ -1,0 +1,285 @@
+//! Following an operation: complete, exact across reconnects, ended at the end.
+
+use axum::body::Body;
+use axum::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use fleetward_domain::operation::OperationStatus;
+use fleetward_domain::run::RunState;
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::output::Stream;
+use futures_util::StreamExt as _;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::site::{TestSite, custody, moved, written};
+use crate::store::{Scope, operation as rows};
+
+/// A client that reads events until it hangs up or the stream ends.
+struct Client {
+    body: axum::body::BodyDataStream,
+    buffer: String,
+    last_id: Option<String>,
+}
+
+#[derive(Debug)]
+struct Event {
+    kind: String,
+    data: Value,
+}
+
+impl Client {
+    async fn connect(site: &TestSite, path: &str, last_id: Option<&str>) -> Self {
+        let mut request = Request::get(path).header("authorization", format!("Bearer {}", site.token));
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = site.send(request.body(Body::empty()).unwrap()).await;
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            body: response.into_body().into_data_stream(),
+            buffer: String::new(),
+            last_id: last_id.map(str::to_owned),
+        }
+    }
+
+    /// The next event; `None` at the end of the stream.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some((block, rest)) = self.buffer.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.buffer = rest;
+                let mut event = Event { kind: String::new(), data: Value::Null };
+                for line in block.lines() {
+                    match line.split_once(": ") {
+                        Some(("event", kind)) => event.kind = kind.to_owned(),
+                        Some(("data", data)) => event.data = serde_json::from_str(data).unwrap(),
+                        Some(("id", id)) => self.last_id = Some(id.to_owned()),
+                        _ => {}
+                    }
+                }
+                if !event.kind.is_empty() {
+                    return Some(event);
+                }
+                continue;
+            }
+            let bytes = self.body.next().await?.unwrap();
+            self.buffer.push_str(std::str::from_utf8(&bytes).unwrap());
+        }
+    }
+}
+
+fn output(event: &Event, run: RunId) -> Vec<u8> {
+    if event.kind != "output" || event.data["run"] != run.to_string() {
+        return Vec::new();
+    }
+    let pieces = event.data["pieces"].as_array().unwrap().iter();
+    pieces
+        .flat_map(|piece| match (&piece["text"], &piece["base64"]) {
+            (Value::String(text), _) => text.clone().into_bytes(),
+            (_, Value::String(encoded)) => STANDARD.decode(encoded).unwrap(),
+            _ => Vec::new(),
+        })
+        .collect()
+}
+
+/// An operation on these hosts, all of whose runs are running.
+async fn running(site: &TestSite, hosts: &[&str]) -> (OperationId, Vec<RunId>) {
+    site.script("baseline").await;
+    for host in hosts {
+        site.enrolled_host(host).await;
+    }
+    let created = site.operation("all").await;
+    let operation: OperationId = created["id"].as_str().unwrap().parse().unwrap();
+    let runs = site.get(&format!("/api/v1/operations/{operation}/runs")).await;
+    let runs: Vec<RunId> = runs["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["id"].as_str().unwrap().parse().unwrap())
+        .collect();
+    let mut writes = Vec::new();
+    for &run in &runs {
+        writes.push(moved(operation, run, RunState::Queued, RunState::Dispatched(custody())));
+        writes.push(moved(operation, run, RunState::Dispatched(custody()), RunState::Running(custody())));
+    }
+    site.commit(writes).await;
+    move_to(site, operation, OperationStatus::Running).await;
+    (operation, runs)
+}
+
+/// Sets an operation's status, whatever the dispatcher has made of it meanwhile.
+async fn move_to(site: &TestSite, operation: OperationId, to: OperationStatus) {
+    let mut tx = site.app.store().write().await.unwrap();
+    let now = rows::get(&mut tx, &Scope::Everything, operation).await.unwrap();
+    if now.status == to {
+        return;
+    }
+    let seq = rows::update_status(&mut tx, operation, now.status, to, site.app.now()).await.unwrap().unwrap();
+    tx.commit().await.unwrap();
+    site.app.live().announce(operation, seq);
+}
+
+#[tokio::test]
+async fn p20_the_stream_closes_after_the_end() {
+    let site = TestSite::new().await;
+    let (operation, runs) = running(&site, &["web-1"]).await;
+    let mut client = Client::connect(&site, &format!("/api/v1/operations/{operation}/events"), None).await;
+    let (first, second) = (client.next().await.unwrap(), client.next().await.unwrap());
+    assert_eq!((first.kind.as_str(), second.kind.as_str()), ("run", "operation"));
+    assert_eq!(first.data["state"], "running");
+
+    let (write, _) = written(operation, runs[0], 0, &[(Stream::Stdout, b"hello\n")]);
+    site.commit(vec![write]).await;
+    let event = client.next().await.unwrap();
+    assert_eq!(output(&event, runs[0]), b"hello\n");
+    assert_eq!(event.data["host"], "web-1");
+
+    site.commit(vec![moved(operation, runs[0], RunState::Running(custody()), RunState::Succeeded)]).await;
+    move_to(&site, operation, OperationStatus::Success).await;
+    let mut kinds = Vec::new();
+    while let Some(event) = client.next().await {
+        if event.kind == "end" {
+            assert_eq!(event.data["status"], "success");
+            assert_eq!(event.data["counts"], serde_json::json!([{ "state": "succeeded", "count": 1 }]));
+        }
+        kinds.push(event.kind);
+    }
+    assert_eq!(kinds.first().map(String::as_str), Some("run"));
+    assert_eq!(kinds.last().map(String::as_str), Some("end"));
+    // Asked again from the last id there is nothing but the end; P6 of the stream's law: then it closes.
+    let path = format!("/api/v1/operations/{operation}/events");
+    let mut again = Client::connect(&site, &path, client.last_id.as_deref()).await;
+    let mut kinds = Vec::new();
+    while let Some(event) = again.next().await {
+        kinds.push(event.kind);
+    }
+    assert_eq!(kinds, ["operation", "end"]);
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_controller_and_goes_on_elsewhere() {
+    let site = TestSite::new().await;
+    let (operation, _) = running(&site, &["web-1"]).await;
+    let path = format!("/api/v1/operations/{operation}/events");
+    let mut client = Client::connect(&site, &path, None).await;
+    client.next().await.unwrap();
+    site.stopping.cancel();
+    while let Some(event) = client.next().await {
+        assert_ne!(event.kind, "end");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_event_id_is_refused() {
+    let site = TestSite::new().await;
+    let (operation, _) = running(&site, &["web-1"]).await;
+    for text in ["x", "1-", "-1", "1-2-3", "99999999999999999999"] {
+        let answer =
+            site.call("GET", &format!("/api/v1/operations/{operation}/events?after={text}"), None).await;
+        assert_eq!(answer.code(), "INVALID_EVENT_ID", "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_fleet_is_followed() {
+    let site = TestSite::new().await;
+    let mut client = Client::connect(&site, "/api/v1/events", None).await;
+    site.enrolled_host("web-1").await;
+    let event = client.next().await.unwrap();
+    assert_eq!((event.kind.as_str(), &event.data["name"]), ("host", &serde_json::json!("web-1")));
+}
+
+/// One append of a schedule: to which run, what, and whether it shares a commit with the one before.
+type Append = (usize, Vec<u8>, bool);
+
+fn schedule() -> impl Strategy<Value = (Vec<Append>, Vec<prop::sample::Index>)> {
+    let bytes = prop_oneof![
+        "[a-zäß€\n]{1,30}".prop_map(String::into_bytes),
+        prop::collection::vec(any::<u8>(), 1..40),
+    ];
+    let appends = prop::collection::vec((0usize..3, bytes, any::<bool>()), 1..24);
+    (appends, prop::collection::vec(any::<prop::sample::Index>(), 0..6))
+}
+
+#[test]
+fn p19_output_is_complete_and_comes_once_whatever_connections_break() {
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(128));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let site = runtime.block_on(TestSite::new());
+    let (_, runs) = runtime.block_on(running(&site, &["web-1", "web-2", "web-3"]));
+    assert_eq!(runs.len(), 3);
+    runner
+        .run(&schedule(), |(appends, breaks)| {
+            runtime.block_on(async {
+                let created = site.operation("all").await;
+                let operation: OperationId = created["id"].as_str().unwrap().parse().unwrap();
+                let path = format!("/api/v1/operations/{operation}");
+                let runs = site.get(&format!("{path}/runs")).await;
+                let runs: Vec<RunId> = runs["items"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|run| run["id"].as_str().unwrap().parse().unwrap())
+                    .collect();
+                let mut writes = Vec::new();
+                for &run in &runs {
+                    writes.push(moved(operation, run, RunState::Queued, RunState::Dispatched(custody())));
+                    writes.push(moved(
+                        operation,
+                        run,
+                        RunState::Dispatched(custody()),
+                        RunState::Running(custody()),
+                    ));
+                }
+                site.commit(writes).await;
+                let mut wanted = vec![Vec::new(); runs.len()];
+                let mut ends = vec![0; runs.len()];
+                let mut batch = Vec::new();
+                for (at, bytes, joined) in appends {
+                    wanted[at].extend_from_slice(&bytes);
+                    let (write, end) = written(operation, runs[at], ends[at], &[(Stream::Stdout, &bytes)]);
+                    ends[at] = end;
+                    if !joined && !batch.is_empty() {
+                        site.commit(std::mem::take(&mut batch)).await;
+                    }
+                    batch.push(write);
+                }
+                site.commit(batch).await;
+                site.commit(
+                    runs.iter()
+                        .map(|&run| moved(operation, run, RunState::Running(custody()), RunState::Succeeded))
+                        .collect(),
+                )
+                .await;
+                move_to(&site, operation, OperationStatus::Success).await;
+
+                let mut got = vec![Vec::new(); runs.len()];
+                let mut last_id: Option<String> = None;
+                let mut ended = false;
+                for patience in breaks.iter().map(|index| index.index(12)).chain([usize::MAX]) {
+                    let mut client =
+                        Client::connect(&site, &format!("{path}/events"), last_id.as_deref()).await;
+                    let mut taken = 0;
+                    while taken < patience {
+                        let Some(event) = client.next().await else { break };
+                        taken += 1;
+                        for (at, run) in runs.iter().enumerate() {
+                            got[at].extend(output(&event, *run));
+                        }
+                        if event.kind == "run" && event.data["state"] == "succeeded" {
+                            let at = runs.iter().position(|run| event.data["id"] == run.to_string()).unwrap();
+                            assert_eq!(got[at], wanted[at], "the end came before the output");
+                        }
+                        ended |= event.kind == "end";
+                    }
+                    last_id = client.last_id.clone();
+                }
+                prop_assert!(ended);
+                prop_assert_eq!(got, wanted);
+                Ok(())
+            })
+        })
+        .unwrap();
+}

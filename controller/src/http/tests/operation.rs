@@ -1,0 +1,142 @@
+//! Operations and runs.
+
+use axum::http::StatusCode;
+use fleetward_domain::run::RunState;
+use fleetward_protocol::output::Stream;
+use serde_json::json;
+
+use super::site::{TestSite, custody, moved, written};
+
+#[tokio::test]
+async fn an_operation_is_asked_for_and_stopped() {
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    site.enrolled_host("web-2").await;
+    site.call("POST", "/api/v1/hosts", Some(json!({ "name": "new-1", "type": "VM" }))).await;
+
+    let ask = |body| site.call("POST", "/api/v1/operations", Some(body));
+    let call = json!([{ "name": "baseline" }]);
+    for (body, status, code) in [
+        (json!({ "scripts": [], "on": "all" }), 400, "INVALID_SCRIPTS"),
+        (json!({ "scripts": [{ "name": "nothing" }], "on": "web-*" }), 404, "SCRIPT_NOT_FOUND"),
+        (json!({ "scripts": call, "on": "web-9" }), 400, "UNKNOWN_TARGETS"),
+        (json!({ "scripts": call, "on": "tag:nothing" }), 400, "NO_TARGETS"),
+        (json!({ "scripts": call, "on": "web-* &" }), 400, "INVALID_TARGETS"),
+        (json!({ "scripts": call, "on": "all" }), 403, "HOST_NOT_ENROLLED"),
+        (json!({ "scripts": call, "on": "web-*", "rollout": { "batch": "many" } }), 400, "INVALID_FIELD"),
+        (json!({ "scripts": call, "on": "web-*", "rollout": { "batch": "0" } }), 400, "INVALID_ROLLOUT"),
+        (json!({ "scripts": call, "on": "web-*", "rollout": { "concurrency": 0 } }), 400, "INVALID_FIELD"),
+        (
+            json!({ "scripts": call, "on": "web-*", "rollout": { "concurrency": 99999 } }),
+            429,
+            "CONCURRENCY_EXCEEDED",
+        ),
+        (json!({ "scripts": call, "on": "web-*", "rollout": { "concurency": 1 } }), 400, "UNKNOWN_FIELD"),
+    ] {
+        let answer = ask(body.clone()).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code), "{body}");
+    }
+    // P13: those that are not enrolled are named.
+    let refused = ask(json!({ "scripts": call, "on": "all" })).await.json();
+    assert_eq!(refused["details"]["hosts"], json!([{ "host": "new-1", "standing": "pending" }]));
+
+    let body = json!({
+        "scripts": [{ "name": "baseline", "arguments": ["--dry-run"] }], "on": "web-*", "reason": "because",
+        "rollout": { "batch": "50%", "canary": "1", "max_failures": "3", "timeout_s": 60 },
+    });
+    let created = ask(body).await;
+    assert_eq!(created.status, StatusCode::CREATED);
+    let created = created.json();
+    assert_eq!(
+        (&created["number"], &created["status"], &created["hosts"]),
+        (&json!("OP-1"), &json!("queued"), &json!(2))
+    );
+    assert_eq!(created["counts"], json!([{ "state": "queued", "count": 2 }]));
+    assert_eq!(created["scripts"][0]["arguments"], json!(["--dry-run"]));
+    assert_eq!((&created["reason"], &created["created_by"]), (&json!("because"), &json!("ada")));
+    let rollout = json!({
+        "concurrency": 50, "batch": "50%", "canary": "1", "max_failures": "3", "timeout_s": 60, "deadline_s": 86400,
+        "offline": "wait", "continue_on_failure": false,
+    });
+    assert_eq!(created["rollout"], rollout);
+
+    let id = created["id"].as_str().unwrap();
+    for name in [id, "OP-1", "op-1"] {
+        assert_eq!(site.get(&format!("/api/v1/operations/{name}")).await["id"], created["id"]);
+    }
+    assert_eq!(site.call("GET", "/api/v1/operations/OP-9", None).await.code(), "OPERATION_NOT_FOUND");
+    assert_eq!(site.call("GET", "/api/v1/operations/seventeen", None).await.code(), "INVALID_OPERATION_ID");
+    let runs = site.get("/api/v1/operations/OP-1/runs").await;
+    let hosts: Vec<&str> =
+        runs["items"].as_array().unwrap().iter().map(|run| run["host"].as_str().unwrap()).collect();
+    assert_eq!(hosts, ["web-1", "web-2"]);
+    assert_eq!(runs["items"][0]["state_detail"], "waiting for host");
+    let one = site.get("/api/v1/operations/OP-1/runs?host=web-2&state=queued").await;
+    assert_eq!(one["items"].as_array().unwrap().len(), 1);
+
+    for (query, count) in [
+        ("status=queued", 1),
+        ("status=failed", 0),
+        ("script=baseline", 1),
+        ("script=other", 0),
+        ("host=web-2", 1),
+        ("host=new-1", 0),
+        ("from=2023-11-14T22:13:20Z", 1),
+        ("to=2023-11-14T22:13:20Z", 0),
+    ] {
+        let page = site.get(&format!("/api/v1/operations?{query}")).await;
+        assert_eq!(page["items"].as_array().unwrap().len(), count, "{query}");
+    }
+
+    let viewer = site.login_as("vera", fleetward_domain::permission::Role::Viewer).await;
+    assert_eq!(site.call_as(&viewer, "POST", "/api/v1/operations/OP-1/stop", None).await.code(), "FORBIDDEN");
+    let stopped = site.call("POST", "/api/v1/operations/OP-1/stop", None).await;
+    assert_eq!(stopped.status, StatusCode::OK, "{stopped:?}");
+    assert_eq!(
+        site.call("POST", "/api/v1/operations/OP-1/stop", None).await.code(),
+        "OPERATION_NOT_STOPPABLE"
+    );
+}
+
+#[tokio::test]
+async fn output_is_downloaded_byte_for_byte() {
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    let created = site.operation("web-1").await;
+    let operation = created["id"].as_str().unwrap().parse().unwrap();
+    let runs = site.get("/api/v1/operations/OP-1/runs").await;
+    let text = runs["items"][0]["id"].as_str().unwrap().to_owned();
+    let run = text.parse().unwrap();
+
+    site.commit(vec![
+        moved(operation, run, RunState::Queued, RunState::Dispatched(custody())),
+        moved(operation, run, RunState::Dispatched(custody()), RunState::Running(custody())),
+    ])
+    .await;
+    let (mut out, mut err, mut at) = (Vec::new(), Vec::new(), 0);
+    for round in 0..40_u32 {
+        let noise: Vec<u8> = (0..30_000_u32).map(|byte| (byte.wrapping_mul(round + 7) >> 3) as u8).collect();
+        let warning = format!("warning {round}\n");
+        let (write, end) =
+            written(operation, run, at, &[(Stream::Stdout, &noise), (Stream::Stderr, warning.as_bytes())]);
+        out.extend(noise);
+        err.extend(warning.into_bytes());
+        at = end;
+        site.commit(vec![write]).await;
+    }
+    for (query, wanted) in [("stdout", &out), ("stderr", &err)] {
+        let answer = site.call("GET", &format!("/api/v1/runs/{text}/output?stream={query}"), None).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.headers["content-type"], "application/octet-stream");
+        assert_eq!(answer.headers["content-disposition"], "attachment; filename=\"web-1-baseline.log\"");
+        assert!(answer.bytes == *wanted, "{query} differs");
+    }
+    let both = site.call("GET", &format!("/api/v1/runs/{text}/output"), None).await;
+    assert_eq!(both.bytes.len(), out.len() + err.len());
+    let shown = site.get(&format!("/api/v1/runs/{text}")).await;
+    assert_eq!((&shown["state"], &shown["output_bytes"]), (&json!("running"), &json!(at)));
+    let none = site.call("GET", "/api/v1/runs/00000000-0000-7000-8000-000000000009/output", None).await;
+    assert_eq!((none.status, none.code().as_str()), (StatusCode::NOT_FOUND, "RUN_NOT_FOUND"));
+}
