@@ -5,5 +5,7 @@
 
 #![cfg(test)]
 
+mod browser;
+mod fleet;
 mod lab;
 mod laws;
