@@ -350,7 +350,7 @@ properties! {
         let (id, runs) = operation(&store, of, hosts).await;
         let (mut conn, mut page, mut seen) = (store.read().await.unwrap(), PageRequest::first(size), Vec::new());
         loop {
-            let Page { items, next } = run::list(&mut conn, &Scope::of(of), id, &[], &page).await.unwrap();
+            let Page { items, next } = run::list(&mut conn, &Scope::of(of), id, &[], None, &page).await.unwrap();
             seen.extend(items.iter().map(|run| run.id));
             let Some(cursor) = next else { break };
             page.after = Some(cursor);
@@ -367,7 +367,7 @@ properties! {
         )
     ) {
         let (of, ids) = history(&store, &drawn).await;
-        let filter = operation::Filter { statuses: statuses.clone(), from: from.map(at), to: to.map(at) };
+        let filter = operation::Filter { statuses: statuses.clone(), from: from.map(at), to: to.map(at), host: None, script: None };
         let mut conn = store.read().await.unwrap();
         let found: BTreeSet<_> = every_operation(&mut conn, &Scope::of(of), &filter, 3).await.iter().map(|found| found.id).collect();
         let expected: BTreeSet<_> = ids.iter().zip(&drawn).filter(|(_, (seconds, status))| {
