@@ -69,10 +69,10 @@ fn relative(now: i64, then: i64) -> String {
 
 fn coarse(seconds: i64) -> String {
     match seconds {
-        ..=119 => format!("{seconds} s"),
-        ..=7199 => format!("{} min", seconds / 60),
-        ..=172_799 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
+        172_800.. => format!("{} days", seconds / 86_400),
+        7200.. => format!("{} h", seconds / 3600),
+        120.. => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
     }
 }
 
@@ -80,10 +80,10 @@ fn coarse(seconds: i64) -> String {
 pub(crate) fn span(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
     match milliseconds {
-        ..=999 => format!("{milliseconds} ms"),
-        ..=59_999 => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
-        ..=3_599_999 => format!("{} min {:02} s", seconds / 60, seconds % 60),
-        _ => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+        3_600_000.. => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
+        60_000.. => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        1000.. => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
+        _ => format!("{milliseconds} ms"),
     }
 }
 
