@@ -246,7 +246,7 @@ async fn establish_trust(address: Address, trust: Trust, out: &Out) -> Result<(C
     let fingerprint = Fingerprint::of(root);
     out.warn(format_args!(
         "No authority of this machine vouches for {address}. It presents this certificate:\n\n    {fingerprint}\n\n\
-         `fleetward-controller init` printed the right one; `fleetward-controller fingerprint` shows it again."
+         `fleetward-controller init` printed the right one, as SHA-256 of the root certificate."
     ));
     prompt::confirm("Is it the same, and should it be trusted from now on?")?;
     let trust = Trust::Pinned(fingerprint);
