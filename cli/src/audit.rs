@@ -61,6 +61,7 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
             let details: Vec<String> = event
                 .details
                 .iter()
+                .filter(|(key, _)| *key != "remote")
                 .map(|(key, value)| match value.as_str() {
                     Some(text) => format!("{key}={text}"),
                     None => format!("{key}={value}"),

@@ -87,6 +87,8 @@ impl Failure {
             Self::Other(_) | Self::Declined => 1,
             Self::Usage(_) => 2,
             Self::LoggedOut(_) => 3,
+            // The request names a host that cannot take part: nothing about who asks.
+            Self::Refused { status: 400..=499, body } if body.code.starts_with("HOST_") => 2,
             Self::Refused { status: 401 | 403 | 423, .. } => 3,
             // The controller is well; a host did not do what was asked.
             Self::Refused { status: 500..=599, body } if body.code.starts_with("HOST_") => 1,

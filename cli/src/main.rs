@@ -33,14 +33,16 @@ use clap::Parser as _;
 
 use crate::app::App;
 use crate::args::{Cli, Command};
+use crate::config::Format;
 use crate::failure::{Exit, Failure};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let format = cli.globals.output;
     match start(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            report(&failure);
+            report(&failure, format);
             failure.exit_code().into()
         }
     }
@@ -78,9 +80,16 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     }
 }
 
-/// Tells the user what failed, with its causes, once.
-fn report(failure: &Failure) {
+/// Tells the user what failed, with its causes, once; a program gets the API's own error.
+fn report(failure: &Failure, format: Format) {
     if matches!(failure, Failure::PipeClosed) {
+        return;
+    }
+    if let (Format::Json, Failure::Refused { body, .. }) = (format, failure)
+        && let Ok(text) = serde_json::to_string(body)
+    {
+        // Nobody is left to tell that standard error is gone.
+        let _ = writeln!(std::io::stderr().lock(), "{}", render::neutral::json(&text));
         return;
     }
     let mut text = format!("error: {failure}");

@@ -302,7 +302,7 @@ fn sheet(operation: &Operation, out: &Out) -> String {
         let arguments = crate::run::shell_words(&script.arguments);
         sheet.row("Script", format!("{} ({}) {arguments}", script.name, script.digest.short()).trim());
     }
-    sheet.row("On", format!("{} ({} hosts)", operation.on, operation.hosts));
+    sheet.row("On", format!("{} ({})", operation.on, words::count(operation.hosts as usize, "host")));
     sheet.row("Rollout", crate::run::rollout_words(&operation.rollout));
     let counts: Vec<String> = operation
         .counts

@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::prompt;
 use crate::render::table::{Cell, Sheet, Table, Tone};
 use crate::render::time::{parse_span, span};
-use crate::render::{Out, neutral};
+use crate::render::{Out, neutral, words};
 
 /// How many synchronisations `repo history` shows when nothing else is asked.
 const HISTORY: u32 = 20;
@@ -104,7 +104,8 @@ async fn set(command: Set, app: &App) -> Result<Exit, Failure> {
     };
     let answer = app.client.send(Method::PUT, "repo", &body).await?;
     app.show::<Repo>(&answer, |repo| {
-        app.out.note("Set. `fleetward repo sync` takes it into force.");
+        app.out
+            .note("Set. It is read in a moment; `fleetward repo sync` reads it now and says what it holds.");
         status(repo, &app.out)
     })
 }
@@ -256,7 +257,7 @@ fn what(sync: &Sync) -> String {
         return error.clone();
     }
     if !sync.problems.is_empty() {
-        return format!("{} problems in the files", sync.problems.len());
+        return format!("{} in the files", words::count(sync.problems.len(), "problem"));
     }
     let changes = &sync.changes;
     let mut parts = Vec::new();

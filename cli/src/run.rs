@@ -20,7 +20,7 @@ use crate::operation::{detached, exit_of};
 use crate::prompt;
 use crate::render::table::Tone;
 use crate::render::time::{parse_span, span};
-use crate::render::{Out, neutral};
+use crate::render::{Out, neutral, words};
 
 /// How many host names are shown before the rest is only counted.
 const NAMES_SHOWN: usize = 10;
@@ -200,13 +200,12 @@ fn operation(command: &Run) -> OperationCreate {
 fn show_preview(command: &Run, preview: &TargetPreview, out: &Out) {
     let what: Vec<&str> = command.scripts.iter().map(ScriptName::as_str).collect();
     let arguments = shell_words(&command.arguments);
-    let count = preview.hosts.len();
     out.note(format_args!(
-        "{}{}{} on {count} host{}: {}",
+        "{}{}{} on {}: {}",
         what.join(", "),
         if arguments.is_empty() { "" } else { " " },
         arguments,
-        if count == 1 { "" } else { "s" },
+        words::count(preview.hosts.len(), "host"),
         names(&preview.hosts.iter().collect::<Vec<_>>())
     ));
     let offline: Vec<&Target> = preview

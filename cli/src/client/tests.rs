@@ -66,6 +66,7 @@ async fn failures_have_the_exit_codes_that_the_help_promises() {
         ("404 Not Found", body("HOST_NOT_FOUND"), 2, "no: do this"),
         ("409 Conflict", body("CONFLICT"), 2, "no: do this"),
         ("403 Forbidden", body("FORBIDDEN"), 3, "no: do this"),
+        ("403 Forbidden", body("HOST_NOT_ENROLLED"), 2, "no: do this"),
         ("503 Service Unavailable", body("STOPPING"), 4, "no: do this"),
         ("503 Service Unavailable", body("HOST_OFFLINE"), 1, "no: do this"),
         ("502 Bad Gateway", "<html>".to_owned(), 4, "does not answer like a Fleetward controller"),

@@ -202,10 +202,10 @@ impl<'a> Screen<'a> {
             .paint(words::operation_status(operation.status), self.out.colour_notes);
         let detail = operation.status_detail.as_ref().map(|text| format!("; {}", neutral::text(text)));
         self.out.note(format_args!(
-            "{} {status}: {} of {} runs succeeded in {}{}",
+            "{} {status}: {} of {} succeeded in {}{}",
             operation.number,
             self.tally.succeeded(),
-            self.tally.known(),
+            words::count(self.tally.known(), "run"),
             span(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             detail.unwrap_or_default()
         ));
@@ -364,7 +364,7 @@ impl View for Screen<'_> {
             lines.flush_idle(before, &mut |line| print_line(out, prefixes, options, line, pending));
         }
         self.flush()?;
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = self.bar.as_ref().filter(|_| self.operation.is_some()) {
             bar.tick();
         }
         Ok(())

@@ -82,6 +82,7 @@ pub(crate) fn span(milliseconds: u64) -> String {
     match milliseconds {
         3_600_000.. => format!("{} h {:02} min", seconds / 3600, seconds % 3600 / 60),
         60_000.. => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        1000.. if milliseconds.is_multiple_of(1000) => format!("{seconds} s"),
         1000.. => format!("{}.{} s", seconds, milliseconds % 1000 / 100),
         _ => format!("{milliseconds} ms"),
     }
@@ -145,6 +146,7 @@ mod tests {
             (0, "0 ms"),
             (999, "999 ms"),
             (1240, "1.2 s"),
+            (5000, "5 s"),
             (59_999, "59.9 s"),
             (242_000, "4 min 02 s"),
             (3_780_000, "1 h 03 min"),

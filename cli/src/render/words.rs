@@ -10,6 +10,11 @@ use super::table::Tone;
 /// What the controller says of a queued run whose host is away.
 pub(crate) const WAITING: &str = "waiting for host";
 
+/// `count` of something whose plural ends in `s`.
+pub(crate) fn count(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A run's state, as a word.
 pub(crate) const fn run_state(state: RunState) -> &'static str {
     match state {
