@@ -104,7 +104,7 @@ pub(super) fn run_view(app: &App, run: &store::run::Run) -> Run {
         duration_ms: run.duration_ms,
         output_bytes: run.output_end,
         output_dropped: run.output_lost,
-        reattached: run.attached.saturating_sub(1),
+        reattached: run.attached,
         seq: run.seq,
     }
 }

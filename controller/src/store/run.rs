@@ -52,7 +52,7 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     /// How long it took on the host's clock, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// How often a stream was opened for it.
+    /// How often a stream was opened for it again, after the first.
     pub attached: u32,
     /// Where its output log ends, in bytes.
     pub output_end: u64,
