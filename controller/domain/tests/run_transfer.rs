@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetward_domain::run::{Cause, Failure, RunEvent, RunState, RunStatus};
 use fleetward_protocol::id::RunId;
-use fleetward_protocol::run::{LostCause, Outcome};
+use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use fleetward_protocol::time::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
@@ -89,6 +89,7 @@ impl World {
             89..=91 => self.host.start_agent(),
             92 if part % 4 == 0 => self.host.reboot(&mut self.link, choice, &mut self.truth),
             93 if part % 16 == 0 => self.host.wipe(&mut self.link, &mut self.truth),
+            121 if part % 4 == 0 => self.host.has_room = !self.host.has_room,
             // The controller.
             94..=97 => self.controller.dispatch(run, self.now, &mut self.link, part % 4 == 0),
             98..=109 => self.controller.commit(1 + part % 8, self.now, &mut self.link),
@@ -163,7 +164,10 @@ impl World {
                     assert!(truth.may_be_lost, "{run} is lost ({cause:?}) without a reason");
                     assert_ne!(*cause, LostCause::HostGone);
                 }
-                RunState::Refused(refusal) => panic!("{run} was refused: {refusal:?}"),
+                RunState::Refused(refusal) => {
+                    assert_eq!(*refusal, Refusal::DiskFull);
+                    assert_eq!(truth.starts, 0, "{run} was refused and started");
+                }
                 state => assert!(!state.status().is_final()),
             }
         }
@@ -172,6 +176,7 @@ impl World {
     /// From here on nothing breaks: everything must come to its end.
     fn heal(&mut self) {
         self.controller.start();
+        self.host.has_room = true;
         self.host.start_agent();
         self.host.disconnect(&mut self.link);
         self.connect();
@@ -213,7 +218,7 @@ proptest! {
     #[test]
     fn runs_start_once_and_arrive_whole_for_any_schedule(
         runs in 1usize..5,
-        schedule in prop::collection::vec((0u8..121, any::<u16>()), 0..600),
+        schedule in prop::collection::vec((0u8..122, any::<u16>()), 0..600),
     ) {
         let mut world = World::new(runs);
         for (kind, choice) in schedule {
@@ -230,7 +235,7 @@ fn the_schedules_reach_every_fate() {
     use proptest::test_runner::TestRunner;
 
     let mut runner = TestRunner::deterministic();
-    let schedules = prop::collection::vec((0u8..121, any::<u16>()), 600);
+    let schedules = prop::collection::vec((0u8..122, any::<u16>()), 600);
     let (mut fates, mut restarted_mid_run) = (BTreeMap::<&str, u32>::new(), 0);
     for _ in 0..400 {
         let mut world = World::new(3);
@@ -243,7 +248,7 @@ fn the_schedules_reach_every_fate() {
             *fates.entry(run.state.status().as_str()).or_default() += 1;
         }
     }
-    for fate in ["succeeded", "failed", "cancelled", "expired", "lost"] {
+    for fate in ["succeeded", "failed", "cancelled", "refused", "expired", "lost"] {
         assert!(fates.get(fate).is_some_and(|&runs| runs >= 20), "{fate}: {fates:?}");
     }
     assert!(restarted_mid_run >= 20, "{restarted_mid_run} agents were killed in mid-run");

@@ -29,6 +29,8 @@ pub(crate) struct Host {
     /// Written by a run's supervisor when its process has ended.
     results: BTreeMap<RunId, Outcome>,
     pub(crate) processes: BTreeSet<RunId>,
+    /// Whether it takes new runs: a reason to refuse that comes and goes.
+    pub(crate) has_room: bool,
     agent: Option<Agent>,
 }
 
@@ -65,6 +67,7 @@ impl Host {
             spools: BTreeMap::new(),
             results: BTreeMap::new(),
             processes: BTreeSet::new(),
+            has_room: true,
             agent: Some(Agent::default()),
         }
     }
@@ -202,7 +205,13 @@ impl Host {
     fn open(&mut self, stream: u32, run: RunId, offset: u64, dispatch: Option<u64>) {
         let mut source = RunSource::new(offset);
         if let (None, Some(remaining_ms)) = (self.entries.get(&run), dispatch) {
-            let refused = (remaining_ms == 0).then_some(Refusal::DeadlinePassed);
+            // A refusal is written down like an acceptance: if the answer is lost, or still waits for its commit
+            // when the order comes again, it must be the same answer.
+            let refused = match (remaining_ms, self.has_room) {
+                (0, _) => Some(Refusal::DeadlinePassed),
+                (_, false) => Some(Refusal::DiskFull),
+                (_, true) => None,
+            };
             self.entries.insert(run, Entry { started: None, refused, finished: None });
         }
         match self.entries.get(&run) {

@@ -376,7 +376,7 @@ fn ending(how: u8) -> RunEvent {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn p18_never_more_hosts_at_once_for_any_schedule(
