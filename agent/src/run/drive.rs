@@ -68,7 +68,7 @@ impl Drive {
     async fn fresh(mut self, work: Work, order: Vec<u8>, deadline: Timestamp) {
         let ready = match prepare::check(&self.shared, &work, clock::now()) {
             Ok(ready) => ready,
-            Err(refusal) => return self.refuse_unaccepted(refusal),
+            Err(refusal) => return self.refuse_fresh(refusal).await,
         };
         let accepted = Entry::Accepted { run: self.run, order, content: work.content.clone(), deadline };
         let turn = self.admit(ready.plan.resources.clone());
@@ -77,7 +77,7 @@ impl Drive {
             Some(turn) => {
                 drop((work, ready));
                 if let Err(error) = self.shared.journal.append(vec![accepted], clock::now()).await {
-                    self.refuse_unaccepted(not_journalled(&error));
+                    self.refuse_fresh(not_journalled(&error)).await;
                 } else {
                     self.set(Stage::Waiting);
                     self.wait(turn, deadline).await;
@@ -245,12 +245,29 @@ impl Drive {
     async fn refuse(&self, refusal: Refusal, journalled: Journalled) {
         match journalled {
             Journalled::Yes => self.refuse_accepted(refusal).await,
-            Journalled::No => self.refuse_unaccepted(refusal),
+            Journalled::No => self.refuse_fresh(refusal).await,
         }
     }
 
-    /// The journal never heard of the run, and need not: nothing was executed, and the same question may be
-    /// asked again.
+    /// A run that the journal does not know. It is written down as accepted and refused, and held until the
+    /// controller has committed the refusal: the reason may pass, and the same order may come again while the
+    /// answer to the first still waits for its commit. It must not be started then.
+    async fn refuse_fresh(&self, refusal: Refusal) {
+        tracing::warn!(run_id = %self.run, ?refusal, "run_refused");
+        let now = clock::now();
+        let deadline = self.shared.table().runs.get(&self.run).map_or(now, |held| held.deadline);
+        let entries = vec![
+            Entry::Accepted { run: self.run, order: Vec::new(), content: Vec::new(), deadline },
+            Entry::Refused { run: self.run, refusal: refusal.clone() },
+        ];
+        if let Err(error) = self.shared.journal.append(entries, now).await {
+            // On a full disk, say. It is held in memory; a restart forgets it.
+            tracing::warn!(run_id = %self.run, error = &error as &dyn std::error::Error, "refusal_not_journalled");
+        }
+        self.set(Stage::Refused { refusal, accepted: false });
+    }
+
+    /// An order that is refused for what it is. It need not be remembered: it is refused again as often as it comes.
     fn refuse_unaccepted(&self, refusal: Refusal) {
         tracing::warn!(run_id = %self.run, ?refusal, "run_refused");
         self.shared.table().runs.remove(&self.run);

@@ -200,3 +200,29 @@ fn kill_with_children(supervisor: i32) {
         kill(child.parse().unwrap());
     }
 }
+
+/// Otherwise a run could be reported as refused and be executed, when its order comes again.
+#[test]
+fn a_refusal_stands_when_its_reason_has_passed() {
+    let machine = Machine::new();
+    let starts = machine.path("starts");
+    let request = script(&format!("echo x >> {}", starts.display()));
+    let first = runtime();
+    first.block_on(async {
+        let life = machine.start(boot(1));
+        std::fs::remove_file(machine.paths().client_id).unwrap();
+        assert_eq!(life.refusal(&request).await, Refusal::ClientIdMissing);
+        machine.write_client_id(machine.client.as_str());
+        assert_eq!(life.refusal(&request).await, Refusal::ClientIdMissing);
+    });
+    drop(first);
+    let second = runtime();
+    second.block_on(async {
+        let life = machine.start(boot(1));
+        assert_eq!(life.runs.held(), [request.run]);
+        assert_eq!(life.refusal(&request).await, Refusal::ClientIdMissing);
+        life.runs.forget(request.run).await;
+        assert_eq!(life.runs.held(), []);
+    });
+    assert!(!starts.exists());
+}
