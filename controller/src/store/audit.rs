@@ -2,7 +2,8 @@
 //! out unnoticed. [`verify`] needs no database: an export can be checked offline.
 //!
 //! An event's hash is SHA-256 over the previous hash (32 bytes) and the event's canonical JSON: an object with
-//! the fields of [`Content`] in their order, without spaces.
+//! `number`, `id`, `tenant`, `at`, `kind`, `actor`, `subject` and `details` in this order, without spaces; the keys of
+//! every object in `details` are sorted by their bytes.
 
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, TenantId};
@@ -80,7 +81,7 @@ struct Content<'a> {
     kind: &'a str,
     actor: &'a str,
     subject: &'a str,
-    details: &'a serde_json::Map<String, serde_json::Value>,
+    details: serde_json::Value,
 }
 
 const KEYS: [Key; 1] =
@@ -202,11 +203,35 @@ pub fn genesis() -> Digest {
 
 fn hash(number: u64, event: &NewEvent, previous: &Digest) -> Digest {
     let NewEvent { id, tenant, at, kind, actor, subject, details } = event;
-    let content = Content { number, id: *id, tenant: *tenant, at: *at, kind, actor, subject, details };
+    let content = Content {
+        number,
+        id: *id,
+        tenant: *tenant,
+        at: *at,
+        kind,
+        actor,
+        subject,
+        details: canonical(details),
+    };
     let mut bytes = previous.as_bytes().to_vec();
     // Text, numbers and a map: nothing that JSON could not hold.
     bytes.extend(serde_json::to_vec(&content).unwrap_or_default());
     Digest::of(&bytes)
+}
+
+/// An object with the keys of every object in it sorted. (serde_json sorts or not, depending on a feature that
+/// any crate of a build may switch on.)
+fn canonical(object: &serde_json::Map<String, serde_json::Value>) -> serde_json::Value {
+    fn sorted(value: &serde_json::Value) -> serde_json::Value {
+        match value {
+            serde_json::Value::Object(object) => canonical(object),
+            serde_json::Value::Array(items) => items.iter().map(sorted).collect(),
+            other => other.clone(),
+        }
+    }
+    let sorted: std::collections::BTreeMap<_, _> =
+        object.iter().map(|(key, value)| (key.clone(), sorted(value))).collect();
+    serde_json::Value::Object(sorted.into_iter().collect())
 }
 
 /// PostgreSQL's text cannot hold NUL; what a client sent may. (In JSON it is escaped, and does no harm.)

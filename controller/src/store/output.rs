@@ -120,41 +120,39 @@ async fn since_within(
     budget: usize,
     window: u32,
 ) -> Result<Option<Since>, StoreError> {
-    let keys = query("SELECT run_id, first_offset, first_seq FROM run_output WHERE operation_id = ")
-        .value(operation)
-        .push(" AND seq > ")
-        .value(since)
-        .push(" AND ")
-        .scope("tenant_id", scope)
-        .push(" ORDER BY first_seq, run_id, first_offset LIMIT ")
-        .value(window)
-        .list_of(conn, |row| {
-            Ok((row.get::<RunId>("run_id")?, row.get::<u64>("first_offset")?, row.get::<u64>("first_seq")?))
-        })
-        .await?;
+    let keys = query(
+        "SELECT run_id, first_offset, first_seq, end_offset - first_offset AS length FROM run_output \
+         WHERE operation_id = ",
+    )
+    .value(operation)
+    .push(" AND seq > ")
+    .value(since)
+    .push(" AND ")
+    .scope("tenant_id", scope)
+    .push(" ORDER BY first_seq, run_id, first_offset LIMIT ")
+    .value(window)
+    .list_of(conn, RowKey::read)
+    .await?;
     // Rows beyond the window begin at the last one's seq or later, so only what is below it is whole.
     let mut upto = match keys.last() {
-        Some((_, _, first_seq)) if keys.len() >= window as usize => first_seq - 1,
+        Some(last) if keys.len() >= window as usize => last.first_seq - 1,
         _ => u64::MAX,
     };
     let mut more = upto != u64::MAX;
     let mut found: BTreeMap<u64, Vec<Piece>> = BTreeMap::new();
     let mut total = 0;
-    for (run, first_offset, first_seq) in keys {
-        if first_seq > upto {
-            break;
-        }
-        let row = query("SELECT marks, content FROM run_output WHERE run_id = $1 AND first_offset = $2")
-            .bind(run)
-            .bind(first_offset)
-            .first(conn)
-            .await?;
-        // Retention may have taken it since.
-        let Some(row) = row else { continue };
-        for piece in split(&row, run, first_offset, since)? {
-            if piece.seq <= upto {
-                total += piece.bytes.len();
-                found.entry(piece.seq).or_default().push(piece);
+    let mut rest = keys.as_slice();
+    while let Some(first) = rest.first()
+        && first.first_seq <= upto
+    {
+        let (group, later) = rest.split_at(group_length(rest, budget));
+        rest = later;
+        for (key, row) in read_rows(conn, group).await? {
+            for piece in split(&row, key.run, key.first_offset, since)? {
+                if piece.seq <= upto {
+                    total += piece.bytes.len();
+                    found.entry(piece.seq).or_default().push(piece);
+                }
             }
         }
         while total > budget && found.len() > 1 {
@@ -170,6 +168,55 @@ async fn since_within(
     let mut pieces: Vec<Piece> = found.into_values().flatten().collect();
     pieces.sort_by_key(|piece| (piece.seq, piece.run, piece.offset));
     Ok(Some(Since { pieces, upto: if more { upto.max(last) } else { last }, more }))
+}
+
+/// A row of output, without its content.
+#[derive(Debug, Clone, Copy)]
+struct RowKey {
+    run: RunId,
+    first_offset: u64,
+    first_seq: u64,
+    length: u64,
+}
+
+impl RowKey {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            run: row.get("run_id")?,
+            first_offset: row.get("first_offset")?,
+            first_seq: row.get("first_seq")?,
+            length: row.get("length")?,
+        })
+    }
+}
+
+/// The most rows that are fetched at once.
+const GROUP: usize = 64;
+
+/// How many of the first rows to fetch at once: as many as the budget holds, and at least one.
+fn group_length(keys: &[RowKey], budget: usize) -> usize {
+    let mut left = budget as u64;
+    let fits = |key: &&RowKey| {
+        let fits = key.length <= left;
+        left = left.saturating_sub(key.length);
+        fits
+    };
+    keys.iter().take(GROUP).take_while(fits).count().max(1)
+}
+
+/// The rows of these keys, in no particular order; those that retention has taken meanwhile are left out.
+async fn read_rows(conn: &mut Connection, keys: &[RowKey]) -> Result<Vec<(RowKey, Row)>, StoreError> {
+    let mut select = query(
+        "SELECT run_id, first_offset, first_seq, end_offset - first_offset AS length, marks, content \
+         FROM run_output WHERE (run_id, first_offset) IN (VALUES ",
+    );
+    for (at, key) in keys.iter().enumerate() {
+        select =
+            select.push(if at == 0 { "(" } else { ", (" }).value(key.run).push(", ").value(key.first_offset);
+        select = select.push(")");
+    }
+    let rows = select.push(")").once().all(conn).await?;
+    rows.into_iter().map(|row| Ok((RowKey::read(&row)?, row))).collect()
 }
 
 /// How many bytes of output there are, of all operations.
