@@ -84,14 +84,22 @@ impl Journal {
         Ok((Self { requests }, contents))
     }
 
-    /// Appends the entries, in the order given; after a crash a prefix of them may be there.
+    /// Appends the entries, in the order given; after a crash a prefix of them may be there. The write begins
+    /// at once, whether or not the future is polled.
     ///
     /// # Errors
     /// If they could not be made durable; they are not in the journal then.
-    pub async fn append(&self, entries: Vec<Entry>, now: Timestamp) -> Result<(), JournalError> {
+    pub fn append(
+        &self,
+        entries: Vec<Entry>,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        self.requests.send(Request::Append { entries, now, done }).map_err(|_| JournalError::Closed)?;
-        written.await.map_err(|_| JournalError::Closed)?
+        let sent = self.requests.send(Request::Append { entries, now, done });
+        async move {
+            sent.map_err(|_| JournalError::Closed)?;
+            written.await.map_err(|_| JournalError::Closed)?
+        }
     }
 
     /// Reads back what an accepted run, not yet started, was accepted with.

@@ -292,12 +292,19 @@ impl Shared {
     /// Gives the run's place to whoever is next.
     fn release(&self, run: RunId) {
         let mut table = self.table();
-        let mut next = table.queue.release(run);
+        let next = table.queue.release(run);
+        table.give_turns(next);
+    }
+}
+
+impl Table {
+    /// Tells these runs that they hold a place now.
+    fn give_turns(&mut self, mut next: Vec<RunId>) {
         while let Some(run) = next.pop() {
-            match table.turns.remove(&run) {
+            match self.turns.remove(&run) {
                 Some(turn) => drop(turn.send(())),
                 // It gave up waiting in the meantime.
-                None => next.extend(table.queue.release(run)),
+                None => next.extend(self.queue.release(run)),
             }
         }
     }

@@ -78,9 +78,14 @@ impl Index {
                 }
             }
             Entry::Started { run, at, boot } => {
-                self.leave_accepted(*run, Phase::Started { at: *at, boot: *boot });
+                let started = Phase::Started { at: *at, boot: *boot };
+                self.change(*run, started, |phase| *phase == Phase::Accepted);
             }
-            Entry::Refused { run, refusal } => self.leave_accepted(*run, Phase::Refused(refusal.clone())),
+            // Also after `started`: then its supervisor could not even be spawned.
+            Entry::Refused { run, refusal } => {
+                let refused = Phase::Refused(refusal.clone());
+                self.change(*run, refused, |phase| !matches!(phase, Phase::Refused(_)));
+            }
             Entry::Forgotten { run, until } => {
                 self.runs.remove(run);
                 self.forgotten.insert(*run, *until);
@@ -122,11 +127,11 @@ impl Index {
         runs + 48 * self.forgotten.len() as u64 + 64
     }
 
-    fn leave_accepted(&mut self, run: RunId, phase: Phase) {
+    fn change(&mut self, run: RunId, to: Phase, may_leave: fn(&Phase) -> bool) {
         if let Some(known) = self.runs.get_mut(&run)
-            && known.phase == Phase::Accepted
+            && may_leave(&known.phase)
         {
-            known.phase = phase;
+            known.phase = to;
         }
     }
 }

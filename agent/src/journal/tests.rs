@@ -161,9 +161,12 @@ fn the_first_word_about_a_run_counts() {
     let boot = BootId::from_uuid(Uuid::from_u128(9));
     log.append(&[accepted.clone(), Entry::Started { run: run(1), at: NOW, boot }]).unwrap();
     let started = meaning(log.index());
-    log.append(&[accepted.clone(), Entry::Refused { run: run(1), refusal: Refusal::DiskFull }]).unwrap();
+    log.append(std::slice::from_ref(&accepted)).unwrap();
     assert_eq!(meaning(log.index()), started);
     assert!(log.read(run(1)).is_err(), "what was started is not read to be started again");
+    let refused = Entry::Refused { run: run(1), refusal: Refusal::DiskFull };
+    log.append(&[refused, Entry::Started { run: run(1), at: NOW, boot }]).unwrap();
+    assert!(matches!(log.index().runs()[&run(1)].phase, super::Phase::Refused(_)), "refused stays refused");
     log.append(&[Entry::Forgotten { run: run(1), until: LATER }, accepted]).unwrap();
     assert!(log.index().runs().is_empty(), "what was forgotten is not accepted again");
 }

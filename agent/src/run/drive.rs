@@ -71,7 +71,7 @@ impl Drive {
             Err(refusal) => return self.refuse_fresh(refusal).await,
         };
         let accepted = Entry::Accepted { run: self.run, order, content: work.content.clone(), deadline };
-        let turn = self.admit(ready.plan.resources.clone());
+        let turn = self.admit(&ready);
         match turn {
             None => self.start(&work, &ready, Some(accepted)).await,
             Some(turn) => {
@@ -89,13 +89,13 @@ impl Drive {
 
     /// A run that an earlier life of the agent accepted and did not start.
     pub(super) async fn resume(mut self, deadline: Timestamp) {
-        let resources = match self.read_work().await {
-            Ok(work) => prepare::check(&self.shared, &work, clock::now()).map(|ready| ready.plan.resources),
+        let ready = match self.read_work().await {
+            Ok(work) => prepare::check(&self.shared, &work, clock::now()),
             Err(refusal) => Err(refusal),
         };
-        match resources {
+        match ready {
             Err(refusal) => self.refuse_accepted(refusal).await,
-            Ok(resources) => match self.admit(resources) {
+            Ok(ready) => match self.admit(&ready) {
                 None => self.start_held().await,
                 Some(turn) => self.wait(turn, deadline).await,
             },
@@ -111,16 +111,20 @@ impl Drive {
     }
 
     /// A place now, or the promise of one.
-    fn admit(&self, resources: Vec<fleetward_protocol::name::ResourceName>) -> Option<oneshot::Receiver<()>> {
+    fn admit(&self, ready: &prepare::Ready) -> Option<oneshot::Receiver<()>> {
         let mut table = self.shared.table();
-        match table.queue.admit(self.run, resources) {
+        let admission = table.queue.admit(self.run, ready.plan.resources.clone());
+        let promised = match admission {
             Admission::Now => None,
             Admission::Later => {
                 let (turn, promised) = oneshot::channel();
                 table.turns.insert(self.run, turn);
                 Some(promised)
             }
-        }
+        };
+        let promoted = table.queue.set_capacity(ready.capacity());
+        table.give_turns(promoted);
+        promised
     }
 
     /// Until the run's turn comes, it is cancelled, or it is too late.
@@ -159,28 +163,29 @@ impl Drive {
         Ok(Work { order, content: accepted.content })
     }
 
-    /// Starts the run. Its supervisor gets ready while the journal is written, and goes when it is.
+    /// Starts the run: `started` is in the journal before the supervisor goes.
     async fn start(&mut self, work: &Work, ready: &prepare::Ready, accepted: Option<Entry>) {
         let journalled = if accepted.is_none() { Journalled::Yes } else { Journalled::No };
         if self.cancelled.borrow_and_update().is_some() {
             return self.refuse(Refusal::CancelledBeforeStart, journalled).await;
         }
         let directory = self.shared.directory(self.run);
-        let spawned = prepare::prepare(&self.shared, work, ready)
-            .and_then(|()| Attachment::start(&self.shared.host.supervisor, &directory));
-        let (mut attachment, child) = match spawned {
-            Ok(spawned) => spawned,
-            Err(error) => return self.refuse(not_prepared(&error), journalled).await,
-        };
         let at = clock::now();
         let started = Entry::Started { run: self.run, at, boot: self.shared.host.boot };
-        let entries = accepted.into_iter().chain([started]).collect();
-        if let Err(error) = self.shared.journal.append(entries, at).await {
+        let written = self.shared.journal.append(accepted.into_iter().chain([started]).collect(), at);
+        // The supervisor gets ready while the journal is written, and waits for the word that it is.
+        let spawned = prepare::prepare(&self.shared, work, ready)
+            .and_then(|()| Attachment::start(&self.shared.host.supervisor, &directory));
+        if let Err(error) = written.await {
             // Not told to go, the supervisor ends without having started anything.
-            drop(attachment);
+            drop(spawned);
             self.shared.remove_directory(self.run);
             return self.refuse(not_journalled(&error), journalled).await;
         }
+        let (mut attachment, child) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => return self.refuse_accepted(not_prepared(&error)).await,
+        };
         self.set(Stage::Waiting);
         let operation = work.order.operation;
         tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.order.action.kind, "run_started");

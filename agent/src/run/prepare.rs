@@ -23,6 +23,13 @@ pub(super) struct Ready {
     settings: Settings,
 }
 
+impl Ready {
+    /// How many runs the owner allows at once.
+    pub(super) const fn capacity(&self) -> usize {
+        self.settings.runs.concurrent
+    }
+}
+
 /// Whether the run may start now, by everything that can change between two runs.
 pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, Refusal> {
     let Work { order, content } = work;

@@ -1,5 +1,7 @@
 //! One host with real bash and real supervisors: its runs alone, and a whole agent over real QUIC.
 
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod controller;
 mod host;
 mod life;
