@@ -79,7 +79,7 @@ impl Agent {
             version = crate::VERSION,
             journal_id = %contents.id,
             held = contents.runs.len(),
-            cgroups = host.delegated.is_some(),
+            cgroups = host.delegated.has_groups(),
             "agent_started"
         );
         let (runs, mut notices) = Runs::recover(host, journal, &contents);

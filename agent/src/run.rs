@@ -121,7 +121,7 @@ pub struct Host {
     /// The agent's own account.
     pub account: Account,
     /// Where control groups may be made.
-    pub delegated: Option<Delegated>,
+    pub delegated: Delegated,
 }
 
 #[derive(Debug)]

@@ -6,6 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, fchown};
 use std::path::Path;
 
 use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::order::Limits;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::time::Timestamp;
 
@@ -14,12 +15,14 @@ use super::{Shared, Work};
 use crate::action::{self, Argument, Plan};
 use crate::config::Settings;
 use crate::identity;
+use crate::platform::cgroup::{Group, Wanted};
 use crate::platform::{files, users};
 
 /// A run that may start.
 #[derive(Debug)]
 pub(super) struct Ready {
     pub(super) plan: Plan,
+    groups: Vec<Group>,
     settings: Settings,
 }
 
@@ -48,16 +51,15 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
         return Err(not_allowed(format!("policy.users in agent.toml does not name `{user}`")));
     }
-    let limits = order.limits;
-    if limits.memory > 0 || limits.cpu_milli > 0 || limits.tasks > 0 {
-        // A limit that is not enforced is worse than none: it would be believed.
-        return Err(not_allowed("this host cannot enforce memory, CPU or task limits".into()));
-    }
+    let Limits { memory, cpu_milli, tasks, .. } = order.limits;
+    // A limit that is not enforced is worse than none: it would be believed.
+    let groups = shared.host.delegated.groups(&order.run.to_string(), Wanted { memory, cpu_milli, tasks });
+    let groups = groups.map_err(|error| not_allowed(error.to_string()))?;
     let free = files::read_free_space(&shared.host.paths.state);
     if free.is_ok_and(|free| free < settings.runs.min_free_mib << 20) {
         return Err(Refusal::DiskFull);
     }
-    Ok(Ready { plan, settings })
+    Ok(Ready { plan, groups, settings })
 }
 
 /// The file, the certificate and the order must name the same host.
@@ -79,14 +81,14 @@ pub(super) fn prepare(shared: &Shared, work: &Work, ready: &Ready) -> io::Result
     let directory = shared.directory(work.order.run);
     // Others may pass through on the way to the script they run as, and see nothing on the way.
     fs::DirBuilder::new().mode(0o711).create(&directory)?;
-    let spec = spec(shared, work, ready, &directory);
+    let spec = spec(work, ready, &directory);
     write_script(&directory, &work.content, spec.user.as_ref())?;
     write(&directory.join(SPEC), 0o600, &spec.encode()?)?;
     Ok(())
 }
 
-fn spec(shared: &Shared, work: &Work, ready: &Ready, directory: &Path) -> Spec {
-    let Ready { plan, settings } = ready;
+fn spec(work: &Work, ready: &Ready, directory: &Path) -> Spec {
+    let Ready { plan, groups, settings } = ready;
     let (order, limits) = (&work.order, work.order.limits);
     let script = directory.join(SCRIPT).display().to_string();
     let arguments = plan.arguments.iter().map(|argument| match argument {
@@ -115,11 +117,7 @@ fn spec(shared: &Shared, work: &Work, ready: &Ready, directory: &Path) -> Spec {
         grace_ms: limits.grace_ms,
         output: capped(limits.output, settings.runs.max_output_mib << 20),
         min_free: settings.runs.min_free_mib << 20,
-        cgroup: shared
-            .host
-            .delegated
-            .as_ref()
-            .map(|delegated| delegated.group(&order.run.to_string()).display().to_string()),
+        groups: groups.clone(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
 use super::spec::Spec;
+use crate::platform::cgroup::Group;
 
 /// What the child inherits.
 #[derive(Debug)]
@@ -30,7 +31,8 @@ pub struct LaunchError {
 }
 
 /// The steps of a child on its way to exec; the number travels back through a pipe.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
+    "enter the control group",
     "start a session",
     "connect the standard streams",
     "set the groups",
@@ -40,8 +42,24 @@ const STEPS: [&str; 7] = [
     "execute bash",
 ];
 
+impl LaunchError {
+    /// What failed and why, in one line.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        format!("{}: {}", self.step, self.source)
+    }
+}
+
 /// clone3(2); the constant in libc does not fit its type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Membership {
+    /// The group has limits.
+    Needed,
+    /// The group only helps to find the tree.
+    Wished,
+}
 
 /// Everything the child needs, made before the fork because afterwards nothing may be allocated.
 struct Prepared {
@@ -49,6 +67,8 @@ struct Prepared {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     directory: CString,
+    /// Each group's list of members, and whether the run must be in it.
+    groups: Vec<(CString, Membership)>,
     user: Option<super::spec::User>,
     streams: [RawFd; 3],
     report: RawFd,
@@ -64,11 +84,19 @@ pub fn launch(spec: &Spec, streams: &Streams) -> Result<i32, LaunchError> {
     let prepared = prepare(spec, streams, write.as_raw_fd()).map_err(failed("prepare the arguments"))?;
     let argv = pointers(&prepared.arguments);
     let envp = pointers(&prepared.environment);
-    let cgroup = spec.cgroup.as_deref().and_then(|path| std::fs::File::open(path).ok());
-    let pid = fork_into(cgroup.as_ref().map(|file| file.as_raw_fd())).map_err(failed("fork"))?;
+    let born_in = spec.groups.first().and_then(|group| std::fs::File::open(&group.directory).ok());
+    let (pid, first) = match born_in.as_ref().map(|group| clone_into(group.as_raw_fd())) {
+        Some(Ok(pid)) => (pid, 1),
+        // An older kernel or hierarchy: the child moves into every group by itself.
+        // SAFETY: the caller has one thread.
+        Some(Err(_)) | None => (unsafe { libc::fork() }, 0),
+    };
+    if pid < 0 {
+        return Err(LaunchError { step: "fork", source: io::Error::last_os_error() });
+    }
     if pid == 0 {
         // SAFETY: this is the only thread of a fresh child; `run_child` allocates nothing and never returns.
-        unsafe { run_child(&prepared, &argv, &envp) }
+        unsafe { run_child(&prepared, first, &argv, &envp) }
     }
     drop(write);
     let mut report = [0; 5];
@@ -96,6 +124,7 @@ fn prepare(spec: &Spec, streams: &Streams, report: RawFd) -> io::Result<Prepared
         arguments: all(&spec.arguments)?,
         environment: all(&environment)?,
         directory: text(&spec.directory)?,
+        groups: spec.groups.iter().map(membership).collect::<io::Result<_>>()?,
         user: spec.user.clone(),
         streams: [streams.stdin.as_raw_fd(), streams.stdout.as_raw_fd(), streams.stderr.as_raw_fd()],
         report,
@@ -106,34 +135,40 @@ fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
     texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
-/// Forks, into the control group if one is given. Being born in it costs nothing; moving there later takes a
-/// lock that the kernel may hold for milliseconds.
-fn fork_into(cgroup: Option<RawFd>) -> io::Result<i32> {
-    if let Some(cgroup) = cgroup {
-        // SAFETY: all fields of clone_args may be zero; the structure outlives the call.
-        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-        args.flags = CLONE_INTO_CGROUP;
-        args.exit_signal = libc::SIGCHLD as u64;
-        args.cgroup = u64::try_from(cgroup).unwrap_or(0);
-        // SAFETY: without CLONE_VM this is a fork: the child gets a copy of this thread's stack.
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-        if let Ok(pid @ 0..) = i32::try_from(pid) {
-            return Ok(pid);
-        }
+fn membership(group: &Group) -> io::Result<(CString, Membership)> {
+    let path = CString::new(format!("{}/cgroup.procs", group.directory)).map_err(io::Error::other)?;
+    Ok((path, if group.limits.is_empty() { Membership::Wished } else { Membership::Needed }))
+}
+
+/// Forks into a control group of the unified hierarchy. Being born in it costs nothing; moving there later takes
+/// a lock that the kernel may hold for milliseconds.
+fn clone_into(group: RawFd) -> io::Result<i32> {
+    // SAFETY: all fields of clone_args may be zero; the structure outlives the call.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = CLONE_INTO_CGROUP;
+    args.exit_signal = libc::SIGCHLD as u64;
+    args.cgroup = u64::try_from(group).unwrap_or(0);
+    // SAFETY: without CLONE_VM this is a fork: the child gets a copy of this thread's stack.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match i32::try_from(pid) {
+        Ok(pid @ 0..) => Ok(pid),
+        _ => Err(io::Error::last_os_error()),
     }
-    // SAFETY: the caller has one thread.
-    let pid = unsafe { libc::fork() };
-    if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
 }
 
 /// The child's way to exec. Reports the first step that fails and exits.
 ///
 /// # Safety
 /// Only in the only thread of a freshly forked child; the pointers are null-terminated arrays of C strings.
-unsafe fn run_child(prepared: &Prepared, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> ! {
+unsafe fn run_child(
+    prepared: &Prepared,
+    first: usize,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> ! {
     // SAFETY: every call is async-signal-safe, and every pointer comes from values that the parent prepared.
     unsafe {
-        let step = child_steps(prepared, argv, envp);
+        let step = child_steps(prepared, first, argv, envp);
         let mut report = [0; 5];
         report[0] = step;
         report[1..].copy_from_slice(&(*libc::__errno_location()).to_le_bytes());
@@ -146,15 +181,26 @@ unsafe fn run_child(prepared: &Prepared, argv: &[*const libc::c_char], envp: &[*
 ///
 /// # Safety
 /// As [`run_child`].
-unsafe fn child_steps(prepared: &Prepared, argv: &[*const libc::c_char], envp: &[*const libc::c_char]) -> u8 {
+unsafe fn child_steps(
+    prepared: &Prepared,
+    first: usize,
+    argv: &[*const libc::c_char],
+    envp: &[*const libc::c_char],
+) -> u8 {
     // SAFETY: as promised by the caller; no call here allocates.
     unsafe {
+        for (members, membership) in prepared.groups.iter().skip(first) {
+            let fd = libc::open(members.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+            if libc::write(fd, c"0".as_ptr().cast(), 1) != 1 && *membership == Membership::Needed {
+                return 0;
+            }
+        }
         if libc::setsid() < 0 {
-            return 0;
+            return 1;
         }
         for (target, &fd) in (0..).zip(&prepared.streams) {
             if libc::dup2(fd, target) < 0 {
-                return 1;
+                return 2;
             }
         }
         // What the supervisor blocks or ignores, the script must not inherit.
@@ -170,20 +216,20 @@ unsafe fn child_steps(prepared: &Prepared, argv: &[*const libc::c_char], envp: &
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         if let Some(user) = &prepared.user {
             if libc::setgroups(user.groups.len(), user.groups.as_ptr()) < 0 {
-                return 2;
-            }
-            if libc::setgid(user.gid) < 0 {
                 return 3;
             }
-            if libc::setuid(user.uid) < 0 {
+            if libc::setgid(user.gid) < 0 {
                 return 4;
+            }
+            if libc::setuid(user.uid) < 0 {
+                return 5;
             }
         }
         if libc::chdir(prepared.directory.as_ptr()) < 0 {
-            return 5;
+            return 6;
         }
         libc::execve(prepared.program.as_ptr(), argv.as_ptr(), envp.as_ptr());
-        6
+        7
     }
 }
 

@@ -18,9 +18,7 @@ pub(super) fn recover(shared: &Arc<Shared>, contents: &Contents) -> Vec<String> 
     for (run, known) in &contents.runs {
         recover_run(shared, *run, known);
     }
-    if let Some(delegated) = &shared.host.delegated {
-        delegated.ensure_empty_groups_absent();
-    }
+    shared.host.delegated.ensure_empty_groups_absent();
     orphans(shared, contents)
 }
 

@@ -8,6 +8,7 @@ use fleetward_protocol::name::ResourceName;
 use fleetward_protocol::wire;
 use serde::{Deserialize, Serialize};
 
+use crate::platform::cgroup::Group;
 use crate::platform::files;
 
 /// The file's name in the run's directory.
@@ -45,8 +46,8 @@ pub struct Spec {
     pub output: u64,
     /// Bytes of the file system that output must leave alone.
     pub min_free: u64,
-    /// The control group made for it, if there is one.
-    pub cgroup: Option<String>,
+    /// Its control groups, with its limits.
+    pub groups: Vec<Group>,
 }
 
 /// An account, as the kernel knows it.

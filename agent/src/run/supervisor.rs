@@ -28,6 +28,7 @@ use super::process::{self, Streams};
 use super::spec::{CONTROL, Spec};
 use super::spool::Spool;
 use super::tree::Tree;
+use crate::platform::cgroup::Group;
 use crate::platform::clock;
 
 /// What the agent tells a supervisor, one byte each.
@@ -68,11 +69,10 @@ pub fn supervise(directory: &Path) -> io::Result<()> {
     let listener = UnixListener::bind(CONTROL)?;
     listener.set_nonblocking(true)?;
     let spool = Spool::create(directory, spec.output, spec.min_free)?;
-    if let Some(cgroup) = &spec.cgroup {
-        // Without it the tree is found through /proc alone.
-        drop(std::fs::create_dir(cgroup));
-    }
+    let limited = spec.groups.iter().try_for_each(Group::ensure);
+    let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
     if !wait_for_go(&agent)? {
+        tree.ensure_groups_absent();
         let detail = "the agent stopped before it could start the run".to_owned();
         return End::Refused(Refusal::SpawnFailed { detail }).write(directory);
     }
@@ -81,14 +81,14 @@ pub fn supervise(directory: &Path) -> io::Result<()> {
     let streams =
         Streams { stdin: process::null_input()?, stdout: stdout_end.into(), stderr: stderr_end.into() };
     let started = Instant::now();
-    let tree = Tree::new(spec.cgroup.as_ref().map(Into::into));
-    let child = match process::launch(&spec, &streams) {
+    let launched = limited
+        .map_err(|error| format!("enforce the run's limits: {error}"))
+        .and_then(|()| process::launch(&spec, &streams).map_err(|error| error.in_full()));
+    let child = match launched {
         Ok(child) => child,
-        Err(error) => {
-            tree.ensure_cgroup_absent();
-            let cause =
-                std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            End::Refused(Refusal::SpawnFailed { detail: format!("{error}{cause}") }).write(directory)?;
+        Err(detail) => {
+            tree.ensure_groups_absent();
+            End::Refused(Refusal::SpawnFailed { detail }).write(directory)?;
             drop((&agent).write(&[signal::ENDED]));
             return Ok(());
         }
@@ -320,7 +320,7 @@ impl Supervisor {
                 .map_err(io::Error::from)?;
         }
         self.tell(signal::ENDED);
-        self.tree.ensure_cgroup_absent();
+        self.tree.ensure_groups_absent();
         Ok(())
     }
 

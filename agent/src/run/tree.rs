@@ -10,17 +10,17 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The descendants of this process, and the members of a control group.
+/// The descendants of this process, and the members of control groups.
 #[derive(Debug)]
 pub struct Tree {
-    cgroup: Option<PathBuf>,
+    groups: Vec<PathBuf>,
 }
 
 impl Tree {
-    /// The tree below this process, and the members of `cgroup` if there is one.
+    /// The tree below this process, and the members of these control groups.
     #[must_use]
-    pub const fn new(cgroup: Option<PathBuf>) -> Self {
-        Self { cgroup }
+    pub const fn new(groups: Vec<PathBuf>) -> Self {
+        Self { groups }
     }
 
     /// Asks every process to end.
@@ -34,9 +34,9 @@ impl Tree {
 
     /// Ends every process. One that forks at this moment may escape: repeat until [`Self::is_empty`].
     pub fn kill(&self) {
-        if let Some(cgroup) = &self.cgroup {
-            // Absent before Linux 5.14; the loop below does the same, one by one.
-            drop(std::fs::write(cgroup.join("cgroup.kill"), "1"));
+        for group in &self.groups {
+            // Absent before Linux 5.14 and in older hierarchies; the loop below does the same, one by one.
+            drop(std::fs::write(group.join("cgroup.kill"), "1"));
         }
         for pid in self.read_members() {
             let _ = kill(pid, Signal::SIGKILL);
@@ -49,17 +49,17 @@ impl Tree {
         self.read_members().is_empty()
     }
 
-    /// Removes the control group, if nothing lives in it any longer.
-    pub fn ensure_cgroup_absent(&self) {
-        if let Some(cgroup) = &self.cgroup {
-            remove_groups(cgroup);
+    /// Removes the control groups, if nothing lives in them any longer.
+    pub fn ensure_groups_absent(&self) {
+        for group in &self.groups {
+            remove_group(group);
         }
     }
 
     fn read_members(&self) -> Vec<Pid> {
         let mut members = descendants(std::process::id(), &read_parents(Path::new("/proc")));
-        if let Some(cgroup) = &self.cgroup {
-            read_group(cgroup, &mut members);
+        for group in &self.groups {
+            read_group(group, &mut members);
         }
         members.sort_unstable();
         members.dedup();
@@ -98,25 +98,25 @@ fn descendants(root: u32, parents: &BTreeMap<u32, u32>) -> Vec<u32> {
     found
 }
 
-fn read_group(cgroup: &Path, members: &mut Vec<u32>) {
-    if let Ok(text) = std::fs::read_to_string(cgroup.join("cgroup.procs")) {
+fn read_group(group: &Path, members: &mut Vec<u32>) {
+    if let Ok(text) = std::fs::read_to_string(group.join("cgroup.procs")) {
         members.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
     }
-    for child in children(cgroup) {
+    for child in children(group) {
         read_group(&child, members);
     }
 }
 
-fn remove_groups(cgroup: &Path) {
-    for child in children(cgroup) {
-        remove_groups(&child);
+fn remove_group(group: &Path) {
+    for child in children(group) {
+        remove_group(&child);
     }
     // Processes that the script left behind keep it; then it stays with them.
-    drop(std::fs::remove_dir(cgroup));
+    drop(std::fs::remove_dir(group));
 }
 
-fn children(cgroup: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = std::fs::read_dir(cgroup).into_iter().flatten().flatten();
+fn children(group: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(group).into_iter().flatten().flatten();
     entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
 }
 

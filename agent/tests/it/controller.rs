@@ -125,8 +125,8 @@ impl Controller {
         let welcome = Welcome {
             controller_version: "test".into(),
             clock: Timestamp::from_millis(0),
-            heartbeat_ms: 1000,
-            silence_ms: 3000,
+            heartbeat_ms: 60_000,
+            silence_ms: 180_000,
             quarantined: false,
         };
         write(&mut send, &ControllerMessage::Welcome(welcome), MAX_CONTROL_FRAME).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fleetward_agent::config::Paths;
 use fleetward_agent::journal::Journal;
+use fleetward_agent::platform::cgroup::Delegated;
 use fleetward_agent::platform::{clock, users};
 use fleetward_agent::run::{Host, Opened, Progress, Runs, Stage};
 use fleetward_protocol::action::ActionRequest;
@@ -68,7 +69,8 @@ pub(crate) fn script(body: &str) -> Request {
             resources: vec![],
         },
         content,
-        limits: Limits { grace_ms: 300, ..Limits::DEFAULT },
+        // What a failed test leaves behind ends by itself.
+        limits: Limits { timeout_ms: 30_000, grace_ms: 300, ..Limits::DEFAULT },
         remaining: Duration::from_secs(60),
     }
 }
@@ -95,6 +97,11 @@ impl Machine {
 
     /// Starts a life of the agent in the given boot. Needs a runtime.
     pub(crate) fn start(&self, boot: BootId) -> Life {
+        self.start_with(boot, Delegated::default())
+    }
+
+    /// The same, with control groups to use.
+    pub(crate) fn start_with(&self, boot: BootId, delegated: Delegated) -> Life {
         let fresh = JournalId::from_uuid(Uuid::now_v7());
         let (journal, contents) = Journal::open(&self.paths().journal(), fresh, clock::now()).unwrap();
         let host = Host {
@@ -103,7 +110,7 @@ impl Machine {
             client: self.client.clone(),
             boot,
             account: users::read_own_account(),
-            delegated: None,
+            delegated,
         };
         let (runs, _) = Runs::recover(host, journal, &contents);
         Life { runs, journal: contents.id, paths: self.paths(), client: self.client.clone() }

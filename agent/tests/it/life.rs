@@ -1,5 +1,6 @@
 //! What a run sees, and what is seen of it.
 
+use fleetward_agent::platform::cgroup::Delegated;
 use fleetward_agent::run::{Opened, Stage};
 use fleetward_protocol::message::OpenRun;
 use fleetward_protocol::run::{Outcome, Refusal};
@@ -196,4 +197,34 @@ async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
     // What may be refused for a passing reason is held until the controller has committed the refusal.
     assert_eq!(life.runs.load().held, 8);
     assert_eq!(life.finish(&script(&body)).await.outcome, Outcome::Exited(0));
+}
+
+#[tokio::test]
+async fn limits_hold_or_the_run_is_refused() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let mut request = script("grep ':pids:' /proc/self/cgroup | cut -d: -f3");
+    request.limits.tasks = 50;
+    let Refusal::NotAllowed { rule } = life.refusal(&request).await else { panic!("it was not refused") };
+    assert!(rule.contains("tasks"), "{rule}");
+
+    let service = format!("/fleetward-test-{}.service", request.run);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let delegated = Delegated::locate(&mounts, &format!("8:pids:{service}\n"));
+    let directory = std::path::Path::new("/sys/fs/cgroup/pids").join(&service[1..]);
+    if delegated == Delegated::default() || std::fs::create_dir(&directory).is_err() {
+        eprintln!("skipped: no hierarchy of the pids controller to make a group in");
+        return;
+    }
+    let life = machine.start_with(boot(1), delegated);
+    let mut request = script(
+        "group=$(grep ':pids:' /proc/self/cgroup | cut -d: -f3); echo $group; cat /sys/fs/cgroup/pids$group/pids.max",
+    );
+    request.limits.tasks = 50;
+    let text = life.stdout(&request).await;
+    // The supervisor's last act is to remove the run's group; then ours can go.
+    while std::fs::remove_dir(&directory).is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(text, format!("{service}/run-{}\n50\n", request.run));
 }

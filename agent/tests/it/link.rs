@@ -185,20 +185,22 @@ async fn more_runs_than_idle_streams_are_served_at_once() {
     let agent = start(&machine);
     let session = controller.session().await;
     let gate = machine.path("gate");
-    // Each waits until all forty are there, so that they must run at the same time.
-    let body = format!(
-        "mkdir -p {0}; : > {0}/$FLEETWARD_RUN_ID; while [ $(ls {0} | wc -l) -lt 40 ]; do read -t 0.05 < <(:); done; exit 0",
-        gate.display()
-    );
-    let session = Arc::new(session);
-    let mut streams = tokio::task::JoinSet::new();
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut keys = std::fs::OpenOptions::new().read(true).write(true).open(&gate).unwrap();
+    let body = format!("echo ready; read < {}", gate.display());
+    let mut streams = Vec::new();
     for _ in 0..40 {
-        let open = dispatch(&machine.client, &script(&body));
-        let session = Arc::clone(&session);
-        streams.spawn(async move { session.open(open).await.finished().await.outcome });
+        streams.push(session.open(dispatch(&machine.client, &script(&body))).await);
     }
-    while let Some(outcome) = streams.join_next().await {
-        assert_eq!(outcome.unwrap(), Outcome::Exited(0));
+    // All forty run before one of them may end.
+    for stream in &mut streams {
+        while stream.log.is_empty() {
+            stream.event().await.unwrap();
+        }
+    }
+    std::io::Write::write_all(&mut keys, &[b'\n'; 40]).unwrap();
+    for stream in &mut streams {
+        assert_eq!(stream.finished().await.outcome, Outcome::Exited(0));
     }
     agent.shutdown().await;
 }
