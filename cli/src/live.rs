@@ -173,12 +173,13 @@ impl Follower<'_> {
         self.ask_to_stop().await?;
         let mut parser = Parser::default();
         let mut events = Vec::new();
-        let mut heard = Instant::now();
+        // Counted in ticks: time in which this process was stopped, or its terminal was, is nobody's silence.
+        let mut silence = Duration::ZERO;
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
-                // Output first: a tick may wait, and so may Ctrl-C for as long as a piece takes.
+                // Output may come without end: Ctrl-C and the clock go first.
                 biased;
                 _ = self.interrupts.recv() => {
                     if let Some(ending) = self.interrupted(view)? {
@@ -186,19 +187,20 @@ impl Follower<'_> {
                     }
                     self.ask_to_stop().await?;
                 }
+                _ = ticks.tick() => {
+                    view.tick(Instant::now())?;
+                    silence += TICK;
+                    if let Some(ending) = self.silent(silence)? {
+                        return Ok(ending);
+                    }
+                }
                 bytes = stream.next() => {
-                    heard = Instant::now();
+                    silence = Duration::ZERO;
                     self.take(bytes, &mut parser, &mut events)?;
                     if self.lost.take().is_some() {
                         view.remark("resumed")?;
                     }
                     if let Some(ending) = self.show(&mut events, view)? {
-                        return Ok(ending);
-                    }
-                }
-                _ = ticks.tick() => {
-                    view.tick(Instant::now())?;
-                    if let Some(ending) = self.silent(heard.elapsed())? {
                         return Ok(ending);
                     }
                 }

@@ -350,17 +350,15 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
     };
     let stream = command.stream.map(stream);
     if app.out.format == Format::Json {
+        if stream.is_some() {
+            let what = "--stream chooses what people see; in JSON each piece names its stream";
+            return Err(Failure::Usage(what.to_owned()));
+        }
         let ending = live::follow(app, &following, &mut JsonLines::default()).await?;
         return Ok(if ending == Ending::Detached { Exit::Interrupted } else { Exit::Success });
     }
     // The names decide how wide the column of names is.
-    let names: Vec<String> = match &command.host {
-        Some(host) => vec![host.to_string()],
-        None => {
-            let runs = app.collect::<Run>(&format!("{path}/runs"), &RunQuery::default(), None).await?;
-            runs.into_iter().map(|run| run.host.into()).collect()
-        }
-    };
+    let names: Vec<String> = runs_of(app, &command).await?.into_iter().map(|run| run.host.into()).collect();
     let times = if command.timestamps { Times::Shown } else { Times::Hidden };
     let options = Options { host: command.host.clone(), stream, times };
     let mut screen = Screen::new(&app.out, options, names.iter().map(String::as_str), begun);
@@ -380,10 +378,21 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
     }
 }
 
-async fn raw(command: Logs, app: &App) -> Result<Exit, Failure> {
+/// The runs whose output is asked for: some.
+async fn runs_of(app: &App, command: &Logs) -> Result<Vec<Run>, Failure> {
     let path = format!("operations/{}/runs", command.operation.as_str());
-    let query = RunQuery { host: command.host.map(String::from), ..RunQuery::default() };
+    let query = RunQuery { host: command.host.clone().map(String::from), ..RunQuery::default() };
     let runs = app.collect::<Run>(&path, &query, None).await?;
+    match &command.host {
+        Some(host) if runs.is_empty() => {
+            Err(Failure::Usage(format!("{} has no run on {host}", command.operation.as_str())))
+        }
+        _ => Ok(runs),
+    }
+}
+
+async fn raw(command: Logs, app: &App) -> Result<Exit, Failure> {
+    let runs = runs_of(app, &command).await?;
     let query = OutputQuery { stream: command.stream.map(stream) };
     for run in runs {
         let mut bytes =

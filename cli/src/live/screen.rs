@@ -422,8 +422,8 @@ fn paint_host(host: &str, width: usize, colour: bool) -> String {
 
 fn style(colour: bool) -> ProgressStyle {
     let template = match colour {
-        true => "{spinner:.cyan} {prefix:.bold} [{bar:24.cyan/dim}] {pos}/{len} {msg} {elapsed:.dim}",
-        false => "{spinner} {prefix} [{bar:24}] {pos}/{len} {msg} {elapsed}",
+        true => "{spinner:.cyan} {prefix:.bold} [{bar:24.cyan/dim}] {pos}/{len} {elapsed:.dim} {wide_msg}",
+        false => "{spinner} {prefix} [{bar:24}] {pos}/{len} {elapsed} {wide_msg}",
     };
     ProgressStyle::with_template(template)
         .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "))
