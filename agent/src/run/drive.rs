@@ -231,7 +231,8 @@ impl Drive {
     /// Tells how a started run ended: as its supervisor wrote, or that nobody can know.
     pub(super) fn conclude(&self, directory: &Path, at: Timestamp, otherwise: LostCause) {
         let end = match End::read(directory) {
-            Ok(Some(end)) => end,
+            Ok(Some(end)) if spool::vouches(directory, &end) => end,
+            Ok(Some(_)) => lost(directory, at, LostCause::SpoolUnreadable),
             Ok(None) => lost(directory, at, otherwise),
             Err(_) => lost(directory, at, LostCause::SpoolUnreadable),
         };
@@ -304,10 +305,12 @@ pub(super) fn stage_of(end: End, at: Timestamp) -> (Stage, u64) {
 /// Writes down that a run's end cannot be known; its output stays as far as it is whole.
 fn lost(directory: &Path, at: Timestamp, cause: LostCause) -> End {
     let path = directory.join(spool::SPOOL);
-    let (log_length, cause) = match spool::read_sound_length(&path) {
-        Ok(length) => (length, cause),
-        Err(_) => (0, LostCause::SpoolUnreadable),
-    };
+    // Durable first: the result is about to vouch for this length, and must not outlive it.
+    let (log_length, cause) =
+        match spool::ensure_durable(&path).and_then(|()| spool::read_sound_length(&path)) {
+            Ok(length) => (length, cause),
+            Err(_) => (0, LostCause::SpoolUnreadable),
+        };
     let now = clock::now();
     let duration_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
     let end = End::Finished(Finished { outcome: Outcome::Lost(cause), at: now, duration_ms, log_length });

@@ -10,7 +10,7 @@ use super::attach::Attachment;
 use super::drive::{Drive, stage_of};
 use super::outcome::End;
 use super::spec::Spec;
-use super::{Shared, Stage, Watched};
+use super::{Shared, Stage, Watched, spool};
 use crate::journal::{Contents, Known, Phase};
 
 /// Takes up every run of the journal; returns what an operator should know.
@@ -36,7 +36,9 @@ fn recover_run(shared: &Arc<Shared>, run: RunId, known: &Known) {
             tokio::spawn(drive.resume(known.deadline));
         }
         Phase::Started { at, boot } => {
-            if let Ok(Some(end)) = End::read(&directory) {
+            if let Ok(Some(end)) = End::read(&directory)
+                && spool::vouches(&directory, &end)
+            {
                 let (stage, output) = stage_of(end, *at);
                 drop(shared.hold(run, stage, output, known.deadline));
                 return;

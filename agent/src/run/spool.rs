@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use fleetward_protocol::output::{HEADER, MAX_RECORD, Records, Stream, header};
 use fleetward_protocol::time::Timestamp;
 
+use super::outcome::End;
 use crate::platform::files;
 
 /// The log's name in the run's directory.
@@ -285,6 +286,28 @@ pub fn read_sound_length(path: &Path) -> io::Result<u64> {
         }
     }
     Ok(sound)
+}
+
+/// Makes what stands in a spool durable; its supervisor, who does so before it writes a result, is gone.
+///
+/// # Errors
+/// If the file cannot be opened or synchronised. A spool that was never made is durable.
+pub fn ensure_durable(path: &Path) -> io::Result<()> {
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        file => file?.sync_data(),
+    }
+}
+
+/// Whether the spool in a run's directory still has all the output that its result speaks of. If a damaged file
+/// system took some, the result alone would be waited for without end.
+#[must_use]
+pub fn vouches(directory: &Path, end: &End) -> bool {
+    let length = || std::fs::metadata(directory.join(SPOOL)).map_or(0, |file| file.len());
+    match end {
+        End::Finished(finished) => finished.log_length <= length(),
+        End::Refused(_) => true,
+    }
 }
 
 #[cfg(test)]

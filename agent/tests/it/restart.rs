@@ -226,3 +226,26 @@ fn a_refusal_stands_when_its_reason_has_passed() {
     });
     assert!(!starts.exists());
 }
+
+/// A result whose output is gone is not told as one: its stream would wait for bytes that never come.
+#[test]
+fn a_result_without_its_output_is_lost() {
+    let machine = Machine::new();
+    let request = script("echo one; echo two >&2; exit 0");
+    let first = runtime();
+    let whole = first.block_on(async {
+        let life = machine.start(boot(1));
+        life.finish(&request).await.log_length
+    });
+    drop(first);
+    let spool = machine.paths().runs().join(request.run.to_string()).join("spool");
+    std::fs::OpenOptions::new().write(true).open(spool).unwrap().set_len(whole - 1).unwrap();
+    let second = runtime();
+    second.block_on(async {
+        let life = machine.start(boot(2));
+        let end = finished(life.resume(request.run).await).await;
+        assert_eq!(end.outcome, Outcome::Lost(LostCause::SpoolUnreadable));
+        let output = life.output(request.run, &end);
+        assert_eq!(output.stdout.len() + output.stderr.len(), 4, "what is whole is still there");
+    });
+}
