@@ -147,3 +147,67 @@ impl Unsent {
         self.last_word.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::{LostCause, Outcome};
+
+    fn lost(log_length: u64) -> Finished {
+        let outcome = Outcome::Lost(LostCause::Reboot);
+        Finished { outcome, at: Timestamp::from_millis(0), duration_ms: 0, log_length }
+    }
+
+    fn transmitted(source: &mut RunSource) -> Vec<SourceTransmit> {
+        std::iter::from_fn(|| source.poll_transmit()).collect()
+    }
+
+    #[test]
+    fn a_controller_with_the_longer_copy_is_told_its_length() {
+        let mut source = RunSource::new(100);
+        source.handle_spooled(40);
+        source.handle_finished(lost(40));
+        assert_eq!(transmitted(&mut source), [SourceTransmit::Message(RunUp::Finished(lost(100)))]);
+    }
+
+    #[test]
+    fn nothing_follows_a_final_message() {
+        let mut source = RunSource::new(0);
+        source.handle_refused(Refusal::CancelledBeforeStart);
+        source.handle_refused(Refusal::CancelledBeforeStart);
+        let refused = RunUp::Refused(Refusal::CancelledBeforeStart);
+        assert_eq!(transmitted(&mut source), [SourceTransmit::Message(refused)]);
+        source.handle_refused(Refusal::DeadlinePassed);
+        source.handle_started(Timestamp::from_millis(0));
+        source.handle_finished(lost(0));
+        assert_eq!(transmitted(&mut source), []);
+    }
+
+    #[test]
+    fn the_result_waits_for_the_last_byte_of_output() {
+        let mut source = RunSource::new(0);
+        source.handle_accepted();
+        source.handle_started(Timestamp::from_millis(0));
+        let length = MAX_OUTPUT_PIECE as u64 + 5;
+        source.handle_finished(lost(length));
+        assert_eq!(
+            transmitted(&mut source),
+            [
+                SourceTransmit::Message(RunUp::Accepted),
+                SourceTransmit::Message(RunUp::Started { at: Timestamp::from_millis(0) }),
+                SourceTransmit::Output { offset: 0, length: MAX_OUTPUT_PIECE },
+                SourceTransmit::Output { offset: MAX_OUTPUT_PIECE as u64, length: 5 },
+                SourceTransmit::Message(RunUp::Finished(lost(length))),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_was_never_sent_is_an_error() {
+        let mut source = RunSource::new(10);
+        let acknowledged =
+            |source: &mut RunSource, offset| source.handle_message(&RunDown::Acknowledge { offset });
+        assert_eq!(acknowledged(&mut source, 10), Ok(SourceEvent::Acknowledged(10)));
+        assert_eq!(acknowledged(&mut source, 11), Err(SessionError::BeyondEnd { offset: 11, end: 10 }));
+    }
+}
