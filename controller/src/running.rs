@@ -131,6 +131,7 @@ impl Running {
         info!("controller.stopping");
         self.app.health().note_stopping();
         self.link.shutdown().await;
+        self.app.dispatcher().shutdown();
         self.app.recorder().stop().await;
         self.stopping.cancel();
         self.tasks.close();
