@@ -29,6 +29,7 @@ pub mod fleet;
 pub mod follow;
 pub mod health;
 pub mod host;
+pub mod idempotency;
 pub mod live;
 pub mod metrics;
 pub mod operation;
@@ -39,6 +40,7 @@ pub mod recorder;
 pub mod run;
 pub mod script;
 pub mod sync;
+pub mod table;
 pub mod target;
 pub mod tenant;
 pub mod user;
@@ -71,6 +73,7 @@ struct Parts {
     recorder: Recorder,
     dispatcher: Dispatcher,
     syncer: Syncer,
+    secrets: SecretBox,
     logins: user::Logins,
 }
 
@@ -103,7 +106,7 @@ impl App {
         });
         let syncer = Syncer::new(sync::Parts {
             store: store.clone(),
-            secrets,
+            secrets: secrets.clone(),
             mirrors: config.repo_directory(),
             clock: clock.clone(),
             fleet: fleet.clone(),
@@ -124,6 +127,7 @@ impl App {
             recorder,
             dispatcher,
             syncer,
+            secrets,
             logins: user::Logins::new(),
         }));
         dispatch::start(&app, inbox).await?;
@@ -200,6 +204,12 @@ impl App {
     #[must_use]
     pub fn syncer(&self) -> &Syncer {
         &self.0.syncer
+    }
+
+    /// What seals secrets at rest.
+    #[must_use]
+    pub fn secrets(&self) -> &SecretBox {
+        &self.0.secrets
     }
 
     pub(crate) fn logins(&self) -> &user::Logins {

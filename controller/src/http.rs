@@ -20,6 +20,7 @@ mod event;
 mod extract;
 mod health;
 mod host;
+mod idempotency;
 mod layer;
 mod listen;
 mod operation;
@@ -27,10 +28,12 @@ mod output;
 mod page;
 mod patience;
 mod piece;
+mod repo;
 mod rollout;
 mod run;
 mod script;
 mod sse;
+mod table;
 mod target;
 mod view;
 
@@ -89,11 +92,15 @@ fn routes() -> OpenApiRouter<Site> {
         .merge(event::router())
         .merge(host::router())
         .merge(operation::router())
+        .merge(repo::router())
         .merge(run::router())
         .merge(script::router())
+        .merge(table::router())
         .merge(target::router())
         .layer(from_fn(|request, next| layer::limit_time(layer::TIMEOUT, request, next)));
-    OpenApiRouter::with_openapi(document::base()).nest("/api/v1", quick).merge(health::router())
+    let slow = repo::slow_router()
+        .layer(from_fn(|request, next| layer::limit_time(layer::SLOW_TIMEOUT, request, next)));
+    OpenApiRouter::with_openapi(document::base()).nest("/api/v1", quick.merge(slow)).merge(health::router())
 }
 
 /// The whole site.
@@ -103,6 +110,7 @@ fn router(site: Site) -> Router {
     api.merge(SwaggerUi::new("/api/docs").url("/api/openapi.json", document))
         .fallback(console::serve)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(site.clone(), idempotency::layer))
         .layer(DefaultBodyLimit::max(extract::MAX_BODY))
         .layer(from_fn(layer::protect))
         .layer(from_fn_with_state(site.clone(), layer::observe))

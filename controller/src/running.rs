@@ -1,10 +1,10 @@
 //! A controller in a process: started from its settings, stopped in order.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::crypto::ring::default_provider;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::app::App;
 use crate::app::clock::Clock;
 use crate::config::{Config, Transport};
-use crate::http::{self, ListenError, Listener, Security};
+use crate::http;
 use crate::link::{LinkError, LinkServer};
 use crate::pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose};
 use crate::secret::{SecretBox, SecretError};
@@ -24,7 +24,9 @@ use crate::task::{self, Certificates};
 pub struct Running {
     app: App,
     link: LinkServer,
+    http: JoinHandle<()>,
     http_address: SocketAddr,
+    http_stopping: CancellationToken,
     tasks: TaskTracker,
     stopping: CancellationToken,
 }
@@ -46,19 +48,10 @@ pub enum StartError {
     Link(#[from] LinkError),
     /// The people's port.
     #[error(transparent)]
-    Http(#[from] ListenError),
+    Http(#[from] http::ListenError),
     /// A certificate that cannot be used.
     #[error("use the server certificate")]
     Tls(#[source] rustls::Error),
-    /// A file of the configuration.
-    #[error("read {path}")]
-    File {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
 }
 
 impl Running {
@@ -86,11 +79,10 @@ impl Running {
             Transport::PlainLoopback => None,
         };
         let security = match &web {
-            Some(certificate) => Security::Tls(Arc::clone(certificate) as _),
-            None => Security::PlainLoopback,
+            Some(certificate) => http::Security::Tls(Arc::<Rotating>::clone(certificate)),
+            None => http::Security::PlainLoopback,
         };
-        let listener = Listener::bind(config.http.listen, security).await?;
-        let http_address = listener.address();
+        let listener = http::Listener::bind(config.http.listen, security).await?;
         let secrets = SecretBox::load_or_create(&config.secret_key())?;
         let store = Store::open(&config.database, now).await?;
         let mut tx = store.write().await?;
@@ -102,10 +94,11 @@ impl Running {
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let certificates = Certificates { link: link_certificate, web };
         task::start(&app, certificates, &tasks, &stopping);
-        tasks.spawn(http::serve(listener, app.clone(), stopping.clone()));
-        let version = env!("CARGO_PKG_VERSION");
-        info!(version, link = %link.local_address(), http = %http_address, "controller.started");
-        Ok(Self { app, link, http_address, tasks, stopping })
+        let http_address = listener.address();
+        let http_stopping = CancellationToken::new();
+        let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone()));
+        info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
+        Ok(Self { app, link, http, http_address, http_stopping, tasks, stopping })
     }
 
     /// The application.
@@ -130,8 +123,11 @@ impl Running {
     pub async fn shutdown(self) {
         info!("controller.stopping");
         self.app.health().note_stopping();
+        self.http_stopping.cancel();
+        if let Err(error) = self.http.await {
+            warn!(%error, "http.ended_unexpectedly");
+        }
         self.link.shutdown().await;
-        self.app.dispatcher().shutdown();
         self.app.recorder().stop().await;
         self.stopping.cancel();
         self.tasks.close();

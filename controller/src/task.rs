@@ -3,7 +3,6 @@
 
 mod certificate;
 mod expiry;
-mod inventory;
 mod presence;
 mod retention;
 mod space;
@@ -22,7 +21,7 @@ use crate::pki::Rotating;
 pub struct Certificates {
     /// The agents' port's.
     pub link: Arc<Rotating>,
-    /// The web's, unless it is plain HTTP.
+    /// The web's; there is none without TLS.
     pub web: Option<Arc<Rotating>>,
 }
 
@@ -30,7 +29,6 @@ pub struct Certificates {
 pub fn start(app: &App, certificates: Certificates, tasks: &TaskTracker, stopping: &CancellationToken) {
     tasks.spawn(presence::run(app.clone(), stopping.clone()));
     tasks.spawn(expiry::run(app.clone(), stopping.clone()));
-    tasks.spawn(inventory::run(app.clone(), stopping.clone()));
     tasks.spawn(retention::run(app.clone(), stopping.clone()));
     tasks.spawn(space::run(app.clone(), stopping.clone()));
     tasks.spawn(sync::run(app.syncer().clone(), stopping.clone()));

@@ -4,8 +4,8 @@
 //! [`Permit`] that `app` asks for. [`LoggedIn`] is any login, also one whose password must be changed first.
 //!
 //! A credential is a bearer token, or the cookie of a login for browsers. A cookie is sent by the browser on
-//! whoever's behalf, so requests that change something must then also carry a header that no foreign page can
-//! set, and must not come from a foreign page.
+//! whoever's behalf, so requests that change something must then come from a page of this site, by the browser's
+//! own word (`Origin`, `Sec-Fetch-Site`), or carry a header that no foreign page can set.
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ use crate::app::user;
 /// The cookie that holds a login's token.
 pub(super) const COOKIE: &str = "fleetward_session";
 /// The header that a browser sends across origins only after asking.
-pub(super) const CSRF: HeaderName = HeaderName::from_static("x-fleetward-csrf");
+pub(super) const CSRF: HeaderName = HeaderName::from_static("x-fleetward-console");
 
 /// A permission, as a type.
 pub(super) trait Need: Send + Sync + 'static {
@@ -214,20 +214,25 @@ fn cookie(headers: &HeaderMap) -> Option<String> {
 fn require_same_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let own = text(header::HOST).or_else(|| uri.authority().map(|authority| authority.as_str()));
-    let foreign = match text(header::ORIGIN) {
-        Some(origin) => origin.split_once("://").map(|(_, authority)| authority) != own,
-        None => matches!(text(HeaderName::from_static("sec-fetch-site")), Some("cross-site" | "same-site")),
+    let from = match text(header::ORIGIN) {
+        Some(origin) => Some(origin.split_once("://").map(|(_, authority)| authority) == own),
+        None => text(HeaderName::from_static("sec-fetch-site")).map(|site| site == "same-origin"),
     };
-    if foreign {
-        let message = "the request comes from a page of another site, and was refused";
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", message));
+    match from {
+        Some(true) => Ok(()),
+        Some(false) => {
+            let message = "the request comes from a page of another site, and was refused";
+            Err(ApiError::new(StatusCode::FORBIDDEN, "FOREIGN_ORIGIN", message))
+        }
+        // No browser of today, or a program that holds a cookie.
+        None if headers.contains_key(CSRF) => Ok(()),
+        None => {
+            let message = format!(
+                "send `Origin`, or `{CSRF}: 1`, with requests that change something and authenticate by cookie"
+            );
+            Err(ApiError::new(StatusCode::FORBIDDEN, "CSRF_HEADER_MISSING", message))
+        }
     }
-    if !headers.contains_key(CSRF) {
-        let message =
-            format!("send `{CSRF}: 1` with requests that change something and authenticate by cookie");
-        return Err(ApiError::new(StatusCode::FORBIDDEN, "CSRF_HEADER_MISSING", message));
-    }
-    Ok(())
 }
 
 fn unauthenticated(code: &'static str, message: &str) -> ApiError {
@@ -253,11 +258,12 @@ mod tests {
     #[test]
     fn a_cookie_changes_nothing_for_a_foreign_page() {
         let cookie = ("cookie", "a=b; fleetward_session=secret; c=d");
-        let csrf = ("x-fleetward-csrf", "1");
+        let csrf = ("x-fleetward-console", "1");
         assert_eq!(credential("GET", &[cookie]).unwrap().token, "secret");
         assert_eq!(credential("POST", &[cookie]).unwrap_err(), "CSRF_HEADER_MISSING");
         assert!(credential("POST", &[cookie, csrf]).is_ok());
-        assert!(credential("POST", &[cookie, csrf, ("origin", "https://ctl.example.com:7444")]).is_ok());
+        assert!(credential("POST", &[cookie, ("origin", "https://ctl.example.com:7444")]).is_ok());
+        assert!(credential("POST", &[cookie, ("sec-fetch-site", "same-origin")]).is_ok());
         for origin in ["https://evil.example.com", "https://ctl.example.com", "null"] {
             assert_eq!(
                 credential("POST", &[cookie, csrf, ("origin", origin)]).unwrap_err(),

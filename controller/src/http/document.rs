@@ -24,7 +24,7 @@ use super::caller::COOKIE;
             Every failed request answers with an `ErrorBody`. Lists are paged: pass `next_cursor` back as `cursor`. \
             A `POST` may carry an `Idempotency-Key`; sent again with the same key within 24 hours, the request is \
             answered as it was and not carried out again. Requests that change something and authenticate by \
-            cookie must carry the header `X-Fleetward-Csrf: 1`.",
+            cookie must carry `Origin`, as browsers do, or the header `X-Fleetward-Console: 1`.",
     ),
     components(schemas(ErrorBody, OutputEvent)),
     security(("bearer" = []), ("cookie" = [])),

@@ -3,6 +3,9 @@
 mod auth;
 mod follow;
 mod host;
+mod idempotency;
+mod listen;
 mod operation;
 mod route;
 mod site;
+mod table;

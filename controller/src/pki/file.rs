@@ -6,8 +6,8 @@ use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use rcgen::KeyPair;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::PkiError;
 
@@ -34,6 +34,18 @@ pub(super) fn read_key(path: &Path) -> Result<KeyPair, PkiError> {
     }
     let text = fs::read_to_string(path).map_err(|error| read_failed(path, error))?;
     KeyPair::from_pem(&text)
+        .map_err(|_| PkiError::Malformed { path: path.to_owned(), expected: "a private key in PEM" })
+}
+
+/// Reads a private key of any kind that a web server's may be. Its group may read it too, as is usual for keys that
+/// several programs share.
+pub(super) fn read_foreign_key(path: &Path) -> Result<PrivateKeyDer<'static>, PkiError> {
+    let mode = fs::metadata(path).map_err(|error| read_failed(path, error))?.permissions().mode() & 0o7777;
+    if mode & 0o007 != 0 {
+        return Err(PkiError::Exposed { path: path.to_owned(), mode });
+    }
+    let bytes = fs::read(path).map_err(|error| read_failed(path, error))?;
+    PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|_| PkiError::Malformed { path: path.to_owned(), expected: "a private key in PEM" })
 }
 

@@ -10,7 +10,6 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, string::Ia5String,
 };
-use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -42,18 +41,19 @@ pub struct ServerCertificate {
 }
 
 impl ServerCertificate {
-    /// A chain and its key from PEM files that somebody else keeps fresh.
+    /// A certificate that somebody else's authority gave out, and its key, in PEM.
     ///
     /// # Errors
-    /// If they cannot be read or do not hold certificates and a private key.
+    /// If a file is missing or is not what it should be, or others can read the key.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, PkiError> {
-        let malformed = |path: &Path, expected| PkiError::Malformed { path: path.to_owned(), expected };
         let chain = file::read_certificates(certificate)?;
-        let leaf = chain.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
-        let (_, leaf) = leaf.ok_or_else(|| malformed(certificate, "a certificate"))?;
-        let not_after = Timestamp::from_millis(leaf.validity().not_after.timestamp().saturating_mul(1000));
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|_| malformed(key, "a private key in PEM"))?;
-        Ok(Self { chain, key, not_after })
+        let malformed =
+            || PkiError::Malformed { path: certificate.to_owned(), expected: "a certificate in PEM" };
+        let leaf = chain.first().ok_or_else(malformed)?;
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|_| malformed())?;
+        let seconds = parsed.validity().not_after.timestamp();
+        let not_after = Timestamp::from_millis(seconds.saturating_mul(1000));
+        Ok(Self { key: file::read_foreign_key(key)?, not_after, chain })
     }
 
     /// Whether it should be replaced now.

@@ -23,24 +23,29 @@ pub(super) async fn run(app: App, certificates: Certificates, stopping: Cancella
         }
         refresh(&app, ServerPurpose::Link, &certificates.link);
         if let Some(web) = &certificates.web {
-            refresh(&app, ServerPurpose::Web, web);
+            match &app.config().http.transport {
+                // Whoever renews it replaces the files.
+                Transport::Certificate { certificate, key } => {
+                    take(ServerPurpose::Web, ServerCertificate::read(certificate, key), web);
+                }
+                Transport::OwnCertificate | Transport::PlainLoopback => {
+                    refresh(&app, ServerPurpose::Web, web)
+                }
+            }
         }
     }
 }
 
 fn refresh(app: &App, purpose: ServerPurpose, in_use: &Rotating) {
-    let current = match (&app.config().http.transport, purpose) {
-        // Whoever renews it replaces the files.
-        (Transport::Certificate { certificate, key }, ServerPurpose::Web) => {
-            ServerCertificate::read(certificate, key)
-        }
-        _ => app.authority().ensure_server(purpose, &app.config().name, app.now()),
-    };
-    let renewed = current.map_err(Failed::Pki).and_then(|certificate| {
+    take(purpose, app.authority().ensure_server(purpose, &app.config().name, app.now()), in_use);
+}
+
+fn take(purpose: ServerPurpose, fresh: Result<ServerCertificate, PkiError>, in_use: &Rotating) {
+    let taken = fresh.map_err(Failed::Pki).and_then(|certificate| {
         let not_after = certificate.not_after;
         in_use.replace(certificate).map_err(Failed::Tls).map(|()| not_after)
     });
-    match renewed {
+    match taken {
         Ok(not_after) => info!(?purpose, not_after_ms = not_after.as_millis(), "certificate.current"),
         // The one in use is good for weeks yet; every few hours it is tried again.
         Err(error) => error!(?purpose, %error, "certificate.not_renewed"),

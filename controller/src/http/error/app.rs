@@ -13,10 +13,14 @@ use crate::app::enrolment::TokenError;
 use crate::app::follow::InvalidPosition;
 use crate::app::health::NotTaken;
 use crate::app::host::HostError;
+use crate::app::idempotency::IdempotencyError;
 use crate::app::operation::{InvalidReference, OperationError};
+use crate::app::sync::{SetError, SyncError};
+use crate::app::table::TableError;
 use crate::app::target::SelectError;
 use crate::app::user::{LoginError, NotAuthenticated, PasswordError};
 use crate::store::StoreError;
+use crate::store::table::TableError as QueryError;
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
@@ -217,6 +221,68 @@ impl From<OperationError> for ApiError {
             OperationError::NotFound => Self::not_found("OPERATION_NOT_FOUND", text),
             OperationError::NotStoppable => conflict("OPERATION_NOT_STOPPABLE", text),
             OperationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SetError> for ApiError {
+    fn from(error: SetError) -> Self {
+        let text = error.to_string();
+        match error {
+            SetError::Invalid(_) => Self::invalid("INVALID_REPO", text),
+            SetError::Interval => Self::invalid("INVALID_FIELD", text).detail("field", "interval_minutes"),
+            SetError::Secret(error) => Self::internal(&error),
+            SetError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SyncError> for ApiError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::NotConfigured => Self::not_found("REPO_NOT_SET", error.to_string()),
+            SyncError::Store(error) => error.into(),
+            SyncError::Panicked => Self::internal(&error),
+        }
+    }
+}
+
+impl From<TableError> for ApiError {
+    fn from(error: TableError) -> Self {
+        let text = error.to_string();
+        match error {
+            TableError::Denied(error) => error.into(),
+            // P25
+            TableError::Table(QueryError::UnknownTable { table }) => {
+                Self::invalid("UNKNOWN_TABLE", text).detail("table", table)
+            }
+            TableError::Table(QueryError::UnknownColumn { column, .. }) => {
+                Self::invalid("UNKNOWN_COLUMN", text).detail("column", column)
+            }
+            TableError::Table(QueryError::NotComparable { column }) => {
+                Self::invalid("COLUMN_NOT_COMPARABLE", text).detail("column", column)
+            }
+            TableError::Table(QueryError::InvalidValue { column, .. }) => {
+                Self::invalid("INVALID_VALUE", text).detail("column", column)
+            }
+            TableError::Table(QueryError::TooMany { allowed, .. }) => {
+                Self::invalid("TOO_MANY", text).detail("allowed", allowed)
+            }
+            TableError::Table(QueryError::Store(error)) => error.into(),
+        }
+    }
+}
+
+impl From<IdempotencyError> for ApiError {
+    fn from(error: IdempotencyError) -> Self {
+        let text = error.to_string();
+        match error {
+            IdempotencyError::Reused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", text)
+            }
+            IdempotencyError::Unanswered => conflict("IDEMPOTENCY_KEY_IN_USE", text),
+            IdempotencyError::Secret(error) => Self::internal(&error),
+            IdempotencyError::Store(error) => error.into(),
         }
     }
 }

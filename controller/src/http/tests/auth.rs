@@ -108,7 +108,7 @@ async fn a_cookie_is_a_credential_and_a_foreign_page_cannot_use_it() {
     let read = |response| Answer::read(response);
     assert_eq!(read(site.send(ask("GET", &[])).await).await.json()["username"], "ada");
     assert_eq!(read(site.send(ask("POST", &[])).await).await.code(), "CSRF_HEADER_MISSING");
-    let csrf = ("x-fleetward-csrf", "1");
+    let csrf = ("x-fleetward-console", "1");
     let foreign = ask("POST", &[csrf, ("origin", "https://evil.example.com")]);
     assert_eq!(read(site.send(foreign).await).await.code(), "FOREIGN_ORIGIN");
     let own = ask("POST", &[csrf, ("origin", "https://ctl.example.com")]);

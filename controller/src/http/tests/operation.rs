@@ -140,3 +140,83 @@ async fn output_is_downloaded_byte_for_byte() {
     let none = site.call("GET", "/api/v1/runs/00000000-0000-7000-8000-000000000009/output", None).await;
     assert_eq!((none.status, none.code().as_str()), (StatusCode::NOT_FOUND, "RUN_NOT_FOUND"));
 }
+
+/// P34, through the API: whatever is asked for, exactly the operations that are so are listed, newest first (P32).
+#[test]
+fn p34_filters_are_exact() {
+    use std::time::Duration;
+
+    use fleetward_domain::operation::OperationStatus;
+    use fleetward_protocol::id::OperationId;
+    use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
+
+    use crate::store::operation as rows;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let site = runtime.block_on(TestSite::new());
+    let made: Vec<(String, OperationStatus, i64)> = runtime.block_on(async {
+        site.script("baseline").await;
+        site.enrolled_host("web-1").await;
+        let mut made = Vec::new();
+        for number in 0..18_usize {
+            site.clock.advance(Duration::from_secs(10));
+            let created = site.operation("all").await;
+            let id = created["id"].as_str().unwrap().to_owned();
+            let status = OperationStatus::ALL[number % 6];
+            if status != OperationStatus::Queued {
+                let operation: OperationId = id.parse().unwrap();
+                let mut tx = site.app.store().write().await.unwrap();
+                rows::update_status(&mut tx, operation, OperationStatus::Queued, status, site.app.now())
+                    .await
+                    .unwrap()
+                    .unwrap();
+                tx.commit().await.unwrap();
+            }
+            made.push((id, status, site.app.now().as_millis()));
+        }
+        made
+    });
+    let bound = || prop::option::of(0_i64..200_000);
+    let status = prop::option::of(prop::sample::select(&OperationStatus::ALL[..]));
+    TestRunner::new(ProptestConfig::with_cases(128))
+        .run(&(status, bound(), bound(), 1..20_u32), |(status, from, to, limit)| {
+            let start = crate::store::testing::NOW.as_millis();
+            let at = |offset: i64| {
+                let time = fleetward_protocol::time::Timestamp::from_millis(start + offset);
+                fleetward_api::time::Time::from(time).to_string()
+            };
+            let mut query = format!("limit={limit}");
+            status.inspect(|status| query.push_str(&format!("&status={status}")));
+            from.inspect(|from| query.push_str(&format!("&from={}", at(*from))));
+            to.inspect(|to| query.push_str(&format!("&to={}", at(*to))));
+            let mut listed: Vec<String> = Vec::new();
+            let mut cursor = String::new();
+            loop {
+                let page = runtime.block_on(site.get(&format!("/api/v1/operations?{query}{cursor}")));
+                listed.extend(
+                    page["items"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .map(|row| row["id"].as_str().unwrap().to_owned()),
+                );
+                match page["next_cursor"].as_str() {
+                    Some(next) => cursor = format!("&cursor={next}"),
+                    None => break,
+                }
+            }
+            let expected: Vec<String> = made
+                .iter()
+                .rev()
+                .filter(|(_, is, _)| status.is_none_or(|status| status == *is))
+                .filter(|(.., when)| {
+                    from.is_none_or(|from| *when >= start + from) && to.is_none_or(|to| *when < start + to)
+                })
+                .map(|(id, ..)| id.clone())
+                .collect();
+            prop_assert_eq!(listed, expected);
+            Ok(())
+        })
+        .unwrap();
+}

@@ -1,0 +1,104 @@
+//! `Idempotency-Key` on `POST`: the layer between a repeated request and its handler.
+//!
+//! A request with a key is carried out to its end even if the client goes away, so that its answer is there when
+//! the client comes back. Failures of the controller (5xx) and refusals to do it now (429) are not kept: the
+//! same key may be tried again.
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use fleetward_protocol::digest::Digest;
+
+use super::Site;
+use super::caller::{Credential, remote};
+use super::error::ApiError;
+use super::extract::{MAX_BODY, too_large};
+use crate::app::access::Caller;
+use crate::app::idempotency::{self, Verdict};
+
+const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+const MAX_KEY: usize = 255;
+/// No answer to a `POST` is larger; one that were would not be kept.
+const MAX_ANSWER: usize = 4 << 20;
+
+/// Answers a repeated request as the first one; passes everything else on.
+pub(super) async fn layer(State(site): State<Site>, request: Request, next: Next) -> Response {
+    // Logging in has no user yet whose key it could be.
+    let applies = request.method() == Method::POST && !request.uri().path().ends_with("/auth/login");
+    if !applies || !request.headers().contains_key(KEY) {
+        return next.run(request).await;
+    }
+    match once(site, request, next).await {
+        Ok(response) => response,
+        Err(error) => error.into_response(),
+    }
+}
+
+async fn once(site: Site, request: Request, next: Next) -> Result<Response, ApiError> {
+    let key = key(&request)?;
+    let (parts, body) = request.into_parts();
+    let caller = Credential::of(&parts)?.authenticate(&site, remote(&parts)).await?;
+    let body = to_bytes(body, MAX_BODY).await.map_err(|_| too_large())?;
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let digest =
+        Digest::of(&[parts.method.as_str().as_bytes(), b"\n", path.as_bytes(), b"\n", &body].concat());
+    match idempotency::begin(&site.app, &caller, &key, &digest).await? {
+        Verdict::Answered { status, body } => Ok(replay(status, body)),
+        Verdict::New => {
+            let request = Request::from_parts(parts, Body::from(body));
+            // A task of its own: a client that hangs up does not stop it half-way.
+            let work = tokio::spawn(carry_out(site, caller, key, request, next));
+            work.await.map_err(|error| ApiError::internal(&error))
+        }
+    }
+}
+
+async fn carry_out(site: Site, caller: Caller, key: String, request: Request, next: Next) -> Response {
+    let (parts, body) = next.run(request).await.into_parts();
+    let body = match to_bytes(body, MAX_ANSWER).await {
+        Ok(body) => body,
+        Err(error) => {
+            forget(&site, &caller, &key).await;
+            return ApiError::internal(&error).into_response();
+        }
+    };
+    if parts.status.is_server_error() || parts.status == StatusCode::TOO_MANY_REQUESTS {
+        forget(&site, &caller, &key).await;
+    } else if let Err(error) =
+        idempotency::finish(&site.app, &caller, &key, parts.status.as_u16(), &body).await
+    {
+        // The request took effect; only a repetition will not find its answer.
+        tracing::error!(%error, "idempotency.answer_not_kept");
+    }
+    Response::from_parts(parts, Body::from(body))
+}
+
+async fn forget(site: &Site, caller: &Caller, key: &str) {
+    if let Err(error) = idempotency::abandon(&site.app, caller, key).await {
+        tracing::error!(%error, "idempotency.key_not_released");
+    }
+}
+
+fn key(request: &Request) -> Result<String, ApiError> {
+    let text = request.headers().get(KEY).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if (1..=MAX_KEY).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    let message =
+        format!("`Idempotency-Key` must be 1 to {MAX_KEY} visible ASCII characters; a UUID is good");
+    Err(ApiError::invalid("INVALID_IDEMPOTENCY_KEY", message))
+}
+
+fn replay(status: u16, body: Vec<u8>) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    let json =
+        (!body.is_empty()).then(|| (header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    let mut response = (status, Bytes::from(body)).into_response();
+    response.headers_mut().remove(header::CONTENT_TYPE);
+    response.headers_mut().extend(json);
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}

@@ -1,0 +1,72 @@
+//! A repeated request is answered as the first one, and not carried out again.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use serde_json::{Value, json};
+
+use super::site::{Answer, TestSite};
+
+async fn post(site: &TestSite, token: &str, path: &str, key: &str, body: &Value) -> Answer {
+    let request = Request::post(path)
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json")
+        .header("idempotency-key", key)
+        .body(Body::from(body.to_string()));
+    Answer::read(site.send(request.unwrap()).await).await
+}
+
+#[tokio::test]
+async fn the_same_key_adds_one_host_and_shows_its_token_again() {
+    let site = TestSite::new().await;
+    let path = "/api/v1/hosts";
+    let body = json!({ "name": "web-1", "type": "VM" });
+    let first = post(&site, &site.token, path, "key-1", &body).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{first:?}");
+    let again = post(&site, &site.token, path, "key-1", &body).await;
+    assert_eq!((again.status, &again.bytes), (first.status, &first.bytes));
+    assert_eq!(
+        (&again.headers["idempotency-replayed"], &again.headers["content-type"]),
+        (&"true".parse().unwrap(), &"application/json".parse().unwrap())
+    );
+
+    let other = json!({ "name": "web-2", "type": "VM" });
+    let reused = post(&site, &site.token, path, "key-1", &other).await;
+    assert_eq!(
+        (reused.status, reused.code().as_str()),
+        (StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED")
+    );
+    // Another user's key is another key.
+    let bob = site.login_as("bob", fleetward_domain::permission::Role::Admin).await;
+    assert_eq!(post(&site, &bob, path, "key-1", &body).await.code(), "HOST_TAKEN");
+    // What was refused is refused again, without being tried.
+    assert_eq!(post(&site, &bob, path, "key-1", &body).await.headers["idempotency-replayed"], "true");
+    assert_eq!(site.get("/api/v1/hosts").await["items"].as_array().unwrap().len(), 1);
+    for key in ["", "two words", &"k".repeat(256)] {
+        assert_eq!(post(&site, &site.token, path, key, &body).await.code(), "INVALID_IDEMPOTENCY_KEY");
+    }
+    assert_eq!(post(&site, "fws_forged", path, "key-2", &body).await.code(), "INVALID_CREDENTIAL");
+
+    site.clock.advance(std::time::Duration::from_secs(24 * 60 * 60));
+    let carol = site.login_as("carol", fleetward_domain::permission::Role::Admin).await;
+    assert_eq!(post(&site, &carol, path, "key-1", &other).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn parallel_requests_with_one_key_start_one_operation() {
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    let body = json!({ "scripts": [{ "name": "baseline" }], "on": "all" });
+    let ask = || post(&site, &site.token, "/api/v1/operations", "key", &body);
+    let answers = futures_util::future::join_all([ask(), ask(), ask(), ask()]).await;
+    for answer in answers {
+        if answer.status != StatusCode::CREATED {
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (StatusCode::CONFLICT, "IDEMPOTENCY_KEY_IN_USE")
+            );
+        }
+    }
+    assert_eq!(ask().await.status, StatusCode::CREATED);
+    assert_eq!(site.get("/api/v1/operations").await["items"].as_array().unwrap().len(), 1);
+}
