@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Address, AgentConfig, CLIENT_ID_FILE, CONFIG_FILE, Paths, STATE_DIRECTORY};
 use crate::doctor::{self, Severity};
 use crate::enrol::Again;
-use crate::{Agent, enrol, run, status};
+use crate::{Agent, enrol, status};
 
 /// The agent on a host of a Fleetward fleet.
 #[derive(Debug, Parser)]
@@ -57,12 +57,6 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Supervise one run (started by the agent itself)
-    #[command(hide = true)]
-    Supervise {
-        /// The run's directory
-        directory: PathBuf,
-    },
 }
 
 #[derive(Debug, Args)]
@@ -91,17 +85,18 @@ impl Cli {
             client_id: absolute(client_id_file)?,
         };
         match self.command {
-            // First and alone: a supervisor needs nothing of what the others do.
-            Command::Supervise { directory } => {
-                run::supervisor::supervise(&directory).context("supervise a run")?;
-                Ok(ExitCode::SUCCESS)
-            }
             Command::Run => on_runtime(serve(AgentConfig::new(paths).with_environment())),
             Command::Enrol(request) => on_runtime(async move {
                 let again = if request.force { Again::Replace } else { Again::Refuse };
                 let enrolled = enrol::enrol(&paths, &request.controller, &request.token, again).await?;
                 let mut out = io::stdout().lock();
                 writeln!(out, "enrolled as {}", enrolled.client)?;
+                if status::read_report(&paths).is_some() {
+                    writeln!(
+                        out,
+                        "restart the agent, so that it takes its new identity: systemctl restart fleetward-agent"
+                    )?;
+                }
                 if enrolled.quarantined {
                     writeln!(
                         out,

@@ -1,16 +1,31 @@
 //! The agent's executable.
 
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use fleetward_agent::cli::Cli;
 use fleetward_agent::config;
+use fleetward_agent::run::supervisor::{SUPERVISE, supervise};
 
 fn main() -> ExitCode {
+    // A run waits for its supervisor: no argument parser, no log. Both would take longer than all the rest.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|command| command == SUPERVISE) {
+        return match supervise(arguments.next().map(PathBuf::from).as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("fleetward-agent: supervise a run: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let cli = Cli::parse();
     tracing_subscriber::fmt()
         .with_max_level(config::log_level())
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .compact()
         .init();

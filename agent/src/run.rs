@@ -21,7 +21,7 @@ pub mod tree;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use fleetward_protocol::message::{ClientIdReport, Finished, OpenRun};
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::{CancelCause, Refusal};
 use fleetward_protocol::time::Timestamp;
+use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
 
 use crate::config::{LiveSettings, Paths, RunSettings};
@@ -39,6 +40,7 @@ use crate::journal::{Contents, Entry, Journal};
 use crate::platform::cgroup::Delegated;
 use crate::platform::clock;
 use crate::platform::users::Account;
+use attach::Attachment;
 use queue::Queue;
 
 /// How long a forgotten run's id is remembered after its deadline: hosts' clocks may step.
@@ -130,6 +132,8 @@ struct Shared {
     journal: Journal,
     settings: Mutex<LiveSettings>,
     table: Mutex<Table>,
+    /// A supervisor that waits for a run. There is none before the first run: an idle host needs none.
+    spare: Mutex<Option<(Attachment, Child)>>,
 }
 
 #[derive(Debug)]
@@ -161,7 +165,13 @@ impl Runs {
             queue: Queue::new(capacity),
             turns: HashMap::new(),
         };
-        let shared = Shared { host, journal, settings: Mutex::new(settings), table: Mutex::new(table) };
+        let shared = Shared {
+            host,
+            journal,
+            settings: Mutex::new(settings),
+            table: Mutex::new(table),
+            spare: Mutex::new(None),
+        };
         let runs = Self { shared: Arc::new(shared) };
         let notices = recover::recover(&runs.shared, contents);
         (runs, notices)
@@ -287,6 +297,28 @@ impl Shared {
         let (cancel, cancelled) = watch::channel(None);
         self.table().runs.insert(run, Held { progress: progress.clone(), cancel, deadline });
         Watched { progress, watched, cancelled }
+    }
+
+    /// The spare supervisor if there is one, else a new one.
+    fn start_supervisor(&self, directory: &Path) -> io::Result<(Attachment, Child)> {
+        let spare = self.spare().take();
+        match spare {
+            Some((attachment, child)) if attachment.assign(directory).is_ok() => Ok((attachment, child)),
+            _ => Attachment::start(&self.host.supervisor, directory),
+        }
+    }
+
+    /// Makes sure that a supervisor is ready for the next run.
+    fn ensure_spare(&self) {
+        let mut spare = self.spare();
+        if spare.is_none() {
+            // Without one the next run only starts a little later.
+            *spare = Attachment::start_spare(&self.host.supervisor).ok();
+        }
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Option<(Attachment, Child)>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives the run's place to whoever is next.

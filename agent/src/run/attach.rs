@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -11,7 +12,7 @@ use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
 use super::spec::CONTROL;
-use super::supervisor::signal;
+use super::supervisor::{SUPERVISE, signal};
 
 /// A connection to a supervisor.
 #[derive(Debug)]
@@ -34,12 +35,40 @@ impl Attachment {
     /// # Errors
     /// If the process cannot be started.
     pub fn start(program: &Path, directory: &Path) -> io::Result<(Self, Child)> {
+        Self::spawn(program, Some(directory))
+    }
+
+    /// Starts a supervisor for a run that is not known yet: [`Self::assign`] tells it. Nearly all the time that
+    /// a supervisor takes is its start.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub fn start_spare(program: &Path) -> io::Result<(Self, Child)> {
+        Self::spawn(program, None)
+    }
+
+    /// Gives a spare supervisor the run in `directory`.
+    ///
+    /// # Errors
+    /// If it is gone.
+    pub fn assign(&self, directory: &Path) -> io::Result<()> {
+        let path = directory.as_os_str().as_bytes();
+        let length = u16::try_from(path.len()).map_err(io::Error::other)?;
+        let message = [&length.to_le_bytes()[..], path].concat();
+        // The first bytes on a fresh socket: they fit, or nobody is there.
+        match self.stream.try_write(&message)? {
+            written if written == message.len() => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
+    }
+
+    fn spawn(program: &Path, directory: Option<&Path>) -> io::Result<(Self, Child)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
         let child = Command::new(program)
             .arg0("fleetward-agent")
-            .arg("supervise")
-            .arg(directory)
+            .arg(SUPERVISE)
+            .args(directory)
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

@@ -175,7 +175,7 @@ impl Drive {
         let written = self.shared.journal.append(accepted.into_iter().chain([started]).collect(), at);
         // The supervisor gets ready while the journal is written, and waits for the word that it is.
         let spawned = prepare::prepare(&self.shared, work, ready)
-            .and_then(|()| Attachment::start(&self.shared.host.supervisor, &directory));
+            .and_then(|()| self.shared.start_supervisor(&directory));
         if let Err(error) = written.await {
             // Not told to go, the supervisor ends without having started anything.
             drop(spawned);
@@ -226,6 +226,8 @@ impl Drive {
             // Collected aside, so that the process's own exit does not delay the result.
             tokio::spawn(async move { drop(child.wait().await) });
         }
+        // Now, when nobody waits for it.
+        self.shared.ensure_spare();
     }
 
     /// Tells how a started run ended: as its supervisor wrote, or that nobody can know.

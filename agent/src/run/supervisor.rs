@@ -10,10 +10,12 @@
 //!
 //! **Deliberately absent.** No threads, no async runtime, no network, no key.
 
+use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fleetward_protocol::message::Finished;
@@ -30,6 +32,10 @@ use super::spool::Spool;
 use super::tree::Tree;
 use crate::platform::cgroup::Group;
 use crate::platform::clock;
+
+/// The first argument that makes the agent's executable a supervisor. The second is the run's directory; without
+/// it the supervisor is a spare one, which is told through its socket.
+pub const SUPERVISE: &str = "supervise";
 
 /// What the agent tells a supervisor, one byte each.
 pub mod command {
@@ -54,17 +60,23 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Between two attempts to kill what is left of a tree, or to write to a full disk.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Supervises the run in `directory` to its end. The agent's end of the first connection is standard input.
+/// Supervises the run in `directory`, or the one that the agent assigns, to its end. The agent's end of the first connection is standard input.
 ///
 /// # Errors
 /// If the run could not be prepared; it was not started then.
-pub fn supervise(directory: &Path) -> io::Result<()> {
-    std::env::set_current_dir(directory)?;
-    let directory = Path::new(".");
+pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let agent = UnixStream::from(process::take_standard_input()?);
-    agent.set_nonblocking(true)?;
+    agent.set_nonblocking(false)?;
     nix::sys::prctl::set_child_subreaper(true)?;
     let signals = block_signals()?;
+    match directory {
+        Some(directory) => std::env::set_current_dir(directory)?,
+        None => match wait_for_assignment(&agent)? {
+            Some(directory) => std::env::set_current_dir(directory)?,
+            None => return Ok(()),
+        },
+    }
+    let directory = Path::new(".");
     let spec = Spec::read(directory)?;
     let listener = UnixListener::bind(CONTROL)?;
     listener.set_nonblocking(true)?;
@@ -342,9 +354,20 @@ struct Ready {
     pipes: [bool; 2],
 }
 
+/// Blocks until the agent names the run's directory; `None` if it went away without.
+fn wait_for_assignment(mut agent: &UnixStream) -> io::Result<Option<PathBuf>> {
+    let mut length = [0; 2];
+    match agent.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let mut path = vec![0; usize::from(u16::from_le_bytes(length))];
+    agent.read_exact(&mut path)?;
+    Ok(Some(PathBuf::from(OsString::from_vec(path))))
+}
+
 /// Blocks until the agent says go; false if it went away, or wants the run not to start.
 fn wait_for_go(agent: &UnixStream) -> io::Result<bool> {
-    agent.set_nonblocking(false)?;
     let mut first = [0; 1];
     let go = matches!((&mut &*agent).read(&mut first), Ok(1)) && first == [command::GO];
     agent.set_nonblocking(true)?;

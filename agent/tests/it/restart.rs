@@ -1,12 +1,18 @@
 //! The agent dies, the host dies; the truth survives.
 
 use std::io::{BufRead as _, BufReader};
+use std::time::{Duration, Instant};
 
+use fleetward_agent::journal::{Entry, Journal};
+use fleetward_agent::platform::clock;
+use fleetward_agent::run::outcome::End;
 use fleetward_agent::run::{Opened, Stage};
+use fleetward_protocol::id::JournalId;
+use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use tokio::runtime::Runtime;
 
-use crate::host::{Machine, boot, finished, script, written};
+use crate::host::{Machine, boot, finished, run_id, script, written};
 
 /// A runtime whose end is the agent's death: nothing is told, nothing is cleaned up.
 fn runtime() -> Runtime {
@@ -107,6 +113,38 @@ fn a_reboot_and_a_killed_supervisor_are_told_as_what_they_are() {
 }
 
 #[test]
+fn a_thousand_finished_runs_are_taken_up_within_a_second() {
+    let machine = Machine::new();
+    let ended = Finished { outcome: Outcome::Exited(3), at: clock::now(), duration_ms: 1, log_length: 0 };
+    End::Finished(ended.clone()).write(machine.directory.path()).unwrap();
+    runtime().block_on(async {
+        let fresh = JournalId::from_uuid(uuid::Uuid::now_v7());
+        let (journal, _) = Journal::open(&machine.paths().journal(), fresh, clock::now()).unwrap();
+        for _ in 0..1000 {
+            let run = run_id();
+            let (order, content) = (vec![1; 300], vec![2; 2000]);
+            let accepted = Entry::Accepted { run, order, content, deadline: clock::now() };
+            let started = Entry::Started { run, at: clock::now(), boot: boot(1) };
+            drop(journal.append(vec![accepted, started], clock::now()));
+            let directory = machine.paths().runs().join(run.to_string());
+            std::fs::create_dir(&directory).unwrap();
+            std::fs::copy(machine.path("result"), directory.join("result")).unwrap();
+        }
+        journal.append(vec![], clock::now()).await.unwrap();
+    });
+    runtime().block_on(async {
+        let began = Instant::now();
+        let life = machine.start(boot(2));
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        let held = life.runs.held();
+        assert_eq!(held.len(), 1000);
+        for run in held {
+            assert_eq!(finished(life.resume(run).await).await, ended);
+        }
+    });
+}
+
+#[test]
 fn a_run_that_waited_starts_in_the_next_life() {
     let machine = Machine::new();
     std::fs::write(machine.paths().config, "[runs]\nconcurrent = 1").unwrap();
@@ -153,7 +191,6 @@ fn a_journal_that_was_wiped_has_another_id_and_does_not_start_what_it_forgot() {
 #[test]
 fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
     use fleetward_agent::run::attach::Attachment;
-    use fleetward_agent::run::outcome::End;
     let machine = Machine::new();
     let starts = machine.path("starts");
     let request = script(&format!("echo x >> {}; echo ready", starts.display()));
