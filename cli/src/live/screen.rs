@@ -32,8 +32,10 @@ use crate::render::{Out, words};
 const MAX_ALIGNED: usize = 28;
 /// Colours for hosts (256-colour palette): readable on light and on dark.
 const HOST_COLOURS: [u8; 12] = [33, 36, 64, 68, 71, 97, 130, 133, 136, 161, 166, 172];
-/// How long an unfinished line waits for its end before its part is shown.
+/// How long an unfinished line waits for its end before its part is shown to a person, who may be waiting too.
 const UNFINISHED: Duration = Duration::from_millis(500);
+/// The same for a file or a program, which would rather have it whole.
+const UNFINISHED_IN_FILE: Duration = Duration::from_secs(10);
 /// The most failures listed at the end.
 const MAX_FAILURES: usize = 50;
 
@@ -51,6 +53,7 @@ pub(crate) struct Screen<'a> {
     operation: Option<Operation>,
     bar: Option<ProgressBar>,
     pending: Pending,
+    unfinished: Duration,
     begun: Instant,
 }
 
@@ -137,6 +140,7 @@ impl<'a> Screen<'a> {
             operation: None,
             bar,
             pending: Pending::default(),
+            unfinished: if io::stdout().is_terminal() { UNFINISHED } else { UNFINISHED_IN_FILE },
             begun,
         }
     }
@@ -360,7 +364,7 @@ impl View for Screen<'_> {
     fn tick(&mut self, now: Instant) -> Result<(), Failure> {
         let (lines, pending) = (&mut self.lines, &mut self.pending);
         let (out, prefixes, options) = (self.out, &self.prefixes, &self.options);
-        if let Some(before) = now.checked_sub(UNFINISHED) {
+        if let Some(before) = now.checked_sub(self.unfinished) {
             lines.flush_idle(before, &mut |line| print_line(out, prefixes, options, line, pending));
         }
         self.flush()?;
