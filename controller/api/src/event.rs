@@ -1,9 +1,10 @@
 //! Server-sent events.
 //!
 //! `GET /operations/{id}/events` sends `operation`, `run` and `output` events and, after the operation's end,
-//! one `end` event; then it closes. `id:` is the operation's `seq`: a client that reconnects with
-//! `Last-Event-ID` misses nothing and sees nothing twice. `operation` and `run` events carry the whole
-//! current object; states that came and went while nobody listened are not replayed.
+//! one `end` event; then it closes. `id:` is the operation's `seq`, or within one commit of several pieces of
+//! output `seq-n`; to a client it is opaque. One that reconnects with it as `Last-Event-ID` misses no output and
+//! sees none twice. `operation` and `run` events carry the whole current object; states that came and went while
+//! nobody listened are not replayed.
 //!
 //! `GET /events` sends `host` and `operation` events of the tenant, and `resync` when the listener was too
 //! slow: load the lists again.

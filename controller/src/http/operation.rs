@@ -151,8 +151,8 @@ async fn run_list(
 ///
 /// Server-sent events: `operation` (data: `Operation`), `run` (data: `Run`), `output` (data: `OutputEvent`),
 /// and after the operation's end one `end` (data: `Operation`), after which the stream closes. `id` is the
-/// operation's `seq`. A client that reconnects with `Last-Event-ID` misses nothing and sees nothing twice;
-/// without it everything since the beginning is sent.
+/// operation's `seq`, or `seq-n` inside of one commit; it is opaque. A client that reconnects with it as
+/// `Last-Event-ID` misses no output and sees none twice; without it everything since the beginning is sent.
 #[utoipa::path(
     get, path = "/operations/{id}/events", operation_id = "operationEvents", tag = "operation",
     params(("id" = String, Path, description = "The operation's id, or its number such as `OP-17`."), EventQuery, LastEventId),

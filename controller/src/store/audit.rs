@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use super::query::{Row, corrupt, query};
-use super::{Connection, Scope, StoreError};
+use super::{Connection, Scope, StoreError, tenant};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -132,7 +132,12 @@ pub async fn list(
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page<Event>, StoreError> {
-    let mut select = select_keys(query(COLUMNS), &KEYS).push(" FROM audit WHERE ").scope("tenant_id", scope);
+    let mut select = select_keys(query(COLUMNS), &KEYS).push(" FROM audit WHERE (").scope("tenant_id", scope);
+    // Logins and users belong to no tenant; who may read the default tenant's log runs the controller.
+    if scope.includes(tenant::DEFAULT) {
+        select = select.push(" OR tenant_id IS NULL");
+    }
+    select = select.push(")");
     if let Some(kind) = &filter.kind {
         select = match kind.strip_suffix('.') {
             // Byte order: everything from `host.` up to, but not including, `host/`.

@@ -88,6 +88,13 @@ async fn five_failures_lock_for_five_minutes_and_tell_nothing_else() {
     assert_eq!(locked.headers["retry-after"], "300");
     site.clock.advance(Duration::from_secs(300));
     assert_eq!(login(&site, "grace", &password).await.status, StatusCode::OK);
+    // Security matters are where an administrator looks.
+    let audit = site.get("/api/v1/audit?action=login.&subject=grace").await;
+    let actions: Vec<&str> =
+        audit["items"].as_array().unwrap().iter().map(|event| event["action"].as_str().unwrap()).collect();
+    let mut expected = vec!["login.succeeded", "login.refused", "login.refused", "login.locked"];
+    expected.extend(["login.refused"; 4]);
+    assert_eq!(actions, expected);
 }
 
 #[tokio::test]

@@ -247,11 +247,13 @@ on_both_engines! {
         let mut shortened = chain.clone();
         shortened.remove(3);
         assert_eq!(audit::verify(1, audit::genesis(), &shortened).unwrap_err().number, 4);
-        // Events of no tenant are for the system only.
+        // Events of no tenant, such as logins, are seen where the controller is administrated, and only there.
         let page = crate::store::page::PageRequest::first(100);
         let filter = audit::Filter { kind: Some("host.".to_owned()), ..audit::Filter::default() };
         let seen = audit::list(&mut conn, &Scope::of(tenant::DEFAULT), &filter, &page).await.unwrap();
-        assert_eq!(seen.items.len(), CALLERS / 2);
+        assert_eq!(seen.items.len(), CALLERS);
+        let other = Scope::of(fleetward_protocol::id::TenantId::from_uuid(uuid()));
+        assert_eq!(audit::list(&mut conn, &other, &filter, &page).await.unwrap().items.len(), 0);
         let seen = audit::list(&mut conn, &Scope::Everything, &filter, &page).await.unwrap();
         assert_eq!(seen.items.len(), CALLERS);
     }
