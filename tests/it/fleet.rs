@@ -28,6 +28,7 @@ use fleetward_controller::secret::SecretBox;
 use fleetward_controller::store::{Scope, Store, tenant};
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 pub(crate) use client::Client;
 
@@ -39,9 +40,33 @@ pub(crate) struct Fleet {
     link: SocketAddr,
     http: SocketAddr,
     controller: Option<Running>,
-    agents: BTreeMap<String, AgentHandle>,
+    agents: BTreeMap<String, RunningAgent>,
     pub(crate) one_time_password: String,
     pub(crate) client: Client,
+}
+
+/// An agent with a runtime of its own, so that all of it can vanish at once.
+pub(crate) struct RunningAgent {
+    pub(crate) handle: AgentHandle,
+    runtime: Option<Runtime>,
+}
+
+impl RunningAgent {
+    /// Ends it without a goodbye, as `kill -9` would: every task and every socket is gone.
+    fn crash(mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for RunningAgent {
+    fn drop(&mut self) {
+        // A runtime may not be waited for from within another.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Fleet {
@@ -110,22 +135,29 @@ impl Fleet {
 
     /// Starts the agent of an enrolled host and waits until the controller shows it online.
     pub(crate) async fn start_agent(&mut self, name: &str) {
-        let handle = self.launch_agent(name);
-        handle.connected().await;
-        self.agents.insert(name.to_owned(), handle);
+        let agent = self.launch_agent(name);
+        agent.handle.connected().await;
+        self.agents.insert(name.to_owned(), agent);
         self.client.until_host(name, |host| host["status"] == "online").await;
     }
 
     /// Starts the agent of an enrolled host, outside the fleet's keeping.
-    pub(crate) fn launch_agent(&self, name: &str) -> AgentHandle {
+    pub(crate) fn launch_agent(&self, name: &str) -> RunningAgent {
         let config = AgentConfig { supervisor: agent_program(), ..AgentConfig::new(self.paths(name)) };
-        Agent::start(config).expect("the agent starts")
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime for the agent");
+        let entered = runtime.enter();
+        let handle = Agent::start(config).expect("the agent starts");
+        drop(entered);
+        RunningAgent { handle, runtime: Some(runtime) }
     }
 
-    /// Ends an agent without a goodbye, as `kill -9` would. Its supervisors go on.
+    /// Ends an agent as `kill -9` would, and waits until the controller noticed. Its supervisors go on.
     pub(crate) async fn crash_agent(&mut self, name: &str) {
-        let agent = self.agents.remove(name).expect("the agent runs");
-        agent.abort();
+        self.agents.remove(name).expect("the agent runs").crash();
         self.client.until_host(name, |host| host["status"] == "offline").await;
     }
 

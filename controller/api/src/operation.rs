@@ -62,7 +62,7 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "1")]
     pub canary: Option<String>,
-    /// Failed hosts, as a count or a share, after which nothing more is started.
+    /// How many hosts may fail, as a count or a share; one more, and nothing more is started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "3")]
     pub max_failures: Option<String>,

@@ -42,11 +42,11 @@ async fn p13_targets_that_are_not_enrolled_are_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_threshold_halts_the_rest() {
+async fn one_failure_more_than_allowed_halts_the_rest() {
     let fleet = Fleet::with_hosts(4).await;
     let body = json!({
         "scripts": [{ "name": "leave", "arguments": ["1"] }], "on": "all",
-        "rollout": { "concurrency": 1, "max_failures": "2" },
+        "rollout": { "concurrency": 1, "max_failures": "1" },
     });
     let operation = fleet.client.start_as(&body).await;
     let ended = fleet.client.ended(&operation).await;

@@ -65,11 +65,10 @@ async fn a_host_nobody_listed_waits_for_approval() {
     );
     fleet.client.post(&format!("/hosts/{name}/approve"), &json!({})).await.expect("it is approved");
     let agent = fleet.launch_agent("stranger");
-    agent.connected().await;
+    agent.handle.connected().await;
     fleet.client.until_host(&name, |host| host["status"] == "online").await;
 
     assert_eq!(fleet.client.run("hello", &name, &[]).await.status(), "success");
-    agent.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
