@@ -368,7 +368,7 @@ export interface paths {
         put?: never;
         /**
          * Stops an operation: nothing more is started, and what runs is ended.
-         * @description Asked again, or after the end, it changes nothing.
+         * @description What a host has that cannot be reached is stopped when it returns. 409 if it has ended, or is being stopped.
          */
         post: operations["operationStop"];
         delete?: never;
@@ -1159,7 +1159,7 @@ export interface components {
             operation: string;
             /**
              * Format: int64
-             * @description Bytes of output kept, both streams together.
+             * @description Size of the output log kept, both streams together: what the run wrote, and 13 bytes for each piece of it.
              */
             output_bytes: number;
             /**
@@ -1494,7 +1494,7 @@ export interface operations {
     auditList: {
         parameters: {
             query?: {
-                /** @description Only events whose action begins with this. */
+                /** @description Only events of this action, or, where it ends in a dot, of those that begin with it: `host.`. */
                 action?: string;
                 /** @description Only events of this actor. */
                 actor?: string;
@@ -1653,12 +1653,7 @@ export interface operations {
     };
     authSessionList: {
         parameters: {
-            query?: {
-                /** @description Rows at most: 1 to 1000, 100 when absent. */
-                limit?: number;
-                /** @description `next_cursor` of the page before; the first page when absent. */
-                cursor?: string;
-            };
+            query?: never;
             header?: never;
             path?: never;
             cookie?: never;
@@ -1725,9 +1720,9 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
-                "application/json": components["schemas"]["TokenCreate"];
+                "application/json": components["schemas"]["TokenCreate"] | null;
             };
         };
         responses: {
@@ -2052,9 +2047,9 @@ export interface operations {
             };
             cookie?: never;
         };
-        requestBody: {
+        requestBody?: {
             content: {
-                "application/json": components["schemas"]["TokenCreate"];
+                "application/json": components["schemas"]["TokenCreate"] | null;
             };
         };
         responses: {
@@ -2227,12 +2222,12 @@ export interface operations {
             query?: {
                 /** @description Only output of this host; `operation` and `run` events of all. */
                 host?: string;
-                /** @description Where to begin, for clients that cannot set `Last-Event-ID`: only what came after this `seq`. */
-                after?: number;
+                /** @description Where to begin, for clients that cannot set `Last-Event-ID`: after the event with this id. */
+                after?: string;
             };
             header?: {
-                /** @description The `id` of the last event received. */
-                "Last-Event-ID"?: number | null;
+                /** @description The `id` of the last event received. Opaque. */
+                "Last-Event-ID"?: string | null;
             };
             path: {
                 /** @description The operation's id, or its number such as `OP-17`. */
@@ -2718,7 +2713,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "text/plain": string;
+                    "application/openmetrics-text": string;
                 };
             };
             /** @description It failed: what, and what to do next. */
