@@ -1124,7 +1124,7 @@ export interface components {
              */
             deadline_s?: number | null;
             /**
-             * @description Failed hosts, as a count or a share, after which nothing more is started.
+             * @description How many hosts may fail, as a count or a share; one more, and nothing more is started.
              * @example 3
              */
             max_failures?: string | null;
