@@ -1,6 +1,8 @@
 //! The control stream's two ends, driven against each other under virtual time: a link with latency that may
 //! die without a word, and peers that send anything at any time.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::VecDeque;
 use std::time::Duration;
 

@@ -6,6 +6,8 @@
 //! - Bytes of any kind, cut, stretched or bent, are an error or a message; they never panic and never make the
 //!   reader allocate more than the caps say.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "wire/golden.rs"]
 mod golden;
 #[path = "wire/hostile.rs"]

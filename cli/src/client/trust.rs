@@ -70,7 +70,7 @@ pub(crate) enum Untrusted {
     },
     /// It is not the one that was pinned.
     #[error(
-        "{server} presents another certificate ({}) than the one that was trusted at login ({pinned}): either it \
+        "{server} presents another certificate ({}) than the trusted one ({pinned}): either it \
          was set up anew, or someone is in between. If you know that it was set up anew, run `fleetward logout` \
          and `fleetward login` again",
         root_of(presented)

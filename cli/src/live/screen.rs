@@ -432,3 +432,6 @@ fn style(colour: bool) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "))
 }
+
+#[cfg(test)]
+mod tests;

@@ -200,9 +200,8 @@ impl Rollout {
         }
         if host.failed() && !was_failed {
             self.failed_hosts += 1;
-            if host.canary && self.canaries.awaited() {
-                self.begin_end(End::Halted);
-            } else if self.max_failures.is_some_and(|max| self.failed_hosts > max) {
+            let canary_failed = host.canary && self.canaries.awaited();
+            if canary_failed || self.max_failures.is_some_and(|max| self.failed_hosts > max) {
                 self.begin_end(End::Halted);
             }
         }

@@ -8,6 +8,8 @@
 //! After every step the world is compared with the truth that only the test knows: what was started, what each
 //! script wrote, how it ended.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "run_transfer/controller.rs"]
 mod controller;
 #[path = "run_transfer/host.rs"]
