@@ -328,8 +328,8 @@ export interface paths {
          * An operation, live.
          * @description Server-sent events: `operation` (data: `Operation`), `run` (data: `Run`), `output` (data: `OutputEvent`),
          *     and after the operation's end one `end` (data: `Operation`), after which the stream closes. `id` is the
-         *     operation's `seq`. A client that reconnects with `Last-Event-ID` misses nothing and sees nothing twice;
-         *     without it everything since the beginning is sent.
+         *     operation's `seq`, or `seq-n` inside of one commit; it is opaque. A client that reconnects with it as
+         *     `Last-Event-ID` misses no output and sees none twice; without it everything since the beginning is sent.
          */
         get: operations["operationEvents"];
         put?: never;
