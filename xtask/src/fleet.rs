@@ -150,8 +150,10 @@ impl Fleet {
     /// When it cannot be started.
     pub fn start(&self, arguments: &[&str]) -> Result<Background> {
         let output = tempfile::NamedTempFile::new()?;
+        // One open file for both streams: with two, each would write over what the other wrote.
+        let both = output.reopen()?;
         let mut command = self.cli(arguments);
-        command.stdin(Stdio::null()).stdout(output.reopen()?).stderr(output.reopen()?);
+        command.stdin(Stdio::null()).stdout(both.try_clone()?).stderr(both);
         Ok(Background { child: command.spawn()?, output })
     }
 
