@@ -128,6 +128,7 @@ impl Running {
             warn!(%error, "http.ended_unexpectedly");
         }
         self.link.shutdown().await;
+        self.app.dispatcher().shutdown();
         self.app.recorder().stop().await;
         self.stopping.cancel();
         self.tasks.close();

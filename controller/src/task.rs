@@ -3,6 +3,7 @@
 
 mod certificate;
 mod expiry;
+mod inventory;
 mod presence;
 mod retention;
 mod space;
@@ -29,6 +30,7 @@ pub struct Certificates {
 pub fn start(app: &App, certificates: Certificates, tasks: &TaskTracker, stopping: &CancellationToken) {
     tasks.spawn(presence::run(app.clone(), stopping.clone()));
     tasks.spawn(expiry::run(app.clone(), stopping.clone()));
+    tasks.spawn(inventory::run(app.clone(), stopping.clone()));
     tasks.spawn(retention::run(app.clone(), stopping.clone()));
     tasks.spawn(space::run(app.clone(), stopping.clone()));
     tasks.spawn(sync::run(app.syncer().clone(), stopping.clone()));

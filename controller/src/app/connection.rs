@@ -1,6 +1,7 @@
 //! A host's connection, from its certificate to its departure.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -367,14 +368,14 @@ impl Orders {
         conn: &mut Connection,
         run: &Run,
     ) -> Result<super::fleet::PreparedDispatch, OrderError> {
-        if !self.0.contains_key(&run.operation) {
-            let operation = operation::get(conn, &Scope::Everything, run.operation).await?;
-            let steps = order::load_steps(conn, &operation).await?;
-            self.0.insert(run.operation, (operation, steps));
-        }
-        match self.0.get(&run.operation) {
-            Some((operation, steps)) => order::prepare(steps, order::addressee(run, operation.deadline)),
-            None => Err(OrderError::NoStep { operation: run.operation, step: run.step }),
-        }
+        let (operation, steps) = match self.0.entry(run.operation) {
+            Slot::Occupied(known) => known.into_mut(),
+            Slot::Vacant(free) => {
+                let operation = operation::get(conn, &Scope::Everything, run.operation).await?;
+                let steps = order::load_steps(conn, &operation).await?;
+                free.insert((operation, steps))
+            }
+        };
+        order::prepare(steps, order::addressee(run, operation.deadline))
     }
 }

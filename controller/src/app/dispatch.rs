@@ -22,7 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use self::active::{Active, Eligible};
 use super::App;
-use super::fleet::{HostCommand, NotSent};
+use super::fleet::NotSent;
 use super::recorder::{Change, Halted, StatusChange};
 use crate::store::{Scope, StoreError, host, operation};
 
@@ -58,6 +58,7 @@ enum Message {
     Offline(HostId),
     Gone(HostId),
     Moved(Vec<Moved>),
+    Shutdown,
 }
 
 /// What the dispatcher's task reads.
@@ -93,6 +94,11 @@ impl Dispatcher {
     /// The host was retired or revoked: it will never report anything again.
     pub fn host_gone(&self, host: HostId) {
         self.tell(Message::Gone(host));
+    }
+
+    /// Ends the task. Everything is taken up again at the next start.
+    pub fn shutdown(&self) {
+        self.tell(Message::Shutdown);
     }
 
     pub(super) fn moved(&self, moved: Vec<Moved>) {
@@ -144,7 +150,8 @@ impl Task {
             };
             tokio::select! {
                 taken = inbox.0.recv_many(&mut messages, GATHER) => {
-                    if taken == 0 {
+                    let is_over = messages.iter().any(|message| matches!(message, Message::Shutdown));
+                    if taken == 0 || is_over {
                         return;
                     }
                     for message in messages.drain(..) {
@@ -183,6 +190,8 @@ impl Task {
                 let changes = moved.into_iter().filter_map(|moved| self.handle_moved(moved, due)).collect();
                 self.apply(changes).await;
             }
+            // Looked for before.
+            Message::Shutdown => {}
         }
     }
 
@@ -264,13 +273,9 @@ impl Task {
             }
         }
         for (run, cause) in decisions.cancel {
-            let (known, held) = active.cancel(run);
+            // A host that has the run is told when its wish is committed, or when its stream is opened again.
+            let known = active.known(run);
             changes.push(Change { operation, run, event: RunEvent::Cancel(cause), known });
-            if let Some(host) = held {
-                let command = HostCommand::Cancel { run, cause: cause.to_wire() };
-                // An unreachable host is told when its stream is opened again: the wish is part of the state.
-                let _ = self.app.fleet().send(host, command);
-            }
         }
         for run in decisions.expire {
             let event = RunEvent::Expire { deadline: active.deadline };

@@ -3,7 +3,7 @@
 //! Trouble is found where it happens (the recorder's commits, the look at the disk) and noted here; it is
 //! forgotten as soon as the same thing succeeds again, without anybody's help.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use tokio::sync::watch;
 
 use crate::store::StoreError;
 
@@ -42,23 +42,24 @@ const DISK_SPACE: u8 = 4;
 const STOPPING: u8 = 8;
 
 /// What is wrong at the moment, as independent observations.
-#[derive(Debug, Default)]
-pub struct Health(AtomicU8);
+#[derive(Debug)]
+pub struct Health(watch::Sender<u8>);
 
 impl Health {
     pub(super) fn new() -> Self {
-        Self::default()
+        Self(watch::channel(0).0)
     }
 
     /// The worst that is wrong now.
     #[must_use]
     pub fn condition(&self) -> Condition {
-        match self.0.load(Ordering::Relaxed) {
-            bits if bits & STOPPING != 0 => Condition::Stopping,
-            bits if bits & (DISK_COMMIT | DISK_SPACE) != 0 => Condition::DiskFull,
-            bits if bits & STORE != 0 => Condition::StoreUnavailable,
-            _ => Condition::Healthy,
-        }
+        condition(*self.0.borrow())
+    }
+
+    /// Returns when this is the worst that is wrong.
+    pub async fn reached(&self, wanted: Condition) {
+        // The sender is `self`: it is not dropped meanwhile.
+        let _ = self.0.subscribe().wait_for(|bits| condition(*bits) == wanted).await;
     }
 
     /// Whether new work is taken.
@@ -94,11 +95,23 @@ impl Health {
     }
 
     fn set(&self, bits: u8) {
-        self.0.fetch_or(bits, Ordering::Relaxed);
+        self.0.send_if_modified(|wrong| std::mem::replace(wrong, *wrong | bits) & bits != bits);
     }
 
     fn clear(&self, bits: u8) {
-        self.0.fetch_and(!bits, Ordering::Relaxed);
+        self.0.send_if_modified(|wrong| std::mem::replace(wrong, *wrong & !bits) & bits != 0);
+    }
+}
+
+const fn condition(bits: u8) -> Condition {
+    if bits & STOPPING != 0 {
+        Condition::Stopping
+    } else if bits & (DISK_COMMIT | DISK_SPACE) != 0 {
+        Condition::DiskFull
+    } else if bits & STORE != 0 {
+        Condition::StoreUnavailable
+    } else {
+        Condition::Healthy
     }
 }
 

@@ -8,7 +8,6 @@ use fleetward_domain::enrolment::{self, NotEnrolled};
 use fleetward_domain::operation::{InvalidPolicy, RolloutPolicy, Share};
 use fleetward_protocol::action::script::Script as Params;
 use fleetward_protocol::action::{ActionRequest, Contract as _, InvalidAction};
-use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::{LinuxUser, ScriptName};
 use fleetward_protocol::order::{Limits, Order};
@@ -141,13 +140,12 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     let policy = RolloutPolicy { canary, ..asked.policy };
     policy.validate()?;
     let steps = plan_steps(&mut conn, &scope, &asked, &policy).await?;
-    let clients = client_ids(&mut conn, &scope, &selected).await?;
     drop(conn);
 
     let now = app.now();
     let id = OperationId::from_uuid(Uuid::now_v7());
     let deadline = now + Duration::from_millis(policy.deadline_ms);
-    let rows = plan_runs(&selected, &clients, &steps);
+    let rows = plan_runs(&selected, &steps);
     check_size(id, &rows, &steps)?;
     let names: Vec<&str> = asked.scripts.iter().map(|call| call.name.as_str()).collect();
     let reason = asked.reason.map(|reason| reason.chars().take(MAX_REASON).collect::<String>());
@@ -264,29 +262,15 @@ async fn plan_steps(
     Ok(steps)
 }
 
-/// The client IDs of the selected hosts, in their order.
-async fn client_ids(
-    conn: &mut Connection,
-    scope: &Scope,
-    selected: &[Selected],
-) -> Result<Vec<ClientId>, OperationError> {
-    let mut clients = Vec::with_capacity(selected.len());
-    for target in selected {
-        let host = crate::store::host::get_by_id(conn, scope, target.host.id).await?;
-        clients.push(host.declared.client_id);
-    }
-    Ok(clients)
-}
-
-fn plan_runs(selected: &[Selected], clients: &[ClientId], steps: &[PlannedStep]) -> Vec<NewRun> {
+fn plan_runs(selected: &[Selected], steps: &[PlannedStep]) -> Vec<NewRun> {
     let mut rows = Vec::with_capacity(selected.len() * steps.len());
-    for (position, (target, client)) in (0..).zip(selected.iter().zip(clients)) {
+    for (position, target) in (0..).zip(selected) {
         for (step, planned) in (0..).zip(steps) {
             rows.push(NewRun {
                 id: RunId::from_uuid(Uuid::now_v7()),
                 host: target.host.id,
                 host_name: target.host.name.clone(),
-                client_id: client.clone(),
+                client_id: target.host.client_id.clone(),
                 position,
                 step,
                 script: planned.params.name.clone(),

@@ -33,7 +33,7 @@ use crate::store::Store;
 pub use feed::{Committed, Feed};
 
 /// Bytes of output that may wait for their commit, of all hosts together.
-const ROOM: usize = 16 << 20;
+const ROOM: usize = 8 << 20;
 /// Entries that may wait; what they weigh is limited by [`ROOM`].
 const QUEUE: usize = 4096;
 /// What an entry weighs beside its bytes.

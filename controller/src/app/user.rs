@@ -371,3 +371,6 @@ async fn caller(
 fn secret() -> String {
     format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,8 @@ use fleetward_protocol::session::Monotonic;
 
 /// Addresses remembered at most; beyond it, attempts from new ones are refused until some are forgotten.
 const MAX_ADDRESSES: usize = 4096;
+/// How often addresses are forgotten at most.
+const PRUNE: Duration = Duration::from_secs(1);
 /// How many times the limit of one address all addresses together may have.
 const GLOBAL_FACTOR: u32 = 20;
 
@@ -18,6 +20,7 @@ pub(super) struct AttemptLimit {
     per_minute: u32,
     all: Bucket,
     addresses: HashMap<IpAddr, Bucket>,
+    pruned: Monotonic,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -30,15 +33,14 @@ struct Bucket {
 impl AttemptLimit {
     pub(super) fn new(per_minute: u32, now: Monotonic) -> Self {
         let all = Bucket { tokens: f64::from(per_minute.saturating_mul(GLOBAL_FACTOR)), at: now };
-        Self { per_minute, all, addresses: HashMap::new() }
+        Self { per_minute, all, addresses: HashMap::new(), pruned: now }
     }
 
     /// Takes note of an attempt; whether it may go on.
     pub(super) fn admit(&mut self, address: IpAddr, now: Monotonic) -> bool {
         let address = accounted(address);
         if self.addresses.len() >= MAX_ADDRESSES && !self.addresses.contains_key(&address) {
-            let per_minute = self.per_minute;
-            self.addresses.retain(|_, bucket| !bucket.is_full(per_minute, now));
+            self.prune(now);
             if self.addresses.len() >= MAX_ADDRESSES {
                 return false;
             }
@@ -47,6 +49,17 @@ impl AttemptLimit {
         let own = self.addresses.entry(address).or_insert(full);
         // The address first: what is refused there does not use up everybody's share.
         own.take(self.per_minute, now) && self.all.take(self.per_minute.saturating_mul(GLOBAL_FACTOR), now)
+    }
+}
+
+impl AttemptLimit {
+    /// Forgets the addresses that have been quiet; not more often than every second, for that looks at all.
+    fn prune(&mut self, now: Monotonic) {
+        if now >= self.pruned + PRUNE {
+            self.pruned = now;
+            let per_minute = self.per_minute;
+            self.addresses.retain(|_, bucket| !bucket.is_full(per_minute, now));
+        }
     }
 }
 

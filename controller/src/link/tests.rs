@@ -12,7 +12,7 @@ use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, RunDown, RunUp, StreamKind,
 };
 use fleetward_protocol::name::HostName;
-use fleetward_protocol::run::{CancelCause, LostCause, Outcome};
+use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
 use fleetward_protocol::session::HANDSHAKE_TIMEOUT;
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{ALPN, ALPN_ENROL, MAX_CONTROL_FRAME, close};
@@ -23,7 +23,9 @@ use uuid::Uuid;
 use self::host::{FakeHost, finished, log_of};
 use super::frame;
 use crate::app::fleet::FleetEvent;
+use crate::app::health::Condition;
 use crate::app::{enrolment, host as hosts, operation};
+use crate::store::testing::limit_growth;
 use crate::testing::TestController;
 
 mod host;
@@ -219,6 +221,34 @@ async fn a_stop_reaches_the_host_and_what_really_happened_is_kept() {
     assert_eq!(status, OperationStatus::Stopped);
     assert!(runs.iter().all(|run| run.state == RunState::Cancelled(Cause::Requested)));
     operation::stop(controller.app(), &permit, reference).await.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_stop_that_races_the_hand_out_reaches_the_host_all_the_same() {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let (_, host) = enrolled(&controller, "web-1").await;
+    let session = host.connect().await;
+    let permit = controller.permit(Permission::Run);
+    for _ in 0..20 {
+        let asked = controller.run(&["work"], "all").await.unwrap();
+        operation::stop(controller.app(), &permit, operation::Reference::Id(asked.id)).await.unwrap();
+        let play = async {
+            let mut stream = session.accept_run().await;
+            stream.say(&RunUp::Accepted).await;
+            while !matches!(stream.hear().await, RunDown::Cancel { .. }) {}
+            stream.say(&RunUp::Refused(Refusal::CancelledBeforeStart)).await;
+            std::future::pending::<()>().await;
+        };
+        let (status, runs) = tokio::select! {
+            ended = controller.wait_for_end(asked.id) => ended,
+            () = play => unreachable!(),
+        };
+        assert_eq!(
+            (status, &runs[0].state),
+            (OperationStatus::Stopped, &RunState::Cancelled(Cause::Requested))
+        );
+    }
 }
 
 #[tokio::test]
@@ -422,6 +452,37 @@ async fn the_newer_of_two_connections_wins() {
     timeout(SOON, newer.accept_run()).await.unwrap().play("", Outcome::Exited(0)).await;
     controller.wait_for_end(operation.id).await;
     assert!(controller.has_audited("host.superseded").await);
+}
+
+#[tokio::test]
+async fn a_full_disk_holds_everything_and_goes_on_by_itself() {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let (_, host) = enrolled(&controller, "web-1").await;
+    let session = host.connect().await;
+    let operation = controller.run(&["work"], "web-1").await.unwrap();
+    let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
+    stream.say(&RunUp::Accepted).await;
+    stream.say(&RunUp::Started { at: Timestamp::from_millis(1) }).await;
+    controller.wait_until(operation.id, |_, runs| runs[0].state.status() == RunStatus::Running).await;
+
+    let health = controller.app().health();
+    limit_growth(controller.app().store(), Some(4)).await;
+    let log = log_of(&"x".repeat(200_000));
+    for (offset, piece) in (0..).step_by(100_000).zip(log.chunks(100_000)) {
+        stream.say(&RunUp::Output { offset, bytes: piece.to_vec() }).await;
+    }
+    stream.say(&RunUp::Finished(finished(Outcome::Exited(0), log.len() as u64))).await;
+    timeout(SOON, health.reached(Condition::DiskFull)).await.unwrap();
+    let refused = controller.run(&["work"], "web-1").await.unwrap_err().to_string();
+    assert!(refused.contains("disk is full"), "{refused}");
+
+    limit_growth(controller.app().store(), None).await;
+    timeout(SOON, health.reached(Condition::Healthy)).await.unwrap();
+    let (status, runs) = controller.wait_for_end(operation.id).await;
+    assert_eq!(status, OperationStatus::Success);
+    assert_eq!(controller.output(&runs[0]).await, log);
+    controller.run(&["work"], "web-1").await.unwrap();
 }
 
 #[tokio::test]

@@ -71,6 +71,21 @@ pub async fn sqlite() -> TestStore {
     TestStore { store, url, keeper: Keeper::Directory(directory) }
 }
 
+/// Lets a SQLite store grow by this many pages more, as a disk of that size would; `None` takes the limit away.
+pub async fn limit_growth(store: &Store, pages: Option<i64>) {
+    let mut tx = store.write().await.expect("the writer is free");
+    let limit = match pages {
+        Some(pages) => {
+            let row = sqlx::query("PRAGMA page_count").fetch_one(&mut *tx).await.expect("the size");
+            sqlx::Row::get::<i64, _>(&row, 0) + pages
+        }
+        None => 1 << 30,
+    };
+    let pragma = format!("PRAGMA max_page_count = {limit}");
+    sqlx::raw_sql(AssertSqlSafe(pragma)).execute(&mut *tx).await.expect("the limit is set");
+    tx.commit().await.expect("the writer is given back");
+}
+
 /// A fresh store in a PostgreSQL database; `None` if there is no PostgreSQL here, which was then said.
 pub async fn postgres(test: &str) -> Option<TestStore> {
     sqlx::any::install_default_drivers();

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use fleetward_domain::operation::{Intent, OperationStatus};
 use fleetward_domain::rollout::{Plan, PlannedHost, Presence, Rollout};
-use fleetward_domain::run::{RunEvent, RunState};
+use fleetward_domain::run::{Cause, RunEvent, RunState};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
 use fleetward_protocol::time::Timestamp;
@@ -139,27 +139,23 @@ impl Active {
         }
     }
 
-    /// A run's state, and its host if the host may have it.
-    pub(super) fn cancel(&self, run: RunId) -> (Option<RunState>, Option<HostId>) {
-        match self.runs.get(&run) {
-            // While a hand-out is on its way the recorder knows better.
-            Some(planned) if planned.sending => (None, Some(planned.host)),
-            Some(planned) => {
-                let held = planned.state.status().is_held().then_some(planned.host);
-                (Some(planned.state.clone()), held)
-            }
-            None => (None, None),
-        }
+    /// A run's state, where it is known better here than in the recorder.
+    pub(super) fn known(&self, run: RunId) -> Option<RunState> {
+        // While a hand-out is on its way the recorder knows better.
+        self.runs.get(&run).filter(|planned| !planned.sending).map(|planned| planned.state.clone())
     }
 
-    /// Takes note of a run's state. Returns what is to be sent, if this is the commit of a hand-out.
+    /// Takes note of a run's committed state. Returns what its host is to be told: the order, if this is the
+    /// commit of a hand-out; a wish to stop it, if this is the commit of one.
     pub(super) fn note(&mut self, run: RunId, state: &RunState) -> Option<(HostId, HostCommand)> {
         let planned = self.runs.get_mut(&run)?;
-        planned.state = state.clone();
+        let before = std::mem::replace(&mut planned.state, state.clone());
         let was_sending = std::mem::take(&mut planned.sending);
-        let RunState::Dispatched(custody) = state else { return None };
-        if !was_sending {
-            return None;
+        let custody = state.custody()?;
+        let cancel = custody.cancel.map(Cause::to_wire);
+        if !was_sending || !matches!(state, RunState::Dispatched(_)) {
+            let is_new = before.custody().is_some_and(|before| before.cancel.is_none());
+            return cancel.filter(|_| is_new).map(|cause| (planned.host, HostCommand::Cancel { run, cause }));
         }
         let to = Addressee {
             run,
@@ -176,7 +172,7 @@ impl Active {
                     offset: 0,
                     journal: custody.journal,
                     dispatch: Some(dispatch),
-                    cancel: custody.cancel.map(fleetward_domain::run::Cause::to_wire),
+                    cancel,
                 };
                 Some((planned.host, HostCommand::Attach(attach)))
             }

@@ -64,6 +64,15 @@ enum After {
 
 type Sender = Arc<watch::Sender<Committed>>;
 
+/// Output that a host's stream reported.
+struct OutputReport<'a> {
+    run: RunId,
+    operation: OperationId,
+    offset: u64,
+    bytes: &'a [u8],
+    feed: Sender,
+}
+
 /// A batch before it is written.
 #[derive(Default)]
 struct Plan {
@@ -213,7 +222,8 @@ impl Writer {
                     }
                     Report::Attached => return self.plan_attached(plan, run, operation, now),
                     Report::Output { offset, bytes } => {
-                        return self.plan_output(plan, run, operation, *offset, bytes, feed, now);
+                        let report = OutputReport { run, operation, offset: *offset, bytes, feed };
+                        return self.plan_output(plan, report, now);
                     }
                 }
             }
@@ -249,16 +259,8 @@ impl Writer {
         }
     }
 
-    fn plan_output(
-        &self,
-        plan: &mut Plan,
-        run: RunId,
-        operation: OperationId,
-        offset: u64,
-        bytes: &[u8],
-        feed: Sender,
-        now: Timestamp,
-    ) {
+    fn plan_output(&self, plan: &mut Plan, report: OutputReport<'_>, now: Timestamp) {
+        let OutputReport { run, operation, offset, bytes, feed } = report;
         let Some(state) = self.state(plan, run) else {
             return plan.effects.push(Effect::Impossible { run, operation, state: None, feed: Some(feed) });
         };

@@ -1,5 +1,6 @@
 //! Lists of hosts: pages for people, counts, and the light rows that targets are chosen from.
 
+use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag};
@@ -74,6 +75,8 @@ pub struct Target {
     pub tenant: TenantId,
     /// Its name.
     pub name: HostName,
+    /// Its identity towards the fleet.
+    pub client_id: ClientId,
     /// What it is.
     pub host_type: String,
     /// Who provides it.
@@ -150,7 +153,7 @@ pub async fn count(conn: &mut Connection, scope: &Scope) -> Result<Vec<Count>, S
 /// If the database fails.
 pub async fn all_for_targets(conn: &mut Connection, scope: &Scope) -> Result<Vec<Target>, StoreError> {
     query(
-        "SELECT h.id, h.tenant_id, h.name, h.type, h.provider, h.tags, h.status, h.lifecycle, h.enrolment, \
+        "SELECT h.id, h.tenant_id, h.name, h.client_id, h.type, h.provider, h.tags, h.status, h.lifecycle, h.enrolment, \
          h.enrolment_required, h.facts",
     )
     .push(FROM)
@@ -162,6 +165,7 @@ pub async fn all_for_targets(conn: &mut Connection, scope: &Scope) -> Result<Vec
             id: row.get("id")?,
             tenant: row.get("tenant_id")?,
             name: row.get("name")?,
+            client_id: row.get("client_id")?,
             host_type: row.get("type")?,
             provider: row.get("provider")?,
             tags: row.json("tags")?,
