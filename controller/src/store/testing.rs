@@ -8,6 +8,8 @@
 //! Where there is no PostgreSQL, [`postgres`] prints `SKIPPED: … because …` and returns `None`;
 //! `FLEETWARD_TEST_ALL=1` turns that into a failure.
 
+#![expect(clippy::expect_used, reason = "a test that cannot have its database fails by panicking")]
+
 use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
