@@ -96,8 +96,11 @@ impl Agent {
         });
         let (shutdown, stopping) = watch::channel(false);
         let reporter = status::report(paths, notify_socket, watched.clone(), stopping.clone());
+        let held = runs.clone();
         let task = tokio::spawn(async move {
             tokio::join!(link.run(stopping), reporter);
+            held.release().await;
+            // Last: whoever takes it next takes up the runs.
             drop(lock);
         });
         Ok(AgentHandle { client, shutdown, state: watched, runs, task })
@@ -136,8 +139,10 @@ impl AgentHandle {
     }
 
     /// Stops without a goodbye, as a crash would.
-    pub fn abort(self) {
+    pub async fn abort(self) {
         self.task.abort();
+        drop(self.task.await);
+        self.runs.release().await;
     }
 }
 

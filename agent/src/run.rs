@@ -33,6 +33,7 @@ use fleetward_protocol::run::{CancelCause, Refusal};
 use fleetward_protocol::time::Timestamp;
 use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::config::{LiveSettings, Paths, RunSettings};
 use crate::identity;
@@ -132,6 +133,8 @@ struct Shared {
     journal: Journal,
     settings: Mutex<LiveSettings>,
     table: Mutex<Table>,
+    /// One per run that has not ended. They end with the agent, wherever they are; the journal knows.
+    tasks: Mutex<JoinSet<()>>,
     /// A supervisor that waits for a run. There is none before the first run: an idle host needs none.
     spare: Mutex<Option<(Attachment, Child)>>,
 }
@@ -171,6 +174,7 @@ impl Runs {
             settings: Mutex::new(settings),
             table: Mutex::new(table),
             spare: Mutex::new(None),
+            tasks: Mutex::default(),
         };
         let runs = Self { shared: Arc::new(shared) };
         let notices = recover::recover(&runs.shared, contents);
@@ -223,6 +227,14 @@ impl Runs {
         }
         self.shared.remove_directory(run);
         tracing::debug!(%run, "run_forgotten");
+    }
+
+    /// Lets go of every run, without a word to anybody: they go on, and the next agent takes them up.
+    pub async fn release(&self) {
+        let mut tasks =
+            std::mem::take(&mut *self.shared.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        tasks.shutdown().await;
+        drop(self.shared.spare().take());
     }
 
     /// The runs that are held, oldest first.
@@ -297,6 +309,13 @@ impl Shared {
         let (cancel, cancelled) = watch::channel(None);
         self.table().runs.insert(run, Held { progress: progress.clone(), cancel, deadline });
         Watched { progress, watched, cancelled }
+    }
+
+    /// Runs a task until it is done or the agent stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     /// The spare supervisor if there is one, else a new one.

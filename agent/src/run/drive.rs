@@ -1,5 +1,6 @@
 //! One task per run, from acceptance to the last word.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,16 @@ enum Journalled {
     No,
 }
 
+/// What became of a supervisor that fell silent.
+enum Supervised {
+    /// It is gone, or has said its last word.
+    No,
+    /// It is there.
+    Again(Attachment),
+    /// That cannot be told now.
+    Unknown,
+}
+
 /// Takes a dispatched run in; the stage tells what comes of it.
 pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> watch::Receiver<Progress> {
     let now = clock::now();
@@ -59,7 +70,7 @@ pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> wa
         return watched;
     }
     let work = Work { order, content: dispatch.content };
-    tokio::spawn(drive.fresh(work, dispatch.order, deadline));
+    shared.spawn(drive.fresh(work, dispatch.order, deadline));
     watched
 }
 
@@ -209,7 +220,13 @@ impl Drive {
             };
             let output = std::fs::metadata(directory.join(spool::SPOOL)).map_or(0, |file| file.len());
             if heard.over {
-                break;
+                match self.is_supervised(&directory) {
+                    Supervised::No => break,
+                    Supervised::Again(found) => attachment = found,
+                    // Better no word than a wrong one: the next life of the agent will know.
+                    Supervised::Unknown => return,
+                }
+                continue;
             }
             self.progress.send_if_modified(|progress| {
                 let running = progress.stage != Stage::Running { at } && heard.started;
@@ -228,6 +245,24 @@ impl Drive {
         }
         // Now, when nobody waits for it.
         self.shared.ensure_spare();
+    }
+
+    /// Whether somebody still supervises a run whose supervisor fell silent: the loss of a connection is not the
+    /// loss of a process.
+    fn is_supervised(&self, directory: &Path) -> Supervised {
+        if !matches!(End::read(directory), Ok(None)) {
+            return Supervised::No;
+        }
+        match Attachment::connect(directory) {
+            Ok(attachment) => Supervised::Again(attachment),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                Supervised::No
+            }
+            Err(error) => {
+                tracing::error!(run_id = %self.run, %error, "supervisor_unreachable");
+                Supervised::Unknown
+            }
+        }
     }
 
     /// Tells how a started run ended: as its supervisor wrote, or that nobody can know.

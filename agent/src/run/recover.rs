@@ -33,7 +33,7 @@ fn recover_run(shared: &Arc<Shared>, run: RunId, known: &Known) {
             // A directory without `started` in the journal: its supervisor was never told to go.
             shared.remove_directory(run);
             let drive = hold(shared, run, Stage::Waiting, known);
-            tokio::spawn(drive.resume(known.deadline));
+            shared.spawn(drive.resume(known.deadline));
         }
         Phase::Started { at, boot } => {
             if let Ok(Some(end)) = End::read(&directory)
@@ -50,7 +50,7 @@ fn recover_run(shared: &Arc<Shared>, run: RunId, known: &Known) {
                 Some(attachment) => {
                     let resources = Spec::read(&directory).map(|spec| spec.resources).unwrap_or_default();
                     shared.table().queue.adopt(run, resources);
-                    tokio::spawn(drive.reattach(attachment, *at));
+                    shared.spawn(drive.reattach(attachment, *at));
                 }
                 None => {
                     let same = *boot == shared.host.boot;

@@ -248,3 +248,25 @@ async fn two_agents_do_not_share_a_state_directory() {
     agent.shutdown().await;
     start(&machine).shutdown().await;
 }
+
+#[tokio::test]
+async fn an_agent_that_stops_lets_go_of_its_runs_and_the_next_takes_them_up() {
+    let (machine, controller) = enrolled(YEAR).await;
+    let agent = start(&machine);
+    let session = controller.session().await;
+    let gate = machine.path("gate");
+    let request = script(&format!("mkfifo {0}; echo first; read < {0}; echo second", gate.display()));
+    let open = dispatch(&machine.client, &request);
+    let mut stream = session.open(open).await;
+    while stream.log.is_empty() {
+        stream.event().await.unwrap();
+    }
+    agent.shutdown().await;
+    let agent = start(&machine);
+    let session = controller.session().await;
+    tokio::fs::write(gate, "go\n").await.unwrap();
+    let mut stream = session.open(OpenRun { run: request.run, offset: 0, dispatch: None }).await;
+    assert_eq!(stream.finished().await.outcome, Outcome::Exited(0));
+    assert_eq!(text(&stream.log), "first\nsecond\n");
+    agent.abort().await;
+}
