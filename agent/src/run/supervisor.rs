@@ -325,8 +325,14 @@ impl Supervisor {
                 let outcome = outcome.clone();
                 End::Finished(Finished { outcome, at, duration_ms, log_length }).write(directory)
             };
-            if write(&mut self.spool).is_ok() {
-                break;
+            match write(&mut self.spool) {
+                Ok(()) => break,
+                // The directory was removed: nobody will ever ask.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.tree.ensure_groups_absent();
+                    return Err(error);
+                }
+                Err(_) => {}
             }
             poll(&mut [], PollTimeout::try_from(RETRY * 20).unwrap_or(PollTimeout::MAX))
                 .map_err(io::Error::from)?;

@@ -12,7 +12,7 @@ use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use tokio::runtime::Runtime;
 
-use crate::host::{Machine, boot, finished, run_id, script, written};
+use crate::host::{Machine, boot, finished, lives, run_id, script, written};
 
 /// A runtime whose end is the agent's death: nothing is told, nothing is cleaned up.
 fn runtime() -> Runtime {
@@ -209,6 +209,27 @@ fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
         assert!(matches!(end, End::Refused(Refusal::SpawnFailed { .. })), "{end:?}");
     });
     assert_eq!(std::fs::read_to_string(starts).unwrap(), "x\n");
+}
+
+#[test]
+fn a_supervisor_whose_directory_was_removed_ends_with_its_script() {
+    let machine = Machine::new();
+    let gate = machine.path("gate");
+    let request = script(&format!("mkfifo {0}; echo $PPID; read < {0}", gate.display()));
+    let life = runtime();
+    let supervisor: i32 = life.block_on(async {
+        let life = machine.start(boot(1));
+        let mut progress = life.begin(&request).await;
+        written(&mut progress, 13 + 2).await;
+        let length = progress.borrow().output.try_into().unwrap();
+        let log = life.runs.read_output(request.run, 0, length).unwrap();
+        std::fs::remove_dir_all(life.directory(request.run)).unwrap();
+        String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+    });
+    drop(life);
+    std::fs::write(&gate, "go\n").unwrap();
+    wait_for_exit(supervisor);
+    assert!(!lives(supervisor));
 }
 
 /// Blocks until the process is gone.
