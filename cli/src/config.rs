@@ -11,7 +11,7 @@ use crate::client::trust::Fingerprint;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
-    /// The controller to talk to, such as `https://ctl.example.com:7444;` the one logged in to last when absent
+    /// The controller to talk to, such as `https://ctl.example.com:7444`; the one logged in to last when absent
     #[arg(long, global = true, value_name = "URL", env = "FLEETWARD_URL", hide_env_values = true)]
     pub(crate) controller: Option<Address>,
     /// The token to use instead of a login kept on disk

@@ -1,6 +1,6 @@
 //! The inventory repository: fetch a branch, read files of a commit.
 //!
-//! **What for.** [`fetch`] brings the tip of a branch from an https, ssh or file remote into a bare mirror in the
+//! **What for.** [`fetch()`] brings the tip of a branch from an https, ssh or file remote into a bare mirror in the
 //! data directory; [`Snapshot`] reads files of one commit from there.
 //!
 //! **What it promises.** Nothing is ever checked out, so no hook, filter, attribute or symbolic link of the

@@ -1,7 +1,7 @@
 //! Output: the record log of `fleetward_protocol::output`, byte by byte as the host wrote it.
 //!
 //! A run's log stands in rows that follow each other without gap. Small pieces go into the last row until it
-//! holds [`SMALL`] bytes; larger ones are rows of their own. Each row has *marks*: which seq ended at which
+//! holds `SMALL` bytes; larger ones are rows of their own. Each row has *marks*: which seq ended at which
 //! offset, one per piece, so that a reader can go on exactly where it stopped, by offset within a run or by seq
 //! within an operation.
 
