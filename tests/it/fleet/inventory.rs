@@ -36,7 +36,7 @@ const SCRIPTS: &[(&str, &str, &str)] = &[
     (
         "count-start",
         "Note a start",
-        "echo start >> \"$1\"; until [ -e \"$2\" ]; do read -rt 0.05 <> <(:); done",
+        "echo start >> \"$1\"; until [ -e \"$2\" ]; do read -rt 0.05 <> <(:); done; exit 0",
     ),
 ];
 
