@@ -23,6 +23,8 @@ export function Shell() {
   const location = useLocation();
   if (me.isPending) return <Loading />;
   if (me.error instanceof ApiError && me.error.status === 401) {
+    // While the login page is on its way this frame is drawn once more, at the new address.
+    if (location.pathname === "/login") return <Loading />;
     return <Navigate to="/login" search={{ next: location.href }} replace />;
   }
   if (me.error && !me.data) return <Failure error={me.error} retry={() => void me.refetch()} />;
