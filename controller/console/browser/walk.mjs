@@ -125,7 +125,7 @@ try {
   await step("targets are shown before anything starts", async () => {
     await page.getByLabel("On", { exact: true }).fill("host-* & !host-3");
     await page.getByText("2 hosts", { exact: true }).waitFor();
-    await field("Arguments").fill("--name 'two words'");
+    await page.getByRole("textbox", { name: /^Arguments/ }).fill("--name 'two words'");
     await picture("run");
     await button("Run on 2 hosts").click();
   });
