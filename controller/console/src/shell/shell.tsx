@@ -14,7 +14,7 @@ const PLACES = [
   { to: "/hosts", name: "Hosts", icon: "▤" },
   { to: "/scripts", name: "Scripts", icon: "≡" },
   { to: "/operations", name: "Operations", icon: "▷" },
-  { to: "/inventory", name: "Inventory", icon: "⑂" },
+  { to: "/inventory", name: "Inventory", icon: "◇" },
   { to: "/audit", name: "Audit", icon: "✎" },
 ] as const;
 
