@@ -44,7 +44,7 @@ pub struct Run {
     pub ended_at: Option<Time>,
     /// How long it took, by the host's clock, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// Size of the output log kept, both streams together: what the run wrote, and 13 bytes for each piece of it.
+    /// Bytes of output kept, both streams together, as the run wrote them.
     pub output_bytes: u64,
     /// Bytes of output dropped by its output limit.
     pub output_dropped: u64,

@@ -102,7 +102,7 @@ pub(super) fn run_view(app: &App, run: &store::run::Run) -> Run {
         started_at: run.started_at.map(Into::into),
         ended_at: run.ended_at.map(Into::into),
         duration_ms: run.duration_ms,
-        output_bytes: run.output_end,
+        output_bytes: run.output_bytes,
         output_dropped: run.output_lost,
         reattached: run.attached,
         seq: run.seq,

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use fleetward_domain::run::{RunState, RunStatus};
 use fleetward_protocol::id::{OperationId, RunId, TenantId};
+use fleetward_protocol::output::{Records, Stream};
 use fleetward_protocol::time::Timestamp;
 
 use super::output::{MAX_ROW, SMALL, Tail, insert_row, load_tails, update_row};
@@ -42,11 +43,9 @@ pub struct RunChange {
     pub duration_ms: Option<u64>,
     /// Streams opened for it since.
     pub attached: u32,
-    /// Bytes of output found missing since.
-    pub output_lost: u64,
 }
 
-/// A piece of a run's output log.
+/// A piece of a run's output log: whole records, so that it can be counted what of it the run wrote.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Append {
     /// The operation.
@@ -156,7 +155,8 @@ struct Live {
     times: Times,
     duration_ms: Option<u64>,
     attached: u32,
-    output_lost: u64,
+    /// What the new records hold of output, and how much they say is missing.
+    tally: Tally,
     changed: bool,
     end: u64,
     tail_offset: u64,
@@ -214,7 +214,7 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
                     times: Times::default(),
                     duration_ms: None,
                     attached: 0,
-                    output_lost: 0,
+                    tally: Tally::default(),
                     changed: false,
                     end,
                     tail_offset: row.get("output_tail")?,
@@ -264,7 +264,6 @@ impl Live {
         self.state = change.to;
         self.duration_ms = change.duration_ms.or(self.duration_ms);
         self.attached += change.attached;
-        self.output_lost += change.output_lost;
         self.changed = true;
         Written::Changed
     }
@@ -282,6 +281,10 @@ impl Live {
             return Written::Misplaced { end: self.end };
         }
         bytes.drain(..known);
+        let news = Tally::of(&bytes);
+        // What is missing is told at once, like a change of state.
+        self.changed |= news.lost > 0;
+        self.tally.add(news);
         let start = self.end;
         self.end += bytes.len() as u64;
         match self.pieces.last_mut() {
@@ -316,14 +319,17 @@ impl Live {
         if self.changed {
             self.flush_state(conn, id, seq).await
         } else if self.end > self.stored_end {
-            let took =
-                query("UPDATE run SET output_end = $2, output_tail = $3 WHERE id = $1 AND output_end = $4")
-                    .bind(id)
-                    .bind(self.end)
-                    .bind(self.tail_offset)
-                    .bind(self.stored_end)
-                    .took(conn)
-                    .await?;
+            let took = query(
+                "UPDATE run SET output_end = $2, output_tail = $3, output_bytes = output_bytes + $4 \
+                     WHERE id = $1 AND output_end = $5",
+            )
+            .bind(id)
+            .bind(self.end)
+            .bind(self.tail_offset)
+            .bind(self.tally.kept)
+            .bind(self.stored_end)
+            .took(conn)
+            .await?;
             must(took)
         } else {
             Ok(())
@@ -336,8 +342,9 @@ impl Live {
                dispatched_at = COALESCE($5, dispatched_at), accepted_at = COALESCE($6, accepted_at), \
                started_at = COALESCE($7, started_at), ended_at = COALESCE($8, ended_at), \
                duration_ms = COALESCE($9, duration_ms), attached = attached + $10, \
-               output_lost = output_lost + $11, output_end = $12, output_tail = $13, seq = $14 \
-             WHERE id = $1 AND detail = $15 AND output_end = $16",
+               output_lost = output_lost + $11, output_end = $12, output_tail = $13, seq = $14, \
+               output_bytes = output_bytes + $15 \
+             WHERE id = $1 AND detail = $16 AND output_end = $17",
         )
         .bind(id)
         .bind(self.state.status())
@@ -349,15 +356,43 @@ impl Live {
         .bind(self.times.ended)
         .bind(self.duration_ms)
         .bind(self.attached)
-        .bind(self.output_lost)
+        .bind(self.tally.lost)
         .bind(self.end)
         .bind(self.tail_offset)
         .bind(seq)
+        .bind(self.tally.kept)
         .bind(&self.stored_text)
         .bind(self.stored_end)
         .took(conn)
         .await?;
         must(took)
+    }
+}
+
+/// What records hold.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    /// Bytes that the run wrote.
+    kept: u64,
+    /// Bytes that it wrote and that are missing.
+    lost: u64,
+}
+
+impl Tally {
+    fn of(records: &[u8]) -> Self {
+        let mut tally = Self::default();
+        for record in Records::new(records).map_while(Result::ok) {
+            match record.stream {
+                Stream::Stdout | Stream::Stderr => tally.kept += record.payload.len() as u64,
+                Stream::Dropped => tally.lost += record.dropped().unwrap_or_default(),
+            }
+        }
+        tally
+    }
+
+    const fn add(&mut self, other: Self) {
+        self.kept += other.kept;
+        self.lost += other.lost;
     }
 }
 

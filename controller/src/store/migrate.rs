@@ -16,8 +16,10 @@ struct Step {
     text: &'static str,
 }
 
-const STEPS: &[Step] =
-    &[Step { number: 1, name: "initial", text: include_str!("../../migrations/0001_initial.sql") }];
+const STEPS: &[Step] = &[
+    Step { number: 1, name: "initial", text: include_str!("../../migrations/0001_initial.sql") },
+    Step { number: 2, name: "output_bytes", text: include_str!("../../migrations/0002_output_bytes.sql") },
+];
 
 // Any number will do as long as no other program locks it in the same database.
 const ADVISORY_LOCK: &str = "SELECT pg_advisory_xact_lock(7443744300)";

@@ -56,6 +56,8 @@ pub struct Run {
     pub attached: u32,
     /// Where its output log ends, in bytes.
     pub output_end: u64,
+    /// How many bytes of output are kept, both streams together.
+    pub output_bytes: u64,
     /// How many bytes of output are known to be missing.
     pub output_lost: u64,
     /// The operation's seq at its last change of state.
@@ -85,7 +87,7 @@ pub struct NewRun {
 
 const COLUMNS: &str = "SELECT r.id, r.tenant_id, r.operation_id, r.host_id, r.host_name, r.client_id, r.position, \
    r.step, r.script, r.digest, r.detail, r.queued_at, r.dispatched_at, r.accepted_at, r.started_at, r.ended_at, \
-   r.duration_ms, r.attached, r.output_end, r.output_lost, r.seq";
+   r.duration_ms, r.attached, r.output_end, r.output_bytes, r.output_lost, r.seq";
 const FROM: &str = " FROM run r WHERE ";
 
 const KEYS: [Key; 3] = [
@@ -341,6 +343,7 @@ fn read(row: &Row) -> Result<Run, StoreError> {
         duration_ms: row.find("duration_ms")?,
         attached: row.get("attached")?,
         output_end: row.get("output_end")?,
+        output_bytes: row.get("output_bytes")?,
         output_lost: row.get("output_lost")?,
         seq: row.get("seq")?,
     })

@@ -91,6 +91,8 @@ async fn a_hundred_mebibytes_arrive_byte_for_byte() {
     let ended = fleet.client.run("bytes", "host-1", &["104857600", copy.to_str().expect("UTF-8")]).await;
 
     assert_eq!(ended.status(), "success");
+    assert_eq!(ended.runs[0]["output_bytes"], 104_857_600);
+    assert_eq!(ended.runs[0]["output_dropped"], 0);
     assert!(
         fleet.client.output(&ended.runs[0], None).await == fs::read(copy).expect("the script's own copy")
     );

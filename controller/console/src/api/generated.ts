@@ -1159,7 +1159,7 @@ export interface components {
             operation: string;
             /**
              * Format: int64
-             * @description Size of the output log kept, both streams together: what the run wrote, and 13 bytes for each piece of it.
+             * @description Bytes of output kept, both streams together, as the run wrote them.
              */
             output_bytes: number;
             /**

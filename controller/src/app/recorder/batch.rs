@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
-use fleetward_protocol::output::Records;
 use fleetward_protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
@@ -223,7 +222,7 @@ impl Writer {
                     Report::Attached => return self.plan_attached(plan, run, operation, now),
                     Report::Output { offset, bytes } => {
                         let report = OutputReport { run, operation, offset: *offset, bytes, feed };
-                        return self.plan_output(plan, report, now);
+                        return self.plan_output(plan, report);
                     }
                 }
             }
@@ -259,7 +258,7 @@ impl Writer {
         }
     }
 
-    fn plan_output(&self, plan: &mut Plan, report: OutputReport<'_>, now: Timestamp) {
+    fn plan_output(&self, plan: &mut Plan, report: OutputReport<'_>) {
         let OutputReport { run, operation, offset, bytes, feed } = report;
         let Some(state) = self.state(plan, run) else {
             return plan.effects.push(Effect::Impossible { run, operation, state: None, feed: Some(feed) });
@@ -267,13 +266,7 @@ impl Writer {
         let entry = (offset, bytes.len() as u64);
         // A copy, so that the batch can be tried again: one memcpy beside the database's own.
         let write = Write::Output(Append { operation, run, offset, bytes: bytes.to_vec() });
-        let output_lost = dropped(bytes);
-        plan.push(write, run, operation, After::Output { feed, state: state.clone(), entry });
-        if output_lost > 0 {
-            let change = change(run, operation, state.clone(), state.clone(), now);
-            let write = Write::Run(RunChange { output_lost, ..change });
-            plan.push(write, run, operation, After::State { state, feed: None });
-        }
+        plan.push(write, run, operation, After::Output { feed, state, entry });
     }
 
     fn state(&self, plan: &Plan, run: RunId) -> Option<RunState> {
@@ -387,12 +380,7 @@ impl Plan {
 }
 
 fn change(run: RunId, operation: OperationId, from: RunState, to: RunState, at: Timestamp) -> RunChange {
-    RunChange { operation, run, from, to, at, duration_ms: None, attached: 0, output_lost: 0 }
-}
-
-/// How many bytes of output the records say are missing.
-fn dropped(records: &[u8]) -> u64 {
-    Records::new(records).filter_map(|record| record.ok()?.dropped()).sum()
+    RunChange { operation, run, from, to, at, duration_ms: None, attached: 0 }
 }
 
 /// Tells a stream what is committed.

@@ -1,11 +1,12 @@
 //! Output comes back byte by byte, by run and by seq, however it was written and however it is read.
 
+use fleetward_protocol::output::{Record, Stream};
 use proptest::prelude::*;
 
 use super::properties::properties;
 use super::sample::*;
-use crate::store::Scope;
 use crate::store::output::{Piece, list_since, read};
+use crate::store::{Scope, run};
 
 /// One batch: for each piece, the run it belongs to and how long it is.
 fn batches() -> impl Strategy<Value = Vec<Vec<(usize, usize)>>> {
@@ -80,5 +81,46 @@ properties! {
         }
         let now = write(&store, Vec::new()).await;
         assert!(now.seqs.is_empty());
+    }
+
+    /// P16: what the run wrote is counted, not the log's headers and marks, and what comes again is not counted again.
+    async fn p16_bytes_written_and_bytes_missing_are_counted_once(
+        store: Store,
+        (payloads, sent) in (
+            prop::collection::vec((0..4_u8, 1..3_000_usize), 1..12),
+            prop::collection::vec((0..12_usize, 0..5_usize), 1..10),
+        )
+    ) {
+        let of = tenant(&store).await;
+        let (op, runs) = operation(&store, of, 1).await;
+        let mut log = Vec::new();
+        // Where each record ends, and what was written and is missing up to there.
+        let mut ends = vec![(0, 0, 0)];
+        for (kind, length) in payloads {
+            let (_, mut kept, mut lost) = ends[ends.len() - 1];
+            let (stream, payload) = match kind {
+                0 => (Stream::Dropped, (length as u64).to_le_bytes().to_vec()),
+                1 => (Stream::Stderr, vec![7; length]),
+                _ => (Stream::Stdout, vec![9; length]),
+            };
+            match stream {
+                Stream::Dropped => lost += length as u64,
+                Stream::Stdout | Stream::Stderr => kept += length as u64,
+            }
+            Record { stream, at: at(1), payload: &payload }.append_to(&mut log);
+            ends.push((log.len(), kept, lost));
+        }
+        // Pieces of whole records, from where the log ends or before it, as a stream that was cut off repeats them.
+        let mut reached = 0;
+        for (back, records) in sent {
+            let from = reached - back.min(reached);
+            let to = (from + records).min(ends.len() - 1);
+            let (begin, end) = (ends[from].0, ends[to].0);
+            write(&store, vec![append(op, runs[0], begin as u64, &log[begin..end])]).await;
+            reached = reached.max(to);
+            let run = run::get(&mut store.read().await.unwrap(), &Scope::of(of), runs[0]).await.unwrap();
+            let (end, kept, lost) = ends[reached];
+            assert_eq!((run.output_end, run.output_bytes, run.output_lost), (end as u64, kept, lost));
+        }
     }
 }
