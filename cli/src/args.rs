@@ -62,7 +62,7 @@ pub(crate) enum Command {
     Whoami,
     /// Change your password
     Password(auth::Password),
-    /// Hosts: add, list, show, update, retire, enrol, revoke
+    /// Hosts: add, list, show, update, retire, token, approve, revoke, verify
     #[command(subcommand)]
     Host(host::Command),
     /// Make an enrolment token for a host that is not in the inventory yet

@@ -304,7 +304,8 @@ impl Client {
         };
         if status == 401 && self.token.is_some() {
             return Failure::LoggedOut(format!(
-                "your login at {} has ended; run `fleetward login {}`",
+                "the controller at {} no longer takes this login; run `fleetward login {}`, or correct FLEETWARD_TOKEN \
+                 if that is set",
                 self.address, self.address
             ));
         }

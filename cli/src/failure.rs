@@ -42,7 +42,8 @@ pub(crate) enum Failure {
     #[error("{0}")]
     LoggedOut(String),
     /// The controller said no.
-    #[error("{}", neutral::text(&body.error))]
+    // Several lines where it points at a place in an expression.
+    #[error("{}", neutral::block(&body.error).trim_end())]
     Refused {
         /// The HTTP status.
         status: u16,

@@ -23,7 +23,7 @@ use crate::render::table::{Cell, Sheet, Table, Tone};
 use crate::render::time::parse_span;
 use crate::render::words;
 
-/// Hosts: add, list, show, update, retire, enrol, revoke
+/// Hosts: add, list, show, update, retire, token, approve, revoke, verify
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Add a host to the inventory and print the command that enrols it
