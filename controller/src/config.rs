@@ -64,6 +64,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// How the connection is protected.
     pub transport: Transport,
+    /// A file with a token that may read `/metrics` and nothing else.
+    pub metrics_token_file: Option<PathBuf>,
 }
 
 /// How the web side is protected.
@@ -220,7 +222,7 @@ impl Config {
         let day = 86_400;
         Ok(Self {
             link: Link { listen: link_listen, advertise },
-            http: Http { listen: http_listen, transport },
+            http: Http { listen: http_listen, transport, metrics_token_file: layer.http.metrics_token_file },
             enrolment: Enrolment {
                 token_lifetime: duration(layer.enrolment.token_lifetime, day),
                 attempts_per_minute: layer.enrolment.attempts_per_minute.unwrap_or(30),

@@ -31,6 +31,7 @@ mod piece;
 mod repo;
 mod rollout;
 mod run;
+mod scrape;
 mod script;
 mod sse;
 mod table;
@@ -38,6 +39,7 @@ mod target;
 mod view;
 
 pub use listen::{ListenError, Listener, Security};
+pub use scrape::MetricsToken;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -57,6 +59,7 @@ struct Site {
     app: App,
     wire: Wire,
     stopping: CancellationToken,
+    metrics_token: Option<MetricsToken>,
 }
 
 /// How clients reach this site.
@@ -69,9 +72,15 @@ enum Wire {
 }
 
 /// Serves the API and the console until `stopping`; returns when the last connection is closed or given up.
-pub async fn serve(listener: Listener, app: App, stopping: CancellationToken) {
+/// `metrics_token` is what the monitoring may come with instead of a login.
+pub async fn serve(
+    listener: Listener,
+    app: App,
+    stopping: CancellationToken,
+    metrics_token: Option<MetricsToken>,
+) {
     let wire = if listener.is_tls() { Wire::Tls } else { Wire::PlainLoopback };
-    let site = Site { app, wire, stopping: stopping.clone() };
+    let site = Site { app, wire, stopping: stopping.clone(), metrics_token };
     listener.serve(router(site), stopping).await;
 }
 

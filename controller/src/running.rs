@@ -49,6 +49,15 @@ pub enum StartError {
     /// The people's port.
     #[error(transparent)]
     Http(#[from] http::ListenError),
+    /// The monitoring's token cannot be used.
+    #[error("read the token of `http.metrics_token_file`, {}", file.display())]
+    MetricsToken {
+        /// Where it should be.
+        file: std::path::PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
     /// A certificate that cannot be used.
     #[error("use the server certificate")]
     Tls(#[source] rustls::Error),
@@ -82,6 +91,13 @@ impl Running {
             Some(certificate) => http::Security::Tls(Arc::<Rotating>::clone(certificate)),
             None => http::Security::PlainLoopback,
         };
+        let metrics_token = match &config.http.metrics_token_file {
+            Some(file) => Some(
+                http::MetricsToken::read(file)
+                    .map_err(|source| StartError::MetricsToken { file: file.clone(), source })?,
+            ),
+            None => None,
+        };
         let listener = http::Listener::bind(config.http.listen, security).await?;
         let secrets = SecretBox::load_or_create(&config.secret_key())?;
         let store = Store::open(&config.database, now).await?;
@@ -96,7 +112,7 @@ impl Running {
         task::start(&app, certificates, &tasks, &stopping);
         let http_address = listener.address();
         let http_stopping = CancellationToken::new();
-        let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone()));
+        let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone(), metrics_token));
         info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
         Ok(Self { app, link, http, http_address, http_stopping, tasks, stopping })
     }

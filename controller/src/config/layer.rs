@@ -67,6 +67,8 @@ sections! {
         certificate: PathBuf,
         /// Its private key in PEM.
         key: PathBuf,
+        /// A file with the token that may read `/metrics`.
+        metrics_token_file: PathBuf,
     }
     /// `[enrolment]`
     EnrolmentLayer {
@@ -106,6 +108,7 @@ const KEYS: &[&str] = &[
     "http.plain_loopback",
     "http.certificate",
     "http.key",
+    "http.metrics_token_file",
     "enrolment.token_lifetime",
     "enrolment.attempts_per_minute",
     "enrolment.certificate_lifetime",

@@ -15,6 +15,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use fleetward_domain::permission::Permission;
+use fleetward_protocol::digest::Digest;
 
 use super::error::ApiError;
 use super::listen::Remote;
@@ -146,6 +147,11 @@ impl Credential {
             require_same_origin(&parts.uri, &parts.headers)?;
         }
         Ok(credential)
+    }
+
+    /// What is compared instead of the secret itself.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::of(self.token.as_bytes())
     }
 
     /// Whose it is.

@@ -8,9 +8,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Site;
-use super::caller::{Allowed, Read};
 use super::document::Failure;
 use super::extract::Json;
+use super::scrape::Scraper;
 use crate::app::health::Condition;
 
 /// The routes of this noun.
@@ -36,12 +36,12 @@ async fn health(State(site): State<Site>) -> (StatusCode, Json<Health>) {
     (status, Json(Health { status: condition.as_str().to_owned(), version }))
 }
 
-/// Figures in Prometheus' text format.
+/// Figures in Prometheus' text format, for whoever may read, and for the monitoring's own token.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text"), Failure),
 )]
-async fn metrics(State(site): State<Site>, _: Allowed<Read>) -> Response {
+async fn metrics(State(site): State<Site>, _: Scraper) -> Response {
     let text = site.app.metrics().encode(site.app.fleet().len());
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], text).into_response()

@@ -45,7 +45,7 @@ async fn tls_is_served_with_the_certificate_of_the_day() {
     let rotating = Arc::new(Rotating::new(Arc::clone(&provider), certificate()).unwrap());
     let listener = Listener::bind(LOOPBACK, Security::Tls(Arc::<Rotating>::clone(&rotating))).await.unwrap();
     let address = listener.address();
-    let served = tokio::spawn(serve(listener, site.app.clone(), site.stopping.clone()));
+    let served = tokio::spawn(serve(listener, site.app.clone(), site.stopping.clone(), None));
 
     let mut roots = RootCertStore::empty();
     roots.add(site.app.authority().root().clone()).unwrap();
@@ -73,7 +73,7 @@ async fn a_live_stream_ends_with_the_controller() {
     let site = TestSite::new().await;
     let listener = Listener::bind(LOOPBACK, Security::PlainLoopback).await.unwrap();
     let address = listener.address();
-    let served = tokio::spawn(serve(listener, site.app.clone(), site.stopping.clone()));
+    let served = tokio::spawn(serve(listener, site.app.clone(), site.stopping.clone(), None));
     let mut stream = TcpStream::connect(address).await.unwrap();
     ask(&mut stream, "/api/v1/events", &site.token).await;
     read_until(&mut stream, "\r\n\r\n").await;

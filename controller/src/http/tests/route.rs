@@ -8,7 +8,7 @@ use axum::http::{Request, StatusCode};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::site::{Answer, TestSite, method};
+use super::site::{Answer, METRICS_TOKEN, TestSite, method};
 
 /// Routes that answer without a credential, each for a reason.
 const OPEN: &[(&str, &str)] = &[
@@ -179,6 +179,18 @@ async fn the_document_health_and_metrics_are_served() {
         text.contains("fleetward_http_requests_total{method=\"GET\",route=\"/health\",status=\"503\"} 1"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn the_monitorings_token_reads_the_figures_and_nothing_else() {
+    let site = TestSite::new().await;
+    let status = async |path: &str, token: &str| {
+        let request = Request::get(path).header("authorization", format!("Bearer {token}"));
+        site.send(request.body(Body::empty()).unwrap()).await.status()
+    };
+    assert_eq!(status("/metrics", METRICS_TOKEN).await, StatusCode::OK);
+    assert_eq!(status("/metrics", "another token of that length").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status("/api/v1/hosts", METRICS_TOKEN).await, StatusCode::UNAUTHORIZED);
 }
 
 proptest! {

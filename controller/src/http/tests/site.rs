@@ -20,13 +20,16 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::app::clock::Clock;
 use crate::config::{Config, Layer};
-use crate::http::{Site, Wire, router};
+use crate::http::{MetricsToken, Site, Wire, router};
 use crate::pki::Authority;
 use crate::secret::SecretBox;
 use crate::store::batch::{self, Append, RunChange, Write};
 use crate::store::session::{Session, SessionKind};
 use crate::store::testing::{self, NOW, TestStore};
 use crate::store::{host, script, session, tenant, user};
+
+/// What the site's monitoring reads the figures with.
+pub(super) const METRICS_TOKEN: &str = "of the monitoring, and of nobody else";
 
 /// A site, and an administrator who is logged in.
 pub(super) struct TestSite {
@@ -67,7 +70,10 @@ impl TestSite {
         let clock = Clock::manual(NOW);
         let app = App::start(config, clock.clone(), store.store.clone(), authority, secrets).await.unwrap();
         let stopping = CancellationToken::new();
-        let site = Site { app: app.clone(), wire: Wire::Tls, stopping: stopping.clone() };
+        let file = data.path().join("metrics.token");
+        std::fs::write(&file, format!("{METRICS_TOKEN}\n")).unwrap();
+        let metrics_token = Some(MetricsToken::read(&file).unwrap());
+        let site = Site { app: app.clone(), wire: Wire::Tls, stopping: stopping.clone(), metrics_token };
         let router = router(site);
         let mut site =
             Self { app, clock, stopping, token: String::new(), router, _store: store, _data: data };
