@@ -106,6 +106,8 @@ pub fn build(build: Build) -> Result<Packages> {
     ]);
     process::show_success(&mut rest, BUILD)?;
 
+    write_completions(&binary(&CLI, build))?;
+
     let directory = directory();
     fs::create_dir_all(&directory)?;
     let pack = |part: &Part| -> Result<PathBuf> {
@@ -157,6 +159,17 @@ fn compile_agent(build: Build) -> Result<()> {
     command.args(["--package", AGENT.krate, "--bin", AGENT.binary, "--profile", build.profile(&AGENT), "--"]);
     command.arg("-L").arg(format!("native={}", scripts.display()));
     process::show_success(&mut command, BUILD)
+}
+
+/// Asks the program for its completions, and puts them beside it, where the package's list of files looks.
+fn write_completions(program: &Path) -> Result<()> {
+    let into = program.with_file_name("completion");
+    fs::create_dir_all(&into)?;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = process::succeed(Command::new(program).args(["completion", shell]), INSPECT)?;
+        fs::write(into.join(shell), script + "\n")?;
+    }
+    Ok(())
 }
 
 fn pack(part: &Part, build: Build, directory: &Path) -> Result<PathBuf> {

@@ -28,6 +28,7 @@ fn packages_are_removed_and_purged_cleanly() -> Result<()> {
     ensure!(host.run(&["systemctl", "--failed", "--plain", "--no-legend"])?.is_empty());
 
     let controller = fleet.lab.controller();
+    controller.run(&["bash", "-n", "/usr/share/bash-completion/completions/fleetward"])?;
     let owner = controller.run(&["stat", "-c", "%U %a", "/var/lib/fleetward"])?;
     ensure!(owner == "fleetward 700", "{owner}");
     controller.run(&["apt-get", "purge", "--yes", "fleetward-controller"])?;
