@@ -38,6 +38,14 @@ impl Fleet {
         let name = format!("{name}-{}", std::process::id());
         let lab =
             Lab::up(&LabOptions { name, hosts, cgroups: Cgroups::Machine, lifetime: Lifetime::WithValue })?;
+        Self::on(lab)
+    }
+
+    /// Installs the controller on a lab that is up, and logs in. No agent is installed yet.
+    ///
+    /// # Errors
+    /// When an install or the login fails.
+    pub fn on(lab: Lab) -> Result<Self> {
         let controller = lab.controller();
         controller.install_deb(&package::built("fleetward-controller")?)?;
         controller.install_deb(&package::built("fleetward")?)?;

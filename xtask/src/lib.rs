@@ -2,6 +2,7 @@
 //!
 //! The commands themselves live in the binary. Nothing here is part of the product, and no product crate imports it.
 
+pub mod chaos;
 pub mod fleet;
 pub mod lab;
 pub mod package;

@@ -107,6 +107,8 @@ pub(crate) enum LabCommand {
     },
     /// Show labs and their hosts.
     Status,
+    /// Break a fleet of its own in every way while it works, and account for every run; exits with 1 if any is wrong.
+    Chaos(super::chaos::ChaosCommand),
 }
 
 pub(crate) fn execute(command: LabCommand) -> Result<ExitCode> {
@@ -146,6 +148,7 @@ pub(crate) fn execute(command: LabCommand) -> Result<ExitCode> {
         LabCommand::Loss { lab, host, percent } => Lab::attach(&lab.name)?.host(&host)?.lose(percent)?,
         LabCommand::Rate { lab, host, kbit } => Lab::attach(&lab.name)?.host(&host)?.limit_rate(kbit)?,
         LabCommand::Reboot { lab, host } => Lab::attach(&lab.name)?.host(&host)?.reboot()?,
+        LabCommand::Chaos(command) => return super::chaos::execute(&command),
         LabCommand::Status => {
             for name in Lab::names() {
                 match Lab::attach(&name) {

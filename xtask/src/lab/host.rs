@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -249,6 +249,25 @@ impl Host {
         })
     }
 
+    /// Gives a host that is down a disk of its own, of that size, mounted at that directory at every boot.
+    ///
+    /// # Errors
+    /// When the host is up, or the disk cannot be made or mounted.
+    pub fn attach_disk(&self, directory: &str, mib: u64) -> Result<()> {
+        ensure!(!self.is_up(), "{} is up: a disk is attached while it is down", self.name);
+        let image = self.dir.join(format!("disk{}.img", directory.replace('/', "-")));
+        // Sparse: it takes the room of what is written to it.
+        File::create_new(&image)?
+            .set_len(mib << 20)
+            .with_context(|| format!("create {}", image.display()))?;
+        // No blocks that only root may use: what is full has to be full.
+        process::succeed(Command::new("mkfs.ext4").args(["-q", "-m", "0"]).arg(&image), COMMAND)?;
+        let target = self.root().join(directory.trim_start_matches('/'));
+        fs::create_dir_all(&target)?;
+        process::succeed(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&target), STOP)?;
+        fs::remove_dir(target.join("lost+found")).with_context(|| format!("empty {}", target.display()))
+    }
+
     /// Switches the host on; does not wait for its boot.
     ///
     /// # Errors
@@ -410,7 +429,7 @@ impl Host {
                 let unmount = |options: &[&str]| {
                     process::succeed(Command::new("umount").args(options).arg(self.root()), STOP)
                 };
-                unmount(&[]).or_else(|_| unmount(&["--lazy"]))?;
+                unmount(&["--recursive"]).or_else(|_| unmount(&["--lazy", "--recursive"]))?;
             }
             fs::remove_dir_all(&self.dir).with_context(|| format!("remove {}", self.dir.display()))?;
         }

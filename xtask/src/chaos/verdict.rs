@@ -1,0 +1,307 @@
+//! Whether a run is accounted for: a pure function of what the controller says, what the host recorded, and what was
+//! done to both.
+
+use super::script::{End, Expected};
+
+/// Where a run stands, by the controller's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the API's names")]
+pub enum State {
+    Queued,
+    Dispatched,
+    Accepted,
+    Running,
+    Succeeded,
+    Failed,
+    TimedOut,
+    Cancelled,
+    Refused,
+    Expired,
+    Lost,
+}
+
+/// How stored bytes relate to the bytes that a script writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// They are the same.
+    Whole,
+    /// They are its beginning.
+    Beginning,
+    /// Its beginning and its end; something in the middle is missing.
+    Ends,
+    /// From this byte on they are something else.
+    Foreign(usize),
+}
+
+/// A run, by everything that is known of it.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// By the controller.
+    pub state: State,
+    /// By the controller.
+    pub exit_code: Option<i32>,
+    /// By the controller.
+    pub signal: Option<i32>,
+    /// Bytes that are missing, by the controller.
+    pub dropped: u64,
+    /// Starts that the script recorded on its host.
+    pub starts: usize,
+    /// The lengths of both streams that the script recorded at its end.
+    pub wrote: Option<(u64, u64)>,
+    /// The stored standard output: its length, and what it is.
+    pub stdout: (u64, Match),
+    /// The same of standard error.
+    pub stderr: (u64, Match),
+}
+
+/// What was done to a run's surroundings while it was under way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Around {
+    /// Its host was rebooted or lost power.
+    pub rebooted: bool,
+    /// Its supervisor was killed.
+    pub supervisor_killed: bool,
+    /// Its host's agent was killed, restarted or installed anew.
+    pub agent_ended: bool,
+    /// Its host's disk was filled.
+    pub disk_filled: bool,
+    /// Its host's owner keeps less output than the script writes.
+    pub output_capped: bool,
+    /// An operator stopped its operation.
+    pub stop_asked: bool,
+    /// A step before it on its host did not succeed.
+    pub step_failed: bool,
+}
+
+/// Compares what is stored with what a script writes.
+pub fn compare(stored: &[u8], expected: &[u8]) -> Match {
+    let front = stored.iter().zip(expected).take_while(|(a, b)| a == b).count();
+    if front == stored.len() {
+        return if front == expected.len() { Match::Whole } else { Match::Beginning };
+    }
+    let back = stored.iter().rev().zip(expected.iter().rev()).take_while(|(a, b)| a == b).count();
+    if stored.len() < expected.len() && front + back >= stored.len() {
+        Match::Ends
+    } else {
+        Match::Foreign(front)
+    }
+}
+
+/// Judges a run.
+///
+/// # Errors
+/// With what is wrong.
+pub fn judge(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), String> {
+    if facts.starts > 1 {
+        return Err(format!("started {} times", facts.starts));
+    }
+    match facts.state {
+        State::Succeeded | State::Failed | State::TimedOut => ended_by_itself(facts, expected, around),
+        State::Lost => {
+            if !around.rebooted && !around.supervisor_killed {
+                return Err("lost, but its host kept its power and its supervisor its life".into());
+            }
+            incomplete(facts, around)
+        }
+        State::Cancelled if around.stop_asked => incomplete(facts, around),
+        State::Cancelled if around.step_failed => never_started(facts),
+        State::Cancelled => Err("cancelled, but nobody asked for that and no step before it failed".into()),
+        State::Refused => {
+            if !around.disk_filled && !around.agent_ended {
+                return Err("refused, but its host had room and its agent was not disturbed".into());
+            }
+            never_started(facts)
+        }
+        state => Err(format!("not accounted for: {state:?}")),
+    }
+}
+
+fn ended_by_itself(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), String> {
+    if facts.starts != 1 {
+        return Err(format!("ended as {:?} with {} starts", facts.state, facts.starts));
+    }
+    let end = match (facts.state, facts.exit_code, facts.signal) {
+        (State::Succeeded, ..) => End::Code(0),
+        (State::TimedOut, ..) => End::Timeout,
+        (_, Some(code), _) => End::Code(code),
+        (_, None, Some(signal)) => End::Signal(signal),
+        (_, None, None) => return Err("failed without exit code and signal".into()),
+    };
+    if end != expected.end {
+        // Before a reboot systemd ends every process; whose supervisor still wrote that down has a true result.
+        if around.rebooted && ended_by_shutdown(end) {
+            return incomplete(facts, around);
+        }
+        return Err(format!("ended with {end:?} instead of {:?}", expected.end));
+    }
+    let lengths = (expected.stdout.len() as u64, expected.stderr.len() as u64);
+    if facts.wrote != Some(lengths) {
+        return Err(format!("the script recorded {:?} bytes instead of {lengths:?}", facts.wrote));
+    }
+    if (facts.stdout.1, facts.stderr.1, facts.dropped) == (Match::Whole, Match::Whole, 0) {
+        return Ok(());
+    }
+    if facts.dropped == 0 {
+        return Err(format!(
+            "output is not what was written, and no marker says so: {}",
+            streams(facts, lengths)
+        ));
+    }
+    foreign(facts)?;
+    let missing = (lengths.0 + lengths.1) - (facts.stdout.0 + facts.stderr.0);
+    if missing != facts.dropped {
+        return Err(format!("{missing} bytes are missing, the marker says {}", facts.dropped));
+    }
+    explained_marker(around)
+}
+
+/// A run that was ended from outside: what is stored is a beginning of what it writes.
+fn incomplete(facts: &Facts, around: &Around) -> Result<(), String> {
+    foreign(facts)?;
+    if facts.dropped > 0 {
+        return explained_marker(around);
+    }
+    for (name, (length, found)) in [("stdout", facts.stdout), ("stderr", facts.stderr)] {
+        if found == Match::Ends {
+            return Err(format!("{name} has a hole ({length} bytes), and no marker says so"));
+        }
+    }
+    Ok(())
+}
+
+fn never_started(facts: &Facts) -> Result<(), String> {
+    if facts.starts > 0 {
+        return Err(format!("{:?}, but it was started", facts.state));
+    }
+    if facts.stdout.0 + facts.stderr.0 > 0 {
+        return Err(format!("{:?}, but it has output", facts.state));
+    }
+    Ok(())
+}
+
+fn foreign(facts: &Facts) -> Result<(), String> {
+    for (name, (length, found)) in [("stdout", facts.stdout), ("stderr", facts.stderr)] {
+        if let Match::Foreign(at) = found {
+            return Err(format!("{name} ({length} bytes) is not what was written from byte {at} on"));
+        }
+    }
+    Ok(())
+}
+
+fn explained_marker(around: &Around) -> Result<(), String> {
+    if around.disk_filled || around.output_capped {
+        return Ok(());
+    }
+    Err("output was dropped, but its host had room and keeps that much".into())
+}
+
+/// SIGTERM, SIGKILL and what they make of a script: its own end, or that of the command it waits for. SIGHUP and
+/// SIGPIPE come from what ended before it.
+fn ended_by_shutdown(end: End) -> bool {
+    match end {
+        End::Signal(signal) => [1, 9, 13, 15].contains(&signal),
+        End::Code(code) => [129, 137, 141, 143].contains(&code),
+        End::Timeout => false,
+    }
+}
+
+fn streams(facts: &Facts, lengths: (u64, u64)) -> String {
+    format!(
+        "stdout {} of {} ({:?}), stderr {} of {} ({:?})",
+        facts.stdout.0, lengths.0, facts.stdout.1, facts.stderr.0, lengths.1, facts.stderr.1
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expected() -> Expected {
+        Expected { stdout: b"0123456789".to_vec(), stderr: b"e".to_vec(), end: End::Code(0) }
+    }
+
+    fn whole() -> Facts {
+        Facts {
+            state: State::Succeeded,
+            exit_code: Some(0),
+            signal: None,
+            dropped: 0,
+            starts: 1,
+            wrote: Some((10, 1)),
+            stdout: (10, Match::Whole),
+            stderr: (1, Match::Whole),
+        }
+    }
+
+    #[test]
+    fn bytes_are_compared_from_both_ends() {
+        let all = b"0123456789";
+        assert_eq!(compare(all, all), Match::Whole);
+        assert_eq!(compare(b"0123", all), Match::Beginning);
+        assert_eq!(compare(b"", all), Match::Beginning);
+        assert_eq!(compare(b"01289", all), Match::Ends);
+        assert_eq!(compare(b"01x89", all), Match::Foreign(2));
+        assert_eq!(compare(b"01234567890", all), Match::Foreign(10));
+    }
+
+    #[test]
+    fn a_whole_run_is_in_order() {
+        assert_eq!(judge(&whole(), &expected(), &Around::default()), Ok(()));
+    }
+
+    #[test]
+    fn what_is_wrong_is_found() {
+        let wrong = |change: &dyn Fn(&mut Facts)| {
+            let mut facts = whole();
+            change(&mut facts);
+            judge(&facts, &expected(), &Around::default()).unwrap_err()
+        };
+        wrong(&|facts| facts.starts = 2);
+        wrong(&|facts| facts.starts = 0);
+        wrong(&|facts| facts.state = State::Running);
+        wrong(&|facts| facts.state = State::Lost);
+        wrong(&|facts| facts.state = State::Cancelled);
+        wrong(&|facts| facts.state = State::Expired);
+        wrong(&|facts| facts.wrote = None);
+        wrong(&|facts| facts.stdout = (9, Match::Beginning));
+        wrong(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Beginning), 2));
+        wrong(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 1));
+        wrong(&|facts| {
+            (facts.state, facts.exit_code, facts.signal) = (State::Failed, None, Some(15));
+        });
+    }
+
+    #[test]
+    fn explanations_excuse_what_they_explain_and_no_more() {
+        let judged = |change: &dyn Fn(&mut Facts), around: Around| {
+            let mut facts = whole();
+            change(&mut facts);
+            judge(&facts, &expected(), &around)
+        };
+        let cut = |facts: &mut Facts| {
+            facts.state = State::Lost;
+            facts.stdout = (4, Match::Beginning);
+        };
+        let rebooted = Around { rebooted: true, ..Around::default() };
+        let stopped = Around { stop_asked: true, ..Around::default() };
+        let full = Around { disk_filled: true, ..Around::default() };
+        let step = Around { step_failed: true, ..Around::default() };
+        assert!(judged(&cut, rebooted).is_ok());
+        assert!(judged(&cut, stopped).is_err());
+        assert!(
+            judged(&|facts| (facts.state, facts.stdout) = (State::Lost, (4, Match::Ends)), rebooted).is_err()
+        );
+        assert!(judged(&|facts| facts.state = State::Cancelled, stopped).is_ok());
+        assert!(judged(&|facts| facts.state = State::Cancelled, step).is_err(), "it was started");
+        assert!(judged(&|facts| facts.state = State::Refused, full).is_err(), "it was started");
+        assert!(judged(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 1), full).is_ok());
+        assert!(judged(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 2), full).is_err());
+        let shut = |facts: &mut Facts| {
+            (facts.state, facts.exit_code, facts.signal) = (State::Failed, None, Some(15));
+            facts.stdout = (4, Match::Beginning);
+        };
+        assert!(judged(&shut, rebooted).is_ok());
+        assert!(judged(&|facts| facts.starts = 2, rebooted).is_err());
+    }
+}

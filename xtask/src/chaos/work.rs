@@ -1,0 +1,108 @@
+//! Operators: they ask for operations and stop some of them again, whatever happens to the controller meanwhile.
+
+use std::time::Instant;
+
+use super::Chaos;
+use super::diary::{Span, now};
+use super::plan::Request;
+use super::script::SILENCE;
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It was taken.
+    Taken,
+    /// The controller answered no, in these words.
+    Refused(String),
+    /// No answer came: it may have been taken or not.
+    Unknown(String),
+}
+
+/// A request that was made.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// The operation's reason, by which it is found again.
+    pub(super) reason: String,
+    /// From the request to its answer.
+    pub(super) span: Span,
+    /// The answer.
+    pub(super) answer: Answer,
+}
+
+/// An operation that is to be stopped.
+struct Stop {
+    number: String,
+    at: Instant,
+}
+
+/// Makes an operator's requests, one after the other, until the time is over.
+pub(super) fn drive(chaos: &Chaos, operator: usize, requests: impl Iterator<Item = Request>) {
+    let mut stops: Vec<Stop> = Vec::new();
+    for (count, request) in requests.enumerate() {
+        if chaos.ending.wait(request.after) {
+            break;
+        }
+        carry_out_stops(chaos, &mut stops);
+        let reason = format!("chaos {operator} {count}");
+        if let Some(number) = ask(chaos, &request, &reason)
+            && let Some(after) = request.stop_after
+        {
+            stops.push(Stop { number, at: Instant::now() + after });
+        }
+    }
+}
+
+/// Asks for an operation; gives its number if it was taken.
+fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
+    let on: Vec<String> = request.hosts.iter().map(|host| format!("h{}", host + 1)).collect();
+    let on = on.join("|");
+    let silence = format!("{SILENCE}={}", chaos.silence.as_secs());
+    let timeout = request.scripts.first().map_or("30m", |script| script.timeout());
+    let mut arguments = vec!["run"];
+    arguments.extend(request.scripts.iter().map(|script| script.name()));
+    arguments.extend(["--on", &on, "--reason", reason, "--timeout", timeout, "--env", &silence]);
+    arguments.extend(["--detach", "--yes", "--output", "json"]);
+    let from = now();
+    let answer = chaos.fleet.exec(&arguments);
+    let span = Span { from, until: now() };
+    let (answer, number) = match answer {
+        Err(problem) => (Answer::Unknown(format!("{problem:#}")), None),
+        Ok(finished) => {
+            let said = finished.error_text();
+            match finished.status.code() {
+                Some(0) => {
+                    let operation: Option<serde_json::Value> = serde_json::from_str(&finished.text()).ok();
+                    let number =
+                        operation.and_then(|operation| Some(operation["number"].as_str()?.to_owned()));
+                    (Answer::Taken, number)
+                }
+                _ if said.contains("cannot reach") || said.contains("does not answer") => {
+                    (Answer::Unknown(said), None)
+                }
+                _ => (Answer::Refused(said), None),
+            }
+        }
+    };
+    chaos.diary.note(&format!(
+        "{reason}: {} on {on}: {} {answer:?}",
+        request.scripts.iter().map(|script| script.name()).collect::<Vec<_>>().join(" "),
+        number.as_deref().unwrap_or_default()
+    ));
+    chaos.asked(Asked { reason: reason.to_owned(), span, answer });
+    number
+}
+
+/// Stops what is due. A stop whose answer did not come is asked for again.
+fn carry_out_stops(chaos: &Chaos, stops: &mut Vec<Stop>) {
+    stops.retain(|stop| {
+        if stop.at > Instant::now() {
+            return true;
+        }
+        // It may be carried out though the answer gets lost.
+        chaos.stopped(&stop.number);
+        let answer = chaos.fleet.exec(&["op", "stop", &stop.number]);
+        let done = answer.as_ref().is_ok_and(|finished| finished.status.code() != Some(4));
+        chaos.diary.note(&format!("stop {}: {}", stop.number, if done { "answered" } else { "no answer" }));
+        !done
+    });
+}
