@@ -13,6 +13,8 @@ use std::time::SystemTime;
 use fleetward_protocol::wire::DEFAULT_PORT;
 use serde::{Deserialize, Deserializer};
 
+use crate::platform::files;
+
 /// Where the policy and the controllers' addresses stand unless told otherwise.
 pub const CONFIG_FILE: &str = "/etc/fleetward/agent.toml";
 /// Where the agent keeps its key, its certificate, its journal and its runs unless told otherwise.
@@ -307,6 +309,19 @@ fn stamp(path: &Path) -> Option<Stamp> {
     use std::os::unix::fs::MetadataExt as _;
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
+}
+
+/// The controllers' addresses: of the configuration, else those that the enrolment used.
+///
+/// # Errors
+/// If the configuration cannot be used.
+pub fn read_controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
+    let settings = Settings::load(&paths.config)?;
+    if !settings.controllers.is_empty() {
+        return Ok(settings.controllers);
+    }
+    let lines = files::read_file(&paths.controllers(), 64 << 10).unwrap_or_default();
+    Ok(String::from_utf8_lossy(&lines).lines().filter_map(|line| line.parse().ok()).collect())
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::{Address, Paths, Settings};
-use crate::enrol;
+use crate::config::{self, Address, Paths, Settings};
 use crate::identity::{self, Identity};
 use crate::link;
 use crate::platform::{clock, files};
@@ -183,7 +182,7 @@ fn key_mode(path: &Path) -> Finding {
 }
 
 async fn network(paths: &Paths, identity: Option<&Identity>) -> Vec<Finding> {
-    let controllers = match enrol::controllers(paths) {
+    let controllers = match config::read_controllers(paths) {
         Ok(controllers) if controllers.is_empty() => {
             let advice =
                 format!("name one in {}: controllers = [\"ctl.example.com:7443\"]", paths.config.display());

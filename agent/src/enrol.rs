@@ -152,16 +152,3 @@ async fn ask(controllers: &[Address], token: &Token, request: &Request) -> Resul
     }
     Err(EnrolError::Unreachable(failures.join("; ")))
 }
-
-/// The controllers' addresses: of the configuration, else those that the enrolment used.
-///
-/// # Errors
-/// If the configuration cannot be used.
-pub fn controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
-    let settings = Settings::load(&paths.config)?;
-    if !settings.controllers.is_empty() {
-        return Ok(settings.controllers);
-    }
-    let lines = files::read_file(&paths.controllers(), 64 << 10).unwrap_or_default();
-    Ok(String::from_utf8_lossy(&lines).lines().filter_map(|line| line.parse().ok()).collect())
-}

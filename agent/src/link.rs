@@ -24,8 +24,7 @@ use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::close;
 use tokio::sync::watch;
 
-use crate::config::{Address, Paths};
-use crate::enrol;
+use crate::config::{self, Address, Paths};
 use crate::identity::Identity;
 use crate::run::Runs;
 use backoff::{Backoff, Cause};
@@ -101,7 +100,7 @@ impl Link {
         turn: usize,
         mut shutdown: watch::Receiver<bool>,
     ) -> (Cause, String) {
-        let controllers = match enrol::controllers(&self.paths) {
+        let controllers = match config::read_controllers(&self.paths) {
             Ok(controllers) if controllers.is_empty() => {
                 return (Cause::Unreachable, "no controller is configured in agent.toml".into());
             }

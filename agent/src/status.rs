@@ -6,8 +6,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::config::Paths;
-use crate::enrol;
+use crate::config::{self, Paths};
 use crate::identity::{self, Identity};
 use crate::link::{LinkState, stopped};
 use crate::platform::{clock, files, notify};
@@ -105,7 +104,7 @@ pub fn show(paths: &Paths, out: &mut impl Write) -> io::Result<bool> {
         }
         Err(error) => writeln!(out, "certificate  {error}")?,
     }
-    match enrol::controllers(paths) {
+    match config::read_controllers(paths) {
         Ok(controllers) => {
             let names: Vec<_> = controllers.iter().map(ToString::to_string).collect();
             writeln!(out, "controllers  {}", names.join(", "))?;

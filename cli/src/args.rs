@@ -1,10 +1,7 @@
 //! The command line: nouns, then verbs.
 
-use std::str::FromStr;
-
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
-use fleetward_protocol::id::OperationId;
 
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
@@ -109,35 +106,6 @@ impl Completion {
         clap_complete::generate(self.shell, &mut Cli::command(), "fleetward", &mut script);
         std::io::Write::write_all(&mut std::io::stdout().lock(), &script).map_err(crate::failure::output)?;
         Ok(Exit::Success)
-    }
-}
-
-/// How an operation is named on the command line: `OP-17`, `17`, or its id.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OperationName(String);
-
-impl OperationName {
-    /// As the API takes it in a path.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for OperationName {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(id) = text.parse::<OperationId>() {
-            return Ok(Self(id.to_string()));
-        }
-        let upper = text.to_ascii_uppercase();
-        let digits = upper.strip_prefix("OP-").unwrap_or(&upper);
-        match digits.parse::<u64>() {
-            Ok(number) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Ok(Self(format!("OP-{number}")))
-            }
-            _ => Err("an operation is named by its number, such as OP-17, or by its id"),
-        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `op`.
 
+mod name;
+
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -12,8 +14,9 @@ use fleetward_protocol::time::Timestamp;
 use hyper::Method;
 use std::io::Write as _;
 
+use name::OperationName;
+
 use crate::app::App;
-use crate::args::OperationName;
 use crate::client::{Patience, with_query};
 use crate::config::Format;
 use crate::failure::{Exit, Failure, output};
@@ -299,11 +302,11 @@ fn sheet(operation: &Operation, out: &Out) -> String {
     sheet.row("Operation", format!("{} ({})", operation.number, operation.id));
     sheet.toned(out, "Status", status, words::operation_tone(operation.status));
     for script in &operation.scripts {
-        let arguments = crate::run::shell_words(&script.arguments);
+        let arguments = words::typed(&script.arguments);
         sheet.row("Script", format!("{} ({}) {arguments}", script.name, script.digest.short()).trim());
     }
     sheet.row("On", format!("{} ({})", operation.on, words::count(operation.hosts as usize, "host")));
-    sheet.row("Rollout", crate::run::rollout_words(&operation.rollout));
+    sheet.row("Rollout", words::rollout(&operation.rollout));
     let counts: Vec<String> = operation
         .counts
         .iter()

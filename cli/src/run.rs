@@ -19,7 +19,7 @@ use crate::live::{self, Ending, Following, Interrupt, Until};
 use crate::operation::{detached, exit_of};
 use crate::prompt;
 use crate::render::table::Tone;
-use crate::render::time::{parse_span, span};
+use crate::render::time::parse_span;
 use crate::render::{Out, neutral, words};
 
 /// How many host names are shown before the rest is only counted.
@@ -199,7 +199,7 @@ fn operation(command: &Run) -> OperationCreate {
 
 fn show_preview(command: &Run, preview: &TargetPreview, out: &Out) {
     let what: Vec<&str> = command.scripts.iter().map(ScriptName::as_str).collect();
-    let arguments = shell_words(&command.arguments);
+    let arguments = words::typed(&command.arguments);
     out.note(format_args!(
         "{}{}{} on {}: {}",
         what.join(", "),
@@ -235,37 +235,6 @@ fn names(targets: &[&Target]) -> String {
         0 => shown.join(" "),
         more => format!("{} and {more} more", shown.join(" ")),
     }
-}
-
-/// Arguments as one would type them.
-pub(crate) fn shell_words(arguments: &[String]) -> String {
-    let quote = |word: &String| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=./:,+@%".contains(&byte);
-        if !word.is_empty() && word.bytes().all(plain) {
-            word.clone()
-        } else {
-            format!("'{}'", neutral::text(word).replace('\'', "'\\''"))
-        }
-    };
-    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
-}
-
-/// A rollout in words.
-pub(crate) fn rollout_words(rollout: &Rollout) -> String {
-    let seconds = |seconds: u32| span(u64::from(seconds) * 1000);
-    let parts = [
-        rollout.concurrency.map(|count| format!("{count} hosts at once")),
-        rollout.canary.as_ref().map(|share| format!("canary {share}")),
-        rollout.batch.as_ref().map(|share| format!("batches of {share}")),
-        rollout.max_failures.as_ref().map(|share| format!("halted at {share} failures")),
-        rollout.timeout_s.map(|limit| format!("{} per run", seconds(limit))),
-        rollout.offline.map(|offline| match offline {
-            Offline::Wait => "waits for offline hosts".to_owned(),
-            Offline::Skip => "skips offline hosts".to_owned(),
-        }),
-        (rollout.continue_on_failure == Some(true)).then(|| "goes on after failures".to_owned()),
-    ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn parse_share(text: &str) -> Result<String, String> {

@@ -20,6 +20,7 @@ use crate::secret::SecretBox;
 use crate::store::Store;
 
 pub mod access;
+pub mod actor;
 pub mod audit;
 pub mod clock;
 pub mod connection;
@@ -46,7 +47,7 @@ pub mod tenant;
 pub mod user;
 
 use clock::Clock;
-use dispatch::Dispatcher;
+use dispatch::inbox::Dispatcher;
 use fleet::Fleet;
 use health::Health;
 use live::Live;

@@ -16,6 +16,8 @@ mod endpoint;
 mod enrol;
 mod frame;
 mod limit;
+mod port;
+mod reason;
 mod run;
 mod tls;
 

@@ -122,21 +122,6 @@ fn arguments_reach_the_script_as_they_are() {
     assert!(text.contains("yes: false"), "{text}");
 }
 
-#[test]
-fn operations_are_named_as_people_say_them() {
-    for (text, expected) in [
-        ("OP-17", "OP-17"),
-        ("op-17", "OP-17"),
-        ("17", "OP-17"),
-        ("01890000-0000-7000-8000-00000000000A", "01890000-0000-7000-8000-00000000000a"),
-    ] {
-        assert_eq!(text.parse::<OperationName>().unwrap().as_str(), expected);
-    }
-    for text in ["", "OP-", "OP-1/2", "+17", "OP-99999999999999999999", "latest"] {
-        assert!(text.parse::<OperationName>().is_err(), "{text}");
-    }
-}
-
 /// Blessed with `UPDATE_EXPECT=1`.
 #[test]
 fn the_help_is_as_reviewed() {

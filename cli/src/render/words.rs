@@ -1,11 +1,12 @@
 //! The API's states in words that a person understands.
 
 use fleetward_api::host::{Enrolment, Host, Lifecycle, Status};
-use fleetward_api::operation::OperationStatus;
+use fleetward_api::operation::{Offline, OperationStatus, Rollout};
 use fleetward_api::run::{Run, RunState};
 
-use super::size;
 use super::table::Tone;
+use super::time::span;
+use super::{neutral, size};
 
 /// What the controller says of a queued run whose host is away.
 pub(crate) const WAITING: &str = "waiting for host";
@@ -133,4 +134,35 @@ pub(crate) const fn enrolment(enrolment: Enrolment) -> &'static str {
         Enrolment::Quarantined => "quarantined until approved",
         Enrolment::Revoked => "revoked",
     }
+}
+
+/// Arguments as one would type them.
+pub(crate) fn typed(arguments: &[String]) -> String {
+    let quote = |word: &String| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=./:,+@%".contains(&byte);
+        if !word.is_empty() && word.bytes().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", neutral::text(word).replace('\'', "'\\''"))
+        }
+    };
+    arguments.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+/// A rollout in words.
+pub(crate) fn rollout(rollout: &Rollout) -> String {
+    let seconds = |seconds: u32| span(u64::from(seconds) * 1000);
+    let parts = [
+        rollout.concurrency.map(|count| format!("{count} hosts at once")),
+        rollout.canary.as_ref().map(|share| format!("canary {share}")),
+        rollout.batch.as_ref().map(|share| format!("batches of {share}")),
+        rollout.max_failures.as_ref().map(|share| format!("halted at {share} failures")),
+        rollout.timeout_s.map(|limit| format!("{} per run", seconds(limit))),
+        rollout.offline.map(|offline| match offline {
+            Offline::Wait => "waits for offline hosts".to_owned(),
+            Offline::Skip => "skips offline hosts".to_owned(),
+        }),
+        (rollout.continue_on_failure == Some(true)).then(|| "goes on after failures".to_owned()),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

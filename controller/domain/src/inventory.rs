@@ -170,7 +170,7 @@ pub fn parse(read: &dyn Fn(&RepoPath, usize) -> Found) -> Result<Inventory, Vec<
         report.enter("links.yaml");
         let message = "the repository has neither links.yaml nor scripts.yaml at its top; \
                        check the branch, or add one of them";
-        report.error(yaml::Position::START, "", message);
+        report.error(problem::Position::START, "", message);
     }
     inventory.warnings = report.finish()?;
     Ok(inventory)
@@ -198,7 +198,7 @@ fn inventory_file(
         _ => {
             report.enter(&long);
             report.error(
-                yaml::Position::START,
+                problem::Position::START,
                 "",
                 format!("both {long} and {short} exist; keep one of them"),
             );
@@ -216,7 +216,7 @@ fn inventory_file(
         Found::Unreadable(detail) => format!("cannot be read from the repository: {detail}"),
         Found::Missing => return Opened::Absent(file),
     };
-    report.error(yaml::Position::START, "", refusal);
+    report.error(problem::Position::START, "", refusal);
     Opened::Broken
 }
 

@@ -6,7 +6,7 @@ use fleetward_domain::permission::{Grants, Permission};
 use fleetward_protocol::id::{SessionId, TenantId, UserId};
 use fleetward_protocol::name::UserName;
 
-use super::audit::Actor;
+use super::actor::Actor;
 use crate::store::Scope;
 
 /// An authenticated user.

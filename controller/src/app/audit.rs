@@ -4,10 +4,8 @@
 //! refused, into one of their own.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use fleetward_protocol::id::{AuditId, TenantId};
-use fleetward_protocol::name::{HostName, UserName};
 use fleetward_protocol::time::Timestamp;
 use serde_json::{Map, Value};
 use tracing::error;
@@ -15,41 +13,10 @@ use uuid::Uuid;
 
 use super::App;
 use super::access::Permit;
+use super::actor::Actor;
 use crate::store::audit::{self, BrokenChain, Event, Filter, NewEvent};
 use crate::store::page::{Page, PageRequest};
 use crate::store::{Connection, StoreError};
-
-/// Who did something.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Actor {
-    /// A user.
-    User {
-        /// The login name.
-        name: UserName,
-        /// From where.
-        remote: Option<IpAddr>,
-    },
-    /// A host.
-    Host(HostName),
-    /// Somebody who is not known.
-    Unknown {
-        /// From where.
-        remote: Option<IpAddr>,
-    },
-    /// The controller itself, or its administrator on its own machine.
-    System,
-}
-
-impl fmt::Display for Actor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::User { name, .. } => name.fmt(f),
-            Self::Host(name) => write!(f, "host:{name}"),
-            Self::Unknown { .. } => f.write_str("unknown"),
-            Self::System => f.write_str("system"),
-        }
-    }
-}
 
 /// Something to be recorded.
 #[derive(Debug, Clone)]

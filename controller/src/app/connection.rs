@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use super::App;
-use super::audit::{self, Actor, Entry};
+use super::actor::Actor;
+use super::audit::{self, Entry};
 use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer, Seat};
 use super::order::{self, LoadedStep, OrderError};
 use super::recorder::Change;

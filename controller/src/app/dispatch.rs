@@ -9,18 +9,19 @@
 //! It never waits for a host.
 
 mod active;
+pub mod inbox;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use fleetward_domain::run::{RunEvent, RunState};
-use fleetward_protocol::id::{HostId, OperationId, RunId};
+use fleetward_domain::run::RunEvent;
+use fleetward_protocol::id::{HostId, OperationId};
 use fleetward_protocol::time::Timestamp;
-use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
 use self::active::{Active, Eligible};
+use self::inbox::{Inbox, Message, Moved};
 use super::App;
 use super::fleet::NotSent;
 use super::recorder::{Change, Halted, StatusChange};
@@ -32,86 +33,6 @@ const GRACE_AFTER_START: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_secs(1);
 /// Messages taken before the rollouts are asked.
 const GATHER: usize = 256;
-
-/// Tells the dispatcher what happens. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Dispatcher(mpsc::UnboundedSender<Message>);
-
-/// A run whose state is committed, or was found to be this.
-#[derive(Debug, Clone)]
-pub struct Moved {
-    /// Its operation.
-    pub operation: OperationId,
-    /// The run.
-    pub run: RunId,
-    /// Its state.
-    pub state: RunState,
-}
-
-// The queue is unbounded because its senders must not wait for the dispatcher, which waits for the recorder. What
-// is in it is bounded by what can happen: the recorder's batches, the connected hosts, the operations.
-#[derive(Debug)]
-enum Message {
-    Created(OperationId),
-    Stop(OperationId),
-    Online(HostId),
-    Offline(HostId),
-    Gone(HostId),
-    Moved(Vec<Moved>),
-    Shutdown,
-}
-
-/// What the dispatcher's task reads.
-#[derive(Debug)]
-pub(super) struct Inbox(mpsc::UnboundedReceiver<Message>);
-
-impl Dispatcher {
-    pub(super) fn new() -> (Self, Inbox) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), Inbox(receiver))
-    }
-
-    /// An operation was committed.
-    pub fn created(&self, operation: OperationId) {
-        self.tell(Message::Created(operation));
-    }
-
-    /// Somebody's wish to stop an operation was committed.
-    pub fn stop(&self, operation: OperationId) {
-        self.tell(Message::Stop(operation));
-    }
-
-    /// The host is connected, and may be given runs.
-    pub fn host_online(&self, host: HostId) {
-        self.tell(Message::Online(host));
-    }
-
-    /// The host is not connected any more, or may not be given runs.
-    pub fn host_offline(&self, host: HostId) {
-        self.tell(Message::Offline(host));
-    }
-
-    /// The host was retired or revoked: it will never report anything again.
-    pub fn host_gone(&self, host: HostId) {
-        self.tell(Message::Gone(host));
-    }
-
-    /// Ends the task. Everything is taken up again at the next start.
-    pub fn shutdown(&self) {
-        self.tell(Message::Shutdown);
-    }
-
-    pub(super) fn moved(&self, moved: Vec<Moved>) {
-        if !moved.is_empty() {
-            self.tell(Message::Moved(moved));
-        }
-    }
-
-    fn tell(&self, message: Message) {
-        // Fails only while the controller shuts down; everything is taken up again at the next start.
-        let _ = self.0.send(message);
-    }
-}
 
 /// Takes up the operations that have not ended, and starts the task.
 pub(super) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {

@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use super::App;
 use super::access::Permit;
-use super::audit::{self, Actor, Entry};
+use super::actor::Actor;
+use super::audit::{self, Entry};
 use super::fleet::{CloseReason, FleetEvent, HostCommand};
 use crate::pki::{HostKey, IssuedHost, PkiError};
 use crate::store::host::{self, Declaration, Enrolment, Host, Lifecycle, NewHost, Source};

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::App;
 use super::access::Permit;
 use super::audit::{self, Entry};
-use super::dispatch::Dispatcher;
+use super::dispatch::inbox::Dispatcher;
 use super::enrolment::{self, Issued, TokenError};
 use super::fleet::{CloseReason, Fleet, FleetEvent, HostCommand, Presence};
 use crate::store::host::{self, Declaration, Enrolment, Filter, Host, Lifecycle, NewHost, Sort, Source};

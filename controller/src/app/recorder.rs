@@ -23,7 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::clock::Clock;
-use super::dispatch::Dispatcher;
+use super::dispatch::inbox::Dispatcher;
 use super::fleet::Fleet;
 use super::health::Health;
 use super::live::Live;

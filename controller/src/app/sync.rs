@@ -25,9 +25,9 @@ use uuid::Uuid;
 
 use super::App;
 use super::access::Permit;
-use super::audit::Actor;
+use super::actor::Actor;
 use super::clock::Clock;
-use super::dispatch::Dispatcher;
+use super::dispatch::inbox::Dispatcher;
 use super::fleet::Fleet;
 use crate::repo::{self, Fetched, History, Limits, Remote, Snapshot};
 use crate::secret::SecretBox;

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::App;
 use super::access::Caller;
-use super::audit::{self, Actor, Entry};
+use super::actor::Actor;
+use super::audit::{self, Entry};
 use super::password::{self, HashFailed, Passwords, Unacceptable};
 use crate::store::session::{Session, SessionKind};
 use crate::store::user::{self, User};

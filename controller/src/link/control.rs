@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
-use super::endpoint::Port;
-use super::enrol::chain;
 use super::frame::{self, Frames, ReceiveError, SendError};
+use super::port::Port;
+use super::reason::chain;
 use super::run;
 use crate::app::connection::{self, Admitted, Departure};
 use crate::app::fleet::{Attach, CloseReason, HostCommand, Seat};

@@ -2,24 +2,23 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_protocol::session::Monotonic;
 use fleetward_protocol::wire::{ALPN, ALPN_ENROL, close};
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, ConnectionError, Endpoint, Incoming};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
-use super::limit::AttemptLimit;
+use super::port::Port;
 use super::tls::{self, TlsError};
 use super::{control, enrol};
-use crate::app::{App, connection};
+use crate::app::App;
 use crate::pki::{PeerIdentity, Rotating};
 
 /// Handshakes under way at most; more wait in the socket's queue.
@@ -28,8 +27,6 @@ const MAX_HANDSHAKES: usize = 512;
 const EASY_HANDSHAKES: usize = 384;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Refused peers that are audited per minute and address; the others are only logged.
-const AUDITED_REFUSALS: u32 = 6;
 /// How long agents are given to hear that the controller stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -59,15 +56,6 @@ pub struct LinkServer {
     address: SocketAddr,
 }
 
-/// What every connection needs.
-pub(super) struct Port {
-    pub(super) app: App,
-    pub(super) stopping: CancellationToken,
-    pub(super) started: Instant,
-    enrolments: Mutex<AttemptLimit>,
-    refusals: Mutex<AttemptLimit>,
-}
-
 impl LinkServer {
     /// Opens the port and begins to accept agents.
     ///
@@ -83,14 +71,7 @@ impl LinkServer {
         let address = endpoint.local_addr().map_err(failed)?;
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let zero = Monotonic::default();
-        let port = Arc::new(Port {
-            app: app.clone(),
-            stopping: stopping.clone(),
-            started: Instant::now(),
-            enrolments: Mutex::new(AttemptLimit::new(config.enrolment.attempts_per_minute, zero)),
-            refusals: Mutex::new(AttemptLimit::new(AUDITED_REFUSALS, zero)),
-        });
+        let port = Arc::new(Port::new(app.clone(), stopping.clone()));
         tasks.spawn(accept(endpoint.clone(), port, tasks.clone()));
         info!(%address, "link.listening");
         Ok(Self { endpoint, stopping, tasks, address })
@@ -112,34 +93,6 @@ impl LinkServer {
         }
         self.endpoint.close(close::SHUTDOWN.into(), b"the controller stops");
         let _ = timeout(DRAIN, self.endpoint.wait_idle()).await;
-    }
-}
-
-impl Port {
-    /// Time since the port was opened.
-    pub(super) fn monotonic(&self) -> Monotonic {
-        Monotonic(self.started.elapsed())
-    }
-
-    /// When the machines' time `at` is.
-    pub(super) fn instant(&self, at: Monotonic) -> Instant {
-        self.started + at.0
-    }
-
-    /// Whether one more enrolment may be tried from this address now.
-    pub(super) fn admits_enrolment(&self, remote: SocketAddr) -> bool {
-        let now = self.monotonic();
-        self.enrolments.lock().unwrap_or_else(PoisonError::into_inner).admit(remote.ip(), now)
-    }
-
-    /// Logs, and audits unless there are too many, that a peer was turned away.
-    pub(super) async fn refused(&self, remote: SocketAddr, reason: &str) {
-        warn!(%remote, reason, "link.refused");
-        let now = self.monotonic();
-        let audited = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(remote.ip(), now);
-        if audited {
-            connection::record_refused_peer(&self.app, remote, reason).await;
-        }
     }
 }
 

@@ -8,8 +8,9 @@ use quinn::{Connection, SendStream};
 use tokio::time::timeout;
 use tracing::debug;
 
-use super::endpoint::Port;
 use super::frame::{self, Frames};
+use super::port::Port;
+use super::reason::chain;
 use crate::app::enrolment;
 
 /// How long a whole enrolment may take.
@@ -53,16 +54,4 @@ async fn deliver(send: &mut SendStream, reply: &EnrolReply) {
     if sent {
         let _ = send.stopped().await;
     }
-}
-
-/// An error and everything it came from, on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

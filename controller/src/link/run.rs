@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, warn};
 
-use super::endpoint::Port;
-use super::enrol::chain;
 use super::frame::{self, Frames, ReceiveError, SendError};
+use super::port::Port;
+use super::reason::chain;
 use crate::app::fleet::Attach;
 use crate::app::recorder::{Committed, Feed, RecorderStopped};
 

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use super::problem::Report;
-use super::yaml::{Entry, Node, Position, Value, shorten};
+use super::problem::{Position, Report};
+use super::yaml::{Entry, Node, Value, shorten};
 
 /// The longest list of tags, flags and the like.
 const MAX_LIST: usize = 1000;

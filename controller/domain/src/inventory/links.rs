@@ -9,8 +9,8 @@ use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::name::HostName;
 
 use super::fields::{Fields, json, parse_or_report, whole};
-use super::problem::Report;
-use super::yaml::{Node, Position, Value, shorten};
+use super::problem::{Position, Report};
+use super::yaml::{Node, Value, shorten};
 use super::{InventoryHost, MAX_HOSTS};
 
 /// The kinds that are written the same way whatever case the file uses.

@@ -5,7 +5,17 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::MAX_PROBLEMS;
-use super::yaml::Position;
+
+/// A place in a file, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) line: u32,
+    pub(super) column: u32,
+}
+
+impl Position {
+    pub(super) const START: Self = Self { line: 1, column: 1 };
+}
 
 /// Whether a problem stands in the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::ScriptName;
 
 use super::fields::{Fields, parse_or_report, whole};
-use super::problem::Report;
-use super::yaml::{Entry, Node, Position, Value, shorten};
+use super::problem::{Position, Report};
+use super::yaml::{Entry, Node, Value, shorten};
 use super::{Flag, Found, InventoryScript, MAX_SCRIPTS, MAX_SCRIPTS_TOTAL, RepoPath};
 
 /// The longest time a script may ask for.

@@ -10,8 +10,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::problem::{Problem, Report};
-use super::yaml::{Position, shorten};
+use super::problem::{Position, Problem, Report};
+use super::yaml::shorten;
 
 /// The largest `secrets.ini`, in bytes.
 pub const MAX_SECRETS: usize = 1 << 20;

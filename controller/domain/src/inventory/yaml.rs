@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
-use super::problem::Report;
+use super::problem::{Position, Report};
 
 /// How deep lists and maps may nest.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -17,17 +17,6 @@ pub(super) const MAX_DEPTH: usize = 32;
 pub(super) const MAX_NODES: usize = 2_000_000;
 /// The most nodes that all aliases of one file may copy.
 pub(super) const MAX_ALIASED_NODES: usize = 100_000;
-
-/// A place in a file, from 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Position {
-    pub(super) line: u32,
-    pub(super) column: u32,
-}
-
-impl Position {
-    pub(super) const START: Self = Self { line: 1, column: 1 };
-}
 
 /// A value and where it stands.
 #[derive(Debug, Clone, PartialEq)]

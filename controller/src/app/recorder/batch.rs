@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::{Committed, Entry, Halted, Parts, Report, StatusChange, What};
-use crate::app::dispatch::Moved;
+use crate::app::dispatch::inbox::Moved;
 use crate::app::fleet::FleetEvent;
 use crate::store::batch::{self, Append, RunChange, Write, Written};
 use crate::store::{Scope, StoreError, operation, run};

@@ -5,7 +5,8 @@ use fleetward_protocol::time::Timestamp;
 
 use super::apply::{Applied, apply};
 use super::{Ended, Failure, History, Learned, Sync, SyncError, SyncStatus, Syncer, settings, warnings};
-use crate::app::audit::{self, Actor, Entry};
+use crate::app::actor::Actor;
+use crate::app::audit::{self, Entry};
 use crate::app::fleet::FleetEvent;
 use crate::app::host::cut_off_from;
 use crate::store::repository::Repository;

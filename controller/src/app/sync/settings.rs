@@ -6,7 +6,8 @@ use fleetward_protocol::id::TenantId;
 use fleetward_protocol::time::Timestamp;
 
 use super::Syncer;
-use crate::app::audit::{self, Actor, Entry};
+use crate::app::actor::Actor;
+use crate::app::audit::{self, Entry};
 use crate::repo::{Credentials, HostKeys, InvalidRemote, Remote, RemoteUrl};
 use crate::secret::{SecretBox, SecretError};
 use crate::store::page::PageRequest;
