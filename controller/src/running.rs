@@ -145,6 +145,7 @@ impl Running {
         }
         self.link.shutdown().await;
         self.app.dispatcher().shutdown();
+        self.app.dispatcher().stopped().await;
         self.app.recorder().stop().await;
         self.stopping.cancel();
         self.tasks.close();

@@ -72,6 +72,11 @@ impl Dispatcher {
         self.tell(Message::Shutdown);
     }
 
+    /// Returns when the task has ended: it changes nothing any more.
+    pub async fn stopped(&self) {
+        self.0.closed().await;
+    }
+
     pub(in crate::app) fn moved(&self, moved: Vec<Moved>) {
         if !moved.is_empty() {
             self.tell(Message::Moved(moved));
