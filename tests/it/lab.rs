@@ -4,6 +4,7 @@
 //! the packages and runs these tests with the others.
 
 mod ansible;
+mod chaos;
 mod fault;
 mod package;
 mod walk;

@@ -6,6 +6,7 @@
 //! named in the table instead of being pretended.
 
 mod audit;
+mod clock;
 pub mod diary;
 mod fault;
 pub mod plan;
@@ -147,12 +148,17 @@ fn prepare(options: &Options) -> Result<Fleet> {
         cgroups: Cgroups::Machine,
         lifetime: Lifetime::WithValue,
     })?;
+    let work = tempfile::tempdir()?;
+    let library = clock::compile(work.path())?;
     each(std::iter::once(lab.controller()).chain(lab.hosts()), |host| {
         host.cut_power()?;
         let is_controller = host.name() == lab.controller().name();
         let (directory, mib) =
             if is_controller { (CONTROLLER_STATE, CONTROLLER_DISK) } else { (AGENT_STATE, AGENT_DISK) };
         host.attach_disk(directory, mib)?;
+        if !is_controller {
+            clock::install(host, &library)?;
+        }
         host.start()?;
         host.wait_running(Duration::from_secs(120))
     })?;

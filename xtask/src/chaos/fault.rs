@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::statvfs::statvfs;
 
 use super::Chaos;
+use super::clock;
 use super::diary::Open;
 use super::plan::{Fault, Kind, Lane, Planned};
 use crate::lab::Host;
@@ -24,6 +25,8 @@ pub(super) const CONTROLLER_STATE: &str = "/var/lib/fleetward";
 pub(super) const PACKAGE: &str = "/var/tmp/fleetward-agent.deb";
 /// What fills a disk.
 const FILLER: &str = "filler";
+/// How long a run is waited for whose supervisor could be killed.
+const VICTIM: Duration = Duration::from_secs(12);
 const BOOT: Duration = Duration::from_secs(90);
 const INSTALL: Duration = Duration::from_secs(180);
 const COMMAND: Duration = Duration::from_secs(60);
@@ -72,6 +75,7 @@ pub(super) fn heal(chaos: &Chaos) -> Result<()> {
         let (unit, state) = if host.name() == lab.controller().name() {
             (CONTROLLER, CONTROLLER_STATE)
         } else {
+            clock::step(host, 0)?;
             (AGENT, AGENT_STATE)
         };
         empty(&seen_from_here(host, state))?;
@@ -109,7 +113,13 @@ fn inject(chaos: &Chaos, host: &Host, fault: &Fault, open: Open) -> Result<Resul
         Fault::FillControllerDisk(span, left) => {
             fill(&seen_from_here(host, CONTROLLER_STATE), left, || hold(span))
         }
-        Fault::StepClock(..) => Ok(Err(Nothing("hosts share this machine's clock"))),
+        Fault::StepClock(span, by) => {
+            clock::step(host, by)?;
+            let found = clock::read_step(host)?;
+            ensure!((found - by).abs() <= 2, "the clock is wrong by {found} s instead of {by} s");
+            hold(span);
+            clock::step(host, 0).map(Ok)
+        }
         Fault::CutLink(span) => {
             host.cut()?;
             hold(span);
@@ -176,17 +186,23 @@ fn pause(host: &Host, unit: &str, hold: impl FnOnce()) -> Result<Result<(), Noth
 fn kill_supervisor(chaos: &Chaos, host: &Host, pick: u64, open: Open) -> Result<Result<(), Nothing>> {
     const LIST: &str = "for pid in $(pgrep -f '^fleetward-agent supervise'); do \
          echo \"$pid $(readlink /proc/$pid/cwd)\"; done";
-    let said = host.exec(&["bash", "-c", LIST])?.text();
-    let supervisors: Vec<(&str, &str)> =
-        said.lines().filter_map(|line| line.split_once(" /var/lib/fleetward-agent/runs/")).collect();
-    if supervisors.is_empty() {
-        return Ok(Err(Nothing("nothing runs there at the moment")));
-    }
-    let at = usize::try_from(pick % supervisors.len() as u64).unwrap_or(0);
-    let (pid, run) = supervisors[at];
+    let found = |said: &str| -> Option<(String, String)> {
+        let mark = format!(" {AGENT_STATE}/runs/");
+        let all: Vec<_> = said.lines().filter_map(|line| line.split_once(mark.as_str())).collect();
+        let at = usize::try_from(pick % all.len().max(1) as u64).unwrap_or(0);
+        all.get(at).map(|(pid, run)| ((*pid).to_owned(), (*run).to_owned()))
+    };
+    let waited = process::until("a run to hit", VICTIM, || {
+        Ok(match found(&host.exec(&["bash", "-c", LIST])?.text()) {
+            None if chaos.ending.wait(Duration::ZERO) => Some(None),
+            None => None,
+            some => Some(some),
+        })
+    });
+    let Ok(Some((pid, run))) = waited else { return Ok(Err(Nothing("nothing runs there at the moment"))) };
     // Written down first: should the kill succeed and its answer be lost, the run is still explained.
-    chaos.diary.hit(open, run);
-    if !host.exec(&["kill", "-KILL", pid])?.status.success() {
+    chaos.diary.hit(open, &run);
+    if !host.exec(&["kill", "-KILL", &pid])?.status.success() {
         return Ok(Err(Nothing("it just ended")));
     }
     Ok(Ok(()))

@@ -59,22 +59,13 @@ pub struct Report {
     pub account: Account,
 }
 
-/// Why faults of a kind are not injected on this machine.
-fn reason_for_none(kind: Kind) -> &'static str {
-    match kind {
-        Kind::ClockStepped => "  (hosts share this machine's clock)",
-        _ => "",
-    }
-}
-
 impl Report {
     /// The table.
     pub fn text(&self) -> String {
         let account = &self.account;
         let mut rows: Vec<(String, String)> = Vec::new();
         for (kind, count) in &self.injected {
-            let why = if *count == 0 { reason_for_none(*kind) } else { "" };
-            rows.push((kind.name().to_owned(), format!("{count}{why}")));
+            rows.push((kind.name().to_owned(), count.to_string()));
         }
         let faults = rows.len();
         let mut row = |name: &str, value: String| rows.push((name.to_owned(), value));
