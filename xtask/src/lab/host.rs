@@ -238,7 +238,13 @@ impl Host {
     pub fn cut_power(&self) -> Result<()> {
         if let Some(launcher) = self.launcher() {
             // The launcher first, or it would start the host again.
+            let first = self.leader();
             kill(Pid::from_raw(launcher.pid), Signal::SIGKILL).ok();
+            // With its first process the kernel ends all others of a process namespace at once, as a power cut does:
+            // one by one, an agent would still see its supervisors die and write that down.
+            if let Some(first) = first {
+                kill(Pid::from_raw(first), Signal::SIGKILL).ok();
+            }
         }
         process::until(&format!("the processes of {} to end", self.name), STOP, || {
             let left = cgroup::processes(&self.network, &self.name);
