@@ -11,6 +11,7 @@ mod base;
 mod cgroup;
 mod host;
 mod network;
+mod pid;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -61,7 +62,7 @@ struct Record {
     hosts: usize,
     cgroups: Cgroups,
     /// The process that takes the lab down with itself: id and start time, because ids are used again.
-    owner: Option<host::Process>,
+    owner: Option<pid::Process>,
 }
 
 /// A lab that is up.
@@ -92,7 +93,7 @@ impl Lab {
         let dir = lab_dir(&options.name);
         let owner = match options.lifetime {
             Lifetime::UntilDown => None,
-            Lifetime::WithValue => Some(host::Process::own()?),
+            Lifetime::WithValue => Some(pid::Process::own()?),
         };
         let existing = read_record(&dir);
         let hosts = existing.as_ref().map_or(options.hosts, |existing| existing.hosts.max(options.hosts));

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 
 use super::cgroup::{self, Cgroups};
 use super::network::{self, Network};
+use super::pid::Process;
 use crate::process::{self, Finished};
 
 /// What a command in a host may take when its caller does not say.
@@ -38,34 +38,6 @@ while :; do
     [ "$code" -eq 133 ] || exit "$code"
 done
 "#;
-
-/// A process, told apart from a later one with the same id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Process {
-    pid: i32,
-    /// Clock ticks after boot at which it started.
-    started: u64,
-}
-
-impl Process {
-    pub(super) fn own() -> Result<Self> {
-        Self::of(std::process::id().cast_signed()).context("read this process's start time")
-    }
-
-    fn of(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The second field is the program's name, which may hold spaces and parentheses.
-        let (_, rest) = stat.rsplit_once(')')?;
-        let mut fields = rest.split_whitespace();
-        let state = fields.next()?;
-        let started = fields.nth(18)?.parse().ok()?;
-        (state != "Z").then_some(Self { pid, started })
-    }
-
-    pub(super) fn is_alive(&self) -> bool {
-        Self::of(self.pid).as_ref() == Some(self)
-    }
-}
 
 /// One host of a lab.
 #[derive(Debug)]
@@ -239,7 +211,7 @@ impl Host {
         if let Some(launcher) = self.launcher() {
             // The launcher first, or it would start the host again.
             let first = self.leader();
-            kill(Pid::from_raw(launcher.pid), Signal::SIGKILL).ok();
+            kill(Pid::from_raw(launcher.pid()), Signal::SIGKILL).ok();
             // With its first process the kernel ends all others of a process namespace at once, as a power cut does:
             // one by one, an agent would still see its supervisors die and write that down.
             if let Some(first) = first {
@@ -393,7 +365,7 @@ impl Host {
     /// The process id, on this machine, of the host's first process.
     pub fn leader(&self) -> Option<i32> {
         let launcher = self.launcher()?;
-        let nspawn = children(launcher.pid);
+        let nspawn = children(launcher.pid());
         nspawn.into_iter().flat_map(children).find(|pid| is_first_process(*pid))
     }
 
