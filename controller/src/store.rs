@@ -94,9 +94,9 @@ const ACQUIRE: Duration = Duration::from_secs(15);
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const SQLITE_WRITER: &str = "PRAGMA busy_timeout = 10000; PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; \
    PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
-   PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;";
+   PRAGMA cache_size = -8192; PRAGMA wal_autocheckpoint = 4096; PRAGMA journal_size_limit = 67108864;";
 const SQLITE_READER: &str = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA query_only = ON; \
-   PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
+   PRAGMA temp_store = MEMORY; PRAGMA cache_size = -2048;";
 
 /// The URL of a SQLite database at `path`, for [`Store::open`].
 #[must_use]
