@@ -32,6 +32,8 @@ pub(crate) struct Machine {
 pub(crate) struct Life {
     pub(crate) runs: Runs,
     pub(crate) journal: JournalId,
+    /// What it told its operator when it began.
+    pub(crate) notices: Vec<String>,
     paths: Paths,
     client: ClientId,
 }
@@ -112,8 +114,8 @@ impl Machine {
             account: users::read_own_account(),
             delegated,
         };
-        let (runs, _) = Runs::recover(host, journal, &contents);
-        Life { runs, journal: contents.id, paths: self.paths(), client: self.client.clone() }
+        let (runs, notices) = Runs::recover(host, journal, &contents);
+        Life { runs, journal: contents.id, notices, paths: self.paths(), client: self.client.clone() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -1,10 +1,10 @@
 //! What a run sees, and what is seen of it.
 
-use fleetward_agent::platform::cgroup::Delegated;
 use fleetward_agent::run::{Opened, Stage};
 use fleetward_protocol::message::OpenRun;
 use fleetward_protocol::run::{Outcome, Refusal};
 
+use crate::delegation::Service;
 use crate::host::{Machine, boot, last, run_id, script, written};
 
 #[tokio::test]
@@ -208,23 +208,43 @@ async fn limits_hold_or_the_run_is_refused() {
     let Refusal::NotAllowed { rule } = life.refusal(&request).await else { panic!("it was not refused") };
     assert!(rule.contains("tasks"), "{rule}");
 
-    let service = format!("/fleetward-test-{}.service", request.run);
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let delegated = Delegated::locate(&mounts, &format!("8:pids:{service}\n"));
-    let directory = std::path::Path::new("/sys/fs/cgroup/pids").join(&service[1..]);
-    if delegated == Delegated::default() || std::fs::create_dir(&directory).is_err() {
-        eprintln!("skipped: no hierarchy of the pids controller to make a group in");
+    for (controller, file, held) in [
+        ("pids", "pids.max", 50),
+        ("memory", "memory.limit_in_bytes", 64 << 20),
+        ("cpu", "cpu.cfs_quota_us", 50_000),
+    ] {
+        let Some(service) = Service::new(controller) else {
+            eprintln!("skipped: no hierarchy of the {controller} controller to make a group in");
+            continue;
+        };
+        let life = machine.start_with(boot(1), service.delegated.clone());
+        let mut request = script(&format!(
+            "grep -E ':([^:]*,)?{controller}(,[^:]*)?:' /proc/self/cgroup | cut -d: -f3; cat {}/run-*/{file}",
+            service.directory.display()
+        ));
+        match controller {
+            "pids" => request.limits.tasks = 50,
+            "memory" => request.limits.memory = 64 << 20,
+            _ => request.limits.cpu_milli = 500,
+        }
+        let text = life.stdout(&request).await;
+        assert_eq!(text, format!("{}/run-{}\n{held}\n", service.path, request.run));
+        service.remove().await;
+    }
+}
+
+#[tokio::test]
+async fn a_script_that_takes_more_memory_than_it_may_is_ended_alone() {
+    let Some(service) = Service::new("memory") else {
+        eprintln!("skipped: no hierarchy of the memory controller to make a group in");
         return;
-    }
-    let life = machine.start_with(boot(1), delegated);
-    let mut request = script(
-        "group=$(grep ':pids:' /proc/self/cgroup | cut -d: -f3); echo $group; cat /sys/fs/cgroup/pids$group/pids.max",
-    );
-    request.limits.tasks = 50;
-    let text = life.stdout(&request).await;
-    // The supervisor's last act is to remove the run's group; then ours can go.
-    while std::fs::remove_dir(&directory).is_err() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(text, format!("{service}/run-{}\n50\n", request.run));
+    };
+    let machine = Machine::new();
+    let life = machine.start_with(boot(1), service.delegated.clone());
+    let mut request = script("echo begun; exec tail /dev/zero");
+    request.limits.memory = 64 << 20;
+    let end = life.finish(&request).await;
+    assert_eq!(end.outcome, Outcome::Signalled(9));
+    assert_eq!(life.output(request.run, &end).stdout, b"begun\n");
+    service.remove().await;
 }

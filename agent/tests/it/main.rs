@@ -3,6 +3,8 @@
 #![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod controller;
+mod delegation;
+mod durable;
 mod host;
 mod life;
 mod link;

@@ -189,6 +189,45 @@ fn a_journal_that_was_wiped_has_another_id_and_does_not_start_what_it_forgot() {
 }
 
 #[test]
+fn a_supervisor_that_the_journal_does_not_know_is_told_and_dead_runs_are_cleared_away() {
+    let machine = Machine::new();
+    let gate = machine.path("gate");
+    let request = script(&format!("mkfifo {0}; echo $PPID; read < {0}", gate.display()));
+    let first = runtime();
+    let supervisor: i32 = first.block_on(async {
+        let life = machine.start(boot(1));
+        assert!(life.notices.is_empty());
+        let mut progress = life.begin(&request).await;
+        written(&mut progress, 13 + 2).await;
+        let length = progress.borrow().output.try_into().unwrap();
+        let log = life.runs.read_output(request.run, 0, length).unwrap();
+        String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+    });
+    drop(first);
+    std::fs::remove_file(machine.paths().journal()).unwrap();
+    let directory = machine.paths().runs().join(request.run.to_string());
+    // One that nobody supervises any more, as a crash in the middle of a removal leaves it.
+    let dead = machine.paths().runs().join(run_id().to_string());
+    std::fs::create_dir(&dead).unwrap();
+    std::fs::write(dead.join("spool"), "x").unwrap();
+    runtime().block_on(async {
+        let life = machine.start(boot(1));
+        let [notice] = life.notices.as_slice() else { panic!("{:?}", life.notices) };
+        for told in [request.run.to_string().as_str(), directory.to_str().unwrap()] {
+            assert!(notice.contains(told), "{notice}");
+        }
+        assert!(directory.exists() && lives(supervisor), "it is told, not ended");
+        assert!(!dead.exists());
+    });
+    std::fs::write(&gate, "go\n").unwrap();
+    wait_for_exit(supervisor);
+    runtime().block_on(async {
+        assert!(machine.start(boot(1)).notices.is_empty());
+        assert!(!directory.exists(), "it ended, and nobody will ask for it");
+    });
+}
+
+#[test]
 fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
     use fleetward_agent::run::attach::Attachment;
     let machine = Machine::new();

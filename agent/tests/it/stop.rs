@@ -6,6 +6,7 @@ use fleetward_agent::run::Stage;
 use fleetward_protocol::output::HEADER;
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
 
+use crate::delegation::Service;
 use crate::host::{Life, Machine, Request, boot, finished, last, lives, script, written};
 
 /// Starts a script that writes the ids of processes, one a line; returns when it wrote `count` of them.
@@ -137,4 +138,40 @@ async fn a_run_that_waits_past_its_deadline_is_refused() {
     assert_eq!(last(late).await, Stage::Refused { refusal: Refusal::DeadlinePassed, accepted: true });
     life.runs.cancel(first.run, CancelCause::Requested);
     finished(running).await;
+}
+
+/// A process that nobody below the supervisor is the parent of: only the group knows that it belongs to the run.
+async fn a_stop_ends_whoever_is_in_the_runs_group(service: Service, tasks: u32) {
+    let machine = Machine::new();
+    let life = machine.start_with(boot(1), service.delegated.clone());
+    let mut request = script("echo $$; while :; do sleep 1000; done");
+    request.limits.tasks = tasks;
+    let (progress, pids) = pids(&life, &request, 1).await;
+    let mut adopted = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+    let members = service.directory.join(format!("run-{}/cgroup.procs", request.run));
+    std::fs::write(members, adopted.id().to_string()).unwrap();
+    life.runs.cancel(request.run, CancelCause::Requested);
+    assert_eq!(finished(progress).await.outcome, Outcome::Cancelled);
+    assert!(!lives(pids[0]));
+    let adopted_lives = adopted.try_wait().unwrap().is_none();
+    adopted.kill().unwrap();
+    adopted.wait().unwrap();
+    assert!(!adopted_lives, "a member of the run's group went on");
+    service.remove().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_group_in_the_unified_hierarchy() {
+    match Service::new("") {
+        Some(service) => a_stop_ends_whoever_is_in_the_runs_group(service, 0).await,
+        None => eprintln!("skipped: no unified hierarchy to make a group in"),
+    }
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_group_in_an_older_hierarchy() {
+    match Service::new("pids") {
+        Some(service) => a_stop_ends_whoever_is_in_the_runs_group(service, 50).await,
+        None => eprintln!("skipped: no hierarchy of the pids controller to make a group in"),
+    }
 }
