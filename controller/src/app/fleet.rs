@@ -328,3 +328,6 @@ impl Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,7 @@ async fn move_to(site: &TestSite, operation: OperationId, to: OperationStatus) {
 }
 
 #[tokio::test]
-async fn p20_the_stream_closes_after_the_end() {
+async fn a_stream_tells_the_end_once_more_to_who_asks_again() {
     let site = TestSite::new().await;
     let (operation, runs) = running(&site, &["web-1"]).await;
     let mut client = Client::connect(&site, &format!("/api/v1/operations/{operation}/events"), None).await;
@@ -156,6 +156,65 @@ async fn p20_the_stream_closes_after_the_end() {
         kinds.push(event.kind);
     }
     assert_eq!(kinds, ["operation", "end"]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// However the runs end and wherever a client comes back, the stream's last event is the end, once, and then it
+    /// closes.
+    #[test]
+    fn p20_the_stream_closes_at_the_end_and_not_before(
+        ends in prop::collection::vec((any::<bool>(), 0..4_usize), 1..4),
+        returns in prop::collection::vec(any::<prop::sample::Index>(), 0..3),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let site = TestSite::new().await;
+            let names: Vec<String> = (0..ends.len()).map(|number| format!("web-{number}")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let (operation, runs) = running(&site, &names).await;
+            let path = format!("/api/v1/operations/{operation}/events");
+            let mut client = Client::connect(&site, &path, None).await;
+            let mut ids = vec![None];
+            for (&run, &(good, pieces)) in runs.iter().zip(&ends) {
+                let mut offset = 0;
+                for _ in 0..pieces {
+                    let (write, end) = written(operation, run, offset, &[(Stream::Stdout, b"line\n")]);
+                    offset = end;
+                    site.commit(vec![write]).await;
+                }
+                let to = if good { RunState::Succeeded } else { RunState::TimedOut };
+                site.commit(vec![moved(operation, run, RunState::Running(custody()), to)]).await;
+            }
+            // Every run has ended, and the operation not yet: the stream is open.
+            let mut ended = 0;
+            while ended < runs.len() {
+                let event = client.next().await.expect("the stream closed before the operation's end");
+                assert_ne!(event.kind, "end");
+                ended += usize::from(event.kind == "run" && event.data["state"] != "running");
+                ids.push(client.last_id.clone());
+            }
+            move_to(&site, operation, OperationStatus::Partial).await;
+            let mut last = String::new();
+            while let Some(event) = client.next().await {
+                assert_ne!(last, "end", "something came after the end");
+                last = event.kind;
+                ids.push(client.last_id.clone());
+            }
+            assert_eq!(last, "end");
+            for index in &returns {
+                let mut again = Client::connect(&site, &path, index.get(&ids).as_deref()).await;
+                let mut ends = 0;
+                let mut last = String::new();
+                while let Some(event) = again.next().await {
+                    ends += usize::from(event.kind == "end");
+                    last = event.kind;
+                }
+                assert_eq!((ends, last.as_str()), (1, "end"));
+            }
+        });
+    }
 }
 
 #[tokio::test]
