@@ -5,6 +5,7 @@ mod follow;
 mod host;
 mod idempotency;
 mod listen;
+mod log;
 mod operation;
 mod route;
 mod site;
