@@ -114,9 +114,22 @@ fn state_detail(app: &App, run: &store::run::Run) -> Option<String> {
     match &run.state {
         State::Queued if is_online => Some("waiting for its turn".to_owned()),
         State::Queued => Some("waiting for host".to_owned()),
-        State::Dispatched(custody) | State::Accepted(custody) | State::Running(custody) => {
-            custody_detail(*custody, is_online)
-        }
+        // Nobody but the host can tell whether it has it.
+        State::Dispatched(custody) => custody_detail(
+            *custody,
+            is_online,
+            "the host is not connected; it will say whether it has the run",
+        ),
+        State::Accepted(custody) => custody_detail(
+            *custody,
+            is_online,
+            "the host is not connected; it has the run, and starts it by itself",
+        ),
+        State::Running(custody) => custody_detail(
+            *custody,
+            is_online,
+            "the host is not connected; the run goes on there, and its output follows",
+        ),
         State::Succeeded => None,
         State::Refused(refusal) => Some(refusal_detail(refusal)),
         ended => {
@@ -127,10 +140,10 @@ fn state_detail(app: &App, run: &store::run::Run) -> Option<String> {
     }
 }
 
-fn custody_detail(custody: Custody, is_online: bool) -> Option<String> {
+fn custody_detail(custody: Custody, is_online: bool, away: &str) -> Option<String> {
     let text = match (custody.cancel, is_online) {
         (None, true) => return None,
-        (None, false) => "the host is not connected; the run goes on there, and its output follows",
+        (None, false) => away,
         (Some(_), true) => "being stopped",
         (Some(_), false) => "to be stopped when the host returns",
     };
