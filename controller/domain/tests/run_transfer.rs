@@ -230,6 +230,30 @@ proptest! {
     }
 }
 
+/// The host sends unsynced output, loses it with the power and announces the shorter log, all before the
+/// controller commits what it received: its copy is the one that counts.
+#[test]
+fn output_received_but_not_committed_outlives_the_hosts_copy() {
+    let (run, mut world) = (run_id(0), World::new(1));
+    world.connect();
+    (0..4).for_each(|_| world.deliver_up(0));
+    (0..4).for_each(|_| world.deliver_down(0));
+    world.controller.dispatch(run, world.now, &mut world.link, false);
+    world.deliver_down(0);
+    world.host.mark_started(run, world.now);
+    world.host.spawn(run, &mut world.truth);
+    world.host.write(run, 1880, &mut world.truth);
+    for _ in 0..8 {
+        world.host.transmit(&mut world.link, 0);
+        world.deliver_up(0);
+    }
+    world.host.reboot(&mut world.link, 0, &mut world.truth);
+    world.heal();
+    assert_eq!(world.controller.store[&run].state, RunState::Lost(LostCause::Reboot));
+    assert!(!world.truth[&run].log.is_empty());
+    assert!(world.controller.store[&run].log == world.truth[&run].log);
+}
+
 /// That the schedules above do what they are meant to: runs of every fate are among them.
 #[test]
 fn the_schedules_reach_every_fate() {
