@@ -3,9 +3,11 @@
 //! Promises: release packages, every peer in the same run on the same hosts by the same stop-watch, and each figure
 //! with its goal and whether it is met. Writes `docs/benchmarks.md` with the machine.
 
+mod gigabyte;
 mod idle;
 mod latency;
 mod report;
+mod ssh;
 mod transfer;
 
 use std::fs;
@@ -13,7 +15,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use xtask::fleet::Fleet;
 use xtask::lab::Host;
 use xtask::package::Build;
@@ -24,9 +26,12 @@ use self::report::Report;
 /// Options of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchCommand {
-    /// Hosts beside the controller's.
-    #[arg(long, default_value_t = 30)]
-    hosts: usize,
+    /// Hosts beside the controller's; 30, or 1 when only parts are measured that need no more.
+    #[arg(long)]
+    hosts: Option<usize>,
+    /// Measure only these, and do not write docs/benchmarks.md.
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
     /// How often each way of running a script is timed.
     #[arg(long, default_value_t = 15)]
     rounds: usize,
@@ -38,6 +43,19 @@ pub(crate) struct BenchCommand {
     dry_run: bool,
 }
 
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// What an agent costs that has nothing to do.
+    Idle,
+    /// One trivial script on every host.
+    Latency,
+    /// 100 MiB of output, and everybody's memory.
+    Transfer,
+    /// 1 GiB of output against ssh.
+    Gigabyte,
+}
+
 const STEP: Duration = Duration::from_secs(60);
 const TRIVIAL: &str = "#!/bin/bash\necho ok\n";
 
@@ -46,28 +64,51 @@ pub(crate) fn execute(command: &BenchCommand) -> Result<ExitCode> {
         super::package::build_console()?;
         xtask::package::build(Build::Release)?;
     }
-    println!("booting {} hosts and enrolling them", command.hosts);
-    let fleet = Fleet::up("bench", command.hosts)?;
-    for host in fleet.lab.hosts() {
-        fleet.enrol(host, &["bench"])?;
-    }
-    fleet.publish(&[("trivial", TRIVIAL), ("blob", transfer::SCRIPT)])?;
-
-    let mut report = Report::new(command.hosts)?;
-    println!("watching idle agents for a minute");
-    idle::measure(&fleet, &mut report)?;
-    println!("running a trivial script, {} times each way", command.rounds);
-    latency::measure(&fleet, command.rounds, &mut report)?;
-    println!("moving 100 MiB of output");
-    transfer::measure(&fleet, &mut report)?;
+    let wanted = |part: Part| command.only.is_empty() || command.only.contains(&part);
+    let many = wanted(Part::Idle) || wanted(Part::Latency);
+    let hosts = command.hosts.unwrap_or(if many { 30 } else { 1 });
+    let mut report = Report::new(hosts)?;
+    measure_fleet(command, hosts, wanted, &mut report)?;
 
     let text = report.text();
     println!("\n{text}");
-    if !command.dry_run {
+    if !command.dry_run && command.only.is_empty() {
         let file = workspace::root().join("docs/benchmarks.md");
         fs::write(&file, &text).with_context(|| format!("write {}", file.display()))?;
     }
     Ok(if report.all_met() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure_fleet(
+    command: &BenchCommand,
+    hosts: usize,
+    wanted: impl Fn(Part) -> bool,
+    report: &mut Report,
+) -> Result<()> {
+    println!("booting {hosts} hosts and enrolling them");
+    let fleet = Fleet::up("bench", hosts)?;
+    for host in fleet.lab.hosts() {
+        fleet.enrol(host, &["bench"])?;
+    }
+    let scripts = [("trivial", TRIVIAL), ("blob", transfer::SCRIPT), ("gigabyte", gigabyte::SCRIPT)];
+    fleet.publish(&scripts)?;
+    if wanted(Part::Idle) {
+        println!("watching idle agents for a minute");
+        idle::measure(&fleet, report)?;
+    }
+    if wanted(Part::Latency) {
+        println!("running a trivial script, {} times each way", command.rounds);
+        latency::measure(&fleet, command.rounds, report)?;
+    }
+    if wanted(Part::Transfer) {
+        println!("moving 100 MiB of output");
+        transfer::measure(&fleet, report)?;
+    }
+    if wanted(Part::Gigabyte) {
+        println!("moving 1 GiB of output, in turn with ssh");
+        gigabyte::measure(&fleet, 3, report)?;
+    }
+    Ok(())
 }
 
 /// The main process of a unit, by its id inside the host.
@@ -81,6 +122,18 @@ fn kib(text: &str, field: &str) -> Result<f64> {
     let number =
         line.and_then(|rest| rest.split_whitespace().next()).with_context(|| format!("no {field}"))?;
     Ok(number.parse()?)
+}
+
+/// Lets the peak of a unit's resident memory begin anew.
+fn forget_peak(host: &Host, unit: &str) -> Result<()> {
+    let pid = main_pid(host, unit)?;
+    host.run(&["sh", "-c", &format!("echo 5 > /proc/{pid}/clear_refs")]).map(drop)
+}
+
+/// The peak of a unit's resident memory, in MiB.
+fn peak(host: &Host, unit: &str) -> Result<f64> {
+    let pid = main_pid(host, unit)?;
+    Ok(kib(&host.run(&["cat", &format!("/proc/{pid}/status")])?, "VmHWM")? / 1024.0)
 }
 
 fn median(values: &mut [f64]) -> f64 {

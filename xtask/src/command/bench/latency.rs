@@ -1,7 +1,6 @@
 //! One trivial script on every host, from the start of the operator's program to its end.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,8 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use xtask::fleet::Fleet;
 use xtask::process;
 
+use super::median;
 use super::report::{Goal, Report};
-use super::{STEP, median};
+use super::ssh::Ssh;
 
 /// Times a command that many times, by one shell's clock, and tells each time in microseconds with its exit status.
 const STOPWATCH: &str = r#"
@@ -29,22 +29,10 @@ for pid in $pids; do wait $pid || exit 1; done
 "#;
 
 pub(super) fn measure(fleet: &Fleet, rounds: usize, report: &mut Report) -> Result<()> {
-    let directory = tempfile::tempdir()?;
     let hosts = fleet.lab.hosts();
-    let key = directory.path().join("key");
-    process::succeed(
-        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key),
-        STEP,
-    )?;
-    for host in hosts {
-        host.accept_ssh(&key.with_extension("pub"))?;
-    }
+    let ssh = Ssh::new(fleet, hosts)?;
     let names: Vec<&str> = hosts.iter().map(xtask::lab::Host::name).collect();
-    let cold = ssh_config(directory.path(), "cold", &key, "ControlMaster no")?;
-    let sockets =
-        format!("ControlMaster auto\nControlPersist 300\nControlPath {}/%h", directory.path().display());
-    let warm = ssh_config(directory.path(), "warm", &key, &sockets)?;
-    let inventory = directory.path().join("hosts.ini");
+    let inventory = ssh.directory().join("hosts.ini");
     let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
     fs::write(
         &inventory,
@@ -71,7 +59,7 @@ pub(super) fn measure(fleet: &Fleet, rounds: usize, report: &mut Report) -> Resu
         command.args(["-c", STOPWATCH, "stopwatch", &rounds.to_string(), program]);
         command.env("XDG_CONFIG_HOME", fleet.config()).env("HOSTS", names.join(" "));
         command.env("ANSIBLE_PIPELINING", "True").env("ANSIBLE_FORKS", names.len().to_string());
-        command.env("ANSIBLE_HOST_KEY_CHECKING", "False").env("ANSIBLE_HOME", directory.path());
+        command.env("ANSIBLE_HOST_KEY_CHECKING", "False").env("ANSIBLE_HOME", ssh.directory());
         command
     };
 
@@ -81,24 +69,18 @@ pub(super) fn measure(fleet: &Fleet, rounds: usize, report: &mut Report) -> Resu
     let fleetward = time("fleetward run", rounds, fleetward)?;
 
     let mut warm_up = stopwatch(1, "bash");
-    warm_up.args(["-c", SSH]).env("CONFIG", &warm);
+    warm_up.args(["-c", SSH]).env("CONFIG", ssh.warm());
     time("ssh, opening its master connections", 1, warm_up)?;
     let mut command = stopwatch(rounds, "bash");
-    command.args(["-c", SSH]).env("CONFIG", &warm);
+    command.args(["-c", SSH]).env("CONFIG", ssh.warm());
     let ssh_warm = time("ssh with warm master connections", rounds, command)?;
     let mut command = stopwatch(rounds.min(5), "bash");
-    command.args(["-c", SSH]).env("CONFIG", &cold);
+    command.args(["-c", SSH]).env("CONFIG", ssh.cold());
     let ssh_cold = time("ssh with fresh connections", rounds.min(5), command)?;
     let mut command = stopwatch(3, "ansible");
     command.arg("all").arg("-i").arg(&inventory).args(["-m", "shell", "-a", "echo ok", "--ssh-common-args"]);
-    command.arg(format!("-F {}", cold.display()));
+    command.arg(format!("-F {}", ssh.cold().display()));
     let ansible = time("ansible -m shell, pipelining", 3, command)?;
-    // The masters would outlive us.
-    for name in &names {
-        let mut quit = fleet.lab.operator_command("ssh");
-        process::run(quit.arg("-F").arg(&warm).args(["-O", "exit", name]), STEP)?;
-    }
-
     report.section(&format!("One trivial script on {} hosts, start of the program to its end", names.len()));
     report.row("fleetward run, cold start", fleetward, "s", Goal::None);
     report.row("ansible all -m shell, pipelining, a fork per host", ansible, "s", Goal::None);
@@ -107,15 +89,4 @@ pub(super) fn measure(fleet: &Fleet, rounds: usize, report: &mut Report) -> Resu
     report.row("times faster than ansible", ansible / fleetward, "×", Goal::AtLeast(20.0));
     report.row("times faster than warm ssh", ssh_warm / fleetward, "×", Goal::None);
     Ok(())
-}
-
-fn ssh_config(directory: &Path, name: &str, key: &Path, sharing: &str) -> Result<std::path::PathBuf> {
-    let file = directory.join(name);
-    let text = format!(
-        "Host *\nUser root\nIdentityFile {}\nIdentitiesOnly yes\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\n\
-         LogLevel ERROR\n{sharing}\n",
-        key.display()
-    );
-    fs::write(&file, text)?;
-    Ok(file)
 }

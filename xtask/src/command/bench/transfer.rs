@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use xtask::fleet::Fleet;
-use xtask::lab::Host;
 use xtask::process;
 
 use super::report::{Goal, Report};
-use super::{kib, main_pid};
+use super::{forget_peak, peak};
 
 pub(super) const SCRIPT: &str = "#!/bin/bash\nexec cat /var/tmp/blob\n";
 const SIZE_MIB: f64 = 100.0;
@@ -60,14 +59,4 @@ pub(super) fn measure(fleet: &Fleet, report: &mut Report) -> Result<()> {
     report.row("controller's peak resident memory, receiving", centre, "MiB", Goal::Below(100.0));
     report.row("controller's peak resident memory, giving it out", read, "MiB", Goal::Below(100.0));
     Ok(())
-}
-
-fn forget_peak(host: &Host, unit: &str) -> Result<()> {
-    let pid = main_pid(host, unit)?;
-    host.run(&["sh", "-c", &format!("echo 5 > /proc/{pid}/clear_refs")]).map(drop)
-}
-
-fn peak(host: &Host, unit: &str) -> Result<f64> {
-    let pid = main_pid(host, unit)?;
-    Ok(kib(&host.run(&["cat", &format!("/proc/{pid}/status")])?, "VmHWM")? / 1024.0)
 }
