@@ -3,11 +3,13 @@
 //! Promises: release packages, every peer in the same run on the same hosts by the same stop-watch, and each figure
 //! with its goal and whether it is met. Writes `docs/benchmarks.md` with the machine.
 
+mod backlog;
 mod gigabyte;
 mod idle;
 mod latency;
 mod report;
 mod ssh;
+mod supervisor;
 mod transfer;
 
 use std::fs;
@@ -54,6 +56,10 @@ enum Part {
     Transfer,
     /// 1 GiB of output against ssh.
     Gigabyte,
+    /// An agent that starts with 1,000 unacknowledged runs.
+    Backlog,
+    /// The process beside a script that sleeps.
+    Supervisor,
 }
 
 const STEP: Duration = Duration::from_secs(60);
@@ -90,8 +96,13 @@ fn measure_fleet(
     for host in fleet.lab.hosts() {
         fleet.enrol(host, &["bench"])?;
     }
-    let scripts = [("trivial", TRIVIAL), ("blob", transfer::SCRIPT), ("gigabyte", gigabyte::SCRIPT)];
-    fleet.publish(&scripts)?;
+    fleet.publish(&[
+        ("trivial", TRIVIAL),
+        ("blob", transfer::SCRIPT),
+        ("gigabyte", gigabyte::SCRIPT),
+        ("outage", backlog::SCRIPT),
+        ("silent", supervisor::SCRIPT),
+    ])?;
     if wanted(Part::Idle) {
         println!("watching idle agents for a minute");
         idle::measure(&fleet, report)?;
@@ -107,6 +118,14 @@ fn measure_fleet(
     if wanted(Part::Gigabyte) {
         println!("moving 1 GiB of output, in turn with ssh");
         gigabyte::measure(&fleet, 3, report)?;
+    }
+    if wanted(Part::Supervisor) {
+        println!("watching a supervisor");
+        supervisor::measure(&fleet, report)?;
+    }
+    if wanted(Part::Backlog) {
+        println!("starting an agent with 1,000 finished runs");
+        backlog::measure(&fleet, report)?;
     }
     Ok(())
 }
