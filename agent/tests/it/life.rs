@@ -22,6 +22,53 @@ async fn exit_codes_and_signals_are_told_as_they_are() {
     }
 }
 
+/// One line of a script: what it writes, byte by byte, and where.
+type Line = (bool, Vec<u8>);
+
+/// Whatever a script writes, to whichever stream, and however it ends: both streams arrive byte for byte, with the exit
+/// code or the signal, and with a time that it can have taken.
+#[test]
+fn p16_streams_code_and_duration_are_what_the_script_did() {
+    use proptest::prelude::*;
+    use proptest::test_runner::TestRunner;
+
+    let line = (any::<bool>(), prop::collection::vec(any::<u8>(), 1..40));
+    let end = prop_oneof![
+        4 => (0..256_i32).prop_map(Outcome::Exited),
+        1 => prop::sample::select(vec![1, 9, 15, 40]).prop_map(Outcome::Signalled),
+    ];
+    let machine = Machine::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let life = runtime.block_on(async { machine.start(boot(1)) });
+    TestRunner::new(ProptestConfig { max_shrink_iters: 100, ..ProptestConfig::with_cases(100) })
+        .run(&(prop::collection::vec(line, 0..8), end), |(lines, outcome): (Vec<Line>, Outcome)| {
+            let (mut body, mut stdout, mut stderr) = (String::new(), Vec::new(), Vec::new());
+            for (to_stderr, bytes) in &lines {
+                let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+                body.push_str(&format!("printf '{octal}'{}\n", if *to_stderr { " >&2" } else { "" }));
+                if *to_stderr { &mut stderr } else { &mut stdout }.extend_from_slice(bytes);
+            }
+            body.push_str(&match outcome {
+                Outcome::Exited(code) => format!("exit {code}"),
+                Outcome::Signalled(signal) => format!("kill -{signal} $$"),
+                _ => unreachable!(),
+            });
+            let request = script(&body);
+            let began = std::time::Instant::now();
+            let end = runtime.block_on(life.finish(&request));
+            prop_assert!(
+                u128::from(end.duration_ms) <= began.elapsed().as_millis() + 1,
+                "{}",
+                end.duration_ms
+            );
+            prop_assert_eq!(&end.outcome, &outcome);
+            let output = runtime.block_on(async { life.output(request.run, &end) });
+            prop_assert_eq!((output.stdout, output.stderr, output.dropped), (stdout, stderr, 0));
+            Ok(())
+        })
+        .unwrap();
+}
+
 #[tokio::test]
 async fn arguments_arrive_as_they_were_sent() {
     let machine = Machine::new();

@@ -141,8 +141,20 @@ proptest! {
         let verification = Verification::of(&client(number), &file);
         prop_assert_eq!(verification.is_enrolled(), verification.client_id_matches);
         prop_assert!(verification.client_id_found || !verification.client_id_matches);
-        if let Some(reason) = verification.reason {
-            prop_assert!(!reason.to_string().is_empty());
+        match &verification.reason {
+            None => prop_assert!(verification.is_enrolled(), "refused without a reason"),
+            Some(reason) => {
+                prop_assert!(!verification.is_enrolled());
+                // The file that is wrong, and what it should hold or why it could not be read.
+                let text = reason.to_string();
+                prop_assert!(text.contains("/etc/fleetward/client_id"), "{}", text);
+                let particular = match &file {
+                    ClientIdFile::Missing => "missing".to_owned(),
+                    ClientIdFile::Unreadable(why) => why.clone(),
+                    ClientIdFile::Content(_) => client(number).to_string(),
+                };
+                prop_assert!(text.contains(&particular), "{}", text);
+            }
         }
     }
 

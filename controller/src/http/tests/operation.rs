@@ -1,11 +1,17 @@
 //! Operations and runs.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
 use axum::http::StatusCode;
 use fleetward_domain::run::RunState;
 use fleetward_protocol::output::Stream;
-use serde_json::json;
+use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use serde_json::{Value, json};
 
 use super::site::{TestSite, custody, moved, written};
+use crate::store::batch::{RunChange, Write};
 
 #[tokio::test]
 async fn an_operation_is_asked_for_and_stopped() {
@@ -141,6 +147,188 @@ async fn output_is_downloaded_byte_for_byte() {
     assert_eq!((none.status, none.code().as_str()), (StatusCode::NOT_FOUND, "RUN_NOT_FOUND"));
 }
 
+/// Whatever is asked for: if one of the targets is not enrolled, all such are listed and nothing is planned (P13);
+/// otherwise there is an operation with an id, queued, and with one queued run for each script and host (P14).
+#[test]
+fn p13_p14_an_operation_is_queued_whole_or_refused_with_all_that_is_not_enrolled() {
+    use crate::store::host::{self, Enrolment};
+    use crate::store::testing::NOW;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let site = runtime.block_on(TestSite::new());
+    let standings = [
+        Enrolment::Enrolled,
+        Enrolment::Enrolled,
+        Enrolment::Enrolled,
+        Enrolment::Pending,
+        Enrolment::Quarantined,
+        Enrolment::Revoked,
+    ];
+    runtime.block_on(async {
+        for script in ["s0", "s1", "s2"] {
+            site.script(script).await;
+        }
+        for (number, standing) in standings.into_iter().enumerate() {
+            let body = json!({ "name": format!("h{number}"), "type": "VM" });
+            let added = site.call("POST", "/api/v1/hosts", Some(body)).await.json();
+            let id = added["host"]["id"].as_str().unwrap().parse().unwrap();
+            let mut tx = site.app.store().write().await.unwrap();
+            host::update_enrolment(&mut tx, id, Enrolment::Pending, standing, NOW).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+    });
+    let planned = Cell::new(0_usize);
+    let refused = Cell::new(0_usize);
+    let enrolled = prop::collection::btree_set(0..3_usize, 0..3);
+    let others = prop_oneof![Just(BTreeSet::new()), prop::collection::btree_set(3..6_usize, 1..4),];
+    let targets = (enrolled, others).prop_map(|(enrolled, others)| &enrolled | &others);
+    let targets = targets.prop_filter("a target", |targets| !targets.is_empty());
+    TestRunner::new(ProptestConfig::with_cases(200))
+        .run(&(targets, 1..4_usize), |(targets, scripts)| {
+            let names: Vec<String> = targets.iter().map(|number| format!("h{number}")).collect();
+            let scripts: Vec<Value> =
+                (0..scripts).map(|number| json!({ "name": format!("s{number}") })).collect();
+            let body = json!({ "scripts": scripts, "on": names.join(" | ") });
+            let answer = runtime.block_on(site.call("POST", "/api/v1/operations", Some(body)));
+            let listed: Vec<Value> = targets
+                .iter()
+                .filter(|&&number| standings[number] != Enrolment::Enrolled)
+                .map(
+                    |&number| json!({ "host": format!("h{number}"), "standing": standings[number].as_str() }),
+                )
+                .collect();
+            if !listed.is_empty() {
+                refused.set(refused.get() + 1);
+                prop_assert_eq!(answer.status, StatusCode::FORBIDDEN);
+                prop_assert_eq!(answer.code(), "HOST_NOT_ENROLLED");
+                prop_assert_eq!(&answer.json()["details"]["hosts"], &Value::Array(listed));
+                // The next one's number shows that nothing was left behind.
+                return Ok(());
+            }
+            planned.set(planned.get() + 1);
+            prop_assert_eq!(answer.status, StatusCode::CREATED, "{:?}", answer);
+            let created = answer.json();
+            let number = format!("OP-{}", planned.get());
+            prop_assert_eq!((&created["number"], &created["status"]), (&json!(number), &json!("queued")));
+            let id = created["id"].as_str().unwrap();
+            let shown = runtime.block_on(site.get(&format!("/api/v1/operations/{id}")));
+            prop_assert_eq!((&shown["id"], &shown["status"]), (&json!(id), &json!("queued")));
+            let runs = runtime.block_on(site.get(&format!("/api/v1/operations/{id}/runs")));
+            let found: Vec<(Value, Value, Value)> = runs["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|run| (run["host"].clone(), run["script"].clone(), run["state"].clone()))
+                .collect();
+            let expected: Vec<(Value, Value, Value)> = names
+                .iter()
+                .flat_map(|host| {
+                    scripts.iter().map(move |call| (json!(host), call["name"].clone(), json!("queued")))
+                })
+                .collect();
+            prop_assert_eq!(found, expected);
+            Ok(())
+        })
+        .unwrap();
+    assert!(planned.get() >= 50 && refused.get() >= 50, "{planned:?} {refused:?}");
+}
+
+/// What a run may end as, with how the API shows it: state, exit code, signal.
+fn ends() -> impl Strategy<Value = (RunState, (&'static str, Value, Value))> {
+    use fleetward_domain::run::{Cause, Failure};
+    use fleetward_protocol::run::{LostCause, Refusal};
+    prop_oneof![
+        Just((RunState::Succeeded, ("succeeded", json!(0), Value::Null))),
+        (1..256_i32)
+            .prop_map(|code| (RunState::Failed(Failure::Exit(code)), ("failed", json!(code), Value::Null))),
+        (1..65_i32).prop_map(|signal| (
+            RunState::Failed(Failure::Signal(signal)),
+            ("failed", Value::Null, json!(signal))
+        )),
+        Just((RunState::TimedOut, ("timed_out", Value::Null, Value::Null))),
+        Just((RunState::Cancelled(Cause::Requested), ("cancelled", Value::Null, Value::Null))),
+        Just((RunState::Refused(Refusal::NotBash), ("refused", Value::Null, Value::Null))),
+        Just((RunState::Expired, ("expired", Value::Null, Value::Null))),
+        Just((RunState::Lost(LostCause::Reboot), ("lost", Value::Null, Value::Null))),
+    ]
+}
+
+/// What the API shows of an operation that ended is what happened, for each of its targets: how the run ended, with
+/// its code or signal and how long it took, and its output byte for byte, each stream for itself.
+#[test]
+fn p16_p33_the_view_has_every_result_and_all_output() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let site = runtime.block_on(TestSite::new());
+    runtime.block_on(async {
+        site.script("baseline").await;
+        for number in 0..5 {
+            site.enrolled_host(&format!("h{number}")).await;
+        }
+        // Nothing is started by itself: these runs' fates are drawn.
+        site.app.dispatcher().shutdown();
+        site.app.dispatcher().stopped().await;
+    });
+    let pieces = prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 1..60)), 0..5);
+    let fates = prop::collection::vec((ends(), pieces, 0..10_000_000_u64), 1..6);
+    TestRunner::new(ProptestConfig::with_cases(100))
+        .run(&fates, |fates| {
+            let names: Vec<String> = (0..fates.len()).map(|number| format!("h{number}")).collect();
+            let created = runtime.block_on(site.operation(&names.join(",")));
+            let id = created["id"].as_str().unwrap();
+            let operation = id.parse().unwrap();
+            let runs = runtime.block_on(site.get(&format!("/api/v1/operations/{id}/runs")));
+            let runs: Vec<String> = runs["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|run| run["id"].as_str().unwrap().to_owned())
+                .collect();
+            for (text, ((end, _), pieces, took)) in runs.iter().zip(&fates) {
+                let run = text.parse().unwrap();
+                let held = RunState::Running(custody());
+                let mut writes = vec![
+                    moved(operation, run, RunState::Queued, RunState::Dispatched(custody())),
+                    moved(operation, run, RunState::Dispatched(custody()), held.clone()),
+                ];
+                let mut at = 0;
+                for (to_stderr, bytes) in pieces {
+                    let stream = if *to_stderr { Stream::Stderr } else { Stream::Stdout };
+                    let (write, end) = written(operation, run, at, &[(stream, bytes)]);
+                    writes.push(write);
+                    at = end;
+                }
+                let Write::Run(change) = moved(operation, run, held, end.clone()) else { unreachable!() };
+                writes.push(Write::Run(RunChange { duration_ms: Some(*took), ..change }));
+                runtime.block_on(site.commit(writes));
+            }
+            let shown = runtime.block_on(site.get(&format!("/api/v1/operations/{id}/runs?limit=2")));
+            prop_assert_eq!(shown["items"].as_array().unwrap().len(), fates.len().min(2));
+            let shown = runtime.block_on(site.get(&format!("/api/v1/operations/{id}/runs")));
+            let shown = shown["items"].as_array().unwrap();
+            prop_assert_eq!(shown.len(), fates.len());
+            for ((row, name), ((_, (state, code, signal)), pieces, took)) in
+                shown.iter().zip(&names).zip(&fates)
+            {
+                prop_assert_eq!((&row["host"], &row["state"]), (&json!(name), &json!(state)));
+                prop_assert_eq!((&row["exit_code"], &row["signal"]), (code, signal));
+                prop_assert_eq!(&row["duration_ms"], &json!(took));
+                prop_assert!(row["ended_at"].is_string(), "{}", row);
+                for (stream, wanted) in [("stdout", false), ("stderr", true)] {
+                    let path = format!("/api/v1/runs/{}/output?stream={stream}", row["id"].as_str().unwrap());
+                    let output = runtime.block_on(site.call("GET", &path, None)).bytes;
+                    let wrote: Vec<u8> = pieces
+                        .iter()
+                        .filter(|(to_stderr, _)| *to_stderr == wanted)
+                        .flat_map(|(_, bytes)| bytes.clone())
+                        .collect();
+                    prop_assert_eq!(output, wrote);
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
 /// P34, through the API: whatever is asked for, exactly the operations that are so are listed, newest first (P32).
 #[test]
 fn p34_filters_are_exact() {
@@ -148,8 +336,6 @@ fn p34_filters_are_exact() {
 
     use fleetward_domain::operation::OperationStatus;
     use fleetward_protocol::id::OperationId;
-    use proptest::prelude::*;
-    use proptest::test_runner::TestRunner;
 
     use crate::store::operation as rows;
 

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::sample::*;
+use crate::store::batch::{RunChange, Write};
 use crate::store::host::{Enrolment, Filter, Host, NewHost, Presence, Sort, Status};
 use crate::store::page::{Direction, Page, PageRequest};
 use crate::store::{Connection, Scope, Store, StoreError, batch, host, operation, output, run};
@@ -236,6 +237,22 @@ fn histories() -> impl Strategy<Value = Vec<(i64, OperationStatus)>> {
     prop::collection::vec((0..6_i64, prop::sample::select(STATUSES.to_vec())), 0..10)
 }
 
+/// Every way in which a run may end.
+fn final_states() -> impl Strategy<Value = RunState> {
+    use fleetward_domain::run::{Cause, Failure};
+    use fleetward_protocol::run::{LostCause, Refusal};
+    prop_oneof![
+        Just(RunState::Succeeded),
+        (1..256_i32).prop_map(|code| RunState::Failed(Failure::Exit(code))),
+        (1..65_i32).prop_map(|signal| RunState::Failed(Failure::Signal(signal))),
+        Just(RunState::TimedOut),
+        Just(RunState::Cancelled(Cause::Halted)),
+        "[a-z ]{0,20}".prop_map(|rule| RunState::Refused(Refusal::NotAllowed { rule })),
+        Just(RunState::Expired),
+        prop::sample::select(vec![LostCause::Reboot, LostCause::SupervisorGone]).prop_map(RunState::Lost),
+    ]
+}
+
 properties! {
     async fn p7_the_list_is_the_whole_inventory(store: Store, (fleet, sort, size) in (fleet(12), sorts(), 1..8_u32)) {
         let (of, hosts) = settle(&store, &fleet).await;
@@ -307,18 +324,17 @@ properties! {
 
     async fn p31_a_finished_operation_is_stored_with_every_result_and_every_byte(
         store: Store,
-        ends in prop::collection::vec((prop::bool::ANY, prop::collection::vec(any::<u8>(), 0..200)), 1..5)
+        ends in prop::collection::vec((final_states(), prop::collection::vec(any::<u8>(), 0..200), 0..1_u64 << 40), 1..5)
     ) {
         let of = tenant(&store).await;
         let (id, runs) = operation(&store, of, u32::try_from(ends.len()).unwrap()).await;
-        let failed = RunState::Failed(fleetward_domain::run::Failure::Exit(3));
-        for (&run, (good, log)) in runs.iter().zip(&ends) {
+        for (&run, (end, log, took)) in runs.iter().zip(&ends) {
             let held = custody();
-            let end = if *good { RunState::Succeeded } else { failed.clone() };
+            let Write::Run(last) = change(id, run, RunState::Dispatched(held), end.clone()) else { unreachable!() };
             let done = write(&store, vec![
                 change(id, run, RunState::Queued, RunState::Dispatched(held)),
                 append(id, run, 0, log),
-                change(id, run, RunState::Dispatched(held), end),
+                Write::Run(RunChange { duration_ms: Some(*took), ..last }),
             ]).await;
             assert!(!done.written.contains(&batch::Written::Missing));
         }
@@ -327,12 +343,12 @@ properties! {
         tx.commit().await.unwrap();
         let (mut conn, scope) = (store.read().await.unwrap(), Scope::of(of));
         let row = operation::get(&mut conn, &scope, id).await.unwrap();
-        let good = ends.iter().filter(|(good, _)| *good).count() as u64;
-        assert_eq!((row.status, row.ended_at, row.succeeded, row.failed), (OperationStatus::Partial, Some(at(9)), good, ends.len() as u64 - good));
-        for (&run, (good, log)) in runs.iter().zip(&ends) {
+        assert_eq!((row.status, row.ended_at), (OperationStatus::Partial, Some(at(9))));
+        let good = ends.iter().filter(|(end, ..)| *end == RunState::Succeeded).count() as u64;
+        assert_eq!((row.succeeded, row.failed), (good, ends.len() as u64 - good));
+        for (&run, (end, log, took)) in runs.iter().zip(&ends) {
             let stored = run::get(&mut conn, &scope, run).await.unwrap();
-            assert_eq!(stored.state, if *good { RunState::Succeeded } else { failed.clone() });
-            assert_eq!(stored.ended_at, Some(at(1)));
+            assert_eq!((&stored.state, stored.duration_ms, stored.ended_at), (end, Some(*took), Some(at(1))));
             assert_eq!(output::read(&mut conn, &scope, run, 0, usize::MAX).await.unwrap(), *log);
         }
     }
