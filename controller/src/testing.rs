@@ -1,14 +1,17 @@
 //! A whole controller in a test's process, on ports of its own.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetward_domain::operation::{OperationStatus, RolloutPolicy};
 use fleetward_domain::permission::{Grant, Grants, Permission, Role};
+use fleetward_domain::run::RunEvent;
 use fleetward_protocol::enrol::Token;
-use fleetward_protocol::id::{OperationId, SessionId, TenantId};
+use fleetward_protocol::id::{JournalId, OperationId, RunId, SessionId, TenantId};
 use fleetward_protocol::name::{HostName, ScriptName};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -18,11 +21,13 @@ use crate::app::access::{Caller, Permit};
 use crate::app::clock::Clock;
 use crate::app::host::{self, Addition};
 use crate::app::operation::{self, Asked, Call, OperationError};
+use crate::app::recorder::Change;
 use crate::app::user;
 use crate::config::{Config, Layer};
 use crate::pki::Authority;
 use crate::running::Running;
 use crate::secret::SecretBox;
+use crate::store::host::Enrolment;
 use crate::store::operation::Operation;
 use crate::store::run::Run;
 use crate::store::script::{self, Script};
@@ -95,6 +100,29 @@ impl TestController {
         let permit = self.permit(Permission::ManageHosts);
         let (_, issued) = host::add(self.app(), &permit, addition, None).await.unwrap();
         (name, issued.token)
+    }
+
+    /// A host that has enrolled, and never connects.
+    pub(crate) async fn add_absent_host(&self, name: &str) {
+        let (name, _) = self.add_host(name).await;
+        let mut tx = self.app().store().write().await.unwrap();
+        let host = crate::store::host::get(&mut tx, &Scope::Everything, &name).await.unwrap();
+        let (from, to) = (Enrolment::Pending, Enrolment::Enrolled);
+        let now = self.clock.now();
+        assert!(crate::store::host::update_enrolment(&mut tx, host.id, from, to, now).await.unwrap());
+        tx.commit().await.unwrap();
+    }
+
+    /// An operation of `work` on an absent host, as if its run had been handed out to it.
+    pub(crate) async fn handed_out(&self, host: &str) -> (OperationId, RunId) {
+        let operation = self.run(&["work"], host).await.unwrap();
+        let runs = self.wait_until(operation.id, |_, _| true).await.1;
+        let journal = JournalId::from_uuid(Uuid::nil());
+        let event = RunEvent::Dispatched { journal, deadline: operation.deadline };
+        let change = Change { operation: operation.id, run: runs[0].id, event, known: None };
+        self.app().recorder().apply([change]).await.unwrap();
+        self.app().recorder().settle().await.unwrap();
+        (operation.id, runs[0].id)
     }
 
     pub(crate) async fn add_script(&self, name: &str, content: &str) {
@@ -189,6 +217,41 @@ impl TestController {
         let mut conn = self.app().store().read().await.unwrap();
         let events = crate::store::audit::list_chain(&mut conn, 1, 1000).await.unwrap();
         events.iter().any(|event| event.event.kind == kind)
+    }
+}
+
+/// Everything that was logged, as a writer of a subscriber.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// A subscriber that writes here, in JSON.
+    pub(crate) fn subscriber(&self) -> impl tracing::Subscriber + Send + Sync + use<> {
+        let log = self.clone();
+        tracing_subscriber::fmt().json().with_writer(move || log.clone()).finish()
+    }
+
+    /// The events of this name since the last call; every one must say when it was.
+    pub(crate) fn take(&self, name: &str) -> Vec<serde_json::Value> {
+        let text = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+        let events: Vec<_> = lines.filter(|line| line["fields"]["message"] == name).collect();
+        for event in &events {
+            let time = event["timestamp"].as_str().unwrap();
+            assert!(time.parse::<fleetward_api::time::Time>().is_ok(), "{time}");
+        }
+        events
     }
 }
 

@@ -279,3 +279,6 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
