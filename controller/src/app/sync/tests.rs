@@ -454,6 +454,55 @@ fn a_rewritten_history_is_taken_with_a_note() {
     });
 }
 
+/// Whatever fails of a synchronisation, the log says when, of which repository, and why: what cannot be fetched with
+/// its reason, what is wrong in the files with file and line.
+#[test]
+fn p35_failed_synchronisations_are_logged_with_url_and_reason() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let log = crate::testing::Log::default();
+    let _guard = tracing::subscriber::set_default(log.subscriber());
+    let test = runtime.block_on(crate::store::testing::sqlite());
+    let lab = lab(&test.store);
+    let broken = prop::sample::select(vec!["  x: [1, 2\n", "  x: {type: VM}\n", "  x: \"open\n", "\tx: 1\n"]);
+    let fault = prop_oneof![
+        "[a-z]{1,12}".prop_map(Err),
+        (0..20_usize, broken)
+            .prop_map(|(good, bad)| Ok(format!("# first\n{}{bad}", "\n".repeat(good) + "links:\n"))),
+    ];
+    proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(100))
+        .run(&fault, |fault| {
+            let url = match &fault {
+                Err(name) => format!("file:///nonexistent/{name}.git"),
+                Ok(text) => {
+                    lab.origin.commit(&[("links.yaml", text)]);
+                    lab.origin.url()
+                }
+            };
+            let sync = runtime.block_on(async {
+                lab.set(&url, None).await;
+                lab.sync().await
+            });
+            prop_assert_eq!(sync.status, SyncStatus::Failed);
+            let logged = log.take("sync.failed");
+            prop_assert_eq!(logged.len(), 1);
+            let fields = &logged[0]["fields"];
+            prop_assert_eq!(fields["url"].as_str(), Some(url.as_str()));
+            match fault {
+                Err(_) => {
+                    prop_assert!(sync.failure.is_some());
+                    prop_assert_eq!(fields["failure"].as_str(), sync.failure.as_deref());
+                }
+                Ok(_) => {
+                    let told = fields["first_problem"].as_str().unwrap_or_default();
+                    prop_assert!(told.starts_with("links.yaml:"), "{}", logged[0]);
+                    prop_assert_eq!(told, sync.problems[0].to_string());
+                }
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
 /// What one commit says: client number to (name, address), and script name to text.
 type Wanted = (BTreeMap<u32, (String, u8)>, BTreeMap<String, u8>);
 
