@@ -202,3 +202,6 @@ async fn submit(
     let permit = Arc::clone(room).acquire_many_owned(weight).await.map_err(|_| RecorderStopped)?;
     queue.send(Entry { what, _room: permit }).await.map_err(|_| RecorderStopped)
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,6 +88,29 @@ pub async fn limit_growth(store: &Store, pages: Option<i64>) {
     tx.commit().await.expect("the writer is given back");
 }
 
+/// Makes every commit that touches an operation fail at its very end, on SQLite: each statement before it succeeds.
+pub async fn refuse_commits(store: &Store) {
+    // A foreign key that is looked at when the transaction ends (https://sqlite.org/foreignkeys.html, 4.2).
+    execute(
+        store,
+        "CREATE TABLE nobody (id INTEGER PRIMARY KEY);
+         CREATE TABLE refusal (whom INTEGER REFERENCES nobody (id) DEFERRABLE INITIALLY DEFERRED);
+         CREATE TRIGGER refuse_commits AFTER UPDATE ON operation BEGIN INSERT INTO refusal VALUES (1); END",
+    )
+    .await;
+}
+
+/// Takes [`refuse_commits`] back.
+pub async fn allow_commits(store: &Store) {
+    execute(store, "DROP TRIGGER refuse_commits; DROP TABLE refusal; DROP TABLE nobody").await;
+}
+
+async fn execute(store: &Store, sql: &'static str) {
+    let mut tx = store.write().await.expect("the writer is free");
+    sqlx::raw_sql(sql).execute(&mut *tx).await.expect("the statements are taken");
+    tx.commit().await.expect("the writer is given back");
+}
+
 /// A fresh store in a PostgreSQL database; `None` if there is no PostgreSQL here, which was then said.
 pub async fn postgres(test: &str) -> Option<TestStore> {
     sqlx::any::install_default_drivers();

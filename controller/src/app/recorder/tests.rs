@@ -1,0 +1,148 @@
+//! Acknowledged means committed: what a stream is told, everybody can read, and what failed is not told.
+
+use std::time::Duration;
+
+use fleetward_protocol::message::Finished;
+use fleetward_protocol::output::{Record, Stream};
+use fleetward_protocol::run::Outcome;
+use fleetward_protocol::session::SinkEvent;
+use fleetward_protocol::time::Timestamp;
+use tokio::time::timeout;
+
+use super::*;
+use crate::app::health::Condition;
+use crate::store::testing::{allow_commits, limit_growth, refuse_commits};
+use crate::store::{Scope, output};
+use crate::testing::TestController;
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn controller(hosts: usize) -> TestController {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    for number in 0..hosts {
+        controller.add_absent_host(&format!("web-{number}")).await;
+    }
+    controller
+}
+
+/// One record of a log.
+fn record(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Record { stream: Stream::Stdout, at: Timestamp::from_millis(1), payload }.append_to(&mut bytes);
+    bytes
+}
+
+fn end(log_length: usize) -> SinkEvent {
+    SinkEvent::Finished(Finished {
+        outcome: Outcome::Exited(0),
+        at: Timestamp::from_millis(2),
+        duration_ms: 1,
+        log_length: log_length as u64,
+    })
+}
+
+async fn until(feed: &Feed, wanted: impl FnMut(&Committed) -> bool) -> Committed {
+    *timeout(SOON, feed.watch().wait_for(wanted)).await.expect("it is told in time").unwrap()
+}
+
+async fn stored(controller: &TestController, run: RunId) -> Vec<u8> {
+    let mut conn = controller.app().store().read().await.unwrap();
+    output::read(&mut conn, &Scope::Everything, run, 0, usize::MAX).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_a_failed_commit_held_is_not_acknowledged() {
+    let controller = controller(1).await;
+    let (operation, run) = controller.handed_out("web-0").await;
+    let feed = controller.app().recorder().feed(run, operation, 0);
+    let log = record(b"one");
+    let reports = || {
+        [
+            SinkEvent::Accepted,
+            SinkEvent::Started { at: Timestamp::from_millis(1) },
+            SinkEvent::Output { offset: 0, bytes: log.clone() },
+            end(log.len()),
+        ]
+    };
+
+    refuse_commits(controller.app().store()).await;
+    for report in reports() {
+        let told = format!("{report:?}");
+        feed.report(report).await.unwrap();
+        let committed = until(&feed, |committed| committed.impossible).await;
+        let nothing = Committed { impossible: true, ..Committed::default() };
+        assert_eq!(committed, nothing, "{told} was acknowledged, and is not committed");
+        assert_eq!(feed.restart().await, Ok(0));
+    }
+    assert_eq!(stored(&controller, run).await, b"");
+
+    allow_commits(controller.app().store()).await;
+    for report in reports() {
+        feed.report(report).await.unwrap();
+    }
+    let committed = until(&feed, |committed| committed.ended).await;
+    assert_eq!((committed.offset, committed.accepted), (log.len() as u64, true));
+    assert_eq!(stored(&controller, run).await, log);
+}
+
+#[tokio::test]
+async fn what_waits_for_room_on_the_disk_is_not_acknowledged_before_there_is_some() {
+    let controller = controller(1).await;
+    let (operation, run) = controller.handed_out("web-0").await;
+    let feed = controller.app().recorder().feed(run, operation, 0);
+    let log = record(&[b'x'; 200_000]);
+    limit_growth(controller.app().store(), Some(4)).await;
+    feed.report(SinkEvent::Accepted).await.unwrap();
+    feed.report(SinkEvent::Output { offset: 0, bytes: log.clone() }).await.unwrap();
+    let health = controller.app().health();
+    timeout(SOON, health.reached(Condition::DiskFull)).await.unwrap();
+    assert_eq!(feed.committed().offset, 0);
+    limit_growth(controller.app().store(), None).await;
+    until(&feed, |committed| committed.offset == log.len() as u64).await;
+    assert_eq!(stored(&controller, run).await, log);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_can_be_read_at_that_moment() {
+    let controller = controller(3).await;
+    let mut watchers = Vec::new();
+    let mut feeds = Vec::new();
+    for number in 0..3 {
+        let (operation, run) = controller.handed_out(&format!("web-{number}")).await;
+        let feed = controller.app().recorder().feed(run, operation, 0);
+        let (mut told, store) = (feed.watch(), controller.app().store().clone());
+        watchers.push(tokio::spawn(async move {
+            let mut seen = 0;
+            loop {
+                let committed = *told.borrow_and_update();
+                let mut conn = store.read().await.unwrap();
+                let length =
+                    crate::store::run::get(&mut conn, &Scope::Everything, run).await.unwrap().output_end;
+                assert!(length >= committed.offset, "{} was told, {length} can be read", committed.offset);
+                drop(conn);
+                seen += 1;
+                if committed.ended {
+                    return seen;
+                }
+                told.changed().await.unwrap();
+            }
+        }));
+        feeds.push(feed);
+    }
+    let mut offsets = [0_usize; 3];
+    for round in 0..150 {
+        for (feed, offset) in feeds.iter().zip(&mut offsets) {
+            let bytes = record(&vec![b'x'; 1 + (round * 37) % 5000]);
+            let report = SinkEvent::Output { offset: *offset as u64, bytes: bytes.clone() };
+            feed.report(report).await.unwrap();
+            *offset += bytes.len();
+        }
+    }
+    for (feed, offset) in feeds.iter().zip(offsets) {
+        feed.report(end(offset)).await.unwrap();
+    }
+    for watcher in watchers {
+        assert!(timeout(SOON, watcher).await.unwrap().unwrap() > 1);
+    }
+}
