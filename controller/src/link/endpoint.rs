@@ -21,12 +21,22 @@ use super::{control, enrol};
 use crate::app::App;
 use crate::pki::{PeerIdentity, Rotating};
 
-/// Handshakes under way at most; more wait in the socket's queue.
-const MAX_HANDSHAKES: usize = 512;
-/// With fewer than this many handshakes left, a peer must first prove that its address is its own.
-const EASY_HANDSHAKES: usize = 384;
-/// How long a handshake may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How many handshakes are carried at once, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Handshakes {
+    /// Under way at most; more wait in the socket's queue.
+    pub(super) most: usize,
+    /// With more than this many under way, a peer must first prove that its address is its own.
+    pub(super) easy: usize,
+    /// How long one may take.
+    pub(super) patience: Duration,
+}
+
+impl Handshakes {
+    /// What the port is opened with. A fleet that comes back at once is taken in portions of this size.
+    pub(super) const DEFAULT: Self = Self { most: 512, easy: 128, patience: Duration::from_secs(10) };
+}
+
 /// How long agents are given to hear that the controller stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -62,6 +72,15 @@ impl LinkServer {
     /// # Errors
     /// If the address cannot be listened on or the certificates cannot be used.
     pub fn start(app: &App, certificate: Arc<Rotating>) -> Result<Self, LinkError> {
+        Self::start_with(app, certificate, Handshakes::DEFAULT)
+    }
+
+    /// The same, carrying this many handshakes.
+    pub(super) fn start_with(
+        app: &App,
+        certificate: Arc<Rotating>,
+        handshakes: Handshakes,
+    ) -> Result<Self, LinkError> {
         let config = app.config();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let server = tls::server_config(provider, app.authority().root().clone(), certificate)?;
@@ -72,7 +91,7 @@ impl LinkServer {
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
         let port = Arc::new(Port::new(app.clone(), stopping.clone()));
-        tasks.spawn(accept(endpoint.clone(), port, tasks.clone()));
+        tasks.spawn(accept(endpoint.clone(), port, tasks.clone(), handshakes));
         info!(%address, "link.listening");
         Ok(Self { endpoint, stopping, tasks, address })
     }
@@ -96,8 +115,8 @@ impl LinkServer {
     }
 }
 
-async fn accept(endpoint: Endpoint, port: Arc<Port>, tasks: TaskTracker) {
-    let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+async fn accept(endpoint: Endpoint, port: Arc<Port>, tasks: TaskTracker, carried: Handshakes) {
+    let handshakes = Arc::new(Semaphore::new(carried.most));
     loop {
         let next = async {
             // The permit first: peers that cannot be served yet stay in the endpoint's own bounded queue.
@@ -111,24 +130,24 @@ async fn accept(endpoint: Endpoint, port: Arc<Port>, tasks: TaskTracker) {
                 None => return,
             },
         };
-        let is_busy = handshakes.available_permits() < EASY_HANDSHAKES;
+        let is_busy = carried.most - handshakes.available_permits() > carried.easy;
         if is_busy && !incoming.remote_address_validated() && incoming.may_retry() {
             if let Err(error) = incoming.retry() {
                 debug!(%error, "link.retry_failed");
             }
             continue;
         }
-        tasks.spawn(handshake(incoming, Arc::clone(&port), permit));
+        tasks.spawn(handshake(incoming, Arc::clone(&port), permit, carried.patience));
     }
 }
 
-async fn handshake(incoming: Incoming, port: Arc<Port>, permit: OwnedSemaphorePermit) {
+async fn handshake(incoming: Incoming, port: Arc<Port>, permit: OwnedSemaphorePermit, patience: Duration) {
     let remote = incoming.remote_address();
     let connecting = match incoming.accept() {
         Ok(connecting) => connecting,
         Err(error) => return debug!(%remote, %error, "link.handshake_failed"),
     };
-    let connection = match timeout(HANDSHAKE, connecting).await {
+    let connection = match timeout(patience, connecting).await {
         Err(_) => return debug!(%remote, "link.handshake_timed_out"),
         Ok(Ok(connection)) => connection,
         Ok(Err(error @ ConnectionError::TransportError(_))) => {

@@ -28,6 +28,7 @@ use crate::app::{enrolment, host as hosts, operation};
 use crate::store::testing::limit_growth;
 use crate::testing::TestController;
 
+mod crowd;
 mod host;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -483,6 +484,43 @@ async fn a_full_disk_holds_everything_and_goes_on_by_itself() {
     assert_eq!(status, OperationStatus::Success);
     assert_eq!(controller.output(&runs[0]).await, log);
     controller.run(&["work"], "web-1").await.unwrap();
+}
+
+/// Whatever is turned away at the port, the log says when, from where and why.
+#[test]
+fn p35_refused_peers_are_logged_with_address_and_reason() {
+    use proptest::prelude::*;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let log = crate::testing::Log::default();
+    let _guard = tracing::subscriber::set_default(log.subscriber());
+    let controller = runtime.block_on(TestController::start());
+    let port = super::port::Port::new(controller.app().clone(), tokio_util::sync::CancellationToken::new());
+    proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(100))
+        .run(&(any::<std::net::SocketAddr>(), "[ -~]{1,80}"), |(remote, reason)| {
+            runtime.block_on(port.refused(remote, &reason));
+            let logged = log.take("link.refused");
+            prop_assert_eq!(logged.len(), 1);
+            let fields = &logged[0]["fields"];
+            prop_assert_eq!(&fields["remote"], &remote.to_string());
+            prop_assert_eq!(fields["reason"].as_str(), Some(reason.as_str()));
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[tokio::test]
+async fn what_a_host_notices_is_kept_with_it() {
+    let controller = TestController::start().await;
+    let (name, host) = enrolled(&controller, "web-1").await;
+    let mut session = host.connect().await;
+    let mut events = controller.app().fleet().watch();
+    session.say(&AgentMessage::Notice { text: "a supervisor that nobody knows".to_owned() }).await;
+    timeout(SOON, events.recv()).await.unwrap().unwrap();
+    let mut conn = controller.app().store().read().await.unwrap();
+    let kept = crate::store::host::get(&mut conn, &crate::store::Scope::Everything, &name).await.unwrap();
+    assert_eq!(kept.notices.len(), 1, "{:?}", kept.notices);
+    assert_eq!(kept.notices[0].text, "a supervisor that nobody knows");
 }
 
 #[tokio::test]
