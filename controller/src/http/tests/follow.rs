@@ -230,6 +230,69 @@ async fn a_stream_ends_with_the_controller_and_goes_on_elsewhere() {
     }
 }
 
+/// Memory of this process, in bytes (proc_pid_statm(5)).
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+}
+
+/// Readers that stop reading: the recorder goes on, others read on to the end, and what is kept for those who do not
+/// read is bounded, however much there is for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_stops_reading_slows_nobody_and_costs_little() {
+    const PIECE: usize = 64 << 10;
+    const PIECES: usize = 512;
+    let site = TestSite::new().await;
+    let (operation, runs) = running(&site, &["web-1"]).await;
+    let path = format!("/api/v1/operations/{operation}/events");
+    let feed = site.app.recorder().feed(runs[0], operation, 0);
+    let mut offset = 0;
+    let mut write = async |pieces: usize| {
+        for _ in 0..pieces {
+            let mut bytes = Vec::new();
+            let at = crate::store::testing::NOW;
+            let payload = vec![b'x'; PIECE];
+            fleetward_protocol::output::Record { stream: Stream::Stdout, at, payload: &payload }
+                .append_to(&mut bytes);
+            let length = bytes.len() as u64;
+            feed.report(fleetward_protocol::session::SinkEvent::Output { offset, bytes }).await.unwrap();
+            offset += length;
+        }
+        let mut told = feed.watch();
+        let committed = told.wait_for(|committed| committed.offset == offset);
+        drop(
+            tokio::time::timeout(std::time::Duration::from_secs(60), committed)
+                .await
+                .expect("it is committed"),
+        );
+    };
+    // Half of it is there when they come: each would like to have all of that at once.
+    write(PIECES / 2).await;
+    let mut reader = Client::connect(&site, &path, None).await;
+    let mut read = 0;
+    while read < PIECE * PIECES / 2 {
+        read += output(&reader.next().await.unwrap(), runs[0]).len();
+    }
+    let before = resident();
+    let mut stuck = Vec::new();
+    for _ in 0..16 {
+        let mut client = Client::connect(&site, &path, None).await;
+        client.next().await.unwrap();
+        stuck.push(client);
+    }
+    write(PIECES / 2).await;
+    while read < PIECE * PIECES {
+        read += output(&reader.next().await.unwrap(), runs[0]).len();
+    }
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 64 << 20, "{} MiB for readers that do not read", grown >> 20);
+    // One that reads again has missed nothing.
+    let mut late = 0;
+    while late < PIECE * PIECES {
+        late += output(&stuck[0].next().await.unwrap(), runs[0]).len();
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_event_id_is_refused() {
     let site = TestSite::new().await;
