@@ -81,6 +81,69 @@ mod tests {
         assert_eq!(delay(Cause::Superseded, YOUNG), 61_000);
     }
 
+    /// Random numbers for a whole fleet (splitmix64).
+    fn chance(state: &mut u64) -> u32 {
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((mixed ^ (mixed >> 27)) >> 32) as u32
+    }
+
+    proptest! {
+        /// Whatever came before, the next delay is spread evenly over its whole window.
+        #[test]
+        fn jitter_is_spread_over_the_whole_window(
+            before in 0..12_u32,
+            cause in proptest::sample::select(vec![Cause::Lost, Cause::Unreachable, Cause::Refused, Cause::Superseded]),
+        ) {
+            let start = Instant::now();
+            let delay = |random| {
+                let mut backoff = Backoff::new();
+                for _ in 0..before {
+                    backoff.next_delay(Cause::Unreachable, start, 0);
+                }
+                backoff.next_delay(cause, start, random)
+            };
+            let (least, most) = (delay(0), delay(u32::MAX));
+            prop_assert!(most - least >= BASE);
+            let mut tenths = [0_u32; 10];
+            for number in 0..1000_u32 {
+                let share = (delay(u32::MAX / 1000 * number) - least).div_duration_f64(most - least);
+                tenths[((share * 10.0) as usize).min(9)] += 1;
+            }
+            prop_assert!(tenths.iter().all(|count| (99..=102).contains(count)), "{:?}", tenths);
+        }
+
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// A controller that comes back after any outage is not met by a herd: the fleet's next attempts are spread,
+        /// no tenth of a second sees more than a twentieth of it, and nobody waits for longer than promised.
+        #[test]
+        fn a_fleet_does_not_come_back_as_a_herd(outage in 30..7200_u64, mut seed in any::<u64>()) {
+            const FLEET: usize = 1000;
+            let lost = Instant::now();
+            let back = lost + Duration::from_secs(outage);
+            let mut slices = std::collections::BTreeMap::<u128, usize>::new();
+            for _ in 0..FLEET {
+                let mut backoff = Backoff::new();
+                let mut at = lost + backoff.next_delay(Cause::Lost, lost, chance(&mut seed));
+                while at < back {
+                    let failed = at + super::super::dial::ATTEMPT;
+                    at = failed + backoff.next_delay(Cause::Unreachable, failed, chance(&mut seed));
+                }
+                let waited = at - back;
+                prop_assert!(waited <= super::super::dial::ATTEMPT + OLD_CAP);
+                prop_assert!(outage >= YOUNG.as_secs() || waited <= super::super::dial::ATTEMPT + YOUNG_CAP);
+                *slices.entry(waited.as_millis() / 100).or_default() += 1;
+            }
+            let fullest = slices.values().max().copied().unwrap_or_default();
+            prop_assert!(fullest <= FLEET / 20, "{} of {} within a tenth of a second", fullest, FLEET);
+        }
+
+    }
+
     proptest! {
         #[test]
         fn a_fleet_is_back_within_twelve_seconds(randoms in proptest::collection::vec(any::<u32>(), 1..40)) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use fleetward_agent::platform::cgroup::Delegated;
 
-use crate::host::run_id;
+use crate::host::{run_id, skipped};
 
 /// A group of one hierarchy that the agent may use.
 pub(crate) struct Service {
@@ -17,8 +17,20 @@ pub(crate) struct Service {
 
 impl Service {
     /// In the hierarchy of this controller, or in the unified one if it is empty. `None` if there is none here, or
-    /// no right to make a group in it.
+    /// no right to make a group in it, which is then said (see [`skipped`]).
     pub(crate) fn new(controller: &str) -> Option<Self> {
+        let found = Self::find(controller);
+        if found.is_none() {
+            let hierarchy = if controller.is_empty() { "unified" } else { controller };
+            skipped(
+                &format!("a control group of the {hierarchy} hierarchy"),
+                "it is not mounted here, or only root may make a group in it",
+            );
+        }
+        found
+    }
+
+    fn find(controller: &str) -> Option<Self> {
         let path = format!("/fleetward-test-{}.service", run_id());
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let delegated = Delegated::locate(&mounts, &format!("8:{controller}:{path}\n"));

@@ -7,7 +7,7 @@ use std::path::Path;
 use fleetward_agent::run::Stage;
 use fleetward_protocol::run::Outcome;
 
-use crate::host::{Machine, boot, finished, last, script, written};
+use crate::host::{Machine, boot, finished, last, script, skipped, written};
 
 /// Whether everything in a file has reached the disk; `None` where that cannot be seen, as on a tmpfs.
 ///
@@ -53,8 +53,7 @@ fn dirty_kib(path: &Path) -> u64 {
 async fn acceptance_start_output_and_result_are_on_the_disk_before_they_are_told() {
     let machine = Machine::new();
     if is_on_disk(&machine.paths().client_id).is_none() {
-        eprintln!("skipped: on this file system nobody can see what has reached the disk");
-        return;
+        return skipped("seeing what has reached the disk", "this file system does not tell");
     }
     std::fs::write(machine.paths().config, "[runs]\nconcurrent = 1").unwrap();
     let journal = machine.paths().journal();

@@ -5,7 +5,7 @@ use fleetward_protocol::message::OpenRun;
 use fleetward_protocol::run::{Outcome, Refusal};
 
 use crate::delegation::Service;
-use crate::host::{Machine, boot, last, run_id, script, written};
+use crate::host::{Machine, boot, last, run_id, script, skipped, written};
 
 #[tokio::test]
 async fn exit_codes_and_signals_are_told_as_they_are() {
@@ -106,8 +106,7 @@ async fn the_environment_is_the_base_and_what_was_asked_for() {
 #[tokio::test]
 async fn a_run_as_another_user_is_that_user_in_everything() {
     if !fleetward_agent::platform::users::may_change_user() {
-        eprintln!("skipped: only root may become another user");
-        return;
+        return skipped("becoming another user", "only root may");
     }
     let machine = Machine::new();
     std::os::unix::fs::chown(machine.directory.path(), None, None).unwrap();
@@ -194,6 +193,35 @@ async fn one_run_is_started_once_however_often_it_is_dispatched() {
     assert_eq!(std::fs::read_to_string(starts).unwrap(), "started\n");
 }
 
+/// What the controller has committed stays for as long as the host's owner says, and not longer.
+#[tokio::test]
+async fn a_forgotten_run_leaves_the_host_after_the_set_time() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let at_once = script("echo output");
+    life.finish(&at_once).await;
+    assert!(life.directory(at_once.run).join("spool").exists());
+    life.runs.forget(at_once.run).await;
+    assert!(!life.directory(at_once.run).exists());
+
+    std::fs::write(machine.paths().config, "[runs]\nkeep_s = 1").unwrap();
+    let later = script("echo output");
+    life.finish(&later).await;
+    let began = std::time::Instant::now();
+    let kept = async {
+        while began.elapsed() < std::time::Duration::from_millis(900) {
+            assert!(life.directory(later.run).join("spool").exists(), "gone after {:?}", began.elapsed());
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::join!(life.runs.forget(later.run), kept);
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1), "it was not kept");
+    assert!(!life.directory(later.run).exists(), "it was kept for longer");
+    assert!(life.runs.held().is_empty());
+    // Kept or not, it is never started again.
+    assert!(matches!(life.runs.open(life.dispatch(&later)).await, Opened::Unknown));
+}
+
 #[tokio::test]
 async fn an_unknown_run_without_a_dispatch_is_unknown() {
     let machine = Machine::new();
@@ -260,10 +288,7 @@ async fn limits_hold_or_the_run_is_refused() {
         ("memory", "memory.limit_in_bytes", 64 << 20),
         ("cpu", "cpu.cfs_quota_us", 50_000),
     ] {
-        let Some(service) = Service::new(controller) else {
-            eprintln!("skipped: no hierarchy of the {controller} controller to make a group in");
-            continue;
-        };
+        let Some(service) = Service::new(controller) else { continue };
         let life = machine.start_with(boot(1), service.delegated.clone());
         let mut request = script(&format!(
             "grep -E ':([^:]*,)?{controller}(,[^:]*)?:' /proc/self/cgroup | cut -d: -f3; cat {}/run-*/{file}",
@@ -282,10 +307,7 @@ async fn limits_hold_or_the_run_is_refused() {
 
 #[tokio::test]
 async fn a_script_that_takes_more_memory_than_it_may_is_ended_alone() {
-    let Some(service) = Service::new("memory") else {
-        eprintln!("skipped: no hierarchy of the memory controller to make a group in");
-        return;
-    };
+    let Some(service) = Service::new("memory") else { return };
     let machine = Machine::new();
     let life = machine.start_with(boot(1), service.delegated.clone());
     let mut request = script("echo begun; exec tail /dev/zero");

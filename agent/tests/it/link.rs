@@ -249,6 +249,36 @@ async fn two_agents_do_not_share_a_state_directory() {
     start(&machine).shutdown().await;
 }
 
+/// What nobody's journal knows and still runs is told to the controller, by name and with where its output is.
+#[tokio::test]
+async fn an_orphan_supervisor_is_reported_to_the_controller() {
+    let (machine, controller) = enrolled(YEAR).await;
+    let agent = start(&machine);
+    let session = controller.session().await;
+    let gate = machine.path("gate");
+    let request = script(&format!("mkfifo {0}; echo first; read < {0}", gate.display()));
+    let mut stream = session.open(dispatch(&machine.client, &request)).await;
+    while stream.log.is_empty() {
+        stream.event().await.unwrap();
+    }
+    agent.shutdown().await;
+    std::fs::remove_file(machine.paths().journal()).unwrap();
+    let agent = start(&machine);
+    let mut session = controller.session().await;
+    assert_eq!(session.hello.held, []);
+    let notice = loop {
+        match session.message().await {
+            Some(AgentMessage::Notice { text }) if text.contains(&request.run.to_string()) => break text,
+            Some(_) => {}
+            None => panic!("the session ended without a word about the orphan"),
+        }
+    };
+    let spool = machine.paths().runs().join(request.run.to_string());
+    assert!(notice.contains(spool.to_str().unwrap()), "{notice}");
+    tokio::fs::write(gate, "go\n").await.unwrap();
+    agent.shutdown().await;
+}
+
 #[tokio::test]
 async fn an_agent_that_stops_lets_go_of_its_runs_and_the_next_takes_them_up() {
     let (machine, controller) = enrolled(YEAR).await;
