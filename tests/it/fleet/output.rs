@@ -24,6 +24,30 @@ async fn a_script_runs_and_its_output_code_and_time_are_kept() {
     assert_eq!(fleet.client.output(run, Some("stderr")).await, stderr.as_bytes());
 }
 
+/// Once everything is committed, nothing of a run stays on its host, and nothing is asked for again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_leaves_the_host() {
+    let mut fleet = Fleet::with_hosts(1).await;
+    let ended = fleet.client.run("hello", "host-1", &["there"]).await;
+    assert_eq!(ended.states(), ["succeeded"]);
+    let runs = fleet.paths("host-1").runs();
+    let held = || std::fs::read_dir(&runs).expect("the runs' directory").count();
+    let emptied = async {
+        while held() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), emptied).await.expect("the run leaves the host");
+
+    fleet.crash_agent("host-1").await;
+    fleet.start_agent("host-1").await;
+    assert_eq!(fleet.client.run("hello", "host-1", &["again"]).await.states(), ["succeeded"]);
+    let run = &ended.runs[0];
+    let again =
+        fleet.client.get(&format!("/runs/{}", run["id"].as_str().expect("an id"))).await.expect("the run");
+    assert_eq!(&again, run, "nothing about it has changed");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn arguments_are_an_array_and_never_a_shell_line() {
     let fleet = Fleet::with_hosts(1).await;

@@ -77,4 +77,23 @@ async fn scripts_of_one_operation_run_in_order_and_stop_at_the_first_failure() {
     let ended = fleet.client.ended(&operation).await;
     assert_eq!(ended.states(), ["succeeded", "failed", "cancelled"]);
     assert_eq!(ended.status(), "partial");
+    assert_eq!(ended.runs[2]["state_detail"], "the step before it did not succeed");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scripts_of_one_operation_go_on_after_a_failure_if_told_so() {
+    let fleet = Fleet::with_hosts(2).await;
+    let body = json!({
+        "scripts": [{ "name": "leave", "arguments": ["3"] }, { "name": "hello" }, { "name": "leave", "arguments": ["0"] }],
+        "on": "all",
+        "rollout": { "continue_on_failure": true, "max_failures": "100%" },
+    });
+    let operation = fleet.client.start_as(&body).await;
+    let ended = fleet.client.ended(&operation).await;
+    assert_eq!(ended.states(), ["failed", "succeeded", "succeeded"].repeat(2), "{:#?}", ended.runs);
+    assert_eq!(ended.status(), "partial");
+    for host in ended.runs.chunks(3) {
+        let times: Vec<&str> = host.iter().map(|run| run["ended_at"].as_str().expect("a time")).collect();
+        assert!(times.is_sorted(), "each in its turn: {times:?}");
+    }
 }
