@@ -147,6 +147,7 @@ impl Task {
         active.rollout.handle_run_changed(moved.run, &moved.state);
         due.insert(moved.operation);
         let (host, command) = send?;
+        debug!(run = %moved.run, %host, "dispatcher.tells_host");
         match self.app.fleet().send(host, command) {
             Ok(()) => None,
             Err(NotSent::Offline) => {

@@ -141,6 +141,9 @@ async fn converse(
         tokio::select! {
             message = frames.next::<RunUp>(), if !sink.has_ended() => {
                 let message = message?.ok_or(Broken::Early)?;
+                if matches!(message, RunUp::Finished(_)) {
+                    debug!(run = %attach.run, "run.result_arrived");
+                }
                 match sink.handle_message(message)? {
                     SinkEvent::Nothing => {}
                     event => feed.report(event).await?,

@@ -7,6 +7,7 @@ mod backlog;
 mod gigabyte;
 mod idle;
 mod latency;
+mod overhead;
 mod report;
 mod ssh;
 mod supervisor;
@@ -60,6 +61,8 @@ enum Part {
     Backlog,
     /// The process beside a script that sleeps.
     Supervisor,
+    /// One trivial script on loopback against fork and exec.
+    Overhead,
 }
 
 const STEP: Duration = Duration::from_secs(60);
@@ -74,7 +77,14 @@ pub(crate) fn execute(command: &BenchCommand) -> Result<ExitCode> {
     let many = wanted(Part::Idle) || wanted(Part::Latency);
     let hosts = command.hosts.unwrap_or(if many { 30 } else { 1 });
     let mut report = Report::new(hosts)?;
-    measure_fleet(command, hosts, wanted, &mut report)?;
+    if command.only.iter().any(|part| *part != Part::Overhead) || command.only.is_empty() {
+        measure_fleet(command, hosts, wanted, &mut report)?;
+    }
+    // Last: it ends every process that is still below this one.
+    if wanted(Part::Overhead) {
+        println!("running a trivial script on loopback, in turn with fork and exec");
+        overhead::measure(&mut report)?;
+    }
 
     let text = report.text();
     println!("\n{text}");
@@ -156,8 +166,13 @@ fn peak(host: &Host, unit: &str) -> Result<f64> {
 }
 
 fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The value that this share of all values is below.
+fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    values.get((values.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN)
 }
 
 fn output_of(program: &str, arguments: &[&str]) -> String {

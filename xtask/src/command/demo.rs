@@ -3,7 +3,7 @@
 //! It drives the real programs with the command lines that the README shows. Everything it makes is under `.demo/`;
 //! a second start finds the fleet of the first. Deliberately absent: anything that only a demo can do.
 
-mod children;
+pub(super) mod children;
 mod machine;
 
 use std::fs;
@@ -37,7 +37,7 @@ pub(crate) struct DemoCommand {
 }
 
 const CONTROLLER: &str = "controller";
-const USER: &str = "admin";
+pub(super) const USER: &str = "admin";
 const BUILD: Duration = Duration::from_secs(3600);
 const STEP: Duration = Duration::from_secs(60);
 const RUN: &str = "baseline";
@@ -54,7 +54,7 @@ pub(crate) fn execute(command: &DemoCommand) -> Result<ExitCode> {
     fs::create_dir_all(&directory)?;
     let directory = directory.canonicalize()?;
     let mut children = Children::new(directory.join("log"))?;
-    let demo = Demo::open(directory)?;
+    let demo = Demo::open(directory, workspace::target().join("debug"))?;
     let outcome = demo.play(command, &mut children);
     if !children.is_empty() {
         step("stopping everything");
@@ -74,14 +74,16 @@ struct Ports {
     link: u16,
 }
 
-struct Demo {
+/// A controller and agents on this machine, with all their files in one directory.
+pub(super) struct Demo {
     directory: PathBuf,
     programs: PathBuf,
     ports: Ports,
 }
 
 impl Demo {
-    fn open(directory: PathBuf) -> Result<Self> {
+    /// The fleet in a directory, new or as it was left, of the programs in another.
+    pub(super) fn open(directory: PathBuf, programs: PathBuf) -> Result<Self> {
         let file = directory.join("ports.json");
         let ports = match fs::read(&file) {
             Ok(bytes) => {
@@ -102,17 +104,23 @@ impl Demo {
             }
         };
         fs::write(directory.join("controller.toml"), "# Settings of the demo's controller.\n")?;
-        Ok(Self { directory, programs: workspace::target().join("debug"), ports })
+        Ok(Self { directory, programs, ports })
+    }
+
+    /// Starts it, and gives the administrator's password when all agents are connected.
+    pub(super) fn start(&self, hosts: u16, children: &mut Children) -> Result<Password> {
+        let password = self.start_controller(children)?;
+        self.log_in(&password)?;
+        for index in 1..=hosts {
+            self.start_agent(index, children)?;
+        }
+        self.wait_online(hosts, children)?;
+        Ok(password)
     }
 
     fn play(&self, command: &DemoCommand, children: &mut Children) -> Result<ExitCode> {
-        let password = self.start_controller(children)?;
-        self.log_in(&password)?;
-        for index in 1..=command.hosts {
-            self.start_agent(index, children)?;
-        }
-        self.wait_online(command.hosts, children)?;
-        self.sync_inventory()?;
+        let password = self.start(command.hosts, children)?;
+        self.sync_inventory(&workspace::root().join("xtask/demo"))?;
 
         step(&format!("fleetward run {RUN} --on all --yes"));
         let status = children.run("run", self.cli().args(["run", RUN, "--on", "all", "--yes"]))?;
@@ -200,10 +208,11 @@ impl Demo {
         })
     }
 
-    fn sync_inventory(&self) -> Result<()> {
+    /// Makes an inventory repository of these files, unless there is one, and brings the controller up to it.
+    pub(super) fn sync_inventory(&self, files: &Path) -> Result<()> {
         let repository = self.directory.join("inventory");
         step(&format!("an inventory repository in {}", repository.display()));
-        fill_repository(&repository)?;
+        fill_repository(&repository, files)?;
         let url = format!("file://{}", repository.display());
         let mut set = self.cli();
         process::show_success(set.args(["repo", "set", &url, "--branch", "main"]), STEP)?;
@@ -269,6 +278,11 @@ impl Demo {
         command
     }
 
+    /// Where the controller's API listens.
+    pub(super) const fn http_port(&self) -> u16 {
+        self.ports.http
+    }
+
     fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.http)
     }
@@ -283,8 +297,9 @@ impl Demo {
 }
 
 /// The administrator's password.
-struct Password {
-    current: String,
+pub(super) struct Password {
+    /// The one in force.
+    pub(super) current: String,
     /// The one that `init` printed; to be changed at the first login.
     one_time: Option<String>,
 }
@@ -324,11 +339,11 @@ fn find_text<'a>(value: &'a serde_json::Value, key: &str) -> Option<&'a str> {
 }
 
 /// The example inventory as a git repository. What a person changed in it stays.
-fn fill_repository(repository: &Path) -> Result<()> {
+fn fill_repository(repository: &Path, files: &Path) -> Result<()> {
     if repository.join(".git").exists() {
         return Ok(());
     }
-    copy_tree(&workspace::root().join("xtask/demo"), repository)?;
+    copy_tree(files, repository)?;
     let git = |arguments: &[&str]| {
         let mut git = Command::new("git");
         git.arg("-C").arg(repository).args(["-c", "user.name=Demo", "-c", "user.email=demo@example.com"]);

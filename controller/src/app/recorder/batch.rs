@@ -9,7 +9,7 @@ use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{Committed, Entry, Halted, Parts, Report, StatusChange, What};
 use crate::app::dispatch::inbox::Moved;
@@ -324,6 +324,7 @@ impl Writer {
         match (written, after) {
             (Written::Changed, After::State { state, feed }) => {
                 if state.status().is_final() {
+                    debug!(%run, status = %state.status(), "recorder.run_ended");
                     self.states.remove(&run);
                     self.parts.metrics.run_ended(state.status());
                 } else {

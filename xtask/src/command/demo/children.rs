@@ -39,7 +39,7 @@ impl std::fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 /// The programs of the demo.
-pub(super) struct Children {
+pub(in crate::command) struct Children {
     logs: PathBuf,
     running: BTreeMap<String, Pid>,
     sender: Sender<Event>,
@@ -51,7 +51,7 @@ impl Children {
     ///
     /// # Errors
     /// When the system refuses.
-    pub(super) fn new(logs: PathBuf) -> Result<Self> {
+    pub(in crate::command) fn new(logs: PathBuf) -> Result<Self> {
         fs::create_dir_all(&logs)?;
         nix::sys::prctl::set_child_subreaper(true).context("become the parent of orphans")?;
         let (sender, events) = mpsc::channel();
@@ -140,7 +140,7 @@ impl Children {
     }
 
     /// Ends everything: agents, then the controller, then whatever they left.
-    pub(super) fn stop(&mut self) {
+    pub(in crate::command) fn stop(&mut self) {
         let names = self.running.keys().cloned();
         let (controller, others): (Vec<String>, Vec<String>) =
             names.partition(|name| name == super::CONTROLLER);
