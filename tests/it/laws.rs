@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod layout;
+mod promises;
 mod source;
 
 use std::fs;

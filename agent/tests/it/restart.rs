@@ -53,6 +53,46 @@ fn a_script_outlives_the_agent_and_is_found_again() {
     assert_eq!(std::fs::read_to_string(starts).unwrap(), "x\n");
 }
 
+/// While its script is silent and its agent away, a supervisor does not wake up, and has at most 2 MiB of memory of its
+/// own. Its share of the program's file is many times larger in this build than in what is installed; what is installed
+/// is measured by `cargo xtask bench supervisor`, against the same 2 MiB.
+#[test]
+fn an_idle_supervisor_is_small_and_does_nothing() {
+    let machine = Machine::new();
+    let (gate, done) = (machine.path("gate"), machine.path("done"));
+    let request = script(&format!(
+        "mkfifo {gate}; mkfifo {done}; echo $PPID; read < {gate}; sleep 1; echo over > {done}; read < {gate}",
+        gate = gate.display(),
+        done = done.display()
+    ));
+    let first = runtime();
+    let supervisor: i32 = first.block_on(async {
+        let life = machine.start(boot(1));
+        let mut progress = life.begin(&request).await;
+        written(&mut progress, 13 + 2).await;
+        let length = progress.borrow().output.try_into().unwrap();
+        let log = life.runs.read_output(request.run, 0, length).unwrap();
+        String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+    });
+    drop(first);
+    let field = |file: &str, name: &str| -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{supervisor}/{file}")).unwrap();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    let waits = || field("status", "voluntary_ctxt_switches");
+    // The script sleeps for a second between these two words; what woke the supervisor meanwhile was nothing of it.
+    std::fs::write(&gate, "go\n").unwrap();
+    let before = waits();
+    assert_eq!(std::fs::read_to_string(&done).unwrap(), "over\n");
+    let woken = waits() - before;
+    let memory = field("smaps_rollup", "Anonymous:");
+    std::fs::write(&gate, "go\n").unwrap();
+    wait_for_exit(supervisor);
+    assert!(woken <= 3, "woken {woken} times within a second of silence");
+    assert!(memory <= 2048, "{memory} KiB");
+}
+
 #[test]
 fn a_run_that_ended_while_there_was_no_agent_is_told_by_the_next() {
     let machine = Machine::new();
