@@ -135,7 +135,7 @@ struct Shared {
     table: Mutex<Table>,
     /// One per run that has not ended. They end with the agent, wherever they are; the journal knows.
     tasks: Mutex<JoinSet<()>>,
-    /// A supervisor that waits for a run. There is none before the first run: an idle host needs none.
+    /// A supervisor that waits for a run. There is none before the first run was committed: an idle host needs none.
     spare: Mutex<Option<(Attachment, Child)>>,
 }
 
@@ -221,6 +221,8 @@ impl Runs {
             // The controller will be asked again after the next start, and say so again.
             tracing::warn!(%run, error = &error as &dyn std::error::Error, "forget_not_journalled");
         }
+        // Not as soon as the run ends: starting a process takes as long as the result's way to the controller.
+        self.shared.ensure_spare();
         let keep = self.shared.settings().map_or(0, |settings| settings.runs.keep_s);
         if keep > 0 {
             tokio::time::sleep(Duration::from_secs(keep)).await;

@@ -243,8 +243,6 @@ impl Drive {
             // Collected aside, so that the process's own exit does not delay the result.
             tokio::spawn(async move { drop(child.wait().await) });
         }
-        // Now, when nobody waits for it.
-        self.shared.ensure_spare();
     }
 
     /// Whether somebody still supervises a run whose supervisor fell silent: the loss of a connection is not the
