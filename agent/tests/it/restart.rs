@@ -55,7 +55,7 @@ fn a_script_outlives_the_agent_and_is_found_again() {
 
 /// While its script is silent and its agent away, a supervisor does not wake up, and has at most 2 MiB of memory of its
 /// own. Its share of the program's file is many times larger in this build than in what is installed; what is installed
-/// is measured by `cargo xtask bench supervisor`, against the same 2 MiB.
+/// is measured by `cargo xtask bench --only supervisor`, against the same 2 MiB.
 #[test]
 fn an_idle_supervisor_is_small_and_does_nothing() {
     let machine = Machine::new();
