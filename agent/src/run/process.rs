@@ -1,5 +1,8 @@
 //! Starts a run's process: directly in its control group, in a session of its own, as the right user.
 //!
+//! In two halves: a child goes all the way up to execve(2) and stops there, until it is told to go on. So what can be
+//! made ready is ready while the journal is written, and the script itself begins with the word.
+//!
 //! Called by the supervisor only, which has one thread: between fork and exec the child may call what is
 //! async-signal-safe, and nothing else.
 
@@ -72,16 +75,30 @@ struct Prepared {
     user: Option<super::spec::User>,
     streams: [RawFd; 3],
     report: RawFd,
+    /// Where the child waits for the word, and the end it must not keep open itself.
+    gate: [RawFd; 2],
 }
 
-/// Starts the process; returns its id. The caller must not have more than one thread.
+/// A child that stands before its execve(2). Dropped without [`Self::go`], it ends without having executed anything.
+#[derive(Debug)]
+pub struct Waiting {
+    /// `None` when it was told to go.
+    pid: Option<i32>,
+    gate: Option<io::PipeWriter>,
+    report: io::PipeReader,
+}
+
+/// Makes the process ready. The caller must not have more than one thread, and may close `streams` afterwards.
 ///
 /// # Errors
-/// If it could not be started, up to and including execve(2).
-pub fn launch(spec: &Spec, streams: &Streams) -> Result<i32, LaunchError> {
+/// If it could not be made.
+pub fn stand_by(spec: &Spec, streams: &Streams) -> Result<Waiting, LaunchError> {
     let failed = |step| move |source| LaunchError { step, source };
-    let (read, write) = io::pipe().map_err(failed("open a pipe"))?;
-    let prepared = prepare(spec, streams, write.as_raw_fd()).map_err(failed("prepare the arguments"))?;
+    let (report, write) = io::pipe().map_err(failed("open a pipe"))?;
+    let (word, gate) = io::pipe().map_err(failed("open a pipe"))?;
+    let ends = [word.as_raw_fd(), gate.as_raw_fd()];
+    let prepared =
+        prepare(spec, streams, write.as_raw_fd(), ends).map_err(failed("prepare the arguments"))?;
     let argv = pointers(&prepared.arguments);
     let envp = pointers(&prepared.environment);
     let born_in = spec.groups.first().and_then(|group| std::fs::File::open(&group.directory).ok());
@@ -98,24 +115,44 @@ pub fn launch(spec: &Spec, streams: &Streams) -> Result<i32, LaunchError> {
         // SAFETY: this is the only thread of a fresh child; `run_child` allocates nothing and never returns.
         unsafe { run_child(&prepared, first, &argv, &envp) }
     }
-    drop(write);
-    let mut report = [0; 5];
-    match io::Read::read_exact(&mut &read, &mut report) {
-        // The pipe closed itself at exec: the process runs.
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(pid),
-        Err(source) => Err(LaunchError { step: "start the process", source }),
-        Ok(()) => {
-            let [step, errno @ ..] = report;
-            let step = STEPS.get(usize::from(step)).copied().unwrap_or("start the process");
-            let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
-            // SAFETY: waits for our own child, which is about to exit; a null status pointer is allowed.
-            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
-            Err(LaunchError { step, source })
+    Ok(Waiting { pid: Some(pid), gate: Some(gate), report })
+}
+
+impl Waiting {
+    /// Executes the program; returns the process's id.
+    ///
+    /// # Errors
+    /// If it could not be started, up to and including execve(2).
+    pub fn go(mut self) -> Result<i32, LaunchError> {
+        // A child that has failed before does not read it any more; what failed is in its report.
+        drop(self.gate.take().map(|mut gate| io::Write::write(&mut gate, b"g")));
+        let mut report = [0; 5];
+        match io::Read::read_exact(&mut self.report, &mut report) {
+            // The pipe closed itself at exec: the process runs.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(self.pid.take().unwrap_or(-1)),
+            Err(source) => Err(LaunchError { step: "start the process", source }),
+            Ok(()) => {
+                let [step, errno @ ..] = report;
+                let step = STEPS.get(usize::from(step)).copied().unwrap_or("start the process");
+                let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
+                Err(LaunchError { step, source })
+            }
         }
     }
 }
 
-fn prepare(spec: &Spec, streams: &Streams, report: RawFd) -> io::Result<Prepared> {
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        // Closed without a word: the child ends.
+        drop(self.gate.take());
+        if let Some(pid) = self.pid.take() {
+            // SAFETY: waits for our own child, which is about to exit; a null status pointer is allowed.
+            unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+        }
+    }
+}
+
+fn prepare(spec: &Spec, streams: &Streams, report: RawFd, gate: [RawFd; 2]) -> io::Result<Prepared> {
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
     let all = |texts: &[String]| texts.iter().map(|each| text(each)).collect::<io::Result<Vec<_>>>();
     let environment: Vec<_> = spec.environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -128,6 +165,7 @@ fn prepare(spec: &Spec, streams: &Streams, report: RawFd) -> io::Result<Prepared
         user: spec.user.clone(),
         streams: [streams.stdin.as_raw_fd(), streams.stdout.as_raw_fd(), streams.stderr.as_raw_fd()],
         report,
+        gate,
     })
 }
 
@@ -227,6 +265,16 @@ unsafe fn child_steps(
         }
         if libc::chdir(prepared.directory.as_ptr()) < 0 {
             return 6;
+        }
+        // With its own copy of the other end open it would never see that the supervisor is gone.
+        libc::close(prepared.gate[1]);
+        let mut word = 0_u8;
+        loop {
+            match libc::read(prepared.gate[0], (&raw mut word).cast(), 1) {
+                1 => break,
+                -1 if *libc::__errno_location() == libc::EINTR => {}
+                _ => libc::_exit(127),
+            }
         }
         libc::execve(prepared.program.as_ptr(), argv.as_ptr(), envp.as_ptr());
         7

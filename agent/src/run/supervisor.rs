@@ -5,7 +5,7 @@
 //! through a socket in the run's directory.
 //!
 //! **What it promises.** The script starts only after [`command::GO`], which the agent sends once the journal
-//! says `started`. Output is in the spool before anyone is told of it. The result is durable before anyone is
+//! says `started`: until then its process is a copy of the supervisor that waits, and ends if the word does not come. Output is in the spool before anyone is told of it. The result is durable before anyone is
 //! told of it, and is the process's last act.
 //!
 //! **Deliberately absent.** No threads, no async runtime, no network, no key.
@@ -83,20 +83,22 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let spool = Spool::create(directory, spec.output, spec.min_free)?;
     let limited = spec.groups.iter().try_for_each(Group::ensure);
     let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
-    if !wait_for_go(&agent)? {
-        tree.ensure_groups_absent();
-        let detail = "the agent stopped before it could start the run".to_owned();
-        return End::Refused(Refusal::SpawnFailed { detail }).write(directory);
-    }
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     let streams =
         Streams { stdin: process::null_input()?, stdout: stdout_end.into(), stderr: stderr_end.into() };
-    let started = Instant::now();
-    let launched = limited
+    let standing_by = limited
         .map_err(|error| format!("enforce the run's limits: {error}"))
-        .and_then(|()| process::launch(&spec, &streams).map_err(|error| error.in_full()));
-    let child = match launched {
+        .and_then(|()| process::stand_by(&spec, &streams).map_err(|error| error.in_full()));
+    drop(streams);
+    if !wait_for_go(&agent)? {
+        drop(standing_by);
+        tree.ensure_groups_absent();
+        let detail = "the agent stopped before it could start the run".to_owned();
+        return End::Refused(Refusal::SpawnFailed { detail }).write(directory);
+    }
+    let started = Instant::now();
+    let child = match standing_by.and_then(|waiting| waiting.go().map_err(|error| error.in_full())) {
         Ok(child) => child,
         Err(detail) => {
             tree.ensure_groups_absent();
@@ -105,7 +107,6 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
             return Ok(());
         }
     };
-    drop(streams);
     let mut supervisor = Supervisor {
         deadline: (spec.timeout_ms > 0).then(|| started + Duration::from_millis(spec.timeout_ms)),
         grace: Duration::from_millis(spec.grace_ms),
