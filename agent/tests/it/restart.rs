@@ -12,7 +12,7 @@ use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use tokio::runtime::Runtime;
 
-use crate::host::{Machine, boot, finished, lives, run_id, script, written};
+use crate::host::{Life, Machine, Request, boot, finished, lives, run_id, script, written};
 
 /// A runtime whose end is the agent's death: nothing is told, nothing is cleaned up.
 fn runtime() -> Runtime {
@@ -68,11 +68,7 @@ fn an_idle_supervisor_is_small_and_does_nothing() {
     let first = runtime();
     let supervisor: i32 = first.block_on(async {
         let life = machine.start(boot(1));
-        let mut progress = life.begin(&request).await;
-        written(&mut progress, 13 + 2).await;
-        let length = progress.borrow().output.try_into().unwrap();
-        let log = life.runs.read_output(request.run, 0, length).unwrap();
-        String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+        told_supervisor(&life, &request).await
     });
     drop(first);
     let field = |file: &str, name: &str| -> u64 {
@@ -132,11 +128,7 @@ fn a_reboot_and_a_killed_supervisor_are_told_as_what_they_are() {
         let first = runtime();
         let supervisor: i32 = first.block_on(async {
             let life = machine.start(boot(1));
-            let mut progress = life.begin(&request).await;
-            written(&mut progress, 13 + 2).await;
-            let length = progress.borrow().output.try_into().unwrap();
-            let log = life.runs.read_output(request.run, 0, length).unwrap();
-            String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+            told_supervisor(&life, &request).await
         });
         drop(first);
         kill_with_children(supervisor);
@@ -237,11 +229,7 @@ fn a_supervisor_that_the_journal_does_not_know_is_told_and_dead_runs_are_cleared
     let supervisor: i32 = first.block_on(async {
         let life = machine.start(boot(1));
         assert!(life.notices.is_empty());
-        let mut progress = life.begin(&request).await;
-        written(&mut progress, 13 + 2).await;
-        let length = progress.borrow().output.try_into().unwrap();
-        let log = life.runs.read_output(request.run, 0, length).unwrap();
-        String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+        told_supervisor(&life, &request).await
     });
     drop(first);
     std::fs::remove_file(machine.paths().journal()).unwrap();
@@ -298,17 +286,23 @@ fn a_supervisor_whose_directory_was_removed_ends_with_its_script() {
     let life = runtime();
     let supervisor: i32 = life.block_on(async {
         let life = machine.start(boot(1));
-        let mut progress = life.begin(&request).await;
-        written(&mut progress, 13 + 2).await;
-        let length = progress.borrow().output.try_into().unwrap();
-        let log = life.runs.read_output(request.run, 0, length).unwrap();
+        let supervisor = told_supervisor(&life, &request).await;
         std::fs::remove_dir_all(life.directory(request.run)).unwrap();
-        String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
+        supervisor
     });
     drop(life);
     std::fs::write(&gate, "go\n").unwrap();
     wait_for_exit(supervisor);
     assert!(!lives(supervisor));
+}
+
+/// Starts a script whose first word is `$PPID`: its supervisor.
+async fn told_supervisor(life: &Life, request: &Request) -> i32 {
+    let mut progress = life.begin(request).await;
+    written(&mut progress, 13 + 2).await;
+    let length = progress.borrow().output.try_into().unwrap();
+    let log = life.runs.read_output(request.run, 0, length).unwrap();
+    String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
 }
 
 /// Blocks until the process is gone.
