@@ -222,7 +222,11 @@ impl Drive {
             if heard.over {
                 match self.is_supervised(&directory) {
                     Supervised::No => break,
-                    Supervised::Again(found) => attachment = found,
+                    Supervised::Again(found) => {
+                        attachment = found;
+                        // What was sent over the old connection may not have been read.
+                        cancel_sent = false;
+                    }
                     // Better no word than a wrong one: the next life of the agent will know.
                     Supervised::Unknown => return,
                 }

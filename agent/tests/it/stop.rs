@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use fleetward_agent::run::Stage;
+use fleetward_agent::run::attach::Attachment;
 use fleetward_protocol::output::HEADER;
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
 
@@ -49,6 +50,26 @@ async fn cancel_ends_children_that_left_session_and_parent() {
     life.runs.cancel(request.run, CancelCause::Requested);
     assert_eq!(finished(progress).await.outcome, Outcome::Cancelled);
     assert!(pids.iter().all(|&pid| !lives(pid)), "{pids:?}");
+}
+
+/// The supervisor hears the newest connection only. What came over an older one, and was not read by then, is lost.
+#[tokio::test]
+async fn a_cancel_that_was_lost_with_its_connection_is_sent_over_the_next() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let request = script("echo $PPID; exec sleep 1000");
+    let (progress, pids) = pids(&life, &request, 1).await;
+    let tell = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[0]), signal).unwrap();
+    tell(nix::sys::signal::Signal::SIGSTOP);
+    life.runs.cancel(request.run, CancelCause::Requested);
+    // The run's task shares this thread: it has its turn, and the word is on its way.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
+    let newer = Attachment::connect(&life.directory(request.run)).unwrap();
+    tell(nix::sys::signal::Signal::SIGCONT);
+    assert_eq!(finished(progress).await.outcome, Outcome::Cancelled);
+    drop(newer);
 }
 
 #[tokio::test]
