@@ -53,7 +53,8 @@ pub struct Diary {
 #[derive(Debug)]
 struct Pages {
     file: File,
-    faults: Vec<Injected>,
+    /// `None` where one turned out to have had no effect.
+    faults: Vec<Option<Injected>>,
     problems: Vec<String>,
 }
 
@@ -75,7 +76,7 @@ impl Diary {
     pub fn begin(&self, kind: Kind, host: &str, detail: &str) -> Open {
         let mut pages = self.pages();
         let span = Span { from: now(), until: i64::MAX };
-        pages.faults.push(Injected { kind, host: host.to_owned(), span, run: None });
+        pages.faults.push(Some(Injected { kind, host: host.to_owned(), span, run: None }));
         pages.write(&format!("{host}: {} {detail}", kind.name()));
         Open(pages.faults.len() - 1)
     }
@@ -84,7 +85,7 @@ impl Diary {
     pub fn hit(&self, open: Open, run: &str) {
         let mut pages = self.pages();
         pages.write(&format!("…the supervisor of run {run}"));
-        if let Some(fault) = pages.faults.get_mut(open.0) {
+        if let Some(Some(fault)) = pages.faults.get_mut(open.0) {
             fault.run = Some(run.to_owned());
         }
     }
@@ -92,17 +93,24 @@ impl Diary {
     /// The fault is over.
     pub fn end(&self, open: Open) {
         let mut pages = self.pages();
-        let Some(fault) = pages.faults.get_mut(open.0) else { return };
+        let Some(Some(fault)) = pages.faults.get_mut(open.0) else { return };
         fault.span.until = now();
         let line = format!("{}: over: {}", fault.host, fault.kind.name());
         pages.write(&line);
     }
 
-    /// The fault could not be injected: it does not count.
+    /// The fault met nothing that it could have had an effect on: it does not count, and explains nothing.
+    pub fn void(&self, open: Open, why: &str) {
+        let mut pages = self.pages();
+        let Some(fault) = pages.faults.get_mut(open.0).and_then(Option::take) else { return };
+        let line = format!("{}: met nothing: {}: {why}", fault.host, fault.kind.name());
+        pages.write(&line);
+    }
+
+    /// Injecting the fault failed: it does not count, but may explain something.
     pub fn withdraw(&self, open: Open, why: &str) {
         let mut pages = self.pages();
-        let Some(fault) = pages.faults.get_mut(open.0) else { return };
-        // It may have had some effect; a span without a kind's count would be lost to the audit.
+        let Some(Some(fault)) = pages.faults.get_mut(open.0) else { return };
         fault.span.until = now();
         let line = format!("{}: not injected: {}: {why}", fault.host, fault.kind.name());
         pages.write(&line);
@@ -122,7 +130,7 @@ impl Diary {
 
     /// Everything that was injected.
     pub fn faults(&self) -> Vec<Injected> {
-        self.pages().faults.clone()
+        self.pages().faults.iter().flatten().cloned().collect()
     }
 
     /// What is wrong that no single run shows.
@@ -147,4 +155,25 @@ impl Pages {
 pub fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_that_met_nothing_explains_nothing_and_one_that_failed_may() {
+        let directory = tempfile::tempdir().unwrap();
+        let diary = Diary::create(&directory.path().join("diary")).unwrap();
+        let [injected, met_nothing, failed] =
+            ["h1", "h2", "h3"].map(|host| diary.begin(Kind::SupervisorKilled, host, ""));
+        diary.hit(injected, "one");
+        diary.end(injected);
+        diary.hit(met_nothing, "two");
+        diary.void(met_nothing, "it just ended");
+        diary.hit(failed, "three");
+        diary.withdraw(failed, "the host is gone");
+        let runs: Vec<_> = diary.faults().into_iter().filter_map(|fault| fault.run).collect();
+        assert_eq!(runs, ["one", "three"]);
+    }
 }

@@ -50,7 +50,7 @@ pub(super) fn drive(chaos: &Chaos, lane: Lane, faults: impl Iterator<Item = Plan
                 chaos.diary.end(open);
                 chaos.count(fault.kind());
             }
-            Ok(Err(Nothing(why))) => chaos.diary.withdraw(open, why),
+            Ok(Err(Nothing(why))) => chaos.diary.void(open, why),
             // A host that reboots takes its link with it: that is no fault of anybody.
             Err(problem) if matches!(lane, Lane::Link(_)) => {
                 chaos.diary.withdraw(open, &format!("{problem:#}"));
@@ -179,7 +179,8 @@ fn pause(host: &Host, unit: &str, hold: impl FnOnce()) -> Result<Result<(), Noth
         return Ok(Err(nothing));
     }
     hold();
-    signal(host, unit, "CONT")
+    // One that ended meanwhile was paused all the same.
+    signal(host, unit, "CONT").map(|_| Ok(()))
 }
 
 /// Kills one of the supervisors that supervise a run. Spare ones have no run's directory to work in.
