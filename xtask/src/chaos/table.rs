@@ -83,6 +83,8 @@ impl Report {
         row("… of these stored", account.stored_whole.to_string());
         row("… missing, by exact markers", account.dropped.to_string());
         row("bytes stored in all", account.stored.to_string());
+        row("processes left behind by killed supervisors", account.orphans.to_string());
+        row("runs' directories left on hosts", account.directories.to_string());
         row("wrong", account.wrong.len().to_string());
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         let mut text = format!(
@@ -133,6 +135,8 @@ impl Report {
             "bytes_written_and_stored": account.stored_whole,
             "bytes_dropped": account.dropped,
             "bytes_stored": account.stored,
+            "orphaned_processes": account.orphans,
+            "runs_directories_left": account.directories,
             "lost": account.lost,
             "wrong": account.wrong,
         })
