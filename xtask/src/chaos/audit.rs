@@ -15,7 +15,7 @@ use super::fault::{AGENT_STATE, CONTROLLER_STATE, ENDS_AGENT, ENDS_HOST};
 use super::plan::Kind;
 use super::script::{RECORDS, Script};
 use super::table::Account;
-use super::verdict::{Around, Facts, Match, State, compare, judge};
+use super::verdict::{Around, Facts, Match, Refusal, State, Step, compare, judge, judge_order};
 use super::work::Answer;
 use crate::fleet::URL;
 use crate::process;
@@ -49,6 +49,9 @@ struct Run {
 struct Recorded {
     starts: usize,
     wrote: Option<(u64, u64)>,
+    /// When its start was recorded, and when its end was: the files' times are the kernel's, which no fault steps.
+    started: Option<i64>,
+    ended: Option<i64>,
 }
 
 /// A moment more on both sides of a run: its times are the controller's, which hears of things later.
@@ -74,6 +77,7 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
             audit_run(chaos, &curl, operation, &runs, run, recorded, &faults, &mut account)
                 .with_context(|| format!("audit run {}", run.id))?;
         }
+        check_order(operation, &runs, &recorded, &mut account);
         account.operations += 1;
     }
     for run in recorded.keys().filter(|run| !known.contains(*run)) {
@@ -128,6 +132,26 @@ fn check_requests(chaos: &Chaos, operations: &[Operation], faults: &[Injected], 
     }
 }
 
+/// An operation's steps on each host, by the host's own records.
+fn check_order(
+    operation: &Operation,
+    runs: &[Run],
+    recorded: &BTreeMap<String, Recorded>,
+    account: &mut Account,
+) {
+    let mut hosts: BTreeMap<&str, Vec<Step>> = BTreeMap::new();
+    for run in runs {
+        let Recorded { started, ended, .. } = recorded.get(&run.id).copied().unwrap_or_default();
+        let step = Step { number: run.step, state: run.state, started, ended };
+        hosts.entry(&run.host).or_default().push(step);
+    }
+    for (host, steps) in hosts {
+        if let Err(wrong) = judge_order(&steps) {
+            account.wrong.push(format!("{} on {host}: {wrong}", operation.number));
+        }
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "each is a different source of what is known of the run")]
 fn audit_run(
     chaos: &Chaos,
@@ -144,8 +168,10 @@ fn audit_run(
     let stdout = curl.take(&run.id, "stdout")?;
     let stderr = curl.take(&run.id, "stderr")?;
     let stored = |bytes: &[u8], all: &[u8]| -> (u64, Match) { (bytes.len() as u64, compare(bytes, all)) };
+    let detail = run.state_detail.as_deref().unwrap_or_default();
     let facts = Facts {
         state: run.state,
+        refusal: (run.state == State::Refused).then(|| Refusal::told(detail)),
         exit_code: run.exit_code,
         signal: run.signal,
         dropped: run.output_dropped,
@@ -166,6 +192,7 @@ fn audit_run(
     let last = chaos.fleet.lab.hosts().last().map(|host| host.name());
     let around = Around {
         rebooted: any(&ENDS_HOST),
+        shut_down: any(&[Kind::HostRebooted]),
         supervisor_killed: killed.is_some(),
         agent_ended: any(&ENDS_AGENT) || any(&ENDS_HOST),
         disk_filled: any(&[Kind::HostDiskFilled]),
@@ -187,7 +214,6 @@ fn audit_run(
     account.reattached += u64::from(run.reattached);
     *account.states.entry(run.state).or_default() += 1;
     let where_ = format!("{} run {} ({} on {})", operation.number, run.id, run.script, run.host);
-    let detail = run.state_detail.as_deref().unwrap_or_default();
     if run.state == State::Lost {
         let by =
             killed.into_iter().chain(near.iter().copied().filter(|fault| ENDS_HOST.contains(&fault.kind)));
@@ -242,8 +268,12 @@ fn read_records(chaos: &Chaos) -> Result<BTreeMap<String, Recorded>> {
             let recorded = all.entry(run.to_owned()).or_default();
             match what {
                 // Added: a run that started on two hosts started twice.
-                "starts" => recorded.starts += std::fs::read_to_string(&path)?.lines().count(),
+                "starts" => {
+                    recorded.starts += std::fs::read_to_string(&path)?.lines().count();
+                    recorded.started = Some(changed_at(&path)?);
+                }
                 "wrote" => {
+                    recorded.ended = Some(changed_at(&path)?);
                     let text = std::fs::read_to_string(&path)?;
                     recorded.wrote = text
                         .trim()
@@ -255,6 +285,12 @@ fn read_records(chaos: &Chaos) -> Result<BTreeMap<String, Recorded>> {
         }
     }
     Ok(all)
+}
+
+/// When a record was last written to, in milliseconds since 1970.
+fn changed_at(path: &Path) -> Result<i64> {
+    let since = std::fs::metadata(path)?.modified()?.duration_since(std::time::UNIX_EPOCH)?;
+    Ok(i64::try_from(since.as_millis())?)
 }
 
 /// Processes of runs that are over: whatever was stopped or ended left none behind. A run whose supervisor was killed

@@ -34,11 +34,37 @@ pub enum Match {
     Foreign(usize),
 }
 
+/// Why a host would not start a run, as far as a fault explains it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// It had no room.
+    DiskFull,
+    /// The agent ended between writing the start down and giving the word for it.
+    AgentStopped,
+    /// Whatever no fault explains.
+    Other,
+}
+
+impl Refusal {
+    /// From the controller's words for it; they are for people, and there are no others.
+    pub fn told(detail: &str) -> Self {
+        if detail.contains("no room for the run's output") {
+            Self::DiskFull
+        } else if detail.contains("the agent stopped before it could start the run") {
+            Self::AgentStopped
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// A run, by everything that is known of it.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// By the controller.
     pub state: State,
+    /// Why it was refused, if it was.
+    pub refusal: Option<Refusal>,
     /// By the controller.
     pub exit_code: Option<i32>,
     /// By the controller.
@@ -60,6 +86,8 @@ pub struct Facts {
 pub struct Around {
     /// Its host was rebooted or lost power.
     pub rebooted: bool,
+    /// Its host was rebooted in order: whatever ran there was asked to end.
+    pub shut_down: bool,
     /// Its supervisor was killed.
     pub supervisor_killed: bool,
     /// Its host's agent was killed, restarted or installed anew.
@@ -104,17 +132,67 @@ pub fn judge(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), 
             }
             incomplete(facts, around)
         }
+        // A script that came to its last word wrote all it had to write, and its supervisor was there to read it.
+        State::Cancelled
+            if around.stop_asked
+                && facts.wrote.is_some()
+                && !around.rebooted
+                && !around.supervisor_killed =>
+        {
+            everything(facts, expected, around)
+        }
         State::Cancelled if around.stop_asked => incomplete(facts, around),
         State::Cancelled if around.step_failed => never_started(facts),
         State::Cancelled => Err("cancelled, but nobody asked for that and no step before it failed".into()),
         State::Refused => {
-            if !around.disk_filled && !around.agent_ended {
-                return Err("refused, but its host had room and its agent was not disturbed".into());
+            match facts.refusal {
+                Some(Refusal::DiskFull) if around.disk_filled => {}
+                Some(Refusal::AgentStopped) if around.agent_ended => {}
+                refusal => {
+                    return Err(format!("refused ({refusal:?}), which nothing that was done explains"));
+                }
             }
             never_started(facts)
         }
         state => Err(format!("not accounted for: {state:?}")),
     }
+}
+
+/// A step of an operation on one host, as the host's own records have it.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// Its place in the operation.
+    pub number: u32,
+    /// By the controller.
+    pub state: State,
+    /// When its script recorded its start, by the kernel's clock, in milliseconds since 1970.
+    pub started: Option<i64>,
+    /// When its script recorded its end, by the same clock.
+    pub ended: Option<i64>,
+}
+
+/// Judges the steps of one operation on one host: each begins only when the one before it has succeeded.
+///
+/// # Errors
+/// With what is wrong.
+pub fn judge_order(steps: &[Step]) -> Result<(), String> {
+    for later in steps {
+        let Some(started) = later.started else { continue };
+        for before in steps.iter().filter(|step| step.number < later.number) {
+            let (before_is, later_is) = (before.number + 1, later.number + 1);
+            if before.state != State::Succeeded {
+                return Err(format!(
+                    "step {later_is} was started, and step {before_is} is {:?}",
+                    before.state
+                ));
+            }
+            // One that succeeded without a record of its end is wrong by itself.
+            if before.ended.is_some_and(|ended| started < ended) {
+                return Err(format!("step {later_is} was started before the end of step {before_is}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn ended_by_itself(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), String> {
@@ -130,11 +208,16 @@ fn ended_by_itself(facts: &Facts, expected: &Expected, around: &Around) -> Resul
     };
     if end != expected.end {
         // Before a reboot systemd ends every process; whose supervisor still wrote that down has a true result.
-        if around.rebooted && ended_by_shutdown(end) {
+        if around.shut_down && ended_by_shutdown(end) {
             return incomplete(facts, around);
         }
         return Err(format!("ended with {end:?} instead of {:?}", expected.end));
     }
+    everything(facts, expected, around)
+}
+
+/// A run whose script came to its last word: what is stored is all that it writes, but for what a marker counts.
+fn everything(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), String> {
     let lengths = (expected.stdout.len() as u64, expected.stderr.len() as u64);
     if facts.wrote != Some(lengths) {
         return Err(format!("the script recorded {:?} bytes instead of {lengths:?}", facts.wrote));
@@ -224,6 +307,7 @@ mod tests {
     fn whole() -> Facts {
         Facts {
             state: State::Succeeded,
+            refusal: None,
             exit_code: Some(0),
             signal: None,
             dropped: 0,
@@ -293,15 +377,92 @@ mod tests {
             judged(&|facts| (facts.state, facts.stdout) = (State::Lost, (4, Match::Ends)), rebooted).is_err()
         );
         assert!(judged(&|facts| facts.state = State::Cancelled, stopped).is_ok());
+        let stopped_at_the_end = |facts: &mut Facts| {
+            facts.state = State::Cancelled;
+            facts.stdout = (4, Match::Beginning);
+        };
+        let stopped_in_between = |facts: &mut Facts| {
+            stopped_at_the_end(facts);
+            facts.wrote = None;
+        };
+        assert!(judged(&stopped_in_between, stopped).is_ok());
+        assert!(judged(&stopped_at_the_end, stopped).is_err(), "it wrote more than is stored");
+        assert!(judged(&stopped_at_the_end, Around { supervisor_killed: true, ..stopped }).is_ok());
         assert!(judged(&|facts| facts.state = State::Cancelled, step).is_err(), "it was started");
-        assert!(judged(&|facts| facts.state = State::Refused, full).is_err(), "it was started");
         assert!(judged(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 1), full).is_ok());
         assert!(judged(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 2), full).is_err());
         let shut = |facts: &mut Facts| {
             (facts.state, facts.exit_code, facts.signal) = (State::Failed, None, Some(15));
             facts.stdout = (4, Match::Beginning);
         };
-        assert!(judged(&shut, rebooted).is_ok());
+        assert!(judged(&shut, Around { shut_down: true, ..rebooted }).is_ok());
+        assert!(judged(&shut, rebooted).is_err(), "nobody ends a script before its power goes");
         assert!(judged(&|facts| facts.starts = 2, rebooted).is_err());
+    }
+
+    #[test]
+    fn a_refusal_is_excused_by_the_fault_that_it_names_and_by_no_other() {
+        let refused = |refusal, around, starts| {
+            let nothing = (0, Match::Beginning);
+            let facts = Facts {
+                state: State::Refused,
+                refusal: Some(refusal),
+                exit_code: None,
+                starts,
+                wrote: None,
+                stdout: nothing,
+                stderr: nothing,
+                ..whole()
+            };
+            judge(&facts, &expected(), &around)
+        };
+        let full = Around { disk_filled: true, ..Around::default() };
+        let ended = Around { agent_ended: true, ..Around::default() };
+        assert_eq!(refused(Refusal::DiskFull, full, 0), Ok(()));
+        assert_eq!(refused(Refusal::AgentStopped, ended, 0), Ok(()));
+        for (refusal, around, starts) in [
+            (Refusal::DiskFull, full, 1),
+            (Refusal::AgentStopped, ended, 1),
+            (Refusal::DiskFull, ended, 0),
+            (Refusal::AgentStopped, full, 0),
+            (Refusal::Other, Around { agent_ended: true, ..full }, 0),
+            (Refusal::DiskFull, Around::default(), 0),
+            (Refusal::AgentStopped, Around::default(), 0),
+        ] {
+            assert!(refused(refusal, around, starts).is_err(), "{refusal:?} {around:?} {starts}");
+        }
+    }
+
+    #[test]
+    fn a_refusals_reason_is_read_from_the_controllers_words() {
+        for (detail, refusal) in [
+            ("the host has no room for the run's output; free some space there", Refusal::DiskFull),
+            (
+                "the process could not be started: the agent stopped before it could start the run",
+                Refusal::AgentStopped,
+            ),
+            ("the process could not be started: bash is not installed on this host", Refusal::Other),
+            ("the script that arrived is not the one the order names", Refusal::Other),
+            ("", Refusal::Other),
+        ] {
+            assert_eq!(Refusal::told(detail), refusal, "{detail}");
+        }
+    }
+
+    #[test]
+    fn steps_begin_one_after_the_other_and_stop_at_the_first_that_does_not_succeed() {
+        let step = |number, state, started, ended| Step { number, state, started, ended };
+        let first = step(0, State::Succeeded, Some(10), Some(20));
+        let waits = step(2, State::Cancelled, None, None);
+        let order = |steps: &[Step]| judge_order(steps);
+        assert_eq!(order(&[step(1, State::Failed, Some(20), Some(30)), first, waits]), Ok(()));
+        assert!(order(&[first, step(1, State::Succeeded, Some(19), Some(30))]).is_err(), "too early");
+        for state in [State::Failed, State::TimedOut, State::Cancelled, State::Refused, State::Lost] {
+            let steps = [step(0, state, Some(10), Some(20)), step(1, State::Succeeded, Some(25), Some(30))];
+            assert!(order(&steps).is_err(), "{state:?}");
+        }
+        let skipped =
+            [first, step(1, State::Cancelled, None, None), step(2, State::Succeeded, Some(40), None)];
+        assert!(order(&skipped).is_err(), "a step was left out");
     }
 }
