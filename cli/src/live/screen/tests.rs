@@ -145,6 +145,14 @@ fn runs_are_described_in_words_that_a_person_understands() {
     ] {
         assert_eq!(words::run(&run), text);
     }
+    let remarks = |reattached, output_dropped| {
+        words::run_remarks(&run("web-1", RunState::Running, |run| {
+            (run.reattached, run.output_dropped) = (reattached, output_dropped);
+        }))
+    };
+    assert_eq!(remarks(0, 0), "");
+    assert_eq!(remarks(1, 0), "re-attached");
+    assert_eq!(remarks(2, 5 << 20), "re-attached 2 times, 5.0 MiB of output dropped");
 }
 
 #[test]

@@ -329,6 +329,54 @@ fn p16_p33_the_view_has_every_result_and_all_output() {
         .unwrap();
 }
 
+/// The console, the CLI and programs all show these words.
+#[tokio::test]
+async fn where_a_run_stands_is_told_in_words() {
+    use fleetward_domain::run::{Cause, Custody};
+    use fleetward_protocol::run::{LostCause, Refusal};
+
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    site.app.dispatcher().shutdown();
+    site.app.dispatcher().stopped().await;
+    let held = custody();
+    let unwanted = Custody { cancel: Some(Cause::Requested), ..held };
+    for (state, words) in [
+        (RunState::Queued, Some("waiting for host")),
+        (RunState::Dispatched(held), Some("the host is not connected; it will say whether it has the run")),
+        (
+            RunState::Accepted(held),
+            Some("the host is not connected; it has the run, and starts it by itself"),
+        ),
+        (
+            RunState::Running(held),
+            Some("the host is not connected; the run goes on there, and its output follows"),
+        ),
+        (RunState::Running(unwanted), Some("to be stopped when the host returns")),
+        (RunState::Succeeded, None),
+        (RunState::Expired, Some("not started before the deadline")),
+        (RunState::Refused(Refusal::DeadlinePassed), Some("the deadline passed before it could start")),
+        (RunState::Cancelled(Cause::Halted), Some("too many hosts failed")),
+        (RunState::Cancelled(Cause::PreviousStepFailed), Some("the step before it did not succeed")),
+        (RunState::Lost(LostCause::Reboot), Some("the host was rebooted or lost power")),
+        (RunState::Lost(LostCause::SupervisorGone), Some("the run's supervisor disappeared")),
+        (RunState::Lost(LostCause::JournalGone), Some("the host no longer knows the run")),
+        (RunState::Lost(LostCause::SpoolUnreadable), Some("the host could not read the run's output back")),
+        (RunState::Lost(LostCause::HostGone), Some("the host was retired or revoked meanwhile")),
+    ] {
+        let created = site.operation("web-1").await;
+        let id = created["id"].as_str().unwrap();
+        let path = format!("/api/v1/operations/{id}/runs");
+        let run = site.get(&path).await["items"][0]["id"].as_str().unwrap().parse().unwrap();
+        if state != RunState::Queued {
+            site.commit(vec![moved(id.parse().unwrap(), run, RunState::Queued, state.clone())]).await;
+        }
+        let shown = site.get(&path).await;
+        assert_eq!(shown["items"][0]["state_detail"].as_str(), words, "{state:?}");
+    }
+}
+
 /// P34, through the API: whatever is asked for, exactly the operations that are so are listed, newest first (P32).
 #[test]
 fn p34_filters_are_exact() {
