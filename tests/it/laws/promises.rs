@@ -8,7 +8,7 @@ const PAGE: &str = "docs/promises.md";
 
 /// Tests of a row: the words between backquotes that name a file and a function in it.
 fn tests(text: &str) -> impl Iterator<Item = (&str, &str)> {
-    text.split('`').filter_map(|word| word.split_once(".rs::").map(|(path, name)| (path, name)))
+    text.split('`').filter_map(|word| word.split_once(".rs::"))
 }
 
 /// The number of the property that a test's name begins with, and further ones: `p13_p14_…` has two.
