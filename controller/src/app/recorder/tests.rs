@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleetward_protocol::message::Finished;
-use fleetward_protocol::output::{Record, Stream};
+use fleetward_protocol::output::{HEADER, Record, Stream};
 use fleetward_protocol::run::Outcome;
 use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::time::Timestamp;
@@ -102,6 +102,44 @@ async fn what_waits_for_room_on_the_disk_is_not_acknowledged_before_there_is_som
     until(&feed, |committed| committed.offset == log.len() as u64).await;
     let found = stored(&controller, run).await;
     assert!(found == log, "{} of {} bytes can be read", found.len(), log.len());
+}
+
+/// What a host sends while the disk is full stays with the host: the recorder takes so much and no more.
+#[tokio::test]
+async fn what_waits_for_its_commit_is_bounded() {
+    const PIECE: usize = 64 << 10;
+    let controller = controller(1).await;
+    let (operation, run) = controller.handed_out("web-0").await;
+    let feed = controller.app().recorder().feed(run, operation, 0);
+    let log: Vec<u8> =
+        std::iter::repeat_with(|| record(&[b'x'; PIECE - HEADER])).take(4 * ROOM / PIECE).flatten().collect();
+    let taken = std::cell::Cell::new(0);
+    limit_growth(controller.app().store(), Some(4)).await;
+    let reports = async {
+        for (at, piece) in log.chunks(PIECE).enumerate() {
+            let report = SinkEvent::Output { offset: (at * PIECE) as u64, bytes: piece.to_vec() };
+            feed.report(report).await.unwrap();
+            taken.set(taken.get() + piece.len());
+        }
+    };
+    let health = controller.app().health();
+    let full = async {
+        health.reached(Condition::DiskFull).await;
+        // The queue is full, too, when its room is: nobody gets any further.
+        let room = &controller.app().recorder().room;
+        while room.available_permits() > PIECE + ENTRY && taken.get() <= ROOM {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(taken.get() <= ROOM, "{} bytes were taken, and cannot be committed", taken.get());
+        assert_eq!(feed.committed().offset, 0);
+        limit_growth(controller.app().store(), None).await;
+    };
+    timeout(SOON, async { tokio::join!(reports, full) }).await.expect("it goes on by itself");
+    until(&feed, |committed| committed.offset == log.len() as u64).await;
+    assert!(stored(&controller, run).await == log);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
