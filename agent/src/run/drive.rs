@@ -21,6 +21,10 @@ use super::{Progress, Shared, Stage, Watched, Work, prepare, spool};
 use crate::journal::{Entry, JournalError};
 use crate::platform::clock;
 
+/// Nearly every script starts sooner, and then the controller commits acceptance and start together. After this the
+/// acceptance is told alone.
+const SLOW_START: Duration = Duration::from_millis(10);
+
 /// A run on its way.
 pub(super) struct Drive {
     pub(super) shared: Arc<Shared>,
@@ -197,7 +201,6 @@ impl Drive {
             Ok(spawned) => spawned,
             Err(error) => return self.refuse_accepted(not_prepared(&error)).await,
         };
-        self.set(Stage::Waiting);
         let operation = work.order.operation;
         tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.order.action.kind, "run_started");
         // If it is gone already, what it left in the directory tells why.
@@ -209,9 +212,16 @@ impl Drive {
     async fn watch(&mut self, mut attachment: Attachment, child: Option<Child>, at: Timestamp) {
         let directory = self.shared.directory(self.run);
         let mut cancel_sent = false;
+        let slow = tokio::time::sleep(SLOW_START);
+        tokio::pin!(slow);
         loop {
+            let untold = self.progress.borrow().stage == Stage::Accepting;
             let heard = tokio::select! {
                 heard = attachment.hear() => heard,
+                () = &mut slow, if untold => {
+                    self.set(Stage::Waiting);
+                    continue;
+                }
                 () = cancellation(&mut self.cancelled), if !cancel_sent => {
                     cancel_sent = true;
                     drop(attachment.send(command::CANCEL).await);
@@ -228,7 +238,12 @@ impl Drive {
                         cancel_sent = false;
                     }
                     // Better no word than a wrong one: the next life of the agent will know.
-                    Supervised::Unknown => return,
+                    Supervised::Unknown => {
+                        if untold {
+                            self.set(Stage::Waiting);
+                        }
+                        return;
+                    }
                 }
                 continue;
             }
