@@ -184,6 +184,8 @@ impl Store {
                 .acquire_timeout(ACQUIRE)
                 .idle_timeout(None)
                 .max_lifetime(None)
+                // A file does not hang up; the question would cost as much as a small statement.
+                .test_before_acquire(false)
                 .after_connect(move |conn, _| {
                     Box::pin(async move {
                         sqlx::raw_sql(pragmas).execute(conn).await?;
