@@ -84,6 +84,10 @@ impl ApiError {
     }
 }
 
+/// A failure's code, beside its response: what layers further out go by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Code(pub(super) &'static str);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = ErrorBody {
@@ -93,6 +97,7 @@ impl IntoResponse for ApiError {
             timestamp: now().into(),
         };
         let mut response = (self.status, Json(body)).into_response();
+        response.extensions_mut().insert(Code(self.code));
         if let Some(wait) = self.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }

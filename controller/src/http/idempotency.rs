@@ -1,8 +1,9 @@
 //! `Idempotency-Key` on `POST`: the layer between a repeated request and its handler.
 //!
 //! A request with a key is carried out to its end even if the client goes away, so that its answer is there when
-//! the client comes back. Failures of the controller (5xx) and refusals to do it now (429) are not kept: the
-//! same key may be tried again.
+//! the client comes back. Refusals to do it now (429, 503) are not kept: nothing was done, and the same key may be
+//! tried again. A failure in the middle (any other 5xx, or a database that went away) leaves the key without an
+//! answer: nobody knows whether the request took effect, so it is not carried out again with this key.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
@@ -13,7 +14,7 @@ use fleetward_protocol::digest::Digest;
 
 use super::Site;
 use super::caller::{Credential, remote};
-use super::error::ApiError;
+use super::error::{ApiError, Code};
 use super::extract::{MAX_BODY, too_large};
 use crate::app::access::Caller;
 use crate::app::idempotency::{self, Verdict};
@@ -65,15 +66,39 @@ async fn carry_out(site: Site, caller: Caller, key: String, request: Request, ne
             return ApiError::internal(&error).into_response();
         }
     };
-    if parts.status.is_server_error() || parts.status == StatusCode::TOO_MANY_REQUESTS {
-        forget(&site, &caller, &key).await;
-    } else if let Err(error) =
-        idempotency::finish(&site.app, &caller, &key, parts.status.as_u16(), &body).await
-    {
-        // The request took effect; only a repetition will not find its answer.
-        tracing::error!(%error, "idempotency.answer_not_kept");
+    match effect(parts.status, parts.extensions.get().map_or("", |Code(code)| code)) {
+        Effect::None => forget(&site, &caller, &key).await,
+        Effect::Unknown => tracing::warn!(status = parts.status.as_u16(), "idempotency.effect_unknown"),
+        Effect::Decided => {
+            let kept = idempotency::finish(&site.app, &caller, &key, parts.status.as_u16(), &body).await;
+            if let Err(error) = kept {
+                // The request took effect; only a repetition will not find its answer.
+                tracing::error!(%error, "idempotency.answer_not_kept");
+            }
+        }
     }
     Response::from_parts(parts, Body::from(body))
+}
+
+/// What an answer says of its request's effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// It was not even tried, or was refused for now.
+    None,
+    /// It is as the answer says.
+    Decided,
+    /// It may have been committed before it failed or its time was up.
+    Unknown,
+}
+
+fn effect(status: StatusCode, code: &str) -> Effect {
+    match status {
+        // The connection may have been lost between a commit and its answer.
+        StatusCode::SERVICE_UNAVAILABLE if code == "STORE_UNAVAILABLE" => Effect::Unknown,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Effect::None,
+        status if status.is_server_error() => Effect::Unknown,
+        _ => Effect::Decided,
+    }
 }
 
 async fn forget(site: &Site, caller: &Caller, key: &str) {
@@ -101,4 +126,26 @@ fn replay(status: u16, body: Vec<u8>) -> Response {
     response.headers_mut().extend(json);
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_surely_took_no_effect_may_be_tried_again_with_its_key() {
+        for (status, code, expected) in [
+            (201, "", Effect::Decided),
+            (403, "HOST_NOT_ENROLLED", Effect::Decided),
+            (409, "HOST_TAKEN", Effect::Decided),
+            (429, "CONCURRENCY_EXCEEDED", Effect::None),
+            (503, "DISK_FULL", Effect::None),
+            (503, "STOPPING", Effect::None),
+            (503, "STORE_UNAVAILABLE", Effect::Unknown),
+            (500, "INTERNAL", Effect::Unknown),
+            (504, "TIMEOUT", Effect::Unknown),
+        ] {
+            assert_eq!(effect(StatusCode::from_u16(status).unwrap(), code), expected, "{status} {code}");
+        }
+    }
 }
