@@ -221,7 +221,8 @@ fn require_same_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     let own = text(header::HOST).or_else(|| uri.authority().map(|authority| authority.as_str()));
     let from = match text(header::ORIGIN) {
-        Some(origin) => Some(origin.split_once("://").map(|(_, authority)| authority) == own),
+        // What has no authority (`null`) is nobody's own, also of a request that does not say whom it asks.
+        Some(origin) => Some(origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == own)),
         None => text(HeaderName::from_static("sec-fetch-site")).map(|site| site == "same-origin"),
     };
     match from {
@@ -281,6 +282,14 @@ mod tests {
             "FOREIGN_ORIGIN"
         );
         assert!(credential("POST", &[("authorization", "Bearer t")]).is_ok());
+    }
+
+    #[test]
+    fn a_page_without_an_origin_is_foreign_even_to_a_site_without_a_name() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ORIGIN, HeaderValue::from_static("null"));
+        let refused = require_same_origin(&Uri::from_static("/api/v1/hosts"), &headers).unwrap_err();
+        assert_eq!(refused.code(), "FOREIGN_ORIGIN");
     }
 
     #[test]
