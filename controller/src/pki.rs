@@ -55,12 +55,14 @@ pub enum PkiError {
         source: io::Error,
     },
     /// A private key that others can read.
-    #[error("{path} has mode {mode:04o}, but a private key must not be readable by others; run `chmod 0600 {path}`", path = .path.display())]
+    #[error("{path} has mode {mode:04o}, but a private key must not be readable by others; run `chmod {chmod} {path}`", path = .path.display())]
     Exposed {
         /// The key file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
+        /// What takes the others' permissions away.
+        chmod: &'static str,
     },
     /// A file that does not hold what it should.
     #[error("{path} does not hold {expected}", path = .path.display())]

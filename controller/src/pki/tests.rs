@@ -119,6 +119,23 @@ fn a_root_is_made_once_and_its_key_is_private() {
 }
 
 #[test]
+fn a_foreign_key_may_be_shared_with_a_group_and_with_nobody_else() {
+    let (directory, authority) = authority();
+    let issued = authority.ensure_server(ServerPurpose::Web, "ctl.example.com", NOW).unwrap();
+    let pki = directory.path().join("pki");
+    let (certificate, key) = (pki.join("web.pem"), directory.path().join("foreign.key.pem"));
+    std::fs::copy(pki.join("web.key.pem"), &key).unwrap();
+    let read = |mode| {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        ServerCertificate::read(&certificate, &key)
+    };
+    assert_eq!(read(0o640).unwrap().chain[0], issued.chain[0]);
+    // Its owner may be another than the controller, which must still be able to read it.
+    let refused = read(0o644).unwrap_err();
+    assert!(refused.to_string().contains("chmod o= "), "{refused}");
+}
+
+#[test]
 fn a_server_certificate_is_kept_until_it_is_due_or_the_name_changes() {
     let (_directory, authority) = authority();
     let serve = |name, now| authority.ensure_server(ServerPurpose::Web, name, now).unwrap();
