@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::ring::default_provider;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -18,6 +20,10 @@ use crate::pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose
 use crate::secret::{SecretBox, SecretError};
 use crate::store::{Store, StoreError, host, sync};
 use crate::task::{self, Certificates};
+
+/// How long a store that takes nothing is waited for at the end. With the longest end of the two ports it is less than
+/// the unit's `TimeoutStopSec`.
+const SETTLE: Duration = Duration::from_secs(10);
 
 /// A controller that is running.
 #[derive(Debug)]
@@ -135,7 +141,8 @@ impl Running {
         self.http_address
     }
 
-    /// Stops in order: takes nothing new, tells the agents, commits what has arrived, closes the store.
+    /// Stops in order: takes nothing new, tells the agents, commits what has arrived, closes the store. What cannot
+    /// be committed within ten seconds is left to the hosts, which still have it.
     pub async fn shutdown(self) {
         info!("controller.stopping");
         self.app.health().note_stopping();
@@ -144,9 +151,15 @@ impl Running {
             warn!(%error, "http.ended_unexpectedly");
         }
         self.link.shutdown().await;
-        self.app.dispatcher().shutdown();
-        self.app.dispatcher().stopped().await;
-        self.app.recorder().stop().await;
+        let settled = async {
+            self.app.dispatcher().shutdown();
+            self.app.dispatcher().stopped().await;
+            self.app.recorder().stop().await;
+        };
+        if timeout(SETTLE, settled).await.is_err() {
+            // On a full disk, say. Nothing of it was acknowledged: the hosts have it, and tell it again.
+            warn!(after_s = SETTLE.as_secs(), "controller.reports_not_committed");
+        }
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
@@ -156,3 +169,6 @@ impl Running {
         info!("controller.stopped");
     }
 }
+
+#[cfg(test)]
+mod tests;

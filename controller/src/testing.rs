@@ -80,6 +80,10 @@ impl TestController {
         Self { running, clock, tenant, caller, directory }
     }
 
+    pub(crate) async fn stop(self) {
+        self.running.shutdown().await;
+    }
+
     pub(crate) fn app(&self) -> &App {
         self.running.app()
     }

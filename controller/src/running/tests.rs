@@ -1,0 +1,44 @@
+//! Stopping, when not everything can be brought to an end.
+
+use std::time::Duration;
+
+use fleetward_protocol::output::{Record, Stream};
+use fleetward_protocol::session::SinkEvent;
+use fleetward_protocol::time::Timestamp;
+use tokio::time::timeout;
+
+use crate::app::health::Condition;
+use crate::testing::TestController;
+
+/// It ends by itself, before the service manager ends it, and what is left behind was not acknowledged.
+#[tokio::test]
+async fn a_controller_with_a_full_disk_stops_in_time() {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    controller.add_absent_host("web-1").await;
+    let (operation, run) = controller.handed_out("web-1").await;
+    let recorder = controller.app().recorder();
+    let feed = recorder.feed(run, operation, 0);
+    limit_files(4096);
+    let mut bytes = Vec::new();
+    Record { stream: Stream::Stdout, at: Timestamp::from_millis(1), payload: &[b'x'; 200_000] }
+        .append_to(&mut bytes);
+    feed.report(SinkEvent::Output { offset: 0, bytes }).await.unwrap();
+    timeout(Duration::from_secs(20), controller.app().health().reached(Condition::DiskFull)).await.unwrap();
+    let committed = feed.watch();
+    timeout(Duration::from_secs(25), controller.stop()).await.expect("it stops");
+    limit_files(u64::MAX);
+    assert_eq!(committed.borrow().offset, 0);
+}
+
+/// A limit on the size of files, as good as a full disk. It holds for the whole process: each test is one of its own.
+fn limit_files(bytes: u64) {
+    // SAFETY: integers, and a structure that outlives the calls.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit);
+        limit.rlim_cur = bytes.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+    }
+}
