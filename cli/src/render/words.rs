@@ -84,7 +84,7 @@ pub(crate) fn run_remarks(run: &Run) -> String {
 
 /// The line that stands where output was dropped.
 pub(crate) fn dropped(bytes: u64) -> String {
-    format!("[… {} dropped by the output limit …]", size::bytes(bytes))
+    format!("[… {} dropped by the output limit or a full disk …]", size::bytes(bytes))
 }
 
 /// An operation's status, as a word.

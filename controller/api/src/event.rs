@@ -43,7 +43,7 @@ pub struct OutputPiece {
     /// The bytes in base64, when they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base64: Option<String>,
-    /// How many bytes the output limit dropped here.
+    /// How many bytes the output limit, or a full disk, dropped here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
 }

@@ -46,7 +46,7 @@ pub struct Run {
     pub duration_ms: Option<u64>,
     /// Bytes of output kept, both streams together, as the run wrote them.
     pub output_bytes: u64,
-    /// Bytes of output dropped by its output limit.
+    /// Bytes of output dropped by its output limit or for want of room on its host.
     pub output_dropped: u64,
     /// How often the host's connection was lost and the run's stream attached again.
     pub reattached: u32,

@@ -42,7 +42,7 @@ async fn get(
 
 /// What a run wrote so far, byte for byte.
 ///
-/// Where the run's output limit dropped bytes nothing stands in their place; `output_dropped` of the run and
+/// Where the output limit or a full disk dropped bytes nothing stands in their place; `output_dropped` of the run and
 /// the run's `output` events tell how many and where.
 #[utoipa::path(
     get, path = "/runs/{id}/output", operation_id = "runOutput", tag = "run",

@@ -108,7 +108,7 @@ fn output_stands_behind_its_host_and_ends_are_told_in_words() {
         > web-1      | hello
         > web-1      |
         > web-1      | unfinished �
-        > web-1       [… 123 MiB dropped by the output limit …]
+        > web-1       [… 123 MiB dropped by the output limit or a full disk …]
         # web-1      ↻ re-attached
         > web-1      | the end
         # web-1      ✗ failed: exit code 3 (1.2 s), re-attached

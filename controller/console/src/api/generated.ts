@@ -459,7 +459,7 @@ export interface paths {
         };
         /**
          * What a run wrote so far, byte for byte.
-         * @description Where the run's output limit dropped bytes nothing stands in their place; `output_dropped` of the run and
+         * @description Where the output limit or a full disk dropped bytes nothing stands in their place; `output_dropped` of the run and
          *     the run's `output` events tell how many and where.
          */
         get: operations["runOutput"];
@@ -981,7 +981,7 @@ export interface components {
             base64?: string | null;
             /**
              * Format: int64
-             * @description How many bytes the output limit dropped here.
+             * @description How many bytes the output limit, or a full disk, dropped here.
              */
             dropped?: number | null;
             stream?: components["schemas"]["OutputStream"] | null;
@@ -1164,7 +1164,7 @@ export interface components {
             output_bytes: number;
             /**
              * Format: int64
-             * @description Bytes of output dropped by its output limit.
+             * @description Bytes of output dropped by its output limit or for want of room on its host.
              */
             output_dropped: number;
             /**

@@ -22,7 +22,7 @@ describe("OutputLog", () => {
     log.append([out("a\n"), { stream: null, at, dropped: 1234 }]);
     expect(log.lines.at(-1)).toEqual({
       stream: "marker",
-      text: "1,234 bytes dropped here by the output limit",
+      text: "1,234 bytes dropped here by the output limit or a full disk",
     });
   });
 

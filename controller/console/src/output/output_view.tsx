@@ -52,7 +52,7 @@ export function OutputView({
           {run.duration_ms != null && <>{duration(run.duration_ms)} · </>}
           {bytes(run.output_bytes)}
           {run.reattached > 0 && <> · re-attached {run.reattached} ×</>}
-          {run.output_dropped > 0 && <> · {bytes(run.output_dropped)} dropped by the limit</>}
+          {run.output_dropped > 0 && <> · {bytes(run.output_dropped)} dropped by the limit or a full disk</>}
         </p>
         <div className="actions">
           <a href={download} download>
