@@ -1,9 +1,9 @@
 //! The dispatcher: carries out what each operation's rollout decides.
 //!
-//! One task holds a [`Rollout`](fleetward_domain::rollout::Rollout) for every operation that has not ended. It is told what happens (hosts come and
-//! go, runs move on, somebody stops an operation), asks the rollouts what to do, and hands the decisions to the
-//! recorder. Only when the recorder has committed that a run is in a host's hands is the order sent: an order
-//! that may have reached a host is never forgotten.
+//! One task holds a [`Rollout`](fleetward_domain::rollout::Rollout) for every operation that has not ended. It is
+//! told what happens (hosts come and go, runs move on, somebody stops an operation), asks the rollouts what to do,
+//! and hands the decisions to the recorder. Only when the recorder has committed that a run is in a host's hands is
+//! the order sent: an order that may have reached a host is never forgotten.
 //!
 //! **What it promises.** It keeps nothing that the store does not hold: started anew, it goes on where it was.
 //! It never waits for a host.
