@@ -204,7 +204,9 @@ impl Client {
         for attempt in 1.. {
             let request = self.request(method, path, body.clone(), key)?;
             match self.answer(request, patience).await {
-                Err(Failure::Unreachable { .. }) if attempt < ATTEMPTS && repeat == Repeat::Safely => {
+                Err(failure)
+                    if attempt < ATTEMPTS && repeat == Repeat::Safely && may_pass(&failure, attempt) =>
+                {
                     tokio::time::sleep(jittered(pause)).await;
                     pause *= 3;
                 }
@@ -340,6 +342,16 @@ impl Stream {
                 Err(error) => return Some(Err(io::Error::other(error))),
             }
         }
+    }
+}
+
+/// Whether what failed may go well when it is sent again.
+fn may_pass(failure: &Failure, attempt: u32) -> bool {
+    match failure {
+        Failure::Unreachable { .. } => true,
+        // The connection of the first sending broke, and the controller is still carrying it out.
+        Failure::Refused { body, .. } => attempt > 1 && body.code == "IDEMPOTENCY_KEY_IN_USE",
+        _ => false,
     }
 }
 

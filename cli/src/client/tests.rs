@@ -46,6 +46,18 @@ async fn a_write_is_repeated_with_the_same_key_when_the_connection_breaks() {
 }
 
 #[tokio::test]
+async fn a_write_whose_first_sending_is_still_carried_out_waits_for_its_answer() {
+    let body = r#"{"error":"no answer yet","code":"IDEMPOTENCY_KEY_IN_USE","details":{},"timestamp":"2026-01-02T03:04:05.000Z"}"#;
+    let busy = || answer("409 Conflict", body);
+    let (address, _requests) =
+        serve(vec![vec![Step::HangUp], vec![busy(), answer("201 Created", "{}")]]).await;
+    client(address).send(Method::POST, "hosts", &serde_json::json!({"name": "web-1"})).await.unwrap();
+    // Nothing was sent before that it could be the answer of.
+    let (address, _requests) = serve(vec![vec![busy(), answer("201 Created", "{}")]]).await;
+    client(address).send(Method::POST, "hosts", &serde_json::json!({"name": "web-1"})).await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_login_is_not_repeated() {
     let (address, mut requests) = serve(vec![vec![Step::HangUp], vec![answer("200 OK", "{}")]]).await;
     let failure = client(address).send_once("auth/login", &()).await.unwrap_err();
