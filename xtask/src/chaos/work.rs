@@ -76,7 +76,11 @@ fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
                         operation.and_then(|operation| Some(operation["number"].as_str()?.to_owned()));
                     (Answer::Taken, number)
                 }
-                _ if said.contains("cannot reach") || said.contains("does not answer") => {
+                // The last: the CLI asked again, and the controller does not know how far the first request came.
+                _ if ["cannot reach", "does not answer", "idempotency key has no answer"]
+                    .iter()
+                    .any(|unknown| said.contains(unknown)) =>
+                {
                     (Answer::Unknown(said), None)
                 }
                 _ => (Answer::Refused(said), None),
