@@ -201,10 +201,10 @@ impl Drive {
             Ok(spawned) => spawned,
             Err(error) => return self.refuse_accepted(not_prepared(&error)).await,
         };
-        let operation = work.order.operation;
-        tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.order.action.kind, "run_started");
         // If it is gone already, what it left in the directory tells why.
         drop(attachment.send(command::GO).await);
+        let operation = work.order.operation;
+        tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.order.action.kind, "run_started");
         self.watch(attachment, Some(child), at).await;
     }
 
