@@ -188,13 +188,13 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
     ids.sort_unstable();
     let mut runs = BTreeMap::new();
     for batch in ids.chunks(500) {
-        let rows = query(
+        let select = query(
             "SELECT id, operation_id, tenant_id, detail, output_end, output_tail FROM run WHERE id IN ",
         )
-        .list(batch.iter())
-        .once()
-        .all(conn)
-        .await?;
+        .list(batch.iter());
+        // The text for one run comes again and again; it need not be parsed each time.
+        let select = if batch.len() == 1 { select } else { select.once() };
+        let rows = select.all(conn).await?;
         for row in &rows {
             let (id, operation) = (row.get::<RunId>("id")?, row.get("operation_id")?);
             if operations.get(&id) != Some(&operation) {
