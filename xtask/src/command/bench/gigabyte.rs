@@ -19,6 +19,9 @@ use super::{forget_peak, median, peak};
 pub(super) const SCRIPT: &str = "#!/bin/bash\nexec cat /var/tmp/gigabyte\n";
 const PREPARE: &str =
     "head -c 1073741824 /dev/urandom > /var/tmp/gigabyte && sync && cat /var/tmp/gigabyte > /dev/null";
+const NOTE: &str = "\
+The file is in the host's page cache, both ways take turns, and the first turn only warms the machine's memory up. The end is the controller's
+note that the operation ended, which comes after the commit of the last byte and the result.";
 const BYTES: u64 = 1 << 30;
 const MIB: f64 = 1024.0;
 const LIMIT: Duration = Duration::from_secs(300);
@@ -78,6 +81,7 @@ pub(super) fn measure(fleet: &Fleet, rounds: usize, report: &mut Report) -> Resu
     report.row("share of the time of ssh to a synced file", started / synced, "×", Goal::None);
     report.row("agent's peak resident memory", agent, "MiB", Goal::None);
     report.row("controller's peak resident memory", centre, "MiB", Goal::None);
+    report.note(NOTE);
     Ok(())
 }
 

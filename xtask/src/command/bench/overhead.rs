@@ -36,6 +36,11 @@ const ENVIRONMENT: [(&str, &str); 6] = [
     ("SHELL", "/bin/bash"),
     ("LANG", "C.UTF-8"),
 ];
+const NOTE: &str = "\
+Release builds of controller and agent on this machine, without a lab, with their files on its disk. *Order sent*: the hand-out is committed
+and the host is about to be told. *Result committed*: the transaction that holds the result is durable. Between them are the order's way, the
+journal's synchronised write, the supervisor, the script, its synchronised result, the result's way and the commit, while the controller also
+commits that the run was accepted and started. Fork and exec has a run's environment, and both take turns.";
 const RUNS: usize = 400;
 /// The first runs find nothing warm.
 const WARM_UP: usize = 20;
@@ -94,6 +99,7 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
     report.row("order sent to result arrived, median", median(&mut arrived), "ms", Goal::None);
     report.row("order sent to result committed, 95 of 100", quantile(&mut ended, 0.95), "ms", Goal::None);
     report.row("HTTP request to result committed, median", median(&mut asked), "ms", Goal::None);
+    report.note(NOTE);
     Ok(())
 }
 

@@ -56,6 +56,11 @@ impl Report {
         self.text.push_str(&format!("\n## {title}\n\n| what | measured | goal | |\n|---|---|---|---|\n"));
     }
 
+    /// What the table's reader has to know.
+    pub(super) fn note(&mut self, text: &str) {
+        self.text.push_str(&format!("\n{text}\n"));
+    }
+
     pub(super) fn row(&mut self, what: &str, value: f64, unit: &str, goal: Goal) {
         let (wanted, met) = match goal {
             Goal::None => (String::new(), None),
