@@ -8,6 +8,7 @@ use fleetward_protocol::time::Timestamp;
 use tokio::time::timeout;
 
 use crate::app::health::Condition;
+use crate::store::testing::limit_growth;
 use crate::testing::TestController;
 
 /// It ends by itself, before the service manager ends it, and what is left behind was not acknowledged.
@@ -19,7 +20,7 @@ async fn a_controller_with_a_full_disk_stops_in_time() {
     let (operation, run) = controller.handed_out("web-1").await;
     let recorder = controller.app().recorder();
     let feed = recorder.feed(run, operation, 0);
-    limit_files(4096);
+    limit_growth(controller.app().store(), Some(4)).await;
     let mut bytes = Vec::new();
     Record { stream: Stream::Stdout, at: Timestamp::from_millis(1), payload: &[b'x'; 200_000] }
         .append_to(&mut bytes);
@@ -27,18 +28,5 @@ async fn a_controller_with_a_full_disk_stops_in_time() {
     timeout(Duration::from_secs(20), controller.app().health().reached(Condition::DiskFull)).await.unwrap();
     let committed = feed.watch();
     timeout(Duration::from_secs(25), controller.stop()).await.expect("it stops");
-    limit_files(u64::MAX);
     assert_eq!(committed.borrow().offset, 0);
-}
-
-/// A limit on the size of files, as good as a full disk. It holds for the whole process: each test is one of its own.
-fn limit_files(bytes: u64) {
-    // SAFETY: integers, and a structure that outlives the calls.
-    unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        let mut limit: libc::rlimit = std::mem::zeroed();
-        libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit);
-        limit.rlim_cur = bytes.min(limit.rlim_max);
-        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
-    }
 }

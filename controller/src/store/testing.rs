@@ -73,19 +73,29 @@ pub async fn sqlite() -> TestStore {
     TestStore { store, url, keeper: Keeper::Directory(directory) }
 }
 
-/// Lets a SQLite store grow by this many pages more, as a disk of that size would; `None` takes the limit away.
-pub async fn limit_growth(store: &Store, pages: Option<i64>) {
-    let mut tx = store.write().await.expect("the writer is free");
-    let limit = match pages {
+/// Lets a SQLite store grow by this many pages more, as a disk of that size would; `None` takes the limit away. It is
+/// a limit on the size of files, and so on the whole process: each test is one of its own. A limit of SQLite's would
+/// be gone with the connection, which is replaced after the first failure.
+pub async fn limit_growth(store: &Store, pages: Option<u64>) {
+    const PAGE: u64 = 8192;
+    let bytes = match pages {
         Some(pages) => {
-            let row = sqlx::query("PRAGMA page_count").fetch_one(&mut *tx).await.expect("the size");
-            sqlx::Row::get::<i64, _>(&row, 0) + pages
+            let mut conn = store.read().await.expect("a reader is free");
+            let row = sqlx::query("PRAGMA database_list").fetch_one(&mut *conn).await.expect("the file");
+            let file = PathBuf::from(sqlx::Row::get::<String, _>(&row, 2));
+            let length = |file: PathBuf| fs::metadata(file).map_or(0, |file| file.len());
+            length(file.with_extension("db-wal")).max(length(file)) + pages * PAGE
         }
-        None => 1 << 30,
+        None => u64::MAX,
     };
-    let pragma = format!("PRAGMA max_page_count = {limit}");
-    sqlx::raw_sql(AssertSqlSafe(pragma)).execute(&mut *tx).await.expect("the limit is set");
-    tx.commit().await.expect("the writer is given back");
+    // SAFETY: integers, and a structure that outlives the calls.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit);
+        limit.rlim_cur = bytes.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+    }
 }
 
 /// Makes every commit that touches an operation fail at its very end, on SQLite: each statement before it succeeds.
