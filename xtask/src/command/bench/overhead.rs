@@ -75,6 +75,8 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
     demo.sync_inventory(&inventory)?;
     let mut api = Api::log_in(demo.http_port(), &password.current)?;
     let mut log = Log::open(&directory.join("log/controller.log"))?;
+    // What was measured before may have left gigabytes for the disk to write, and every run waits for the disk.
+    process::succeed(&mut Command::new("sync"), Duration::from_secs(300))?;
 
     let (mut bare, mut asked, mut arrived, mut ended) = (vec![], vec![], vec![], vec![]);
     for round in 0..WARM_UP + RUNS {
