@@ -230,10 +230,11 @@ async fn a_stream_ends_with_the_controller_and_goes_on_elsewhere() {
     }
 }
 
-/// Memory of this process, in bytes (proc_pid_statm(5)).
-fn resident() -> u64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+/// This process's own memory, in bytes, without the files that it maps (proc_pid_status(5)).
+fn own_memory() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }
 
 /// Readers that stop reading: the recorder goes on, others read on to the end, and what is kept for those who do not
@@ -242,6 +243,7 @@ fn resident() -> u64 {
 async fn a_reader_that_stops_reading_slows_nobody_and_costs_little() {
     const PIECE: usize = 64 << 10;
     const PIECES: usize = 512;
+    const READERS: usize = 32;
     let site = TestSite::new().await;
     let (operation, runs) = running(&site, &["web-1"]).await;
     let path = format!("/api/v1/operations/{operation}/events");
@@ -273,9 +275,9 @@ async fn a_reader_that_stops_reading_slows_nobody_and_costs_little() {
     while read < PIECE * PIECES / 2 {
         read += output(&reader.next().await.unwrap(), runs[0]).len();
     }
-    let before = resident();
+    let before = own_memory();
     let mut stuck = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..READERS {
         let mut client = Client::connect(&site, &path, None).await;
         client.next().await.unwrap();
         stuck.push(client);
@@ -284,8 +286,10 @@ async fn a_reader_that_stops_reading_slows_nobody_and_costs_little() {
     while read < PIECE * PIECES {
         read += output(&reader.next().await.unwrap(), runs[0]).len();
     }
-    let grown = resident().saturating_sub(before);
-    assert!(grown < 64 << 20, "{} MiB for readers that do not read", grown >> 20);
+    let grown = own_memory().saturating_sub(before);
+    // The database's caches and the allocator's reserves are in it; what there is for the readers would be far more.
+    let there = READERS * PIECES / 2 * PIECE;
+    assert!(grown < there / 3, "{} of {} MiB for readers that do not read", grown >> 20, there >> 20);
     // One that reads again has missed nothing.
     let mut late = 0;
     while late < PIECE * PIECES {
