@@ -19,8 +19,7 @@ pub mod supervisor;
 pub mod tree;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -260,15 +259,23 @@ impl Runs {
         identity::read_client_id_report(&self.shared.host.paths.client_id)
     }
 
-    /// A piece of a run's output log. Bytes before [`Progress::output`] never change.
+    /// A piece of a run's output log, behind what is in `bytes` already. What is before [`Progress::output`] never
+    /// changes.
     ///
     /// # Errors
     /// If the spool cannot be read, or is shorter.
-    pub fn read_output(&self, run: RunId, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let file = std::fs::File::open(self.shared.directory(run).join(spool::SPOOL))?;
-        let mut bytes = vec![0; length];
-        file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+    pub fn read_output(
+        &self,
+        run: RunId,
+        offset: u64,
+        length: usize,
+        mut bytes: Vec<u8>,
+    ) -> io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(self.shared.directory(run).join(spool::SPOOL))?;
+        file.seek(SeekFrom::Start(offset))?;
+        bytes.reserve_exact(length);
+        let read = file.take(length as u64).read_to_end(&mut bytes)?;
+        if read < length { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
     }
 }
 

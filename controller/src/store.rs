@@ -76,6 +76,7 @@ pub struct Store {
     engine: Engine,
     readers: AnyPool,
     writers: AnyPool,
+    files: output::Files,
 }
 
 /// A connection for reading.
@@ -152,6 +153,12 @@ impl Store {
         }
     }
 
+    /// Where bulky output is kept, if not in the database.
+    #[must_use]
+    pub const fn files(&self) -> &output::Files {
+        &self.files
+    }
+
     /// Which engine this is.
     #[must_use]
     pub const fn engine(&self) -> Engine {
@@ -200,14 +207,15 @@ impl Store {
         first.close().await?;
         let writers = pool(1, SQLITE_WRITER).connect(&url).await?;
         let readers = pool(READERS, SQLITE_READER).connect(&url).await?;
-        Ok(Self { engine: Engine::Sqlite, readers, writers })
+        let files = output::Files::beside(Path::new(path));
+        Ok(Self { engine: Engine::Sqlite, readers, writers, files })
     }
 
     async fn connect_postgres(url: &str) -> Result<Self, StoreError> {
         let pool = |size: u32| AnyPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE);
         let writers = pool(POSTGRES_WRITERS).connect(url).await?;
         let readers = pool(READERS).connect(url).await?;
-        Ok(Self { engine: Engine::Postgres, readers, writers })
+        Ok(Self { engine: Engine::Postgres, readers, writers, files: output::Files::none() })
     }
 }
 

@@ -213,7 +213,16 @@ impl TestController {
 
     pub(crate) async fn output(&self, run: &Run) -> Vec<u8> {
         let mut conn = self.app().store().read().await.unwrap();
-        crate::store::output::read(&mut conn, &Scope::Everything, run.id, 0, usize::MAX).await.unwrap()
+        crate::store::output::read(
+            &mut conn,
+            self.app().store().files(),
+            &Scope::Everything,
+            run.id,
+            0,
+            usize::MAX,
+        )
+        .await
+        .unwrap()
     }
 
     /// Whether an event of this kind is in the audit log.

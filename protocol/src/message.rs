@@ -14,6 +14,7 @@ use crate::facts::Facts;
 use crate::id::{BootId, JournalId, RunId};
 use crate::run::{CancelCause, Outcome, Refusal};
 use crate::time::Timestamp;
+use crate::wire::{self, EncodeError};
 
 /// The most runs a [`Hello`] names; an agent that holds more names the oldest.
 pub const MAX_HELD: usize = 8192;
@@ -205,6 +206,25 @@ pub enum RunUp {
     Unknown,
 }
 
+impl RunUp {
+    /// The frame of an [`Output`](Self::Output) without its bytes: exactly `length` of them have to follow. For
+    /// whoever can read them right behind it, instead of copying them from one place to the next.
+    ///
+    /// # Errors
+    /// If the frame would exceed `cap` bytes.
+    pub fn output_frame(offset: u64, length: usize, cap: usize) -> Result<Vec<u8>, EncodeError> {
+        let mut frame = wire::frame(&Self::Output { offset, bytes: Vec::new() }, cap)?;
+        let size = frame.len() - size_of::<u32>() + length;
+        let announced = u32::try_from(size).ok().filter(|_| size <= cap);
+        let announced = announced.ok_or(EncodeError::TooLong { size, cap })?;
+        frame[..size_of::<u32>()].copy_from_slice(&announced.to_le_bytes());
+        // The length of the bytes is the last thing before them.
+        let at = frame.len() - size_of::<u64>();
+        frame[at..].copy_from_slice(&(length as u64).to_le_bytes());
+        Ok(frame)
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finished {
@@ -216,4 +236,22 @@ pub struct Finished {
     pub duration_ms: u64,
     /// The length of the whole output log, in bytes.
     pub log_length: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_of_output_can_be_written_in_two_parts() {
+        for bytes in [vec![], vec![7; 5], vec![9; 70_000]] {
+            let mut frame = RunUp::output_frame(1 << 40, bytes.len(), 80_000).unwrap();
+            frame.extend_from_slice(&bytes);
+            assert_eq!(frame, wire::frame(&RunUp::Output { offset: 1 << 40, bytes }, 80_000).unwrap());
+        }
+        assert!(matches!(
+            RunUp::output_frame(0, 100, 100),
+            Err(EncodeError::TooLong { size: 120, cap: 100 })
+        ));
+    }
 }

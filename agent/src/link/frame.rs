@@ -1,5 +1,8 @@
 //! Frames on QUIC streams, in both directions, without losing anything when a future is dropped.
 
+use std::collections::VecDeque;
+
+use bytes::Bytes;
 use fleetward_protocol::wire::{self, DecodeError, EncodeError};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use serde::Serialize;
@@ -82,38 +85,39 @@ impl FrameReader {
 #[derive(Debug)]
 pub(super) struct FrameWriter {
     cap: usize,
-    pending: Vec<u8>,
-    written: usize,
+    pending: VecDeque<Bytes>,
 }
 
 impl FrameWriter {
     pub(super) const fn new(cap: usize) -> Self {
-        Self { cap, pending: Vec::new(), written: 0 }
+        Self { cap, pending: VecDeque::new() }
     }
 
     /// Whether everything was handed to the stream.
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
     /// Queues a message.
     pub(super) fn push<T: Serialize>(&mut self, message: &T) -> Result<(), FrameError> {
         let frame = wire::frame(message, self.cap).map_err(FrameError::Encode)?;
-        if self.pending.is_empty() {
-            self.pending = frame;
-        } else {
-            self.pending.extend_from_slice(&frame);
-        }
+        self.push_frame(frame);
         Ok(())
+    }
+
+    /// Queues a message that is a frame already, within the cap.
+    pub(super) fn push_frame(&mut self, frame: Vec<u8>) {
+        self.pending.push_back(frame.into());
     }
 
     /// Hands some of what is queued to the stream. Cancel-safe.
     pub(super) async fn write(&mut self, stream: &mut SendStream) -> Result<(), FrameError> {
-        let rest = self.pending.get(self.written..).unwrap_or_default();
-        self.written += stream.write(rest).await.map_err(FrameError::Write)?;
-        if self.written >= self.pending.len() {
-            self.pending = Vec::new();
-            self.written = 0;
+        // Given away rather than copied: a chunk that is taken in part is advanced.
+        let written = stream.write_chunks(self.pending.make_contiguous()).await.map_err(FrameError::Write)?;
+        self.pending.drain(..written.chunks);
+        if self.pending.is_empty() {
+            // Most of an agent's life nothing is sent.
+            self.pending = VecDeque::new();
         }
         Ok(())
     }

@@ -97,8 +97,10 @@ impl RunStream {
                 None => break,
                 Some(SourceTransmit::Message(message)) => self.writer.push(&message)?,
                 Some(SourceTransmit::Output { offset, length }) => {
-                    match self.runs.read_output(run, offset, length) {
-                        Ok(bytes) => self.writer.push(&RunUp::Output { offset, bytes })?,
+                    let head =
+                        RunUp::output_frame(offset, length, MAX_RUN_FRAME).map_err(FrameError::Encode)?;
+                    match self.runs.read_output(run, offset, length, head) {
+                        Ok(frame) => self.writer.push_frame(frame),
                         Err(error) => {
                             // Without its output there is no result: the stream ends, and the next one tries again.
                             tracing::error!(run_id = %run, %error, "spool_unreadable");

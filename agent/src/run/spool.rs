@@ -17,6 +17,11 @@ use crate::platform::files;
 
 /// The log's name in the run's directory.
 pub const SPOOL: &str = "spool";
+/// The payload of a record that is 64 KiB long with its header: pieces of the log that are cut at round offsets are
+/// whole records then, and nobody has to put halves together.
+pub const FULL_RECORD: usize = MAX_RECORD - HEADER;
+/// Records written by one system call.
+const TOGETHER: usize = 4;
 /// The names of the tail files.
 const TAILS: [&str; 2] = ["tail.0", "tail.1"];
 /// The most payload kept of a run's end once its limit is exceeded.
@@ -93,7 +98,7 @@ impl Spool {
         let room = if self.newer.is_some() { 0 } else { self.head.saturating_sub(self.log.payload) };
         let (head, rest) = payload.split_at(usize::try_from(room).unwrap_or(usize::MAX).min(payload.len()));
         let mut missing = 0;
-        for piece in head.chunks(MAX_RECORD) {
+        for piece in head.chunks(TOGETHER * FULL_RECORD) {
             if self.log.append(stream, at, piece).is_err() {
                 missing += piece.len() as u64;
             }
@@ -197,16 +202,24 @@ impl Part {
         Ok(Self { file: options.open(path)?, length: 0, payload: 0 })
     }
 
-    /// Appends one record, whole or not at all.
+    /// Appends the payload, all of it or nothing, as few records as it takes.
     fn append(&mut self, stream: Stream, at: Timestamp, payload: &[u8]) -> io::Result<()> {
-        let header = header(stream, at, payload.len());
-        if let Err(error) = write_both(&mut self.file, &header, payload) {
+        let mut headers = [[0; HEADER]; TOGETHER];
+        let records = headers.iter_mut().zip(payload.chunks(FULL_RECORD));
+        let mut slices: Vec<IoSlice<'_>> = records
+            .flat_map(|(place, payload)| {
+                *place = header(stream, at, payload.len());
+                [IoSlice::new(place), IoSlice::new(payload)]
+            })
+            .collect();
+        let length: usize = slices.iter().map(|slice| slice.len()).sum();
+        if let Err(error) = write_all(&mut self.file, &mut slices) {
             // The file's cursor follows, so that the next record begins where this one did.
             self.file.set_len(self.length)?;
             io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
             return Err(error);
         }
-        self.length += (HEADER + payload.len()) as u64;
+        self.length += length as u64;
         if stream != Stream::Dropped {
             self.payload += payload.len() as u64;
         }
@@ -248,14 +261,17 @@ impl Room {
     }
 }
 
-// One system call for nearly every record.
-fn write_both(file: &mut File, header: &[u8], payload: &[u8]) -> io::Result<()> {
-    let written = file.write_vectored(&[IoSlice::new(header), IoSlice::new(payload)])?;
-    if let Some(rest) = header.get(written..) {
-        file.write_all(rest)?;
-        return file.write_all(payload);
+// One system call nearly always.
+fn write_all(file: &mut File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> {
+    while !slices.is_empty() {
+        match file.write_vectored(slices) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut slices, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    file.write_all(&payload[written - header.len()..])
+    Ok(())
 }
 
 /// The length of the part of a spool that consists of whole records: what a crash of the host left readable.

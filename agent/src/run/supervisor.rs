@@ -19,8 +19,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fleetward_protocol::message::Finished;
-use fleetward_protocol::output::{MAX_RECORD, Stream};
+use fleetward_protocol::output::Stream;
 use fleetward_protocol::run::{Outcome, Refusal};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -28,7 +29,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use super::outcome::End;
 use super::process::{self, Streams};
 use super::spec::{CONTROL, Spec};
-use super::spool::Spool;
+use super::spool::{FULL_RECORD, Spool};
 use super::tree::Tree;
 use crate::platform::cgroup::Group;
 use crate::platform::clock;
@@ -57,6 +58,10 @@ pub mod signal {
 
 /// After the script's own end, how long its pipes may stay quiet before whoever still holds them is left alone.
 const LINGER: Duration = Duration::from_secs(5);
+/// What is taken from a pipe at once: whole records of the largest round size.
+const BUFFER: usize = 4 * FULL_RECORD;
+/// What the script may write ahead of its supervisor, in bytes.
+const PIPE: i32 = 256 << 10;
 /// Between two attempts to kill what is left of a tree, or to write to a full disk.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -85,6 +90,8 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
+    // A script that writes much runs on while the spool is written. Where it is not allowed, the usual size does.
+    let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
     let streams =
         Streams { stdin: process::null_input()?, stdout: stdout_end.into(), stderr: stderr_end.into() };
     let standing_by = limited
@@ -120,7 +127,7 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         signals,
         listener,
         agent: Some(agent),
-        buffer: vec![0; MAX_RECORD],
+        buffer: vec![0; BUFFER],
     };
     supervisor.tell(signal::STARTED);
     while !supervisor.is_over() {

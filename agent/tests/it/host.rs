@@ -158,7 +158,7 @@ impl Life {
 
     /// The payload of each stream, and the count of dropped bytes.
     pub(crate) fn output(&self, run: RunId, end: &Finished) -> Output {
-        let log = self.runs.read_output(run, 0, end.log_length.try_into().unwrap()).unwrap();
+        let log = self.runs.read_output(run, 0, end.log_length.try_into().unwrap(), Vec::new()).unwrap();
         let mut output = Output::default();
         let mut records = Records::new(&log);
         for record in records.by_ref() {

@@ -301,7 +301,7 @@ async fn told_supervisor(life: &Life, request: &Request) -> i32 {
     let mut progress = life.begin(request).await;
     written(&mut progress, 13 + 2).await;
     let length = progress.borrow().output.try_into().unwrap();
-    let log = life.runs.read_output(request.run, 0, length).unwrap();
+    let log = life.runs.read_output(request.run, 0, length, Vec::new()).unwrap();
     String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
 }
 

@@ -21,7 +21,7 @@ async fn pids(
     loop {
         written(&mut progress, wanted).await;
         let length = progress.borrow().output;
-        let log = life.runs.read_output(request.run, 0, length.try_into().unwrap()).unwrap();
+        let log = life.runs.read_output(request.run, 0, length.try_into().unwrap(), Vec::new()).unwrap();
         let text: Vec<u8> = fleetward_protocol::output::Records::new(&log)
             .flat_map(|record| record.unwrap().payload.to_vec())
             .collect();

@@ -173,7 +173,8 @@ impl Follower {
             Some((_, counts)) if runs.is_empty() => *counts,
             _ => store::run::count(&mut conn, scope, id).await?,
         };
-        let output = store::output::list_since(&mut conn, scope, id, since, OUTPUT_BUDGET).await?;
+        let files = self.app.store().files();
+        let output = store::output::list_since(&mut conn, files, scope, id, since, OUTPUT_BUDGET).await?;
         if output.more {
             upto = upto.min(output.upto);
         }

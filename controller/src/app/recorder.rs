@@ -16,6 +16,7 @@ mod feed;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use fleetward_domain::operation::OperationStatus;
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId, TenantId};
@@ -130,7 +131,7 @@ enum Report {
     /// Something happened to the run.
     Happened { event: RunEvent, duration_ms: Option<u64> },
     /// Its output log grew.
-    Output { offset: u64, bytes: Vec<u8> },
+    Output { offset: u64, bytes: Bytes },
 }
 
 /// Starts the recorder.

@@ -57,5 +57,5 @@ pub async fn read_output(
     budget: usize,
 ) -> Result<Vec<u8>, StoreError> {
     let mut conn = app.store().read().await?;
-    output::read(&mut conn, &permit.scope(), id, offset, budget).await
+    output::read(&mut conn, app.store().files(), &permit.scope(), id, offset, budget).await
 }

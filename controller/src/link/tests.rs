@@ -469,7 +469,7 @@ async fn a_full_disk_holds_everything_and_goes_on_by_itself() {
 
     let health = controller.app().health();
     limit_growth(controller.app().store(), Some(4)).await;
-    let log = log_of(&"x".repeat(200_000));
+    let log = log_of(&"x".repeat(2 << 20));
     for (offset, piece) in (0..).step_by(100_000).zip(log.chunks(100_000)) {
         stream.say(&RunUp::Output { offset, bytes: piece.to_vec() }).await;
     }

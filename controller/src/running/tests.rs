@@ -22,7 +22,7 @@ async fn a_controller_with_a_full_disk_stops_in_time() {
     let feed = recorder.feed(run, operation, 0);
     limit_growth(controller.app().store(), Some(4)).await;
     let mut bytes = Vec::new();
-    Record { stream: Stream::Stdout, at: Timestamp::from_millis(1), payload: &[b'x'; 200_000] }
+    Record { stream: Stream::Stdout, at: Timestamp::from_millis(1), payload: &[b'x'; 2 << 20] }
         .append_to(&mut bytes);
     feed.report(SinkEvent::Output { offset: 0, bytes }).await.unwrap();
     timeout(Duration::from_secs(20), controller.app().health().reached(Condition::DiskFull)).await.unwrap();

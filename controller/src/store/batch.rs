@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use bytes::Bytes;
 use fleetward_domain::run::{RunState, RunStatus};
 use fleetward_protocol::id::{OperationId, RunId, TenantId};
 use fleetward_protocol::output::{Records, Stream};
 use fleetward_protocol::time::Timestamp;
 
-use super::output::{MAX_ROW, SMALL, Tail, insert_row, load_tails, update_row};
+use super::output::{BULKY, Files, MAX_ROW, Part, SMALL, Tail, insert_row, load_tails, update_row};
 use super::query::query;
 use super::run::{exit_code, read_state};
 use super::{Connection, StoreError};
@@ -55,7 +56,7 @@ pub struct Append {
     /// Where the piece begins.
     pub offset: u64,
     /// The bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// What came of one write.
@@ -107,11 +108,16 @@ impl Write {
     }
 }
 
-/// Writes a batch inside the caller's transaction; nothing of it is true before that is committed.
+/// Writes a batch inside the caller's transaction; nothing of it is true before that is committed. Bulky output
+/// goes to `files` ([`Store::files`](super::Store::files)), where it is durable before this returns.
 ///
 /// # Errors
-/// If the database fails; the transaction must be dropped then.
-pub async fn write(conn: &mut Connection, writes: Vec<Write>) -> Result<Committed, StoreError> {
+/// If the database or a file cannot be written; the transaction must be dropped then.
+pub async fn write(
+    conn: &mut Connection,
+    files: &Files,
+    writes: Vec<Write>,
+) -> Result<Committed, StoreError> {
     let mut seqs: BTreeMap<OperationId, u64> = writes.iter().map(|write| (write.subject().0, 0)).collect();
     for (operation, seq) in &mut seqs {
         // An operation that is gone keeps seq 0; its runs are missing too.
@@ -123,6 +129,10 @@ pub async fn write(conn: &mut Connection, writes: Vec<Write>) -> Result<Committe
     }
     let mut runs = load(conn, &writes).await?;
     let written = writes.into_iter().map(|write| apply(&mut runs, write)).collect();
+    if files.are_used() {
+        let bulky = runs.iter_mut().flat_map(|(id, run)| run.take_bulky(*id)).collect();
+        files.write(bulky).await?;
+    }
     let mut ended: BTreeMap<OperationId, (u64, u64)> = BTreeMap::new();
     for (id, run) in runs {
         let seq = seqs.get(&run.operation).copied().unwrap_or(0);
@@ -161,7 +171,23 @@ struct Live {
     end: u64,
     tail_offset: u64,
     tail: Option<Tail>,
-    pieces: Vec<(u64, Vec<u8>)>,
+    stretches: Vec<Stretch>,
+}
+
+/// Pieces of output that follow each other and become one row.
+#[derive(Debug)]
+struct Stretch {
+    offset: u64,
+    length: usize,
+    pieces: Vec<Bytes>,
+    place: Place,
+}
+
+/// Where a stretch of output is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Row,
+    File,
 }
 
 #[derive(Debug, Default)]
@@ -219,7 +245,7 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
                     end,
                     tail_offset: row.get("output_tail")?,
                     tail: None,
-                    pieces: Vec::new(),
+                    stretches: Vec::new(),
                 },
             );
         }
@@ -280,35 +306,59 @@ impl Live {
         if self.state.status().is_final() {
             return Written::Misplaced { end: self.end };
         }
-        bytes.drain(..known);
-        let news = Tally::of(&bytes);
+        let mut news = bytes.split_off(known);
+        let tally = Tally::of(&news);
         // What is missing is told at once, like a change of state.
-        self.changed |= news.lost > 0;
-        self.tally.add(news);
-        let start = self.end;
-        self.end += bytes.len() as u64;
-        match self.pieces.last_mut() {
-            Some((_, piece)) if piece.len() + bytes.len() <= MAX_ROW => piece.append(&mut bytes),
-            _ => self.pieces.push((start, bytes)),
+        self.changed |= tally.lost > 0;
+        self.tally.add(tally);
+        while !news.is_empty() {
+            self.push(news.split_to(news.len().min(MAX_ROW)));
         }
         Written::Appended { end: self.end }
+    }
+
+    /// Takes a piece of [`MAX_ROW`] bytes at most.
+    fn push(&mut self, piece: Bytes) {
+        let (offset, length) = (self.end, piece.len());
+        self.end += length as u64;
+        match self.stretches.last_mut().filter(|stretch| stretch.length + length <= MAX_ROW) {
+            Some(stretch) => {
+                stretch.length += length;
+                stretch.pieces.push(piece);
+            }
+            None => self.stretches.push(Stretch { offset, length, pieces: vec![piece], place: Place::Row }),
+        }
     }
 
     fn has_ended(&self) -> bool {
         self.state.status().is_final() && !self.stored.status().is_final()
     }
 
+    /// What belongs into the run's file rather than into rows.
+    fn take_bulky(&mut self, run: RunId) -> Vec<Part> {
+        let operation = self.operation;
+        let bulky = self.stretches.iter_mut().filter(|stretch| stretch.length >= BULKY);
+        bulky
+            .map(|stretch| {
+                stretch.place = Place::File;
+                Part { operation, run, offset: stretch.offset, pieces: std::mem::take(&mut stretch.pieces) }
+            })
+            .collect()
+    }
+
     async fn flush(mut self, conn: &mut Connection, id: RunId, seq: u64) -> Result<(), StoreError> {
-        for (offset, piece) in std::mem::take(&mut self.pieces) {
-            let small = piece.len() < SMALL;
+        for Stretch { offset, length, pieces, place } in std::mem::take(&mut self.stretches) {
             match self.tail.take() {
-                Some(mut tail) if small => {
-                    tail.push(&piece, seq);
+                Some(mut tail) if length < SMALL => {
+                    tail.push(&pieces.concat(), seq);
                     update_row(conn, id, &tail).await?;
                     self.tail = Some(tail).filter(Tail::is_open);
                 }
                 _ => {
-                    let tail = Tail::begin(offset, piece, seq);
+                    let tail = match place {
+                        Place::Row => Tail::begin(offset, pieces.concat(), seq),
+                        Place::File => Tail::in_file(offset, length, seq),
+                    };
                     self.tail_offset = offset;
                     let open = tail.is_open().then(|| tail.clone());
                     insert_row(conn, id, self.tenant, self.operation, tail).await?;

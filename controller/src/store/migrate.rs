@@ -19,6 +19,11 @@ struct Step {
 const STEPS: &[Step] = &[
     Step { number: 1, name: "initial", text: include_str!("../../migrations/0001_initial.sql") },
     Step { number: 2, name: "output_bytes", text: include_str!("../../migrations/0002_output_bytes.sql") },
+    Step {
+        number: 3,
+        name: "output_in_file",
+        text: include_str!("../../migrations/0003_output_in_file.sql"),
+    },
 ];
 
 // Any number will do as long as no other program locks it in the same database.

@@ -3,6 +3,8 @@
 //! `seq` counts the commits that touched the operation, its runs or their output; who has read up to `seq` asks
 //! for what is above it. Numbers of runs are kept in the row by [`super::batch`].
 
+use std::collections::BTreeSet;
+
 use fleetward_domain::operation::{OperationStatus, RolloutPolicy};
 use fleetward_protocol::id::{OperationId, TenantId, UserId};
 use fleetward_protocol::name::{HostName, ScriptName};
@@ -320,6 +322,21 @@ pub async fn delete(conn: &mut Connection, id: OperationId) -> Result<bool, Stor
     .run(conn)
     .await?;
     query("DELETE FROM operation WHERE id = $1 AND ended_at IS NOT NULL").bind(id).took(conn).await
+}
+
+/// Which of these operations there are, of whatever tenant: for what is kept of operations elsewhere.
+///
+/// # Errors
+/// If the database fails.
+pub(super) async fn list_known(
+    conn: &mut Connection,
+    ids: &[OperationId],
+) -> Result<BTreeSet<OperationId>, StoreError> {
+    let found = query("SELECT id FROM operation WHERE id IN ")
+        .list(ids.iter())
+        .once()
+        .list_of(conn, |row| row.get("id"));
+    Ok(found.await?.into_iter().collect())
 }
 
 fn read(row: &Row) -> Result<Operation, StoreError> {

@@ -3,18 +3,26 @@
 //! A run's log stands in rows that follow each other without gap. Small pieces go into the last row until it
 //! holds `SMALL` bytes; larger ones are rows of their own. Each row has *marks*: which seq ended at which
 //! offset, one per piece, so that a reader can go on exactly where it stopped, by offset within a run or by seq
-//! within an operation.
+//! within an operation. On SQLite the bytes of a row of `BULKY` bytes or more are in the run's [file](Files).
+
+mod file;
 
 use std::collections::BTreeMap;
 
 use fleetward_protocol::id::{OperationId, RunId, TenantId};
 
 use super::query::{Row, corrupt, query};
-use super::{Connection, Scope, StoreError};
+use super::{Connection, Scope, Store, StoreError, operation};
+
+pub use file::Files;
+pub(super) use file::Part;
 
 /// Below this many bytes a piece is appended to the run's last row, and a row may still grow.
 pub(super) const SMALL: usize = 16 << 10;
-/// The most bytes that consecutive pieces of one batch are joined to.
+/// From this many bytes on a piece goes into the run's file, where files are used: each costs a synchronisation
+/// of its own, which a few pages of the database do not.
+pub(super) const BULKY: usize = 64 << 10;
+/// The most bytes of a row. Consecutive pieces of one batch are joined to no more than this, and larger ones are cut.
 pub(super) const MAX_ROW: usize = 1 << 20;
 const MARK: usize = 16;
 
@@ -53,12 +61,13 @@ impl std::fmt::Debug for Piece {
     }
 }
 
-/// A run's log from `offset` on: up to about `budget` bytes, at least one row if there is one. Empty at the end.
+/// A run's log from `offset` on: about `budget` bytes, at least some if there are any. Empty at the end.
 ///
 /// # Errors
-/// If the database fails.
+/// If the database fails, or a file is not what its row says.
 pub async fn read(
     conn: &mut Connection,
+    files: &Files,
     scope: &Scope,
     run: RunId,
     offset: u64,
@@ -67,23 +76,36 @@ pub async fn read(
     let mut bytes = Vec::new();
     let mut at = offset;
     while bytes.len() < budget.max(1) {
-        let row = query("SELECT first_offset, content FROM run_output WHERE run_id = ")
-            .value(run)
-            .push(" AND first_offset <= ")
-            .value(at)
-            .push(" AND end_offset > ")
-            .value(at)
-            .push(" AND ")
-            .scope("tenant_id", scope)
-            .push(" ORDER BY first_offset DESC LIMIT 1")
-            .first(conn)
-            .await?;
+        let row = query(
+            "SELECT operation_id, first_offset, end_offset - first_offset AS length, in_file, content FROM run_output \
+             WHERE run_id = ",
+        )
+        .value(run)
+        .push(" AND first_offset <= ")
+        .value(at)
+        .push(" AND end_offset > ")
+        .value(at)
+        .push(" AND ")
+        .scope("tenant_id", scope)
+        .push(" ORDER BY first_offset DESC LIMIT 1")
+        .first(conn)
+        .await?;
         let Some(row) = row else { break };
-        let (first, content) = (row.get::<u64>("first_offset")?, row.get::<Vec<u8>>("content")?);
-        let skip = usize::try_from(at.saturating_sub(first)).unwrap_or(usize::MAX);
-        let part = content.get(skip..).unwrap_or_default();
-        bytes.extend_from_slice(part);
+        let place = RowPlace::read(&row)?;
+        let skip = usize::try_from(at.saturating_sub(place.first_offset)).unwrap_or(usize::MAX);
+        let part = if place.in_file {
+            let length = place.length.saturating_sub(skip).min(budget.saturating_sub(bytes.len()).max(BULKY));
+            files.read(place.operation, run, at, length).await?
+        } else {
+            let mut content = row.get::<Vec<u8>>("content")?;
+            content.split_off(skip.min(content.len()))
+        };
         at += part.len() as u64;
+        if bytes.is_empty() {
+            bytes = part;
+        } else {
+            bytes.extend_from_slice(&part);
+        }
     }
     Ok(bytes)
 }
@@ -92,9 +114,10 @@ pub async fn read(
 /// one. Memory stays near the budget, however many runs write at once.
 ///
 /// # Errors
-/// If the database fails.
+/// If the database fails, or a file is not what its row says.
 pub async fn list_since(
     conn: &mut Connection,
+    files: &Files,
     scope: &Scope,
     operation: OperationId,
     since: u64,
@@ -102,7 +125,7 @@ pub async fn list_since(
 ) -> Result<Since, StoreError> {
     let mut window = 512_u32;
     loop {
-        if let Some(found) = since_within(conn, scope, operation, since, budget, window).await? {
+        if let Some(found) = since_within(conn, files, (scope, operation), since, budget, window).await? {
             return Ok(found);
         }
         // More rows begin with one seq than fit the window: look at more of them.
@@ -114,8 +137,8 @@ pub async fn list_since(
 /// do not even hold one whole seq.
 async fn since_within(
     conn: &mut Connection,
-    scope: &Scope,
-    operation: OperationId,
+    files: &Files,
+    (scope, operation): (&Scope, OperationId),
     since: u64,
     budget: usize,
     window: u32,
@@ -148,7 +171,13 @@ async fn since_within(
         let (group, later) = rest.split_at(group_length(rest, budget));
         rest = later;
         for (key, row) in read_rows(conn, group).await? {
-            for piece in split(&row, key.run, key.first_offset, since)? {
+            let place = RowPlace::read(&row)?;
+            let content = if place.in_file {
+                files.read(operation, key.run, key.first_offset, place.length).await?
+            } else {
+                row.get("content")?
+            };
+            for piece in split(&row, &content, key.run, key.first_offset, since)? {
                 if piece.seq <= upto {
                     total += piece.bytes.len();
                     found.entry(piece.seq).or_default().push(piece);
@@ -190,6 +219,30 @@ impl RowKey {
     }
 }
 
+/// Where a row's bytes are.
+#[derive(Debug, Clone, Copy)]
+struct RowPlace {
+    operation: OperationId,
+    first_offset: u64,
+    length: usize,
+    in_file: bool,
+}
+
+impl RowPlace {
+    fn read(row: &Row) -> Result<Self, StoreError> {
+        let length: u64 = row.get("length")?;
+        let length = usize::try_from(length).ok().filter(|length| *length <= MAX_ROW);
+        Ok(Self {
+            operation: row.get("operation_id")?,
+            first_offset: row.get("first_offset")?,
+            length: length.ok_or_else(|| corrupt("end_offset", "the row is too long"))?,
+            in_file: row.get("in_file")?,
+        })
+    }
+}
+
+/// How many operations are asked for at once when files are looked through.
+const ORPHANS: usize = 500;
 /// The most rows that are fetched at once.
 const GROUP: usize = 64;
 
@@ -207,8 +260,8 @@ fn group_length(keys: &[RowKey], budget: usize) -> usize {
 /// The rows of these keys, in no particular order; those that retention has taken meanwhile are left out.
 async fn read_rows(conn: &mut Connection, keys: &[RowKey]) -> Result<Vec<(RowKey, Row)>, StoreError> {
     let mut select = query(
-        "SELECT run_id, first_offset, first_seq, end_offset - first_offset AS length, marks, content \
-         FROM run_output WHERE (run_id, first_offset) IN (VALUES ",
+        "SELECT run_id, operation_id, first_offset, first_seq, end_offset - first_offset AS length, in_file, marks, \
+         content FROM run_output WHERE (run_id, first_offset) IN (VALUES ",
     );
     for (at, key) in keys.iter().enumerate() {
         select =
@@ -253,6 +306,31 @@ pub async fn delete(conn: &mut Connection, operation: OperationId, rows: u32) ->
     Ok(deleted)
 }
 
+/// Removes the files of an operation that was removed; a file that nobody wrote is removed too. Called after the
+/// commit: a crash in between leaves what [`delete_orphaned_files`] finds.
+///
+/// # Errors
+/// If a file cannot be removed.
+pub async fn delete_files(store: &Store, operation: OperationId) -> Result<(), StoreError> {
+    store.files().delete(operation).await
+}
+
+/// Removes the files of operations that do not exist any more, and says of how many.
+///
+/// # Errors
+/// If the database fails, or a file cannot be removed.
+pub async fn delete_orphaned_files(store: &Store) -> Result<u64, StoreError> {
+    let mut deleted = 0;
+    for ids in store.files().list().await?.chunks(ORPHANS) {
+        let known = operation::list_known(&mut *store.read().await?, ids).await?;
+        for id in ids.iter().filter(|id| !known.contains(id)) {
+            store.files().delete(*id).await?;
+            deleted += 1;
+        }
+    }
+    Ok(deleted)
+}
+
 /// A run's last row while it is written to.
 #[derive(Debug, Clone)]
 pub(super) struct Tail {
@@ -261,11 +339,22 @@ pub(super) struct Tail {
     seq: u64,
     marks: Vec<u8>,
     content: Vec<u8>,
+    /// How many bytes are in the run's file instead.
+    in_file: usize,
 }
 
 impl Tail {
     pub(super) fn begin(first_offset: u64, content: Vec<u8>, seq: u64) -> Self {
-        let mut tail = Self { first_offset, first_seq: seq, seq, marks: Vec::with_capacity(MARK), content };
+        let marks = Vec::with_capacity(MARK);
+        let mut tail = Self { first_offset, first_seq: seq, seq, marks, content, in_file: 0 };
+        tail.mark();
+        tail
+    }
+
+    /// A row of `length` bytes that are in the run's file.
+    pub(super) fn in_file(first_offset: u64, length: usize, seq: u64) -> Self {
+        let (marks, content) = (Vec::with_capacity(MARK), Vec::new());
+        let mut tail = Self { first_offset, first_seq: seq, seq, marks, content, in_file: length };
         tail.mark();
         tail
     }
@@ -281,11 +370,15 @@ impl Tail {
     }
 
     pub(super) const fn is_open(&self) -> bool {
-        self.content.len() < SMALL
+        self.length() < SMALL
+    }
+
+    const fn length(&self) -> usize {
+        self.content.len() + self.in_file
     }
 
     const fn end(&self) -> u64 {
-        self.first_offset + self.content.len() as u64
+        self.first_offset + self.length() as u64
     }
 
     fn mark(&mut self) {
@@ -315,6 +408,7 @@ pub(super) async fn load_tails(
             seq: row.get("seq")?,
             marks: row.get("marks")?,
             content: row.get("content")?,
+            in_file: 0,
         };
         Ok((row.get("run_id")?, tail))
     })
@@ -330,7 +424,7 @@ pub(super) async fn insert_row(
 ) -> Result<(), StoreError> {
     query(
         "INSERT INTO run_output (run_id, first_offset, end_offset, tenant_id, operation_id, first_seq, seq, marks, \
-         content) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         content, in_file) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(run)
     .bind(tail.first_offset)
@@ -341,6 +435,7 @@ pub(super) async fn insert_row(
     .bind(tail.seq)
     .bind(tail.marks)
     .bind(tail.content)
+    .bind(tail.in_file > 0)
     .run(conn)
     .await
     .map(|_| ())
@@ -363,8 +458,14 @@ pub(super) async fn update_row(conn: &mut Connection, run: RunId, tail: &Tail) -
 }
 
 /// The pieces of a row that were committed after `since`.
-fn split(row: &Row, run: RunId, first_offset: u64, since: u64) -> Result<Vec<Piece>, StoreError> {
-    let (marks, content) = (row.get::<Vec<u8>>("marks")?, row.get::<Vec<u8>>("content")?);
+fn split(
+    row: &Row,
+    content: &[u8],
+    run: RunId,
+    first_offset: u64,
+    since: u64,
+) -> Result<Vec<Piece>, StoreError> {
+    let marks = row.get::<Vec<u8>>("marks")?;
     let (marks, rest) = marks.as_chunks::<MARK>();
     if !rest.is_empty() {
         return Err(corrupt("marks", "it ends in half a mark"));

@@ -3,6 +3,7 @@
 mod crash;
 mod engine;
 mod foundation;
+mod output_files;
 mod output_properties;
 mod properties;
 mod races;

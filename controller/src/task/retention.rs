@@ -41,6 +41,8 @@ pub(super) async fn run(app: App, stopping: CancellationToken) {
 async fn sweep(app: &App) -> Result<u64, StoreError> {
     let retention = &app.config().retention;
     let now = app.now();
+    // Of operations that were removed right before a crash.
+    output::delete_orphaned_files(app.store()).await?;
     let mut removed = 0;
     loop {
         let doomed = oldest_before(app, now - retention.operations).await?;
@@ -79,6 +81,7 @@ async fn remove(app: &App, doomed: impl IntoIterator<Item = OperationId>) -> Res
             if rows == 0 {
                 removed += u64::from(operation::delete(&mut tx, id).await?);
                 tx.commit().await?;
+                output::delete_files(app.store(), id).await?;
                 break;
             }
             tx.commit().await?;

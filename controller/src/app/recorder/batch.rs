@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::time::Timestamp;
@@ -68,7 +69,7 @@ struct OutputReport<'a> {
     run: RunId,
     operation: OperationId,
     offset: u64,
-    bytes: &'a [u8],
+    bytes: &'a Bytes,
     feed: Sender,
 }
 
@@ -163,7 +164,7 @@ impl Writer {
         }
         let bytes: usize = writes.iter().map(weight).sum();
         let mut tx = self.parts.store.write().await?;
-        let mut committed = batch::write(&mut tx, writes).await?;
+        let mut committed = batch::write(&mut tx, self.parts.store.files(), writes).await?;
         for change in &statuses {
             if let Some(seq) = write_status(&mut tx, change, now).await? {
                 committed.seqs.insert(change.operation, seq);
@@ -264,8 +265,8 @@ impl Writer {
             return plan.effects.push(Effect::Impossible { run, operation, state: None, feed: Some(feed) });
         };
         let entry = (offset, bytes.len() as u64);
-        // A copy, so that the batch can be tried again: one memcpy beside the database's own.
-        let write = Write::Output(Append { operation, run, offset, bytes: bytes.to_vec() });
+        // The entry keeps the bytes too, so that the batch can be tried again.
+        let write = Write::Output(Append { operation, run, offset, bytes: bytes.clone() });
         plan.push(write, run, operation, After::Output { feed, state, entry });
     }
 

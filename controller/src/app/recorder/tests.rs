@@ -47,8 +47,9 @@ async fn until(feed: &Feed, wanted: impl FnMut(&Committed) -> bool) -> Committed
 }
 
 async fn stored(controller: &TestController, run: RunId) -> Vec<u8> {
-    let mut conn = controller.app().store().read().await.unwrap();
-    output::read(&mut conn, &Scope::Everything, run, 0, usize::MAX).await.unwrap()
+    let store = controller.app().store();
+    let mut conn = store.read().await.unwrap();
+    output::read(&mut conn, store.files(), &Scope::Everything, run, 0, usize::MAX).await.unwrap()
 }
 
 #[tokio::test]
@@ -91,7 +92,7 @@ async fn what_waits_for_room_on_the_disk_is_not_acknowledged_before_there_is_som
     let controller = controller(1).await;
     let (operation, run) = controller.handed_out("web-0").await;
     let feed = controller.app().recorder().feed(run, operation, 0);
-    let log = record(&[b'x'; 200_000]);
+    let log = record(&[b'x'; 2 << 20]);
     limit_growth(controller.app().store(), Some(4)).await;
     feed.report(SinkEvent::Accepted).await.unwrap();
     feed.report(SinkEvent::Output { offset: 0, bytes: log.clone() }).await.unwrap();

@@ -194,7 +194,7 @@ impl TestSite {
     /// Commits changes of an operation's runs as the recorder does, and wakes who watches.
     pub(super) async fn commit(&self, writes: Vec<Write>) {
         let mut tx = self.app.store().write().await.unwrap();
-        let committed = batch::write(&mut tx, writes).await.unwrap();
+        let committed = batch::write(&mut tx, self.app.store().files(), writes).await.unwrap();
         tx.commit().await.unwrap();
         for (operation, seq) in committed.seqs {
             self.app.live().announce(operation, seq);
@@ -250,7 +250,7 @@ pub(super) fn written(
         Record { stream: *stream, at: NOW, payload }.append_to(&mut bytes);
     }
     let end = offset + bytes.len() as u64;
-    (Write::Output(Append { operation, run, offset, bytes }), end)
+    (Write::Output(Append { operation, run, offset, bytes: bytes.into() }), end)
 }
 
 /// A run's step from one state to the next.

@@ -5,16 +5,19 @@
 //! checkpoint, while the log is whole (<https://www.sqlite.org/walformat.html>). So each step of a history is
 //! photographed before and after it, and every state in between is built from the two: the log up to every frame,
 //! into frames, and with sectors that reached the disk in any order; the database with every part of a
-//! checkpoint's pages. Each such image is opened as after a crash. It must hold exactly the rows of before the
+//! checkpoint's pages. Bulky output is written to a file of its own before its transaction is committed: every part
+//! of it that reached the disk is an image, too. Each image is opened as after a crash. It must hold exactly the rows of before the
 //! step, or those of after it if the log's last byte is there, and the step must be possible again.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
 use fleetward_domain::operation::OperationStatus;
 use fleetward_domain::run::{Failure, RunState};
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, OperationId, RunId};
 use fleetward_protocol::output::{Record, Stream};
 use rand::rngs::StdRng;
@@ -27,7 +30,7 @@ use crate::store::batch::{self, Write, Written};
 use crate::store::host::NewHost;
 use crate::store::operation::NewOperation;
 use crate::store::testing::NOW;
-use crate::store::{Store, audit, host, operation, output, run, sqlite_url, tenant};
+use crate::store::{Scope, Store, audit, host, operation, output, run, sqlite_url, tenant};
 
 const LOG_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
@@ -55,6 +58,8 @@ enum Step {
 struct Files {
     database: Vec<u8>,
     log: Vec<u8>,
+    /// The runs' files of bulky output, by their paths below their directory.
+    output: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 /// What a crash left, and what must be found in it.
@@ -77,8 +82,8 @@ async fn a_crash_in_the_first_start_is_made_good_by_the_next() {
     let store = Store::open(&sqlite_url(&file), NOW).await.unwrap();
     let (opened, rows) = (Files::read(&file), dump(&store).await);
     // The file, empty; the file in the right mode; then the schema, in one transaction.
-    let mut images = between(&Files { database: opened.database.clone(), log: Vec::new() }, &opened, 0);
-    let empty = Files { database: Vec::new(), log: Vec::new() };
+    let mut images = between(&Files { log: Vec::new(), ..opened.clone() }, &opened, 0);
+    let empty = Files { database: Vec::new(), log: Vec::new(), output: BTreeMap::new() };
     images.push(Image { what: "created".to_owned(), files: empty, finds: Finds::Before });
     for image in images {
         assert_eq!(recovered(directory.path(), &image, None, "the schema").await, rows, "{}", image.what);
@@ -192,6 +197,10 @@ fn history() -> Vec<Step> {
         // A row of its own for one, the last row again for the other.
         Step::Batch(vec![logs.grow(0, Stream::Stdout, 40_000), logs.grow(1, Stream::Stdout, 5_000)]),
         Step::Batch(vec![logs.grow(1, Stream::Stdout, 60), logs.grow(1, Stream::Stderr, 1)]),
+        // More than a row should hold: into one run's file, twice, with a row in between.
+        Step::Batch(vec![logs.grow(0, Stream::Stdout, 60_000), logs.grow(0, Stream::Stderr, 50_000)]),
+        Step::Batch(vec![logs.grow(0, Stream::Stdout, 70)]),
+        Step::Batch(vec![logs.grow(0, Stream::Stdout, 65_000), logs.grow(0, Stream::Stdout, 10_000)]),
         Step::Checkpoint,
         // The log begins anew, over the old frames.
         Step::Batch(vec![logs.grow(0, Stream::Stdout, 20_000)]),
@@ -248,13 +257,13 @@ impl Step {
                 run::insert(&mut tx, tenant::DEFAULT, plan.id, &planned, NOW).await.unwrap();
             }
             Self::Batch(writes) => {
-                let done = batch::write(&mut tx, writes.clone()).await.unwrap();
+                let done = batch::write(&mut tx, store.files(), writes.clone()).await.unwrap();
                 let took = |it: &Written| matches!(it, Written::Changed | Written::Appended { .. });
                 assert!(done.written.iter().all(took), "{done:?}");
             }
             Self::BatchAndCheckpoint(writes) => {
                 tx.execute("PRAGMA wal_autocheckpoint = 1").await.unwrap();
-                batch::write(&mut tx, writes.clone()).await.unwrap();
+                batch::write(&mut tx, store.files(), writes.clone()).await.unwrap();
             }
             Self::Audit(event) => drop(audit::insert(&mut tx, event).await.unwrap()),
             Self::Status(op, from, to) => {
@@ -280,7 +289,7 @@ impl Step {
         let (Self::Batch(writes) | Self::BatchAndCheckpoint(writes)) = self else { return };
         let before = dump_of(store, &["run", "run_output"]).await;
         let mut tx = store.write().await.unwrap();
-        let done = batch::write(&mut tx, writes.clone()).await.unwrap();
+        let done = batch::write(&mut tx, store.files(), writes.clone()).await.unwrap();
         tx.commit().await.unwrap();
         let known = |it: &Written| matches!(it, Written::Stale(_) | Written::Appended { .. });
         assert!(done.written.iter().all(known), "{what}: {done:?}");
@@ -291,7 +300,12 @@ impl Step {
 impl Files {
     fn read(database: &Path) -> Self {
         let read = |path: &Path| fs::read(path).unwrap_or_default();
-        Self { database: read(database), log: read(&database.with_extension("db-wal")) }
+        let below = database.with_extension("output");
+        let operations = fs::read_dir(&below).into_iter().flatten().map(|entry| entry.unwrap().path());
+        let runs = operations
+            .flat_map(|operation| fs::read_dir(operation).unwrap().map(|entry| entry.unwrap().path()));
+        let output = runs.map(|run| (run.strip_prefix(&below).unwrap().to_owned(), read(&run))).collect();
+        Self { database: read(database), log: read(&database.with_extension("db-wal")), output }
     }
 
     fn write(&self, database: &Path) {
@@ -301,6 +315,13 @@ impl Files {
         fs::write(database, &self.database).unwrap();
         if !self.log.is_empty() {
             fs::write(database.with_extension("db-wal"), &self.log).unwrap();
+        }
+        let below = database.with_extension("output");
+        drop(fs::remove_dir_all(&below));
+        for (run, bytes) in &self.output {
+            let path = below.join(run);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
         }
     }
 }
@@ -317,31 +338,45 @@ fn between(before: &Files, after: &Files, seed: u64) -> Vec<Image> {
     let mut chosen = |parts: usize, size: usize| -> Vec<Range<usize>> {
         (0..parts).filter(|_| random.random()).map(|part| part * size..(part + 1) * size).collect()
     };
-    // First the log, on the database of before.
+    // First bulky output, of which nobody knows yet.
+    for (run, written) in &after.output {
+        let stood = before.output.get(run).map_or(&[][..], Vec::as_slice);
+        let Some((from, to)) = changed(stood, written) else { continue };
+        let middle = from.midpoint(to);
+        let single = [0..0, 0..middle, middle..to, 0..to].map(|part| iter::once(part).collect());
+        let parts = single.into_iter().chain([chosen(to.div_ceil(SECTOR), SECTOR)]);
+        for part in parts {
+            let mut files = before.clone();
+            files.output.insert(run.clone(), spliced(stood, written, part));
+            push("a part of the output".to_owned(), files);
+        }
+    }
+    // Then the log, on the database of before.
+    let written = Files { output: after.output.clone(), ..before.clone() };
     if let Some((from, to)) = changed(&before.log, &after.log).filter(|_| !after.log.is_empty()) {
-        let database = &before.database;
         for cut in cuts(from, to) {
             let log = spliced(&before.log, &after.log, iter::once(0..cut));
-            push(format!("the log up to {cut} of {to}"), Files { database: database.clone(), log });
+            push(format!("the log up to {cut} of {to}"), Files { log, ..written.clone() });
         }
         for _ in 0..4 {
             let sectors = chosen(after.log.len().div_ceil(SECTOR), SECTOR);
             let log = spliced(&before.log, &after.log, sectors);
-            push("sectors of the log".to_owned(), Files { database: database.clone(), log });
+            push("sectors of the log".to_owned(), Files { log, ..written.clone() });
         }
     }
     // Then the database, beside the whole log.
     let log = if after.log.is_empty() { &before.log } else { &after.log };
+    let written = Files { log: log.clone(), ..written };
     if changed(&before.database, &after.database).is_some() {
         let pages = after.database.len().div_ceil(PAGE);
         for page in 0..pages {
             let end = page * PAGE + if page % 2 == 0 { 0 } else { PAGE / 2 };
             let database = spliced(&before.database, &after.database, iter::once(0..end));
-            push(format!("the database up to {end}"), Files { database, log: log.clone() });
+            push(format!("the database up to {end}"), Files { database, ..written.clone() });
         }
         for _ in 0..4 {
             let database = spliced(&before.database, &after.database, chosen(pages, PAGE));
-            push("pages of the database".to_owned(), Files { database, log: log.clone() });
+            push("pages of the database".to_owned(), Files { database, ..written.clone() });
         }
     }
     push("all of it".to_owned(), after.clone());
@@ -376,7 +411,7 @@ fn spliced(before: &[u8], after: &[u8], written: impl IntoIterator<Item = Range<
     bytes
 }
 
-/// Every value of every row.
+/// Every value of every row, and every byte of output.
 async fn dump(store: &Store) -> String {
     let mut conn = store.read().await.unwrap();
     let tables: Vec<String> =
@@ -402,6 +437,13 @@ async fn dump_of(store: &Store, tables: &[&str]) -> String {
         for row in sqlx::query(AssertSqlSafe(select)).fetch_all(&mut *conn).await.unwrap() {
             writeln!(text, "{table} {}", row.get::<String, _>(0)).unwrap();
         }
+    }
+    for run in
+        sqlx::query_scalar::<_, String>("SELECT id FROM run ORDER BY id").fetch_all(&mut *conn).await.unwrap()
+    {
+        let (run, scope) = (run.parse().unwrap(), Scope::Everything);
+        let log = output::read(&mut conn, store.files(), &scope, run, 0, usize::MAX).await.unwrap();
+        writeln!(text, "output of {run}: {} bytes, {}", log.len(), Digest::of(&log)).unwrap();
     }
     text
 }

@@ -49,11 +49,11 @@ async fn a_full_disk_is_told_apart_and_changes_nothing() {
     let (op, runs) = operation(&test.store, tenant::DEFAULT, 1).await;
     let mut tx = test.store.write().await.unwrap();
     (&mut *tx).execute("PRAGMA max_page_count = 100").await.unwrap();
-    let piece = vec![b'x'; 256 << 10];
+    let piece = vec![b'x'; 60 << 10];
     let mut refused = None;
-    for at in 0..8_u64 {
+    for at in 0..32_u64 {
         let writes = vec![append(op, runs[0], at * piece.len() as u64, &piece)];
-        if let Err(error) = crate::store::batch::write(&mut tx, writes).await {
+        if let Err(error) = crate::store::batch::write(&mut tx, test.store.files(), writes).await {
             refused = Some(error);
             break;
         }
@@ -64,7 +64,9 @@ async fn a_full_disk_is_told_apart_and_changes_nothing() {
     assert_eq!(run::get(&mut tx, &Scope::Everything, runs[0]).await.unwrap().output_end, 0);
     // With room again it goes on by itself.
     (&mut *tx).execute("PRAGMA max_page_count = 1000000").await.unwrap();
-    crate::store::batch::write(&mut tx, vec![append(op, runs[0], 0, &piece)]).await.unwrap();
+    crate::store::batch::write(&mut tx, test.store.files(), vec![append(op, runs[0], 0, &piece)])
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 }
 

@@ -99,7 +99,7 @@ on_both_engines! {
         let planned = new_run(&new, 0);
         run::insert(&mut tx, tenant::DEFAULT, op.id, std::slice::from_ref(&planned), NOW).await.unwrap();
         let held = RunState::Dispatched(custody());
-        let done = batch::write(&mut tx, vec![
+        let done = batch::write(&mut tx, store.files(), vec![
             change(op.id, planned.id, RunState::Queued, held.clone()),
             append(op.id, planned.id, 0, b"hello"),
             append(op.id, planned.id, 5, b" world"),
@@ -113,8 +113,8 @@ on_both_engines! {
             Written::Stale(held), Written::Changed,
         ]);
         assert_eq!(done.seqs[&op.id], 2);
-        assert_eq!(output::read(&mut tx, &everything, planned.id, 3, 100).await.unwrap(), b"lo world");
-        let since = output::list_since(&mut tx, &everything, op.id, 1, 100).await.unwrap();
+        assert_eq!(output::read(&mut tx, store.files(), &everything, planned.id, 3, 100).await.unwrap(), b"lo world");
+        let since = output::list_since(&mut tx, store.files(), &everything, op.id, 1, 100).await.unwrap();
         assert_eq!((since.pieces.len(), since.upto, since.more), (1, 2, false));
         let row = run::get(&mut tx, &everything, planned.id).await.unwrap();
         assert_eq!((row.state, row.output_end, row.seq), (RunState::Succeeded, 11, 2));
@@ -136,6 +136,6 @@ on_both_engines! {
         let mut conn = store.read().await.unwrap();
         assert!(matches!(host::get(&mut conn, &elsewhere, &new.declared.name).await, Err(StoreError::NotFound { .. })));
         assert!(operation::get(&mut conn, &elsewhere, op.id).await.is_err());
-        assert!(output::read(&mut conn, &elsewhere, planned.id, 0, 9).await.unwrap().is_empty());
+        assert!(output::read(&mut conn, store.files(), &elsewhere, planned.id, 0, 9).await.unwrap().is_empty());
     }
 }

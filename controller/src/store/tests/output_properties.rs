@@ -10,7 +10,7 @@ use crate::store::{Scope, run};
 
 /// One batch: for each piece, the run it belongs to and how long it is.
 fn batches() -> impl Strategy<Value = Vec<Vec<(usize, usize)>>> {
-    let length = prop_oneof![3 => 1..40_usize, 2 => 1_000..20_000_usize, 1 => 16_000..70_000_usize];
+    let length = prop_oneof![3 => 1..40_usize, 2 => 1_000..20_000_usize, 1 => 16_000..70_000_usize, 1 => 65_530..200_000_usize];
     prop::collection::vec(prop::collection::vec((0..3_usize, length), 1..5), 1..8)
 }
 
@@ -37,11 +37,11 @@ properties! {
         }
         let (mut conn, scope) = (store.read().await.unwrap(), Scope::of(of));
         for (&run, log) in runs.iter().zip(&logs) {
-            assert_eq!(read(&mut conn, &scope, run, 0, usize::MAX).await.unwrap(), *log);
+            assert_eq!(read(&mut conn, store.files(), &scope, run, 0, usize::MAX).await.unwrap(), *log);
             let middle = log.len() / 2;
             let mut rest = Vec::new();
             loop {
-                let more = read(&mut conn, &scope, run, (middle + rest.len()) as u64, budget).await.unwrap();
+                let more = read(&mut conn, store.files(), &scope, run, (middle + rest.len()) as u64, budget).await.unwrap();
                 if more.is_empty() {
                     break;
                 }
@@ -53,7 +53,7 @@ properties! {
         let mut pieces: Vec<Piece> = Vec::new();
         let mut since = from;
         loop {
-            let page = list_since(&mut conn, &scope, op, since, budget).await.unwrap();
+            let page = list_since(&mut conn, store.files(), &scope, op, since, budget).await.unwrap();
             assert!(page.pieces.iter().all(|piece| piece.seq > since && piece.seq <= page.upto));
             assert!(page.upto > since || !page.more);
             pieces.extend(page.pieces);

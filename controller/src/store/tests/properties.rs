@@ -349,7 +349,7 @@ properties! {
         for (&run, (end, log, took)) in runs.iter().zip(&ends) {
             let stored = run::get(&mut conn, &scope, run).await.unwrap();
             assert_eq!((&stored.state, stored.duration_ms, stored.ended_at), (end, Some(*took), Some(at(1))));
-            assert_eq!(output::read(&mut conn, &scope, run, 0, usize::MAX).await.unwrap(), *log);
+            assert_eq!(output::read(&mut conn, store.files(), &scope, run, 0, usize::MAX).await.unwrap(), *log);
         }
     }
 

@@ -156,7 +156,7 @@ on_both_engines! {
             async move { crate::store::tests::sample::write(&store, vec![append(op, run, 0, b"once")]).await }
         }).await;
         let mut conn = store.read().await.unwrap();
-        let bytes = crate::store::output::read(&mut conn, &Scope::Everything, run, 0, 100).await.unwrap();
+        let bytes = crate::store::output::read(&mut conn, store.files(), &Scope::Everything, run, 0, 100).await.unwrap();
         assert_eq!(bytes, b"once");
         assert_eq!(run::get(&mut conn, &Scope::Everything, run).await.unwrap().output_end, 4);
     }
@@ -262,7 +262,7 @@ on_both_engines! {
         let (op, runs) = operation(&store, tenant::DEFAULT, 1).await;
         let mut tx = store.write().await.unwrap();
         let writes = vec![append(op, runs[0], 0, b"lost"), change(op, runs[0], RunState::Queued, RunState::Expired)];
-        crate::store::batch::write(&mut tx, writes).await.unwrap();
+        crate::store::batch::write(&mut tx, store.files(), writes).await.unwrap();
         drop(tx);
         let mut conn = store.read().await.unwrap();
         let run = run::get(&mut conn, &Scope::Everything, runs[0]).await.unwrap();

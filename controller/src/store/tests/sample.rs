@@ -112,13 +112,13 @@ pub(super) async fn operation(store: &Store, tenant: TenantId, hosts: u32) -> (O
 
 pub(super) async fn write(store: &Store, writes: Vec<Write>) -> Committed {
     let mut tx = store.write().await.unwrap();
-    let committed = batch::write(&mut tx, writes).await.unwrap();
+    let committed = batch::write(&mut tx, store.files(), writes).await.unwrap();
     tx.commit().await.unwrap();
     committed
 }
 
 pub(super) fn append(operation: OperationId, run: RunId, offset: u64, bytes: &[u8]) -> Write {
-    Write::Output(Append { operation, run, offset, bytes: bytes.to_vec() })
+    Write::Output(Append { operation, run, offset, bytes: bytes::Bytes::copy_from_slice(bytes) })
 }
 
 pub(super) fn change(operation: OperationId, run: RunId, from: RunState, to: RunState) -> Write {
