@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use fleetward_api::run::RunState;
 use serde::Deserialize;
 
 use super::Chaos;
@@ -15,7 +16,7 @@ use super::fault::{AGENT_STATE, CONTROLLER_STATE, ENDS_AGENT, ENDS_HOST};
 use super::plan::Kind;
 use super::script::{RECORDS, Script};
 use super::table::Account;
-use super::verdict::{Around, Facts, Match, Refusal, State, Step, compare, judge, judge_order};
+use super::verdict::{Around, Facts, Match, Refusal, Step, compare, judge, judge_order};
 use super::work::Answer;
 use crate::fleet::URL;
 use crate::process;
@@ -34,7 +35,7 @@ struct Run {
     host: String,
     step: u32,
     script: String,
-    state: State,
+    state: RunState,
     state_detail: Option<String>,
     exit_code: Option<i32>,
     signal: Option<i32>,
@@ -171,7 +172,7 @@ fn audit_run(
     let detail = run.state_detail.as_deref().unwrap_or_default();
     let facts = Facts {
         state: run.state,
-        refusal: (run.state == State::Refused).then(|| Refusal::told(detail)),
+        refusal: (run.state == RunState::Refused).then(|| Refusal::told(detail)),
         exit_code: run.exit_code,
         signal: run.signal,
         dropped: run.output_dropped,
@@ -198,9 +199,9 @@ fn audit_run(
         disk_filled: any(&[Kind::HostDiskFilled]),
         output_capped: last == Some(run.host.as_str()) && script == Script::Big,
         stop_asked: chaos.ledger().stopped.contains(&operation.number),
-        step_failed: runs
-            .iter()
-            .any(|other| other.host == run.host && other.step < run.step && other.state != State::Succeeded),
+        step_failed: runs.iter().any(|other| {
+            other.host == run.host && other.step < run.step && other.state != RunState::Succeeded
+        }),
     };
     account.runs += 1;
     account.starts += recorded.starts;
@@ -214,7 +215,7 @@ fn audit_run(
     account.reattached += u64::from(run.reattached);
     *account.states.entry(run.state).or_default() += 1;
     let where_ = format!("{} run {} ({} on {})", operation.number, run.id, run.script, run.host);
-    if run.state == State::Lost {
+    if run.state == RunState::Lost {
         let by =
             killed.into_iter().chain(near.iter().copied().filter(|fault| ENDS_HOST.contains(&fault.kind)));
         let by: Vec<String> =

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use fleetward_api::run::RunState;
+
 use super::plan::Kind;
-use super::verdict::State;
 
 /// What the audit found.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +24,7 @@ pub struct Account {
     /// Starts that scripts recorded on their hosts.
     pub starts: usize,
     /// Runs by their state.
-    pub states: BTreeMap<State, usize>,
+    pub states: BTreeMap<RunState, usize>,
     /// Bytes that scripts which came to their end recorded as written.
     pub written: u64,
     /// Of the same runs, bytes in the controller's store.
@@ -143,18 +144,18 @@ impl Report {
     }
 }
 
-fn words(state: State) -> &'static str {
+fn words(state: RunState) -> &'static str {
     match state {
-        State::Queued => "queued",
-        State::Dispatched => "dispatched",
-        State::Accepted => "accepted",
-        State::Running => "running",
-        State::Succeeded => "succeeded",
-        State::Failed => "failed",
-        State::TimedOut => "timed out",
-        State::Cancelled => "cancelled",
-        State::Refused => "refused",
-        State::Expired => "expired",
-        State::Lost => "lost",
+        RunState::Queued => "queued",
+        RunState::Dispatched => "dispatched",
+        RunState::Accepted => "accepted",
+        RunState::Running => "running",
+        RunState::Succeeded => "succeeded",
+        RunState::Failed => "failed",
+        RunState::TimedOut => "timed out",
+        RunState::Cancelled => "cancelled",
+        RunState::Refused => "refused",
+        RunState::Expired => "expired",
+        RunState::Lost => "lost",
     }
 }

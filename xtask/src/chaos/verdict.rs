@@ -1,25 +1,9 @@
 //! Whether a run is accounted for: a pure function of what the controller says, what the host recorded, and what was
 //! done to both.
 
-use super::script::{End, Expected};
+use fleetward_api::run::RunState;
 
-/// Where a run stands, by the controller's word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the API's names")]
-pub enum State {
-    Queued,
-    Dispatched,
-    Accepted,
-    Running,
-    Succeeded,
-    Failed,
-    TimedOut,
-    Cancelled,
-    Refused,
-    Expired,
-    Lost,
-}
+use super::script::{End, Expected};
 
 /// How stored bytes relate to the bytes that a script writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +46,7 @@ impl Refusal {
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// By the controller.
-    pub state: State,
+    pub state: RunState,
     /// Why it was refused, if it was.
     pub refusal: Option<Refusal>,
     /// By the controller.
@@ -125,15 +109,17 @@ pub fn judge(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), 
         return Err(format!("started {} times", facts.starts));
     }
     match facts.state {
-        State::Succeeded | State::Failed | State::TimedOut => ended_by_itself(facts, expected, around),
-        State::Lost => {
+        RunState::Succeeded | RunState::Failed | RunState::TimedOut => {
+            ended_by_itself(facts, expected, around)
+        }
+        RunState::Lost => {
             if !around.rebooted && !around.supervisor_killed {
                 return Err("lost, but its host kept its power and its supervisor its life".into());
             }
             incomplete(facts, around)
         }
         // A script that came to its last word wrote all it had to write, and its supervisor was there to read it.
-        State::Cancelled
+        RunState::Cancelled
             if around.stop_asked
                 && facts.wrote.is_some()
                 && !around.rebooted
@@ -141,10 +127,12 @@ pub fn judge(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), 
         {
             everything(facts, expected, around)
         }
-        State::Cancelled if around.stop_asked => incomplete(facts, around),
-        State::Cancelled if around.step_failed => never_started(facts),
-        State::Cancelled => Err("cancelled, but nobody asked for that and no step before it failed".into()),
-        State::Refused => {
+        RunState::Cancelled if around.stop_asked => incomplete(facts, around),
+        RunState::Cancelled if around.step_failed => never_started(facts),
+        RunState::Cancelled => {
+            Err("cancelled, but nobody asked for that and no step before it failed".into())
+        }
+        RunState::Refused => {
             match facts.refusal {
                 Some(Refusal::DiskFull) if around.disk_filled => {}
                 Some(Refusal::AgentStopped) if around.agent_ended => {}
@@ -164,7 +152,7 @@ pub struct Step {
     /// Its place in the operation.
     pub number: u32,
     /// By the controller.
-    pub state: State,
+    pub state: RunState,
     /// When its script recorded its start, by the kernel's clock, in milliseconds since 1970.
     pub started: Option<i64>,
     /// When its script recorded its end, by the same clock.
@@ -180,7 +168,7 @@ pub fn judge_order(steps: &[Step]) -> Result<(), String> {
         let Some(started) = later.started else { continue };
         for before in steps.iter().filter(|step| step.number < later.number) {
             let (before_is, later_is) = (before.number + 1, later.number + 1);
-            if before.state != State::Succeeded {
+            if before.state != RunState::Succeeded {
                 return Err(format!(
                     "step {later_is} was started, and step {before_is} is {:?}",
                     before.state
@@ -200,8 +188,8 @@ fn ended_by_itself(facts: &Facts, expected: &Expected, around: &Around) -> Resul
         return Err(format!("ended as {:?} with {} starts", facts.state, facts.starts));
     }
     let end = match (facts.state, facts.exit_code, facts.signal) {
-        (State::Succeeded, ..) => End::Code(0),
-        (State::TimedOut, ..) => End::Timeout,
+        (RunState::Succeeded, ..) => End::Code(0),
+        (RunState::TimedOut, ..) => End::Timeout,
         (_, Some(code), _) => End::Code(code),
         (_, None, Some(signal)) => End::Signal(signal),
         (_, None, None) => return Err("failed without exit code and signal".into()),
@@ -306,7 +294,7 @@ mod tests {
 
     fn whole() -> Facts {
         Facts {
-            state: State::Succeeded,
+            state: RunState::Succeeded,
             refusal: None,
             exit_code: Some(0),
             signal: None,
@@ -343,16 +331,16 @@ mod tests {
         };
         wrong(&|facts| facts.starts = 2);
         wrong(&|facts| facts.starts = 0);
-        wrong(&|facts| facts.state = State::Running);
-        wrong(&|facts| facts.state = State::Lost);
-        wrong(&|facts| facts.state = State::Cancelled);
-        wrong(&|facts| facts.state = State::Expired);
+        wrong(&|facts| facts.state = RunState::Running);
+        wrong(&|facts| facts.state = RunState::Lost);
+        wrong(&|facts| facts.state = RunState::Cancelled);
+        wrong(&|facts| facts.state = RunState::Expired);
         wrong(&|facts| facts.wrote = None);
         wrong(&|facts| facts.stdout = (9, Match::Beginning));
         wrong(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Beginning), 2));
         wrong(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 1));
         wrong(&|facts| {
-            (facts.state, facts.exit_code, facts.signal) = (State::Failed, None, Some(15));
+            (facts.state, facts.exit_code, facts.signal) = (RunState::Failed, None, Some(15));
         });
     }
 
@@ -364,7 +352,7 @@ mod tests {
             judge(&facts, &expected(), &around)
         };
         let cut = |facts: &mut Facts| {
-            facts.state = State::Lost;
+            facts.state = RunState::Lost;
             facts.stdout = (4, Match::Beginning);
         };
         let rebooted = Around { rebooted: true, ..Around::default() };
@@ -374,11 +362,12 @@ mod tests {
         assert!(judged(&cut, rebooted).is_ok());
         assert!(judged(&cut, stopped).is_err());
         assert!(
-            judged(&|facts| (facts.state, facts.stdout) = (State::Lost, (4, Match::Ends)), rebooted).is_err()
+            judged(&|facts| (facts.state, facts.stdout) = (RunState::Lost, (4, Match::Ends)), rebooted)
+                .is_err()
         );
-        assert!(judged(&|facts| facts.state = State::Cancelled, stopped).is_ok());
+        assert!(judged(&|facts| facts.state = RunState::Cancelled, stopped).is_ok());
         let stopped_at_the_end = |facts: &mut Facts| {
-            facts.state = State::Cancelled;
+            facts.state = RunState::Cancelled;
             facts.stdout = (4, Match::Beginning);
         };
         let stopped_in_between = |facts: &mut Facts| {
@@ -388,11 +377,11 @@ mod tests {
         assert!(judged(&stopped_in_between, stopped).is_ok());
         assert!(judged(&stopped_at_the_end, stopped).is_err(), "it wrote more than is stored");
         assert!(judged(&stopped_at_the_end, Around { supervisor_killed: true, ..stopped }).is_ok());
-        assert!(judged(&|facts| facts.state = State::Cancelled, step).is_err(), "it was started");
+        assert!(judged(&|facts| facts.state = RunState::Cancelled, step).is_err(), "it was started");
         assert!(judged(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 1), full).is_ok());
         assert!(judged(&|facts| (facts.stdout, facts.dropped) = ((9, Match::Ends), 2), full).is_err());
         let shut = |facts: &mut Facts| {
-            (facts.state, facts.exit_code, facts.signal) = (State::Failed, None, Some(15));
+            (facts.state, facts.exit_code, facts.signal) = (RunState::Failed, None, Some(15));
             facts.stdout = (4, Match::Beginning);
         };
         assert!(judged(&shut, Around { shut_down: true, ..rebooted }).is_ok());
@@ -405,7 +394,7 @@ mod tests {
         let refused = |refusal, around, starts| {
             let nothing = (0, Match::Beginning);
             let facts = Facts {
-                state: State::Refused,
+                state: RunState::Refused,
                 refusal: Some(refusal),
                 exit_code: None,
                 starts,
@@ -452,17 +441,20 @@ mod tests {
     #[test]
     fn steps_begin_one_after_the_other_and_stop_at_the_first_that_does_not_succeed() {
         let step = |number, state, started, ended| Step { number, state, started, ended };
-        let first = step(0, State::Succeeded, Some(10), Some(20));
-        let waits = step(2, State::Cancelled, None, None);
+        let first = step(0, RunState::Succeeded, Some(10), Some(20));
+        let waits = step(2, RunState::Cancelled, None, None);
         let order = |steps: &[Step]| judge_order(steps);
-        assert_eq!(order(&[step(1, State::Failed, Some(20), Some(30)), first, waits]), Ok(()));
-        assert!(order(&[first, step(1, State::Succeeded, Some(19), Some(30))]).is_err(), "too early");
-        for state in [State::Failed, State::TimedOut, State::Cancelled, State::Refused, State::Lost] {
-            let steps = [step(0, state, Some(10), Some(20)), step(1, State::Succeeded, Some(25), Some(30))];
+        assert_eq!(order(&[step(1, RunState::Failed, Some(20), Some(30)), first, waits]), Ok(()));
+        assert!(order(&[first, step(1, RunState::Succeeded, Some(19), Some(30))]).is_err(), "too early");
+        for state in
+            [RunState::Failed, RunState::TimedOut, RunState::Cancelled, RunState::Refused, RunState::Lost]
+        {
+            let steps =
+                [step(0, state, Some(10), Some(20)), step(1, RunState::Succeeded, Some(25), Some(30))];
             assert!(order(&steps).is_err(), "{state:?}");
         }
         let skipped =
-            [first, step(1, State::Cancelled, None, None), step(2, State::Succeeded, Some(40), None)];
+            [first, step(1, RunState::Cancelled, None, None), step(2, RunState::Succeeded, Some(40), None)];
         assert!(order(&skipped).is_err(), "a step was left out");
     }
 }
