@@ -20,6 +20,9 @@ use crate::store::{Scope, StoreError, operation, run};
 
 /// Entries taken into one transaction at most.
 const BATCH: usize = 1024;
+/// Bytes of output after which a transaction takes no more. A reader is given whole commits, so this is also what each
+/// of them holds at a time, fast or slow.
+const COMMIT: usize = 1 << 20;
 /// How long to wait before a transaction that failed is tried again; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -28,6 +31,19 @@ pub(super) struct Writer {
     parts: Parts,
     /// The states of runs that have not ended, as they are committed. A cache: the store decides.
     states: HashMap<RunId, RunState>,
+}
+
+/// How many of the first entries go into one transaction: at least one.
+fn one_commit(entries: &[Entry]) -> usize {
+    let mut bytes = 0_usize;
+    let fits = |entry: &&Entry| {
+        let fits = bytes < COMMIT;
+        if let What::Report { report: Report::Output { bytes: output, .. }, .. } = &entry.what {
+            bytes += output.len();
+        }
+        fits
+    };
+    entries.iter().take_while(fits).count()
 }
 
 /// What one entry of a batch comes to.
@@ -96,7 +112,11 @@ impl Writer {
                     if taken == 0 {
                         return;
                     }
-                    self.record(&mut entries).await;
+                    while !entries.is_empty() {
+                        let rest = entries.split_off(one_commit(&entries));
+                        self.record(&mut entries).await;
+                        entries = rest;
+                    }
                 }
                 // What is queued goes first: the queue is closed, drained, and then empty.
                 () = told(&mut stopped) => queue.close(),
