@@ -14,7 +14,7 @@ use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
 
 use super::attach::Attachment;
-use super::outcome::End;
+use super::outcome::{End, not_prepared};
 use super::queue::Admission;
 use super::supervisor::command;
 use super::{Progress, Shared, Stage, Watched, Work, prepare, spool};
@@ -388,11 +388,4 @@ fn not_journalled(error: &JournalError) -> Refusal {
     }
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
     Refusal::SpawnFailed { detail: format!("{error}{cause}") }
-}
-
-fn not_prepared(error: &std::io::Error) -> Refusal {
-    if error.kind() == std::io::ErrorKind::StorageFull {
-        return Refusal::DiskFull;
-    }
-    Refusal::SpawnFailed { detail: format!("prepare the run: {error}") }
 }

@@ -59,6 +59,14 @@ impl End {
     }
 }
 
+/// Why a run was not started that could not be prepared.
+pub(super) fn not_prepared(error: &io::Error) -> Refusal {
+    if error.kind() == io::ErrorKind::StorageFull {
+        return Refusal::DiskFull;
+    }
+    Refusal::SpawnFailed { detail: format!("prepare the run: {error}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

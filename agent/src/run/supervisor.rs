@@ -26,7 +26,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-use super::outcome::End;
+use super::outcome::{End, not_prepared};
 use super::process::{self, Streams};
 use super::spec::{CONTROL, Spec};
 use super::spool::{FULL_RECORD, Spool};
@@ -65,10 +65,12 @@ const PIPE: i32 = 256 << 10;
 /// Between two attempts to kill what is left of a tree, or to write to a full disk.
 const RETRY: Duration = Duration::from_millis(50);
 
-/// Supervises the run in `directory`, or the one that the agent assigns, to its end. The agent's end of the first connection is standard input.
+/// Supervises the run in `directory`, or the one that the agent assigns, to its end. The agent's end of the first
+/// connection is standard input.
 ///
 /// # Errors
-/// If the run could not be prepared; it was not started then.
+/// If the run could not be prepared: it was not started then, and its result says so wherever one can be written. Or if
+/// its directory is gone at the end.
 pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let agent = UnixStream::from(process::take_standard_input()?);
     agent.set_nonblocking(false)?;
@@ -82,22 +84,13 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         },
     }
     let directory = Path::new(".");
-    let spec = Spec::read(directory)?;
-    let listener = UnixListener::bind(CONTROL)?;
-    listener.set_nonblocking(true)?;
-    let spool = Spool::create(directory, spec.output, spec.min_free)?;
-    let limited = spec.groups.iter().try_for_each(Group::ensure);
-    let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
-    let (stdout, stdout_end) = io::pipe()?;
-    let (stderr, stderr_end) = io::pipe()?;
-    // A script that writes much runs on while the spool is written. Where it is not allowed, the usual size does.
-    let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let streams =
-        Streams { stdin: process::null_input()?, stdout: stdout_end.into(), stderr: stderr_end.into() };
-    let standing_by = limited
-        .map_err(|error| format!("enforce the run's limits: {error}"))
-        .and_then(|()| process::stand_by(&spec, &streams).map_err(|error| error.in_full()));
-    drop(streams);
+    let Prepared { spec, listener, spool, tree, pipes, standing_by } = match prepare(directory) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            End::Refused(not_prepared(&error)).write(directory)?;
+            return Err(error);
+        }
+    };
     if !wait_for_go(&agent)? {
         drop(standing_by);
         tree.ensure_groups_absent();
@@ -120,7 +113,7 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         child,
         exit: None,
         stop: None,
-        pipes: [Some((stdout.into(), Stream::Stdout)), Some((stderr.into(), Stream::Stderr))],
+        pipes: pipes.map(Some),
         last_output: started,
         tree,
         spool,
@@ -131,9 +124,40 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     };
     supervisor.tell(signal::STARTED);
     while !supervisor.is_over() {
-        supervisor.turn()?;
+        supervisor.turn();
     }
     supervisor.conclude(directory, started)
+}
+
+/// Everything that the script needs but the word to go.
+struct Prepared {
+    spec: Spec,
+    listener: UnixListener,
+    spool: Spool,
+    tree: Tree,
+    pipes: [(OwnedFd, Stream); 2],
+    /// The script's process, or in words why there is none.
+    standing_by: Result<process::Waiting, String>,
+}
+
+fn prepare(directory: &Path) -> io::Result<Prepared> {
+    let spec = Spec::read(directory)?;
+    let listener = UnixListener::bind(CONTROL)?;
+    listener.set_nonblocking(true)?;
+    let spool = Spool::create(directory, spec.output, spec.min_free)?;
+    let limited = spec.groups.iter().try_for_each(Group::ensure);
+    let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
+    let (stdout, stdout_end) = io::pipe()?;
+    let (stderr, stderr_end) = io::pipe()?;
+    // A script that writes much runs on while the spool is written. Where it is not allowed, the usual size does.
+    let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
+    let streams =
+        Streams { stdin: process::null_input()?, stdout: stdout_end.into(), stderr: stderr_end.into() };
+    let standing_by = limited
+        .map_err(|error| format!("enforce the run's limits: {error}"))
+        .and_then(|()| process::stand_by(&spec, &streams).map_err(|error| error.in_full()));
+    let pipes = [(stdout.into(), Stream::Stdout), (stderr.into(), Stream::Stderr)];
+    Ok(Prepared { spec, listener, spool, tree, pipes, standing_by })
 }
 
 struct Supervisor {
@@ -173,11 +197,12 @@ impl Supervisor {
         }
     }
 
-    /// Waits for something to happen, and deals with it.
-    fn turn(&mut self) -> io::Result<()> {
-        let ready = self.wait()?;
+    /// Waits for something to happen, and deals with it. Nothing that fails here ends the supervisor: its script would
+    /// go on, and nobody would hear of it.
+    fn turn(&mut self) {
+        let ready = self.wait();
         if ready.signals {
-            while self.signals.read_signal().map_err(io::Error::from)?.is_some() {}
+            while matches!(self.signals.read_signal(), Ok(Some(_))) {}
         }
         let mut output = false;
         for (at, readable) in ready.pipes.into_iter().enumerate() {
@@ -188,9 +213,9 @@ impl Supervisor {
         }
         if ready.listener
             && let Ok((agent, _)) = self.listener.accept()
+            && agent.set_nonblocking(true).is_ok()
         {
             // Only one agent speaks for the host: the newest.
-            agent.set_nonblocking(true)?;
             self.agent = Some(agent);
             self.tell(signal::STARTED);
         }
@@ -200,28 +225,29 @@ impl Supervisor {
             self.hear();
         }
         self.act_on_time();
-        Ok(())
     }
 
-    fn wait(&self) -> io::Result<Ready> {
+    fn wait(&self) -> Ready {
         let mut fds = vec![
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
         ];
         fds.extend(self.agent.as_ref().map(|agent| PollFd::new(agent.as_fd(), PollFlags::POLLIN)));
         fds.extend(self.pipes.iter().flatten().map(|(pipe, _)| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
-        match poll(&mut fds, self.timeout()) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
+        if let Err(error) = poll(&mut fds, self.timeout())
+            && error != nix::errno::Errno::EINTR
+        {
+            // No memory for it, at the moment (poll(2)).
+            std::thread::sleep(RETRY);
         }
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
         let mut next = || ready.next().unwrap_or(false);
-        Ok(Ready {
+        Ready {
             signals: next(),
             listener: next(),
             agent: self.agent.is_some() && next(),
             pipes: [self.pipes[0].is_some() && next(), self.pipes[1].is_some() && next()],
-        })
+        }
     }
 
     fn timeout(&self) -> PollTimeout {

@@ -1,5 +1,6 @@
 //! What a run sees, and what is seen of it.
 
+use fleetward_agent::run::outcome::End;
 use fleetward_agent::run::{Opened, Stage};
 use fleetward_protocol::message::OpenRun;
 use fleetward_protocol::run::{Outcome, Refusal};
@@ -316,4 +317,19 @@ async fn a_script_that_takes_more_memory_than_it_may_is_ended_alone() {
     assert_eq!(end.outcome, Outcome::Signalled(9));
     assert_eq!(life.output(request.run, &end).stdout, b"begun\n");
     service.remove().await;
+}
+
+/// A supervisor that cannot prepare its run says so before it goes: the run was not started, and is not lost.
+#[test]
+fn a_run_that_cannot_be_prepared_is_refused_and_not_lost() {
+    let directory = tempfile::tempdir().unwrap();
+    let (_agent, end) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut supervisor = std::process::Command::new(env!("CARGO_BIN_EXE_fleetward-agent"));
+    supervisor.arg("supervise").arg(directory.path()).stdin(std::os::fd::OwnedFd::from(end));
+    assert!(!supervisor.output().unwrap().status.success());
+    let told = End::read(directory.path()).unwrap();
+    let Some(End::Refused(Refusal::SpawnFailed { detail })) = told else {
+        panic!("it ended as {told:?}");
+    };
+    assert!(detail.starts_with("prepare the run: "), "{detail}");
 }
