@@ -238,7 +238,7 @@ impl Supervisor {
             && error != nix::errno::Errno::EINTR
         {
             // No memory for it, at the moment (poll(2)).
-            std::thread::sleep(RETRY);
+            pause(RETRY);
         }
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
         let mut next = || ready.next().unwrap_or(false);
@@ -368,8 +368,7 @@ impl Supervisor {
                 }
                 Err(_) => {}
             }
-            poll(&mut [], PollTimeout::try_from(RETRY * 20).unwrap_or(PollTimeout::MAX))
-                .map_err(io::Error::from)?;
+            pause(RETRY * 20);
         }
         self.tell(signal::ENDED);
         self.tree.ensure_groups_absent();
@@ -392,6 +391,11 @@ struct Ready {
     listener: bool,
     agent: bool,
     pipes: [bool; 2],
+}
+
+/// Waits for nothing but time: what failed may do better later.
+fn pause(span: Duration) {
+    let _ = poll(&mut [], PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
 }
 
 /// Blocks until the agent names the run's directory; `None` if it went away without.
