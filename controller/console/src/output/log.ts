@@ -22,7 +22,9 @@ export class OutputLog {
   append(pieces: Schemas["OutputPiece"][]): void {
     for (const piece of pieces) {
       if (piece.dropped != null) {
-        this.mark(`${piece.dropped.toLocaleString("en")} bytes dropped here by the output limit or a full disk`);
+        this.mark(
+          `${piece.dropped.toLocaleString("en")} bytes dropped here by the output limit or a full disk`,
+        );
       } else {
         this.write(
           plain(piece.text ?? decode(piece.base64 ?? "")),
