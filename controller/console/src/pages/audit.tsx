@@ -41,16 +41,16 @@ export function AuditPage() {
           <tbody>
             {events.map((event) => (
               <tr key={event.seq}>
-                <td data-title="When">
+                <td data-title="When" className="word">
                   <Ago time={event.at} />
                 </td>
-                <td data-title="Who">{event.actor}</td>
-                <td data-title="What">
+                <td data-title="Who" className="word">{event.actor}</td>
+                <td data-title="What" className="word">
                   <code>{event.action}</code>
                 </td>
                 <td data-title="To">{event.subject ?? <span className="muted">–</span>}</td>
                 <td data-title="From">{event.remote ?? <span className="muted">–</span>}</td>
-                <td data-title="Particulars">
+                <td data-title="Particulars" className="rest">
                   <code className="clip" title={JSON.stringify(event.details)}>
                     {particulars(event.details)}
                   </code>
