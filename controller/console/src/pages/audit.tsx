@@ -44,7 +44,9 @@ export function AuditPage() {
                 <td data-title="When" className="word">
                   <Ago time={event.at} />
                 </td>
-                <td data-title="Who" className="word">{event.actor}</td>
+                <td data-title="Who" className="word">
+                  {event.actor}
+                </td>
                 <td data-title="What" className="word">
                   <code>{event.action}</code>
                 </td>
