@@ -118,7 +118,7 @@ impl Report {
         let injected: serde_json::Map<String, serde_json::Value> =
             self.injected.iter().map(|(kind, count)| (kind.name().to_owned(), (*count).into())).collect();
         let states: serde_json::Map<String, serde_json::Value> =
-            account.states.iter().map(|(state, count)| (words(*state).to_owned(), (*count).into())).collect();
+            account.states.iter().map(|(state, count)| (words(*state), (*count).into())).collect();
         serde_json::json!({
             "hosts": self.hosts,
             "seconds": self.length.as_secs(),
@@ -144,18 +144,21 @@ impl Report {
     }
 }
 
-fn words(state: RunState) -> &'static str {
-    match state {
-        RunState::Queued => "queued",
-        RunState::Dispatched => "dispatched",
-        RunState::Accepted => "accepted",
-        RunState::Running => "running",
-        RunState::Succeeded => "succeeded",
-        RunState::Failed => "failed",
-        RunState::TimedOut => "timed out",
-        RunState::Cancelled => "cancelled",
-        RunState::Refused => "refused",
-        RunState::Expired => "expired",
-        RunState::Lost => "lost",
+/// The state's name in the API, as words.
+fn words(state: RunState) -> String {
+    serde_json::to_value(state)
+        .ok()
+        .and_then(|name| Some(name.as_str()?.replace('_', " ")))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_told_in_words() {
+        assert_eq!(words(RunState::TimedOut), "timed out");
+        assert_eq!(words(RunState::Lost), "lost");
     }
 }
