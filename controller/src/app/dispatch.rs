@@ -280,6 +280,3 @@ impl Task {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

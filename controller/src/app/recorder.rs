@@ -12,6 +12,7 @@
 //! **Deliberately absent.** Decisions about what to start: that is the dispatcher's.
 
 mod batch;
+mod failure;
 mod feed;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use fleetward_domain::run::{RunState, RunStatus};
-use fleetward_protocol::id::{OperationId, RunId, TenantId};
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
 use fleetward_protocol::output::{Records, Stream};
 use fleetward_protocol::time::Timestamp;
 
@@ -87,6 +88,25 @@ pub struct Committed {
     pub seqs: BTreeMap<OperationId, u64>,
     /// What came of each write, in their order.
     pub written: Vec<Written>,
+    /// The runs that ended, each once.
+    pub ended: Vec<Ended>,
+}
+
+/// A run that ended with this batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The operation.
+    pub operation: OperationId,
+    /// The run.
+    pub run: RunId,
+    /// The host it was meant for.
+    pub host: HostId,
+    /// The client ID that host was to have.
+    pub client: ClientId,
+    /// The step of the operation, from 0.
+    pub step: u32,
+    /// What it ended as.
+    pub state: RunState,
 }
 
 impl std::fmt::Debug for Append {
@@ -133,16 +153,18 @@ pub async fn write(
         let bulky = runs.iter_mut().flat_map(|(id, run)| run.take_bulky(*id)).collect();
         files.write(bulky).await?;
     }
-    let mut ended: BTreeMap<OperationId, (u64, u64)> = BTreeMap::new();
+    let mut ended = Vec::new();
+    let mut counts: BTreeMap<OperationId, (u64, u64)> = BTreeMap::new();
     for (id, run) in runs {
         let seq = seqs.get(&run.operation).copied().unwrap_or(0);
         if run.has_ended() {
-            let (succeeded, failed) = ended.entry(run.operation).or_default();
+            let (succeeded, failed) = counts.entry(run.operation).or_default();
             *(if run.state == RunState::Succeeded { succeeded } else { failed }) += 1;
+            ended.push(run.ended(id));
         }
         run.flush(conn, id, seq).await?;
     }
-    for (operation, (succeeded, failed)) in ended {
+    for (operation, (succeeded, failed)) in counts {
         query("UPDATE operation SET succeeded = succeeded + $2, failed = failed + $3 WHERE id = $1")
             .bind(operation)
             .bind(succeeded)
@@ -150,7 +172,7 @@ pub async fn write(
             .run(conn)
             .await?;
     }
-    Ok(Committed { seqs, written })
+    Ok(Committed { seqs, written, ended })
 }
 
 /// A run while the batch is applied to it.
@@ -158,6 +180,9 @@ pub async fn write(
 struct Live {
     operation: OperationId,
     tenant: TenantId,
+    host: HostId,
+    client: ClientId,
+    step: u32,
     stored: RunState,
     stored_text: String,
     stored_end: u64,
@@ -215,7 +240,8 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
     let mut runs = BTreeMap::new();
     for batch in ids.chunks(500) {
         let select = query(
-            "SELECT id, operation_id, tenant_id, detail, output_end, output_tail FROM run WHERE id IN ",
+            "SELECT id, operation_id, tenant_id, host_id, client_id, step, detail, output_end, output_tail \
+             FROM run WHERE id IN ",
         )
         .list(batch.iter());
         // The text for one run comes again and again; it need not be parsed each time.
@@ -233,6 +259,9 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
                 Live {
                     operation,
                     tenant: row.get("tenant_id")?,
+                    host: row.get("host_id")?,
+                    client: row.get("client_id")?,
+                    step: row.get("step")?,
                     stored: state.clone(),
                     stored_text: row.get("detail")?,
                     stored_end: end,
@@ -332,6 +361,17 @@ impl Live {
 
     fn has_ended(&self) -> bool {
         self.state.status().is_final() && !self.stored.status().is_final()
+    }
+
+    fn ended(&self, run: RunId) -> Ended {
+        Ended {
+            operation: self.operation,
+            run,
+            host: self.host,
+            client: self.client.clone(),
+            step: self.step,
+            state: self.state.clone(),
+        }
     }
 
     /// What belongs into the run's file rather than into rows.

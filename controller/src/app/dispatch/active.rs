@@ -4,11 +4,11 @@ use std::collections::HashMap;
 
 use fleetward_domain::operation::{Intent, OperationStatus};
 use fleetward_domain::rollout::{Plan, PlannedHost, Presence, Rollout};
-use fleetward_domain::run::{Cause, RunEvent, RunState, RunStatus};
+use fleetward_domain::run::{Cause, RunEvent, RunState};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
 use fleetward_protocol::time::Timestamp;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::app::fleet::{Attach, Fleet, HostCommand};
 use crate::app::order::{self, Addressee, LoadedStep, OrderError};
@@ -151,12 +151,6 @@ impl Active {
         let planned = self.runs.get_mut(&run)?;
         let before = std::mem::replace(&mut planned.state, state.clone());
         let was_sending = std::mem::take(&mut planned.sending);
-        if !before.status().is_final() && is_failure(state.status()) {
-            warn!(
-                operation = %self.id, %run, host = %planned.host, client = %planned.client, step = planned.step,
-                reason = reason(state), "run.failed"
-            );
-        }
         let custody = state.custody()?;
         let cancel = custody.cancel.map(Cause::to_wire);
         if !was_sending || !matches!(state, RunState::Dispatched(_)) {
@@ -197,20 +191,4 @@ impl Active {
             Halted::No
         }
     }
-}
-
-/// Why a run ended, for the log.
-fn reason(state: &RunState) -> String {
-    match state {
-        RunState::Refused(refusal) => format!("refused: {refusal:?}"),
-        ended => ended.to_string(),
-    }
-}
-
-/// Whether a run that ended so is to be looked at by somebody. One that was cancelled ended as somebody wished.
-const fn is_failure(status: RunStatus) -> bool {
-    matches!(
-        status,
-        RunStatus::Failed | RunStatus::TimedOut | RunStatus::Refused | RunStatus::Expired | RunStatus::Lost
-    )
 }

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::{Committed, Entry, Halted, Parts, Report, StatusChange, What};
+use super::{Committed, Entry, Halted, Parts, Report, StatusChange, What, failure};
 use crate::app::dispatch::inbox::Moved;
 use crate::app::fleet::FleetEvent;
 use crate::store::batch::{self, Append, RunChange, Write, Written};
@@ -296,6 +296,7 @@ impl Writer {
 
     /// Tells everybody what is committed.
     fn tell(&mut self, effects: Vec<Effect>, committed: &batch::Committed) {
+        failure::log(&committed.ended);
         let mut moved = Vec::new();
         for effect in effects {
             match effect {
