@@ -4,7 +4,8 @@
 //! followed by `length` payload bytes. The same bytes are the host's spool, travel on the wire and stand in the
 //! controller's store, so an offset means one thing everywhere. A record's payload is at most
 //! [`MAX_RECORD`] bytes. A [`Stream::Dropped`] record stands where the run's output limit cut the middle out:
-//! its payload is the number of payload bytes that are missing.
+//! its payload is the number of payload bytes that are missing, a little-endian `u64`; one of another length is
+//! damage like an unknown stream, so that no reader has to guess what it counts.
 
 use crate::time::Timestamp;
 
@@ -124,7 +125,7 @@ impl<'a> Iterator for Records<'a> {
         millis.copy_from_slice(times);
         let length = u32::from_le_bytes([*l0, *l1, *l2, *l3]) as usize;
         let Some(stream) = Stream::from_code(*code) else { return Some(Err(damaged)) };
-        if length > MAX_RECORD {
+        if length > MAX_RECORD || (stream == Stream::Dropped && length != size_of::<u64>()) {
             return Some(Err(damaged));
         }
         let payload = rest.get(..length)?;

@@ -5,19 +5,21 @@
 //! the given order, and a reader that sees a run's new state has its output in the same seq or an earlier one.
 //! Operations are taken in the order of their ids, so that parallel batches cannot deadlock.
 
+mod tally;
+
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use fleetward_domain::run::{RunState, RunStatus};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
-use fleetward_protocol::output::{Records, Stream};
 use fleetward_protocol::time::Timestamp;
 
 use super::output::{BULKY, Files, MAX_ROW, Part, SMALL, Tail, insert_row, load_tails, update_row};
 use super::query::query;
 use super::run::{exit_code, read_state};
 use super::{Connection, StoreError};
+use tally::Tally;
 
 /// One thing to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,6 +192,7 @@ struct Live {
     times: Times,
     duration_ms: Option<u64>,
     attached: u32,
+    stored_lost: u64,
     /// What the new records hold of output, and how much they say is missing.
     tally: Tally,
     changed: bool,
@@ -240,7 +243,8 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
     let mut runs = BTreeMap::new();
     for batch in ids.chunks(500) {
         let select = query(
-            "SELECT id, operation_id, tenant_id, host_id, client_id, step, detail, output_end, output_tail \
+            "SELECT id, operation_id, tenant_id, host_id, client_id, step, detail, output_end, output_tail, \
+             output_lost \
              FROM run WHERE id IN ",
         )
         .list(batch.iter());
@@ -269,6 +273,7 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
                     times: Times::default(),
                     duration_ms: None,
                     attached: 0,
+                    stored_lost: row.get("output_lost")?,
                     tally: Tally::default(),
                     changed: false,
                     end,
@@ -432,7 +437,7 @@ impl Live {
                dispatched_at = COALESCE($5, dispatched_at), accepted_at = COALESCE($6, accepted_at), \
                started_at = COALESCE($7, started_at), ended_at = COALESCE($8, ended_at), \
                duration_ms = COALESCE($9, duration_ms), attached = attached + $10, \
-               output_lost = output_lost + $11, output_end = $12, output_tail = $13, seq = $14, \
+               output_lost = $11, output_end = $12, output_tail = $13, seq = $14, \
                output_bytes = output_bytes + $15 \
              WHERE id = $1 AND detail = $16 AND output_end = $17",
         )
@@ -446,7 +451,8 @@ impl Live {
         .bind(self.times.ended)
         .bind(self.duration_ms)
         .bind(self.attached)
-        .bind(self.tally.lost)
+        // A host may claim any number: what is more than the column holds is bound as the most that it holds.
+        .bind(self.stored_lost.saturating_add(self.tally.lost))
         .bind(self.end)
         .bind(self.tail_offset)
         .bind(seq)
@@ -456,33 +462,6 @@ impl Live {
         .took(conn)
         .await?;
         must(took)
-    }
-}
-
-/// What records hold.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tally {
-    /// Bytes that the run wrote.
-    kept: u64,
-    /// Bytes that it wrote and that are missing.
-    lost: u64,
-}
-
-impl Tally {
-    fn of(records: &[u8]) -> Self {
-        let mut tally = Self::default();
-        for record in Records::new(records).map_while(Result::ok) {
-            match record.stream {
-                Stream::Stdout | Stream::Stderr => tally.kept += record.payload.len() as u64,
-                Stream::Dropped => tally.lost += record.dropped().unwrap_or_default(),
-            }
-        }
-        tally
-    }
-
-    const fn add(&mut self, other: Self) {
-        self.kept += other.kept;
-        self.lost += other.lost;
     }
 }
 

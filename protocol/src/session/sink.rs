@@ -214,6 +214,14 @@ mod tests {
         assert_eq!(sink.handle_message(noise), Err(SessionError::Damaged { offset: 0 }));
 
         let mut sink = RunSink::new(0);
+        let mut uncountable = log(&[vec![7; 30]]);
+        let offset = uncountable.len() as u64;
+        Record { stream: Stream::Dropped, at: Timestamp::from_millis(1), payload: b"many" }
+            .append_to(&mut uncountable);
+        let uncountable = RunUp::Output { offset: 0, bytes: uncountable };
+        assert_eq!(sink.handle_message(uncountable), Err(SessionError::Damaged { offset }));
+
+        let mut sink = RunSink::new(0);
         let log = log(&[vec![7; MAX_RECORD]]);
         let half = RunUp::Output { offset: 0, bytes: log[..log.len() / 2].to_vec() };
         assert_eq!(sink.handle_message(half), Ok(SinkEvent::Nothing));

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::properties::properties;
 use super::sample::*;
+use crate::on_both_engines;
 use crate::store::output::{Piece, list_since, read};
 use crate::store::{Scope, run};
 
@@ -122,5 +123,22 @@ properties! {
             let (end, kept, lost) = ends[reached];
             assert_eq!((run.output_end, run.output_bytes, run.output_lost), (end as u64, kept, lost));
         }
+    }
+}
+
+on_both_engines! {
+    /// What a host says it lost is its word alone: no number of it may stop a commit or spoil the row.
+    async fn the_largest_losses_that_a_host_can_claim_leave_a_readable_run(store: Store) {
+        let of = tenant(&store).await;
+        let (op, runs) = operation(&store, of, 1).await;
+        let mut claim = Vec::new();
+        let payload = u64::MAX.to_le_bytes();
+        Record { stream: Stream::Dropped, at: at(1), payload: &payload }.append_to(&mut claim);
+        let claims = claim.repeat(2);
+        for offset in [0, claims.len() as u64] {
+            write(&store, vec![append(op, runs[0], offset, &claims)]).await;
+        }
+        let run = run::get(&mut store.read().await.unwrap(), &Scope::of(of), runs[0]).await.unwrap();
+        assert_eq!((run.output_lost, run.output_bytes), (i64::MAX.unsigned_abs(), 0));
     }
 }
