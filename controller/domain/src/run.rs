@@ -11,6 +11,8 @@
 //! [`TRANSITIONS`] is the whole table; `docs/run-life.md` is printed from it. Deliberately absent: output,
 //! offsets and times, which are no decisions.
 
+mod refusal;
+
 use std::fmt;
 use std::str::FromStr;
 
@@ -347,6 +349,7 @@ impl fmt::Display for RunState {
                 f.write_str("cancelled: the step before it did not succeed")
             }
             Self::Cancelled(Cause::HostOffline) => f.write_str("skipped: the host was offline"),
+            Self::Refused(refusal) => write!(f, "refused: {}", refusal::detail(refusal)),
             Self::Expired => f.write_str("expired: not started before the deadline"),
             Self::Lost(LostCause::Reboot) => f.write_str("lost: the host was rebooted or lost power"),
             Self::Lost(LostCause::SupervisorGone) => f.write_str("lost: the run's supervisor disappeared"),

@@ -6,7 +6,6 @@ use fleetward_domain::operation::{self as domain, RunCounts};
 use fleetward_domain::run::{Custody, Failure, RunState as State, RunStatus};
 use fleetward_protocol::action::Action;
 use fleetward_protocol::name::UserName;
-use fleetward_protocol::run::Refusal;
 
 use super::error::ApiError;
 use super::rollout::rollout_view;
@@ -131,7 +130,6 @@ fn state_detail(app: &App, run: &store::run::Run) -> Option<String> {
             "the host is not connected; the run goes on there, and its output follows",
         ),
         State::Succeeded => None,
-        State::Refused(refusal) => Some(refusal_detail(refusal)),
         ended => {
             let text = ended.to_string();
             // The state itself is said beside it.
@@ -148,37 +146,6 @@ fn custody_detail(custody: Custody, is_online: bool, away: &str) -> Option<Strin
         (Some(_), false) => "to be stopped when the host returns",
     };
     Some(text.to_owned())
-}
-
-/// Why a host would not start a run, and what to do.
-fn refusal_detail(refusal: &Refusal) -> String {
-    match refusal {
-        Refusal::ClientIdMissing => {
-            "the host's /etc/fleetward/client_id is missing; enrol it again".to_owned()
-        }
-        Refusal::ClientIdMismatch { found } => {
-            format!(
-                "the host's /etc/fleetward/client_id holds `{found}`, which is not its client ID; enrol it again"
-            )
-        }
-        Refusal::Unsupported { kind } => {
-            format!("the host's agent does not know the action `{kind}`; update the agent")
-        }
-        Refusal::Malformed { detail } => format!("the host could not read the order: {detail}"),
-        Refusal::DigestMismatch => "the script that arrived is not the one the order names".to_owned(),
-        Refusal::NotAllowed { rule } => {
-            format!("the host's own policy in agent.toml does not allow it: {rule}")
-        }
-        Refusal::NoSuchUser { user } => {
-            format!("the host has no user `{user}`, or its agent may not become it")
-        }
-        Refusal::NoSuchDirectory { path } => format!("the directory `{path}` is not there on the host"),
-        Refusal::NotBash => "the script's first line does not name bash".to_owned(),
-        Refusal::DeadlinePassed => "the deadline passed before it could start".to_owned(),
-        Refusal::DiskFull => "the host has no room for the run's output; free some space there".to_owned(),
-        Refusal::SpawnFailed { detail } => format!("the process could not be started: {detail}"),
-        Refusal::CancelledBeforeStart => "cancelled before it started".to_owned(),
-    }
 }
 
 fn narrow(count: u64) -> u32 {

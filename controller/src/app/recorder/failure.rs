@@ -1,6 +1,6 @@
 //! What the log says of runs that failed: each once, when its end is committed.
 
-use fleetward_domain::run::{RunState, RunStatus};
+use fleetward_domain::run::RunStatus;
 use tracing::warn;
 
 use crate::store::batch::Ended;
@@ -9,15 +9,8 @@ use crate::store::batch::Ended;
 pub(super) fn log<'a>(ended: impl IntoIterator<Item = &'a Ended>) {
     for Ended { operation, run, host, client, step, state } in ended {
         if is_failure(state.status()) {
-            warn!(%operation, %run, %host, %client, step, reason = reason(state), "run.failed");
+            warn!(%operation, %run, %host, %client, step, reason = state.to_string(), "run.failed");
         }
-    }
-}
-
-fn reason(state: &RunState) -> String {
-    match state {
-        RunState::Refused(refusal) => format!("refused: {refusal:?}"),
-        ended => ended.to_string(),
     }
 }
 

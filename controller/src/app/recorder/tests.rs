@@ -206,9 +206,8 @@ fn ends() -> impl Strategy<Value = (RunEvent, Option<String>)> {
             (RunEvent::Finished(Outcome::Signalled(signal)), Some(format!("failed by signal {signal}")))
         }),
         4 => "[a-z]{1,20}".prop_map(|rule| {
-            let refusal = Refusal::NotAllowed { rule };
-            let told = format!("refused: {refusal:?}");
-            (RunEvent::Refused(refusal), Some(told))
+            let told = format!("refused: the host's own policy in agent.toml does not allow it: {rule}");
+            (RunEvent::Refused(Refusal::NotAllowed { rule }), Some(told))
         }),
         2 => lost.prop_map(|(cause, told)| (RunEvent::Finished(Outcome::Lost(cause)), Some(told.to_owned()))),
     ]

@@ -1,0 +1,34 @@
+//! A host's refusal in words.
+
+use fleetward_protocol::run::Refusal;
+
+/// Why a host would not start a run, and what to do.
+pub(super) fn detail(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::ClientIdMissing => {
+            "the host's /etc/fleetward/client_id is missing; enrol it again".to_owned()
+        }
+        Refusal::ClientIdMismatch { found } => {
+            format!(
+                "the host's /etc/fleetward/client_id holds `{found}`, which is not its client ID; enrol it again"
+            )
+        }
+        Refusal::Unsupported { kind } => {
+            format!("the host's agent does not know the action `{kind}`; update the agent")
+        }
+        Refusal::Malformed { detail } => format!("the host could not read the order: {detail}"),
+        Refusal::DigestMismatch => "the script that arrived is not the one the order names".to_owned(),
+        Refusal::NotAllowed { rule } => {
+            format!("the host's own policy in agent.toml does not allow it: {rule}")
+        }
+        Refusal::NoSuchUser { user } => {
+            format!("the host has no user `{user}`, or its agent may not become it")
+        }
+        Refusal::NoSuchDirectory { path } => format!("the directory `{path}` is not there on the host"),
+        Refusal::NotBash => "the script's first line does not name bash".to_owned(),
+        Refusal::DeadlinePassed => "the deadline passed before it could start".to_owned(),
+        Refusal::DiskFull => "the host has no room for the run's output; free some space there".to_owned(),
+        Refusal::SpawnFailed { detail } => format!("the process could not be started: {detail}"),
+        Refusal::CancelledBeforeStart => "cancelled before it started".to_owned(),
+    }
+}
