@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use fleetward_domain::enrolment::{self, NotEnrolled};
-use fleetward_domain::operation::{InvalidPolicy, RolloutPolicy, Share};
+use fleetward_domain::operation::{InvalidPolicy, RolloutPolicy, RunCounts, Share};
 use fleetward_protocol::action::script::Script as Params;
 use fleetward_protocol::action::{ActionRequest, Contract as _, InvalidAction};
 use fleetward_protocol::id::{OperationId, RunId};
@@ -179,7 +179,7 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     Ok(created)
 }
 
-/// Operations that the caller may see, newest first.
+/// Operations that the caller may see, newest first, each with its runs counted.
 ///
 /// # Errors
 /// If the cursor is not from this list, or the store fails.
@@ -188,9 +188,16 @@ pub async fn list(
     permit: &Permit,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<Page<Operation>, StoreError> {
-    let mut conn = app.store().read().await?;
-    operation::list(&mut conn, &permit.scope(), filter, page).await
+) -> Result<Page<(Operation, RunCounts)>, StoreError> {
+    let (mut conn, scope) = (app.store().read().await?, permit.scope());
+    let Page { items, next } = operation::list(&mut conn, &scope, filter, page).await?;
+    let ids: Vec<OperationId> = items.iter().map(|operation| operation.id).collect();
+    let mut counts = run::count_each(&mut conn, &scope, &ids).await?;
+    let counted = |operation: Operation| {
+        let counts = counts.remove(&operation.id).unwrap_or_default();
+        (operation, counts)
+    };
+    Ok(Page { items: items.into_iter().map(counted).collect(), next })
 }
 
 /// One operation.

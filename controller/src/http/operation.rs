@@ -100,11 +100,8 @@ async fn list(
         to: asked.to.map(|time| time.timestamp()),
     };
     let found = operation::list(&site.app, &permit, &filter, &request(asked.limit, asked.cursor)?).await?;
-    let mut items = Vec::with_capacity(found.items.len());
-    for operation in &found.items {
-        let counts = run::counts(&site.app, &permit, operation.id).await?;
-        items.push(operation_view(operation, counts)?);
-    }
+    let views = found.items.iter().map(|(operation, counts)| operation_view(operation, *counts));
+    let items = views.collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next_cursor: found.next.map(|cursor| cursor.as_str().to_owned()) }))
 }
 

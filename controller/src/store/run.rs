@@ -3,6 +3,8 @@
 //! The state is the domain's; here it stands as its status (to filter and count by) and as its whole value. It
 //! changes by compare-and-set only, through [`super::batch`], which also gives the change its seq.
 
+use std::collections::{HashMap, HashSet};
+
 use fleetward_domain::operation::RunCounts;
 use fleetward_domain::run::{Failure, RunState, RunStatus};
 use fleetward_protocol::client_id::ClientId;
@@ -273,7 +275,7 @@ pub async fn list_forgettable(
 ) -> Result<Vec<RunId>, StoreError> {
     let mut forgettable = Vec::new();
     for batch in runs.chunks(500) {
-        let wanted: std::collections::HashSet<RunId> = query("SELECT id FROM run WHERE host_id = ")
+        let wanted: HashSet<RunId> = query("SELECT id FROM run WHERE host_id = ")
             .value(host)
             .push(" AND state IN ('queued', 'dispatched', 'accepted', 'running') AND id IN ")
             .list(batch.iter())
@@ -296,17 +298,31 @@ pub async fn count(
     scope: &Scope,
     operation: OperationId,
 ) -> Result<RunCounts, StoreError> {
-    let rows = query("SELECT r.state, COUNT(*) AS runs FROM run r WHERE r.operation_id = ")
-        .value(operation)
-        .push(" AND ")
-        .scope("r.tenant_id", scope)
-        .push(" GROUP BY r.state")
-        .list_of(conn, |row| Ok((row.get::<RunStatus>("state")?, row.get::<u64>("runs")?)))
-        .await?;
-    Ok(rows.into_iter().fold(RunCounts::default(), |mut counts, (status, runs)| {
-        counts.add(status, runs);
-        counts
-    }))
+    Ok(count_each(conn, scope, &[operation]).await?.remove(&operation).unwrap_or_default())
+}
+
+/// How many runs each of these operations has in each state; those without runs in scope are left out.
+///
+/// # Errors
+/// If the database fails.
+pub async fn count_each(
+    conn: &mut Connection,
+    scope: &Scope,
+    operations: &[OperationId],
+) -> Result<HashMap<OperationId, RunCounts>, StoreError> {
+    let mut counts: HashMap<OperationId, RunCounts> = HashMap::new();
+    let select =
+        query("SELECT r.operation_id, r.state, COUNT(*) AS runs FROM run r WHERE r.operation_id IN ")
+            .list(operations.iter())
+            .push(" AND ")
+            .scope("r.tenant_id", scope)
+            .push(" GROUP BY r.operation_id, r.state");
+    // The text for one operation comes again and again; it need not be parsed each time.
+    let select = if operations.len() == 1 { select } else { select.once() };
+    for row in select.all(conn).await? {
+        counts.entry(row.get("operation_id")?).or_default().add(row.get("state")?, row.get("runs")?);
+    }
+    Ok(counts)
 }
 
 /// The exit code that a state tells of, for the column that is filtered by.

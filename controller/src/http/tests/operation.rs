@@ -106,6 +106,36 @@ async fn an_operation_is_asked_for_and_stopped() {
 }
 
 #[tokio::test]
+async fn each_operation_of_a_page_has_its_own_counts() {
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    for name in ["web-1", "web-2", "web-3"] {
+        site.enrolled_host(name).await;
+    }
+    site.app.dispatcher().shutdown();
+    site.app.dispatcher().stopped().await;
+    let mut expected = Vec::new();
+    for (on, counts) in [
+        ("web-1", json!([{ "state": "succeeded", "count": 1 }])),
+        ("all", json!([{ "state": "queued", "count": 2 }, { "state": "succeeded", "count": 1 }])),
+        ("web-2 | web-3", json!([{ "state": "queued", "count": 1 }, { "state": "succeeded", "count": 1 }])),
+    ] {
+        let id = site.operation(on).await["id"].as_str().unwrap().to_owned();
+        let run = &site.get(&format!("/api/v1/operations/{id}/runs")).await["items"][0]["id"];
+        let run = run.as_str().unwrap().parse().unwrap();
+        site.commit(vec![moved(id.parse().unwrap(), run, RunState::Queued, RunState::Succeeded)]).await;
+        assert_eq!(site.get(&format!("/api/v1/operations/{id}")).await["counts"], counts);
+        expected.insert(0, (id, counts));
+    }
+    let page = site.get("/api/v1/operations?limit=3").await;
+    let listed: Vec<_> = page["items"].as_array().unwrap().iter().collect();
+    for (listed, (id, counts)) in listed.iter().zip(&expected) {
+        assert_eq!((listed["id"].as_str(), &listed["counts"]), (Some(id.as_str()), counts));
+    }
+    assert_eq!(listed.len(), expected.len());
+}
+
+#[tokio::test]
 async fn output_is_downloaded_byte_for_byte() {
     let site = TestSite::new().await;
     site.script("baseline").await;
