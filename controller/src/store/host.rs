@@ -312,6 +312,15 @@ pub async fn update(
     Ok(took)
 }
 
+/// Takes a host's name away, so that another may have it: an [`update`] must follow in the same transaction.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_nameless(conn: &mut Connection, id: HostId) -> Result<bool, StoreError> {
+    // The id is nobody's name, and the column is not empty.
+    query("UPDATE host SET name = id WHERE id = $1").bind(id).took(conn).await
+}
+
 /// Hands a host from one source to another; whether it was declared by the first.
 ///
 /// # Errors

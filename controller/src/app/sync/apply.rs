@@ -3,7 +3,8 @@
 //! A host's identity is its client ID. An entry is the host with its client ID, whatever that was called
 //! before and whoever declared it; failing that, the git host of its name, which has then got a new identity and
 //! has to enrol again. What nobody claims and came from git is retired. An entry with the name, but not the
-//! client ID, of a host that the API made is a problem, not a guess.
+//! client ID, of a host that the API made is a problem, not a guess. A name that its host leaves is free for another
+//! in the same inventory, so hosts can exchange theirs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -109,12 +110,15 @@ fn plan_hosts<'i>(existing: Vec<Declared>, entries: &'i [InventoryHost], is_sile
         existing.iter().map(|host| (&host.declared.client_id, host)).collect();
     let by_name: HashMap<&HostName, &Declared> =
         existing.iter().map(|host| (&host.declared.name, host)).collect();
-    let claimed: HashSet<HostId> =
-        entries.iter().filter_map(|entry| by_client.get(&entry.client_id)).map(|host| host.id).collect();
+    let claims = || entries.iter().filter_map(|entry| Some((entry, *by_client.get(&entry.client_id)?)));
+    let claimed: HashSet<HostId> = claims().map(|(_, host)| host.id).collect();
+    // Those whose name is free for another.
+    let leaving: HashSet<HostId> =
+        claims().filter(|(entry, host)| entry.name != host.declared.name).map(|(_, host)| host.id).collect();
     let mut kept: HashSet<HostId> = claimed.clone();
     for entry in entries {
         let same_client = by_client.get(&entry.client_id).copied();
-        let same_name = by_name.get(&entry.name).copied();
+        let same_name = by_name.get(&entry.name).copied().filter(|host| !leaving.contains(&host.id));
         match (same_client, same_name) {
             (Some(host), Some(other)) if host.id == other.id => plan.update.push((host.clone(), entry)),
             (_, Some(other)) if other.source == Source::Api => plan.problems.push(clash(entry, other)),
@@ -149,6 +153,11 @@ async fn write_hosts(
         token::delete_unused(conn, retired.id).await?;
         applied.gone.push(retired.id);
         applied.hosts_retired.push(retired.declared.name);
+    }
+    for (before, entry) in &plan.update {
+        if before.declared.name != entry.name {
+            host::update_nameless(conn, before.id).await?;
+        }
     }
     for (before, entry) in plan.update {
         let declared = declaration(entry);
@@ -290,8 +299,8 @@ fn clash(entry: &InventoryHost, host: &Declared) -> Problem {
 
 fn name_kept(entry: &InventoryHost, other: &Declared) -> Problem {
     let message = format!(
-        "the name is that of another host ({}); a host keeps its name until it is deleted or renamed, so rename in \
-         two steps or remove that host first",
+        "the name is that of another host ({}); a host keeps its name until it is deleted or renamed, so remove that \
+         host first",
         other.declared.client_id
     );
     host_problem(entry, "", message)
