@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::app::access::{Caller, Permit};
 use crate::app::clock::Clock;
+use crate::app::health::Condition;
 use crate::app::host::{self, Addition};
 use crate::app::operation::{self, Asked, Call, OperationError};
 use crate::app::recorder::Change;
@@ -32,6 +33,12 @@ use crate::store::operation::Operation;
 use crate::store::run::Run;
 use crate::store::script::{self, Script};
 use crate::store::{Scope, Store, tenant};
+
+/// Whether a limit on the store's growth is felt: SQLite reports a file that may not grow as a disk that fails, what
+/// writes the files of output as a disk that is full.
+pub(crate) fn has_no_room(condition: Condition) -> bool {
+    matches!(condition, Condition::DiskFull | Condition::StorageFailed)
+}
 
 /// A controller and its data.
 pub(crate) struct TestController {

@@ -14,6 +14,8 @@ pub enum Condition {
     Healthy,
     /// The database cannot be reached.
     StoreUnavailable,
+    /// The database's disk cannot be read or written.
+    StorageFailed,
     /// There is no room for what hosts report.
     DiskFull,
     /// The controller is shutting down.
@@ -28,6 +30,12 @@ pub enum NotTaken {
         "the controller's disk is full; free some space and try again, running operations go on by themselves"
     )]
     DiskFull,
+    /// The database's disk cannot be read or written.
+    #[error(
+        "the controller cannot read or write its disk; see whether the disk is full, over a quota or failing, and try \
+         again: running operations go on by themselves"
+    )]
+    StorageFailed,
     /// The database cannot be reached.
     #[error("the controller's database is unavailable; try again in a moment")]
     StoreUnavailable,
@@ -40,6 +48,7 @@ const STORE: u8 = 1;
 const DISK_COMMIT: u8 = 2;
 const DISK_SPACE: u8 = 4;
 const STOPPING: u8 = 8;
+const STORAGE: u8 = 16;
 
 /// What is wrong at the moment, as independent observations.
 #[derive(Debug)]
@@ -56,10 +65,10 @@ impl Health {
         condition(*self.0.borrow())
     }
 
-    /// Returns when this is the worst that is wrong.
-    pub async fn reached(&self, wanted: Condition) {
+    /// Returns when the worst that is wrong is what is waited for.
+    pub async fn reached(&self, is_wanted: impl Fn(Condition) -> bool) {
         // The sender is `self`: it is not dropped meanwhile.
-        let _ = self.0.subscribe().wait_for(|bits| condition(*bits) == wanted).await;
+        let _ = self.0.subscribe().wait_for(|bits| is_wanted(condition(*bits))).await;
     }
 
     /// Whether new work is taken.
@@ -70,6 +79,7 @@ impl Health {
         match self.condition() {
             Condition::Healthy => Ok(()),
             Condition::StoreUnavailable => Err(NotTaken::StoreUnavailable),
+            Condition::StorageFailed => Err(NotTaken::StorageFailed),
             Condition::DiskFull => Err(NotTaken::DiskFull),
             Condition::Stopping => Err(NotTaken::Stopping),
         }
@@ -78,8 +88,9 @@ impl Health {
     /// A commit was tried.
     pub(super) fn note_commit(&self, result: Result<(), &StoreError>) {
         match result {
-            Ok(()) => self.clear(STORE | DISK_COMMIT),
+            Ok(()) => self.clear(STORE | STORAGE | DISK_COMMIT),
             Err(StoreError::DiskFull(_)) => self.set(DISK_COMMIT),
+            Err(StoreError::Storage(_)) => self.set(STORAGE),
             Err(_) => self.set(STORE),
         }
     }
@@ -108,6 +119,8 @@ const fn condition(bits: u8) -> Condition {
         Condition::Stopping
     } else if bits & (DISK_COMMIT | DISK_SPACE) != 0 {
         Condition::DiskFull
+    } else if bits & STORAGE != 0 {
+        Condition::StorageFailed
     } else if bits & STORE != 0 {
         Condition::StoreUnavailable
     } else {
@@ -122,8 +135,30 @@ impl Condition {
         match self {
             Self::Healthy => "healthy",
             Self::StoreUnavailable => "store_unavailable",
+            Self::StorageFailed => "storage_failed",
             Self::DiskFull => "disk_full",
             Self::Stopping => "stopping",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::failed_disk;
+
+    #[test]
+    fn a_failing_disk_is_not_called_full_and_is_forgotten_with_the_next_commit() {
+        let health = Health::new();
+        health.note_commit(Err(&failed_disk()));
+        assert_eq!(
+            (health.condition(), health.check()),
+            (Condition::StorageFailed, Err(NotTaken::StorageFailed))
+        );
+        health.note_space(false);
+        assert_eq!(health.condition(), Condition::DiskFull, "what is known of the cause is said");
+        health.note_space(true);
+        health.note_commit(Ok(()));
+        assert_eq!(health.check(), Ok(()));
     }
 }

@@ -28,9 +28,10 @@ async fn health(State(site): State<Site>) -> (StatusCode, Json<Health>) {
     let condition = site.app.health().condition();
     let status = match condition {
         Condition::Healthy => StatusCode::OK,
-        Condition::StoreUnavailable | Condition::DiskFull | Condition::Stopping => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        Condition::StoreUnavailable
+        | Condition::StorageFailed
+        | Condition::DiskFull
+        | Condition::Stopping => StatusCode::SERVICE_UNAVAILABLE,
     };
     let version = env!("CARGO_PKG_VERSION").to_owned();
     (status, Json(Health { status: condition.as_str().to_owned(), version }))

@@ -93,8 +93,10 @@ enum Effect {
 
 fn effect(status: StatusCode, code: &str) -> Effect {
     match status {
-        // The connection may have been lost between a commit and its answer.
-        StatusCode::SERVICE_UNAVAILABLE if code == "STORE_UNAVAILABLE" => Effect::Unknown,
+        // The connection may have been lost, or the disk have failed, between a commit and its answer.
+        StatusCode::SERVICE_UNAVAILABLE if matches!(code, "STORE_UNAVAILABLE" | "STORAGE_FAILED") => {
+            Effect::Unknown
+        }
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Effect::None,
         status if status.is_server_error() => Effect::Unknown,
         _ => Effect::Decided,
@@ -142,6 +144,7 @@ mod tests {
             (503, "DISK_FULL", Effect::None),
             (503, "STOPPING", Effect::None),
             (503, "STORE_UNAVAILABLE", Effect::Unknown),
+            (503, "STORAGE_FAILED", Effect::Unknown),
             (500, "INTERNAL", Effect::Unknown),
             (504, "TIMEOUT", Effect::Unknown),
         ] {

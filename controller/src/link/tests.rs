@@ -26,7 +26,7 @@ use crate::app::fleet::FleetEvent;
 use crate::app::health::Condition;
 use crate::app::{enrolment, host as hosts, operation};
 use crate::store::testing::limit_growth;
-use crate::testing::TestController;
+use crate::testing::{TestController, has_no_room};
 
 mod crowd;
 mod host;
@@ -474,12 +474,12 @@ async fn a_full_disk_holds_everything_and_goes_on_by_itself() {
         stream.say(&RunUp::Output { offset, bytes: piece.to_vec() }).await;
     }
     stream.say(&RunUp::Finished(finished(Outcome::Exited(0), log.len() as u64))).await;
-    timeout(SOON, health.reached(Condition::DiskFull)).await.unwrap();
+    timeout(SOON, health.reached(has_no_room)).await.unwrap();
     let refused = controller.run(&["work"], "web-1").await.unwrap_err().to_string();
     assert!(refused.contains("disk is full"), "{refused}");
 
     limit_growth(controller.app().store(), None).await;
-    timeout(SOON, health.reached(Condition::Healthy)).await.unwrap();
+    timeout(SOON, health.reached(|now| now == Condition::Healthy)).await.unwrap();
     let (status, runs) = controller.wait_for_end(operation.id).await;
     assert_eq!(status, OperationStatus::Success);
     assert_eq!(controller.output(&runs[0]).await, log);

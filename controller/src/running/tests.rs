@@ -7,9 +7,8 @@ use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::time::Timestamp;
 use tokio::time::timeout;
 
-use crate::app::health::Condition;
 use crate::store::testing::limit_growth;
-use crate::testing::TestController;
+use crate::testing::{TestController, has_no_room};
 
 /// It ends by itself, before the service manager ends it, and what is left behind was not acknowledged.
 #[tokio::test]
@@ -25,7 +24,7 @@ async fn a_controller_with_a_full_disk_stops_in_time() {
     Record { stream: Stream::Stdout, at: Timestamp::from_millis(1), payload: &[b'x'; 2 << 20] }
         .append_to(&mut bytes);
     feed.report(SinkEvent::Output { offset: 0, bytes }).await.unwrap();
-    timeout(Duration::from_secs(20), controller.app().health().reached(Condition::DiskFull)).await.unwrap();
+    timeout(Duration::from_secs(20), controller.app().health().reached(has_no_room)).await.unwrap();
     let committed = feed.watch();
     timeout(Duration::from_secs(25), controller.stop()).await.expect("it stops");
     assert_eq!(committed.borrow().offset, 0);

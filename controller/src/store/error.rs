@@ -23,6 +23,10 @@ pub enum StoreError {
     /// There is no room left where the database lives. Nothing was changed; free space and try again.
     #[error("the database has no disk space left")]
     DiskFull(#[source] sqlx::Error),
+    /// The disk where the database lives did not read or write. What was asked may have taken effect or not;
+    /// it may be tried again.
+    #[error("the disk of the database cannot be read or written")]
+    Storage(#[source] sqlx::Error),
     /// The database cannot be reached, or is too busy, right now.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
@@ -62,6 +66,8 @@ const SQLITE_CORRUPT: i64 = 11;
 const SQLITE_FULL: i64 = 13;
 const SQLITE_CANTOPEN: i64 = 14;
 const SQLITE_NOTADB: i64 = 26;
+/// An extended code: the index of the log could not grow, which takes nothing but room.
+const SQLITE_IOERR_SHMSIZE: i64 = SQLITE_IOERR | (19 << 8);
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
@@ -92,6 +98,7 @@ impl StoreError {
     fn from_sqlstate(code: &str, error: sqlx::Error) -> Self {
         match code.get(..2) {
             _ if code == "53100" => Self::DiskFull(error),
+            _ if code == "58030" => Self::Storage(error),
             // Connection exceptions, insufficient resources, operator intervention, and what a retry cures.
             Some("08" | "53" | "57" | "40") => Self::Unavailable(error),
             Some("XX") => Self::Corrupt { column: "the database".to_owned(), detail: error.to_string() },
@@ -101,7 +108,10 @@ impl StoreError {
 
     fn from_sqlite(code: i64, error: sqlx::Error) -> Self {
         match code & 0xff {
-            SQLITE_FULL | SQLITE_IOERR => Self::DiskFull(error),
+            SQLITE_FULL => Self::DiskFull(error),
+            SQLITE_IOERR if code == SQLITE_IOERR_SHMSIZE => Self::DiskFull(error),
+            // Also a quota and a limit on the size of files: SQLite tells only "no space left" apart.
+            SQLITE_IOERR => Self::Storage(error),
             SQLITE_BUSY | SQLITE_LOCKED | SQLITE_CANTOPEN => Self::Unavailable(error),
             SQLITE_CORRUPT | SQLITE_NOTADB => {
                 Self::Corrupt { column: "the database file".to_owned(), detail: error.to_string() }
@@ -119,5 +129,25 @@ impl StoreError {
             }
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_and_a_failing_one_are_told_apart() {
+        let error = || sqlx::Error::WorkerCrashed;
+        for full in [StoreError::from_sqlite(13, error()), StoreError::from_sqlite(4874, error())] {
+            assert!(matches!(full, StoreError::DiskFull(_)), "{full:?}");
+        }
+        // SQLITE_IOERR_READ, _WRITE, _FSYNC
+        for code in [266, 778, 1034] {
+            let failing = StoreError::from_sqlite(code, error());
+            assert!(matches!(failing, StoreError::Storage(_)), "{code}: {failing:?}");
+        }
+        assert!(matches!(StoreError::from_sqlstate("53100", error()), StoreError::DiskFull(_)));
+        assert!(matches!(StoreError::from_sqlstate("58030", error()), StoreError::Storage(_)));
     }
 }

@@ -19,7 +19,7 @@ use fleetward_protocol::time::Timestamp;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
 use uuid::Uuid;
 
-use super::{Store, sqlite_url};
+use super::{Store, StoreError, sqlite_url};
 
 /// When tests' stores are made.
 pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -96,6 +96,11 @@ pub async fn limit_growth(store: &Store, pages: Option<u64>) {
         limit.rlim_cur = bytes.min(limit.rlim_max);
         assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
     }
+}
+
+/// What a commit says when its disk fails.
+pub fn failed_disk() -> StoreError {
+    StoreError::Storage(sqlx::Error::WorkerCrashed)
 }
 
 /// Makes every commit that touches an operation fail at its very end, on SQLite: each statement before it succeeds.

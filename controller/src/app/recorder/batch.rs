@@ -139,7 +139,9 @@ impl Writer {
                     }
                     return;
                 }
-                Err(cause @ (StoreError::DiskFull(_) | StoreError::Unavailable(_))) => {
+                Err(
+                    cause @ (StoreError::DiskFull(_) | StoreError::Storage(_) | StoreError::Unavailable(_)),
+                ) => {
                     self.parts.health.note_commit(Err(&cause));
                     warn!(error = %cause, waiting = entries.len(), "recorder.waiting");
                     // The store may have been replaced or gone back meanwhile.

@@ -13,10 +13,9 @@ use proptest::test_runner::TestRunner;
 use tokio::time::timeout;
 
 use super::*;
-use crate::app::health::Condition;
 use crate::store::testing::{allow_commits, limit_growth, refuse_commits};
 use crate::store::{Scope, output};
-use crate::testing::{Log, TestController};
+use crate::testing::{Log, TestController, has_no_room};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -100,7 +99,7 @@ async fn what_waits_for_room_on_the_disk_is_not_acknowledged_before_there_is_som
     feed.report(SinkEvent::Accepted).await.unwrap();
     feed.report(SinkEvent::Output { offset: 0, bytes: log.clone() }).await.unwrap();
     let health = controller.app().health();
-    timeout(SOON, health.reached(Condition::DiskFull)).await.unwrap();
+    timeout(SOON, health.reached(has_no_room)).await.unwrap();
     assert_eq!(feed.committed().offset, 0);
     limit_growth(controller.app().store(), None).await;
     until(&feed, |committed| committed.offset == log.len() as u64).await;
@@ -128,7 +127,7 @@ async fn what_waits_for_its_commit_is_bounded() {
     };
     let health = controller.app().health();
     let full = async {
-        health.reached(Condition::DiskFull).await;
+        health.reached(has_no_room).await;
         // The queue is full, too, when its room is: nobody gets any further.
         let room = &controller.app().recorder().room;
         while room.available_permits() > PIECE + ENTRY && taken.get() <= ROOM {

@@ -33,6 +33,12 @@ impl From<StoreError> for ApiError {
                 "the controller's disk is full; free some space and try again",
                 &error,
             ),
+            StoreError::Storage(_) => Self::unavailable(
+                "STORAGE_FAILED",
+                "the controller cannot read or write its disk; see whether the disk is full, over a quota or failing, \
+                 and try again",
+                &error,
+            ),
             StoreError::Unavailable(_) => Self::unavailable(
                 "STORE_UNAVAILABLE",
                 "the controller's database is unavailable; try again in a moment",
@@ -173,6 +179,7 @@ impl From<NotTaken> for ApiError {
     fn from(error: NotTaken) -> Self {
         let code = match error {
             NotTaken::DiskFull => "DISK_FULL",
+            NotTaken::StorageFailed => "STORAGE_FAILED",
             NotTaken::StoreUnavailable => "STORE_UNAVAILABLE",
             NotTaken::Stopping => "STOPPING",
         };

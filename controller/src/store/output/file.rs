@@ -53,7 +53,7 @@ impl Files {
     /// Writes the parts; they are durable when it returns.
     ///
     /// # Errors
-    /// [`StoreError::DiskFull`] or [`StoreError::Unavailable`]; it may be tried again.
+    /// [`StoreError::DiskFull`] or [`StoreError::Storage`]; it may be tried again.
     pub(in crate::store) async fn write(&self, parts: Vec<Part>) -> Result<(), StoreError> {
         let Some(directory) = self.directory.clone().filter(|_| !parts.is_empty()) else { return Ok(()) };
         off_thread(move || {
@@ -174,6 +174,6 @@ fn not_written(error: io::Error) -> StoreError {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
             StoreError::DiskFull(sqlx::Error::Io(error))
         }
-        _ => StoreError::Unavailable(sqlx::Error::Io(error)),
+        _ => StoreError::Storage(sqlx::Error::Io(error)),
     }
 }
