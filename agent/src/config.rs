@@ -13,8 +13,6 @@ use std::time::SystemTime;
 use fleetward_protocol::wire::DEFAULT_PORT;
 use serde::{Deserialize, Deserializer};
 
-use crate::platform::files;
-
 /// Where the policy and the controllers' addresses stand unless told otherwise.
 pub const CONFIG_FILE: &str = "/etc/fleetward/agent.toml";
 /// Where the agent keeps its key, its certificate, its journal and its runs unless told otherwise.
@@ -232,7 +230,7 @@ impl Default for RunSettings {
     }
 }
 
-/// `agent.toml` cannot be used.
+/// `agent.toml`, or what stands in for a part of it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// It exists and cannot be read.
@@ -250,6 +248,20 @@ pub enum SettingsError {
         path: PathBuf,
         /// What is wrong, with the line.
         detail: String,
+    },
+    /// What the enrolment left of the controllers' addresses is not what it should be.
+    #[error(
+        "use the controllers' addresses in {}; name them in {} instead, or enrol again with --force",
+        path.display(),
+        config.display()
+    )]
+    Controllers {
+        /// The file.
+        path: PathBuf,
+        /// The configuration, which comes first.
+        config: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
 }
 
@@ -311,17 +323,27 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
 }
 
-/// The controllers' addresses: of the configuration, else those that the enrolment used.
+/// The controllers' addresses: of the configuration, else those that the enrolment used; empty if neither names any.
 ///
 /// # Errors
-/// If the configuration cannot be used.
+/// If the configuration cannot be used, or what the enrolment left is there and is not addresses.
 pub fn read_controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
     let settings = Settings::load(&paths.config)?;
     if !settings.controllers.is_empty() {
         return Ok(settings.controllers);
     }
-    let lines = files::read_file(&paths.controllers(), 64 << 10).unwrap_or_default();
-    Ok(String::from_utf8_lossy(&lines).lines().filter_map(|line| line.parse().ok()).collect())
+    let path = paths.controllers();
+    let unusable =
+        |source| SettingsError::Controllers { path: path.clone(), config: paths.config.clone(), source };
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unusable(error)),
+    };
+    let address = |(index, line): (usize, &str)| {
+        line.parse().map_err(|error| std::io::Error::other(format!("line {}: {error}", index + 1)))
+    };
+    text.lines().enumerate().map(address).collect::<Result<_, _>>().map_err(unusable)
 }
 
 #[cfg(test)]
@@ -361,5 +383,39 @@ mod tests {
         assert!(settings.policy.users.as_ref().unwrap().contains("deploy"));
         std::fs::write(&path, "[policy]\nuser = ['deploy']").unwrap();
         assert!(live.current().unwrap_err().to_string().contains("user"));
+    }
+
+    #[test]
+    fn what_the_enrolment_left_is_addresses_or_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            config: directory.path().join("agent.toml"),
+            state: directory.path().to_owned(),
+            client_id: directory.path().join("client_id"),
+        };
+        assert_eq!(read_controllers(&paths).unwrap(), []);
+        std::fs::write(paths.controllers(), "ctl.example.com:7443\n192.0.2.1:7443\n").unwrap();
+        assert_eq!(read_controllers(&paths).unwrap().len(), 2);
+
+        std::fs::write(paths.controllers(), "ctl.example.com:7443\nctl.exam\0").unwrap();
+        let told = crate::link::chain(&read_controllers(&paths).unwrap_err());
+        for part in ["/controllers;", "agent.toml", "enrol again", ": line 2: `ctl.exam\0` is not an address"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
+        for broken in [&b"\xff\xfe"[..], b"\n"] {
+            std::fs::write(paths.controllers(), broken).unwrap();
+            assert!(read_controllers(&paths).is_err(), "{broken:?}");
+        }
+        std::fs::remove_file(paths.controllers()).unwrap();
+        std::fs::create_dir(paths.controllers()).unwrap();
+        assert!(read_controllers(&paths).is_err(), "it cannot be read");
+
+        std::fs::write(&paths.config, "controllers = ['192.0.2.7']").unwrap();
+        assert_eq!(
+            read_controllers(&paths).unwrap(),
+            ["192.0.2.7".parse().unwrap()],
+            "the configuration comes first"
+        );
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::{self, Address, Paths, Settings};
+use crate::config::{self, Address, Paths, Settings, SettingsError};
 use crate::identity::{self, Identity};
 use crate::link;
 use crate::platform::{clock, files};
@@ -95,7 +95,7 @@ fn settings(paths: &Paths) -> Finding {
         Ok(_) => Finding::ok("configuration", format!("{} is valid", paths.config.display())),
         Err(error) => Finding::error(
             "configuration",
-            error.to_string(),
+            link::chain(&error),
             "correct the file; until then nothing runs here",
         ),
     }
@@ -189,8 +189,12 @@ async fn network(paths: &Paths, identity: Option<&Identity>) -> Vec<Finding> {
             return vec![Finding::error("controllers", "none is configured", advice)];
         }
         Ok(controllers) => controllers,
+        Err(SettingsError::Controllers { path, config, source }) => {
+            let advice = format!("name them in {} instead, or enrol again with --force", config.display());
+            return vec![Finding::error("controllers", format!("{}: {source}", path.display()), advice)];
+        }
         // The configuration's own finding says it.
-        Err(_) => return Vec::new(),
+        Err(SettingsError::Read { .. } | SettingsError::Invalid { .. }) => return Vec::new(),
     };
     let mut findings = Vec::new();
     for address in &controllers {

@@ -105,7 +105,7 @@ impl Link {
                 return (Cause::Unreachable, "no controller is configured in agent.toml".into());
             }
             Ok(controllers) => controllers,
-            Err(error) => return (Cause::Unreachable, error.to_string()),
+            Err(error) => return (Cause::Unreachable, chain(&error)),
         };
         let identity = self.identity();
         let mut failures = Vec::new();

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::config::{self, Paths};
 use crate::identity::{self, Identity};
-use crate::link::{LinkState, stopped};
+use crate::link::{LinkState, chain, stopped};
 use crate::platform::{clock, files, notify};
 
 /// The running agent's own words, in its status file.
@@ -105,11 +105,14 @@ pub fn show(paths: &Paths, out: &mut impl Write) -> io::Result<bool> {
         Err(error) => writeln!(out, "certificate  {error}")?,
     }
     match config::read_controllers(paths) {
+        Ok(controllers) if controllers.is_empty() => {
+            writeln!(out, "controllers  none is configured in {}", paths.config.display())?;
+        }
         Ok(controllers) => {
             let names: Vec<_> = controllers.iter().map(ToString::to_string).collect();
             writeln!(out, "controllers  {}", names.join(", "))?;
         }
-        Err(error) => writeln!(out, "controllers  {error}")?,
+        Err(error) => writeln!(out, "controllers  {}", chain(&error))?,
     }
     let report = read_report(paths);
     match &report {
