@@ -1,11 +1,11 @@
 //! The command line: nouns, then verbs.
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
-use crate::{audit, auth, host, operation, repo, run, script, session};
+use crate::{audit, auth, config, host, operation, repo, run, script, session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,6 +46,13 @@ pub(crate) struct Cli {
     pub(crate) globals: Globals,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// The command line that this program was called with. Ends the program if it cannot be meant.
+pub(crate) fn parse() -> Cli {
+    let mut command = config::without_empty_variables(Cli::command());
+    let matches = command.get_matches_mut();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
 }
 
 /// What can be asked for.

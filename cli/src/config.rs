@@ -1,8 +1,10 @@
 //! Settings that hold for every command: global options and the environment. Nothing else reads the environment.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::builder::Resettable;
+use clap::{Args, Command, ValueEnum};
 
 use crate::client::address::Address;
 use crate::client::trust::Fingerprint;
@@ -64,6 +66,18 @@ pub(crate) enum ColorChoice {
     Never,
 }
 
+/// The command without the variables that are set and empty: to a shell script that is how one says "unset".
+pub(crate) fn without_empty_variables(command: Command) -> Command {
+    without_variables(command, |name| std::env::var_os(name).is_some_and(|value| value.is_empty()))
+}
+
+fn without_variables(command: Command, is_left_out: impl Fn(&OsStr) -> bool) -> Command {
+    command.mut_args(|arg| match arg.get_env() {
+        Some(name) if is_left_out(name) => arg.env(Resettable::Reset),
+        _ => arg,
+    })
+}
+
 /// Whether the environment asks for no colours: `NO_COLOR` is set and not empty (no-color.org), or the terminal
 /// is `dumb`.
 pub(crate) fn refuses_colour() -> bool {
@@ -83,4 +97,26 @@ pub(crate) fn directory() -> Option<PathBuf> {
 /// The user's own name, offered as the login name.
 pub(crate) fn user_name() -> Option<String> {
     std::env::var("USER").ok().filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn a_variable_that_is_set_and_empty_is_not_asked() {
+        let asked = |is_empty: &[&str]| {
+            let command =
+                without_variables(Cli::command(), |name| is_empty.iter().any(|&empty| name == empty));
+            let names = command.get_arguments().filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned));
+            names.collect::<Vec<_>>()
+        };
+        let all = ["FLEETWARD_URL", "FLEETWARD_TOKEN", "FLEETWARD_CA_CERT", "FLEETWARD_FINGERPRINT"];
+        assert_eq!(asked(&[]), all);
+        assert_eq!(asked(&["FLEETWARD_URL", "FLEETWARD_CA_CERT"]), [all[1], all[3]]);
+        assert!(asked(&all).is_empty());
+    }
 }

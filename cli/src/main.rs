@@ -29,15 +29,13 @@ mod session;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use crate::app::App;
 use crate::args::{Cli, Command};
 use crate::config::Format;
 use crate::failure::{Exit, Failure};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = args::parse();
     let format = cli.globals.output;
     match start(cli) {
         Ok(exit) => exit.into(),
