@@ -10,7 +10,9 @@ mod space;
 pub(crate) mod sync;
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,4 +37,27 @@ pub fn start(app: &App, certificates: Certificates, tasks: &TaskTracker, stoppin
     tasks.spawn(space::run(app.clone(), stopping.clone()));
     tasks.spawn(sync::run(app.syncer().clone(), stopping.clone()));
     tasks.spawn(certificate::run(app.clone(), certificates, stopping.clone()));
+}
+
+/// When a task is due: at once, and then a period after it was due last.
+struct Ticks {
+    interval: Interval,
+    stopping: CancellationToken,
+}
+
+impl Ticks {
+    fn every(period: Duration, stopping: CancellationToken) -> Self {
+        let mut interval = interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Self { interval, stopping }
+    }
+
+    /// Waits until the task is due; `None` when the controller stops.
+    async fn next(&mut self) -> Option<()> {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => None,
+            _ = self.interval.tick() => Some(()),
+        }
+    }
 }

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::Certificates;
+use super::{Certificates, Ticks};
 use crate::app::App;
 use crate::config::Transport;
 use crate::pki::{PkiError, Rotating, ServerCertificate, ServerPurpose};
@@ -14,13 +13,8 @@ use crate::pki::{PkiError, Rotating, ServerCertificate, ServerPurpose};
 const INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
 pub(super) async fn run(app: App, certificates: Certificates, stopping: CancellationToken) {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = Ticks::every(INTERVAL, stopping);
+    while ticks.next().await.is_some() {
         refresh(&app, ServerPurpose::Link, &certificates.link);
         if let Some(web) = &certificates.web {
             match &app.config().http.transport {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::Ticks;
 use crate::app::App;
 use crate::store::{StoreError, certificate, session, token};
 
@@ -14,13 +14,8 @@ const INTERVAL: Duration = Duration::from_secs(600);
 const KEPT: Duration = Duration::from_secs(30 * 86_400);
 
 pub(super) async fn run(app: App, stopping: CancellationToken) {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = Ticks::every(INTERVAL, stopping);
+    while ticks.next().await.is_some() {
         match sweep(&app).await {
             Ok(removed) => debug!(removed, "expiry.swept"),
             Err(error) => warn!(%error, "expiry.failed"),

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::time::Timestamp;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Ticks;
 use crate::app::App;
 use crate::store::{StoreError, operation, output};
 
@@ -19,13 +19,8 @@ const OPERATIONS: u32 = 20;
 const ROWS: u32 = 64;
 
 pub(super) async fn run(app: App, stopping: CancellationToken) {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    let mut ticks = Ticks::every(INTERVAL, stopping.clone());
+    while ticks.next().await.is_some() {
         let swept = tokio::select! {
             () = stopping.cancelled() => return,
             swept = sweep(&app) => swept,

@@ -4,23 +4,18 @@
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::Ticks;
 use crate::app::App;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
 pub(super) async fn run(app: App, stopping: CancellationToken) {
-    let mut ticks = interval(INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = Ticks::every(INTERVAL, stopping);
     let mut was_enough = true;
-    loop {
-        tokio::select! {
-            () = stopping.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+    while ticks.next().await.is_some() {
         let config = app.config();
         let free = match statvfs(&config.data) {
             Ok(found) => found.blocks_available().saturating_mul(found.fragment_size()),
