@@ -28,9 +28,13 @@ const EXAMPLES: &str = "\
 Examples:
   fleetward-agent enrol --controller ctl.example.com:7443 --token fwt1_...
   fleetward-agent status
-  fleetward-agent doctor";
+  fleetward-agent doctor
+
+Environment:
+  FLEETWARD_LOG    how much is logged: error, warn, info (when absent), debug or trace";
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Files")]
 struct Files {
     /// The host's own policy and the controllers' addresses
     #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_FILE)]
@@ -45,13 +49,15 @@ struct Files {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Connect to the controller and carry out what the host's policy allows
+    /// Connect to the controller and carry out what the host's policy allows; what the systemd unit does
     Run,
     /// Bind this host to its client ID and its key, with a token from `fleetward host add`
     Enrol(Enrol),
     /// Show who this host is and whether it is connected
+    #[command(after_help = "Exits with 0 only if the agent is running and connected.")]
     Status,
     /// Look for what is wrong, and say what to do about it
+    #[command(after_help = "Exits with 0 unless something is an error; a warning is none.")]
     Doctor {
         /// Print JSON
         #[arg(long)]
@@ -60,12 +66,18 @@ enum Command {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+`fleetward host add NAME` and `fleetward host token NAME` print this command with all that it needs. The key is made \
+here and never leaves the host.
+
+Example:
+  fleetward-agent enrol --controller ctl.example.com:7443 --token fwt1_...")]
 struct Enrol {
-    /// A controller, HOST:PORT; several separated by commas
+    /// A controller, as HOST:PORT; several separated by commas; those in the configuration when absent
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
     controller: Vec<Address>,
     /// The single-use token
-    #[arg(long)]
+    #[arg(long, value_name = "TOKEN")]
     token: Token,
     /// Replace an identity that this host already has
     #[arg(long)]

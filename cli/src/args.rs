@@ -14,7 +14,7 @@ Examples:
   fleetward host list --tag prod --status online --sort last-seen
   fleetward repo set https://git.example.com/ops/fleet.git --branch main
   fleetward repo sync
-  fleetward run baseline --on 'tag:prod & !web-9' --batch 25% --timeout 5m -- --dry-run
+  fleetward run baseline --on 'tag:prod & !web-9' --timeout 5m -- --dry-run
   fleetward op logs OP-17 --follow
 
 Exit codes:
@@ -79,7 +79,7 @@ pub(crate) enum Command {
     Script(script::Command),
     /// Run scripts on hosts and follow them live
     Run(run::Run),
-    /// Operations: list, show, logs, stop
+    /// Operations: list, show, runs, logs, stop
     #[command(subcommand, visible_alias = "operation")]
     Op(operation::Command),
     /// Your own logins: list, end

@@ -21,13 +21,13 @@ use crate::render::table::Sheet;
 /// Log in to a controller and keep the login
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Asks for user and password, and keeps a token that works for 24 hours in
-$XDG_CONFIG_HOME/fleetward/contexts.json (mode 0600). Logins at several controllers are kept side by side;
-commands use the latest one unless --controller names another.
+Asks for user and password, and keeps a token that works for 24 hours in $XDG_CONFIG_HOME/fleetward/contexts.json \
+(~/.config where that is not set; mode 0600). Logins at several controllers are kept side by side; commands use the \
+latest one unless --controller names another.
 
-Where no authority of this machine vouches for the controller's certificate, its fingerprint is shown and you
-are asked whether to trust it; compare it with the one that `fleetward-controller init` printed. From then on
-only that one is accepted.
+Where no authority of this machine vouches for the controller's certificate, its fingerprint is shown and you are \
+asked whether to trust it; compare it with the one that `fleetward-controller init` printed. From then on only that \
+one is accepted.
 
 A one-time password must be changed at the first login. With --password-stdin the new one is the second line.
 

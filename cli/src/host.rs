@@ -77,7 +77,7 @@ pub(crate) struct Add {
     #[arg(long = "type", value_name = "TYPE")]
     kind: String,
     /// Who runs the machine
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     provider: String,
     /// A label; may be given several times
     #[arg(long = "tag", value_name = "TAG")]

@@ -99,12 +99,11 @@ pub(crate) struct Show {
 /// Show what an operation's runs wrote
 #[derive(Debug, Args)]
 #[command(after_help = "\
-`|` stands between a host and its standard output, `!` between it and its standard error, `+` before the rest
-of a line of which a part was shown already. Control characters from hosts are shown, not obeyed; --raw gives
-the bytes as they were written.
+`|` stands between a host and its standard output, `!` between it and its standard error, `+` before the rest of a \
+line of which a part was shown already. Control characters from hosts are shown, not obeyed; --raw gives the bytes \
+as they were written.
 
-With --follow, ends when the operation does and exits as `fleetward run` would. Ctrl-C leaves; the operation
-goes on.
+With --follow, ends when the operation does and exits as `fleetward run` would. Ctrl-C leaves; the operation goes on.
 
 Examples:
   fleetward op logs OP-17

@@ -39,12 +39,12 @@ pub(crate) enum Command {
 /// Name the git repository that holds hosts and scripts
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Credentials are kept encrypted at the controller and never shown again. Those it has stay in use while the
+Credentials are kept encrypted at the controller and never shown again. Those it has stay in use while the \
 repository's host stays the same.
 
 Examples:
   fleetward repo set https://git.example.com/ops/fleet.git --branch main
-  fleetward repo set https://git.example.com/ops/fleet.git --username deploy --password-stdin < token
+  fleetward repo set https://git.example.com/ops/fleet.git --username deploy
   fleetward repo set git@git.example.com:ops/fleet.git --ssh-key ~/.ssh/fleet_ed25519
   fleetward repo set file:///srv/git/fleet.git --interval never")]
 pub(crate) struct Set {

@@ -28,27 +28,28 @@ const NAMES_SHOWN: usize = 10;
 /// Run scripts on hosts and follow them live
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows the targets and asks before it starts, then shows output as it is written: `|` stands between a host and
-its standard output, `!` between it and its standard error, `+` before the rest of a line of which a part was
-shown already. Control characters from hosts are shown, not obeyed.
+Shows the targets and asks before it starts, then shows output as it is written: `|` stands between a host and its \
+standard output, `!` between it and its standard error, `+` before the rest of a line of which a part was shown \
+already. Control characters from hosts are shown, not obeyed.
 
-Targets: names (web-1), globs (web-*), all, tag:prod, type:VM, os:debian and other facts, combined with & (and),
-| (or), ! (not) and parentheses. Quote them: the shell knows these characters too.
+Targets: names (web-1), globs (web-*), all, tag:prod, type:VM, os:debian and other facts, combined with & (and), | \
+(or), ! (not) and parentheses. Quote them: the shell knows these characters too.
 
 Ctrl-C leaves; the operation goes on. --stop-on-interrupt stops it instead.
 
 Exits with 0 only if every run succeeded, 1 if some did not, 5 if the operation was stopped.
 
 Examples:
-  fleetward run baseline --on 'tag:prod & !web-9' --concurrency 20 --batch 25% --max-failures 3 -- --dry-run
-  fleetward run reboot-if-needed --on 'os:debian' --canary 1 --batch 10 --deadline 2h --reason 'kernel update'
+  fleetward run baseline --on 'tag:prod & !web-9' --batch 25% -- --dry-run
+  fleetward run baseline --on all --concurrency 20 --max-failures 3
+  fleetward run reboot-if-needed --on os:debian --canary 1 --batch 10 --deadline 2h
   fleetward run collect --on all --offline skip --yes --output json
   fleetward run update-index upgrade --on 'type:VM' --timeout 30m --detach")]
 pub(crate) struct Run {
     /// The scripts, run on each host in this order
     #[arg(value_name = "SCRIPT", required = true)]
     scripts: Vec<ScriptName>,
-    /// Where: a target expression
+    /// Where: a target expression, as below; `fleetward host list --on EXPR` shows what it selects
     #[arg(long, value_name = "EXPR")]
     on: String,
     /// Hosts at the same time; 50 when absent
@@ -96,7 +97,7 @@ pub(crate) struct Run {
     /// Ctrl-C stops the operation; a second one leaves
     #[arg(long, conflicts_with = "detach")]
     stop_on_interrupt: bool,
-    /// Arguments for the script, passed as they are
+    /// Arguments for the script, passed as they are; with one script only
     #[arg(value_name = "ARGUMENTS", last = true)]
     arguments: Vec<String>,
 }

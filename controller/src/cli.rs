@@ -16,25 +16,40 @@ use fleetward_controller::config::{Config, Layer};
 
 /// The controller of a Fleetward fleet.
 #[derive(Debug, Parser)]
-#[command(name = "fleetward-controller", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "fleetward-controller",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = NOTES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const NOTES: &str = "\
+Settings come from /etc/fleetward/controller.toml, then from FLEETWARD_* variables, then from flags; what comes later \
+wins. `check-config` shows what they come to.
+
+Examples:
+  fleetward-controller init --name ctl.example.com
+  fleetward-controller serve
+  fleetward-controller user reset-password admin";
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes a new controller: authority, keys, database, first administrator.
+    /// Make a new controller: authority, keys, database, first administrator.
     Init(init::Init),
-    /// Runs the controller until SIGTERM or Ctrl-C.
+    /// Run the controller until SIGTERM or Ctrl-C.
     Serve(serve::Serve),
-    /// Reads the configuration and says what it comes to.
+    /// Read the configuration and say what it comes to.
     CheckConfig(Settings),
-    /// Prints the OpenAPI document of the API.
+    /// Print the OpenAPI document of the API.
     Openapi,
-    /// Manages users from the controller's own machine.
+    /// Users, from the controller's own machine: reset-password.
     User(user::User),
-    /// Works on the audit log.
+    /// The audit log: verify.
     Audit(audit::Audit),
 }
 

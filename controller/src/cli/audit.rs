@@ -15,7 +15,7 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Checks that no event was changed or taken out.
+    /// Check that no event was changed or taken out.
     Verify(Settings),
 }
 

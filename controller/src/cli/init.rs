@@ -19,7 +19,7 @@ use fleetward_protocol::time::Timestamp;
 
 use super::{block_on, print};
 
-/// Makes a new controller. Refuses to touch an existing one.
+/// Make a new controller. Refuses to touch an existing one.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  fleetward-controller init --data /var/lib/fleetward --name ctl.example.com"
@@ -34,7 +34,7 @@ pub(crate) struct Init {
     /// The first administrator's login name
     #[arg(long, value_name = "USER", default_value = "admin")]
     admin: UserName,
-    /// The database: a file in the data directory, or `postgres://user@host/database`
+    /// The database, such as `postgres://user@host/database`; SQLite in the data directory when absent
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 }

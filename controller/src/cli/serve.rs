@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::Settings;
 
-/// Runs the controller.
+/// Run the controller.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
     #[command(flatten)]

@@ -17,7 +17,7 @@ pub(crate) struct User {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Gives a user a new one-time password and ends their sessions.
+    /// Give a user a new one-time password and end their sessions.
     ResetPassword {
         /// The login name
         name: UserName,
