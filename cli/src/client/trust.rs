@@ -117,14 +117,14 @@ impl Tls {
     pub(crate) fn new(trust: Trust) -> Result<Self, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let presented = Presented::default();
-        let judge: Arc<dyn ServerCertVerifier> = match &trust {
-            Trust::System => Arc::new(rustls_platform_verifier::Verifier::new(provider.clone())?),
-            Trust::Roots(roots) => web_pki(roots.iter(), &provider)?,
-            Trust::Pinned(fingerprint) => {
-                Arc::new(PinVerifier { fingerprint: *fingerprint, provider: provider.clone() })
+        let judge = match &trust {
+            Trust::System => {
+                Judge::Authorities(Arc::new(rustls_platform_verifier::Verifier::new(provider.clone())?))
             }
+            Trust::Roots(roots) => Judge::Authorities(web_pki(roots, &provider)?),
+            Trust::Pinned(fingerprint) => Judge::Pin(*fingerprint),
         };
-        let verifier = Arc::new(Witness { judge, presented: presented.clone() });
+        let verifier = Arc::new(Witness { judge, provider: provider.clone(), presented: presented.clone() });
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -154,7 +154,7 @@ impl Tls {
 }
 
 fn web_pki<'a>(
-    roots: impl Iterator<Item = &'a CertificateDer<'static>>,
+    roots: impl IntoIterator<Item = &'a CertificateDer<'static>>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, Error> {
     let mut store = RootCertStore::empty();
@@ -166,11 +166,21 @@ fn web_pki<'a>(
         .map_err(|error| Error::General(error.to_string()))
 }
 
-/// Notes what was presented, and lets the judge decide.
+/// Lets the judge decide, and notes what was presented where it decides against it.
 #[derive(Debug)]
 struct Witness {
-    judge: Arc<dyn ServerCertVerifier>,
+    judge: Judge,
+    provider: Arc<CryptoProvider>,
     presented: Presented,
+}
+
+/// Whose certificate is believed. That the server holds its key is proven by the handshake's signature in any case.
+#[derive(Debug)]
+enum Judge {
+    /// One that an authority vouches for.
+    Authorities(Arc<dyn ServerCertVerifier>),
+    /// The pinned one itself, or one that the pinned one signed.
+    Pin(Fingerprint),
 }
 
 impl ServerCertVerifier for Witness {
@@ -182,69 +192,25 @@ impl ServerCertVerifier for Witness {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let judged =
-            self.judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let by = |judge: &dyn ServerCertVerifier| {
+            judge.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        };
+        let judged = match &self.judge {
+            Judge::Authorities(judge) => by(judge.as_ref()),
+            Judge::Pin(pin) if Fingerprint::of(end_entity) == *pin => Ok(ServerCertVerified::assertion()),
+            Judge::Pin(pin) => match intermediates.iter().find(|each| Fingerprint::of(each) == *pin) {
+                Some(root) => {
+                    web_pki([&root.clone().into_owned()], &self.provider).and_then(|judge| by(judge.as_ref()))
+                }
+                None => Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)),
+            },
+        };
         if judged.is_err() {
             let chain = std::iter::once(end_entity).chain(intermediates);
             *self.presented.lock().unwrap_or_else(PoisonError::into_inner) =
                 chain.map(|certificate| certificate.clone().into_owned()).collect();
         }
         judged
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.judge.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.judge.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.judge.supported_verify_schemes()
-    }
-}
-
-/// Believes the server whose own certificate is the pinned one, or whose certificate the pinned one signed.
-#[derive(Debug)]
-struct PinVerifier {
-    fingerprint: Fingerprint,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for PinVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        if Fingerprint::of(end_entity) == self.fingerprint {
-            // The handshake's signature proves that the server holds this very certificate's key.
-            return Ok(ServerCertVerified::assertion());
-        }
-        let Some(root) = intermediates.iter().find(|each| Fingerprint::of(each) == self.fingerprint) else {
-            return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
-        };
-        web_pki(std::iter::once(&root.clone().into_owned()), &self.provider)?.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        )
     }
 
     fn verify_tls12_signature(
