@@ -2,8 +2,9 @@
 //!
 //! A request with a key is carried out to its end even if the client goes away, so that its answer is there when
 //! the client comes back. Refusals to do it now (429, 503) are not kept: nothing was done, and the same key may be
-//! tried again. A failure in the middle (any other 5xx, or a database that went away) leaves the key without an
-//! answer: nobody knows whether the request took effect, so it is not carried out again with this key.
+//! tried again. A failure in the middle (any other 5xx, a database that went away, a disk that failed) leaves the
+//! key without an answer: nobody knows whether the request took effect, so it is not carried out again with this
+//! key.
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
