@@ -11,6 +11,7 @@
 //!
 //! **Deliberately absent.** Decisions and storage, which are the app's; any identity but the certificate's.
 
+mod buffer;
 mod control;
 mod endpoint;
 mod enrol;

@@ -8,13 +8,14 @@
 //!
 //! Identity is never in a message: it is the client certificate's.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
 use crate::id::{BootId, JournalId, RunId};
 use crate::run::{CancelCause, Outcome, Refusal};
 use crate::time::Timestamp;
-use crate::wire::{self, EncodeError};
+use crate::wire::{self, DecodeError, EncodeError};
 
 /// The most runs a [`Hello`] names; an agent that holds more names the oldest.
 pub const MAX_HELD: usize = 8192;
@@ -197,14 +198,16 @@ pub enum RunUp {
         /// Where the piece begins in the log.
         offset: u64,
         /// Bytes of the log ([`crate::output`]), [`MAX_OUTPUT_PIECE`](crate::wire::MAX_OUTPUT_PIECE) at most.
-        #[serde(with = "serde_bytes")]
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// It ended. Comes after the last piece of output. Final.
     Finished(Finished),
     /// The journal does not know the run. Final.
     Unknown,
 }
+
+/// What stands before the bytes in the body of a [`RunUp::Output`]: the variant, the offset, the length.
+const OUTPUT_HEAD: usize = size_of::<u32>() + 2 * size_of::<u64>();
 
 impl RunUp {
     /// The frame of an [`Output`](Self::Output) without its bytes: exactly `length` of them have to follow. For
@@ -213,7 +216,7 @@ impl RunUp {
     /// # Errors
     /// If the frame would exceed `cap` bytes.
     pub fn output_frame(offset: u64, length: usize, cap: usize) -> Result<Vec<u8>, EncodeError> {
-        let mut frame = wire::frame(&Self::Output { offset, bytes: Vec::new() }, cap)?;
+        let mut frame = wire::frame(&Self::Output { offset, bytes: Bytes::new() }, cap)?;
         let size = frame.len() - size_of::<u32>() + length;
         let announced = u32::try_from(size).ok().filter(|_| size <= cap);
         let announced = announced.ok_or(EncodeError::TooLong { size, cap })?;
@@ -222,6 +225,33 @@ impl RunUp {
         let at = frame.len() - size_of::<u64>();
         frame[at..].copy_from_slice(&(length as u64).to_le_bytes());
         Ok(frame)
+    }
+
+    /// The message whose body is exactly `body`, as [`wire::decode`] has it; but a piece of output stays where it is
+    /// instead of being copied.
+    ///
+    /// # Errors
+    /// As [`wire::decode`].
+    pub fn decode(body: Bytes, cap: usize) -> Result<Self, DecodeError> {
+        match Self::split_output(&body, cap) {
+            Some(offset) => Ok(Self::Output { offset, bytes: body.slice(OUTPUT_HEAD..) }),
+            None => wire::decode(&body, cap),
+        }
+    }
+
+    /// The offset of a piece of output that fills the rest of its body.
+    fn split_output(body: &[u8], cap: usize) -> Option<u64> {
+        let mut head: [u8; OUTPUT_HEAD] = *body.first_chunk().filter(|_| body.len() <= cap)?;
+        let length = head.last_chunk_mut::<{ size_of::<u64>() }>()?;
+        if u64::from_le_bytes(*length) != (body.len() - OUTPUT_HEAD) as u64 {
+            return None;
+        }
+        *length = [0; size_of::<u64>()];
+        // Without its bytes it is a whole message too.
+        match wire::decode(&head, cap) {
+            Ok(Self::Output { offset, .. }) => Some(offset),
+            _ => None,
+        }
     }
 }
 
@@ -247,7 +277,8 @@ mod tests {
         for bytes in [vec![], vec![7; 5], vec![9; 70_000]] {
             let mut frame = RunUp::output_frame(1 << 40, bytes.len(), 80_000).unwrap();
             frame.extend_from_slice(&bytes);
-            assert_eq!(frame, wire::frame(&RunUp::Output { offset: 1 << 40, bytes }, 80_000).unwrap());
+            let message = RunUp::Output { offset: 1 << 40, bytes: bytes.into() };
+            assert_eq!(frame, wire::frame(&message, 80_000).unwrap());
         }
         assert!(matches!(
             RunUp::output_frame(0, 100, 100),

@@ -1,9 +1,13 @@
 //! Frames over QUIC streams: read whole or not at all, never larger than their cap.
 
+use bytes::Bytes;
+use fleetward_protocol::message::RunUp;
 use fleetward_protocol::wire::{self, DecodeError, EncodeError};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use super::buffer::Buffers;
 
 /// Why a frame did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -42,15 +46,33 @@ pub(super) struct Frames {
     prefix_filled: usize,
     length: Option<usize>,
     body: Vec<u8>,
+    buffers: Buffers,
 }
 
 impl Frames {
-    pub(super) const fn new(stream: RecvStream, cap: usize) -> Self {
-        Self { stream, cap, prefix: [0; 4], prefix_filled: 0, length: None, body: Vec::new() }
+    /// Frames of a stream whose messages are small.
+    pub(super) fn new(stream: RecvStream, cap: usize) -> Self {
+        Self::with_buffers(stream, cap, Buffers::none())
+    }
+
+    /// Frames of a stream whose large bodies are put into these buffers.
+    pub(super) const fn with_buffers(stream: RecvStream, cap: usize, buffers: Buffers) -> Self {
+        Self { stream, cap, prefix: [0; 4], prefix_filled: 0, length: None, body: Vec::new(), buffers }
     }
 
     /// The next message; `None` at the stream's end.
     pub(super) async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ReceiveError> {
+        let Some(body) = self.next_body().await? else { return Ok(None) };
+        Ok(Some(wire::decode(&body, self.cap)?))
+    }
+
+    /// The next message of a run's stream, its output as it was read; `None` at the stream's end.
+    pub(super) async fn next_up(&mut self) -> Result<Option<RunUp>, ReceiveError> {
+        let Some(body) = self.next_body().await? else { return Ok(None) };
+        Ok(Some(RunUp::decode(body, self.cap)?))
+    }
+
+    async fn next_body(&mut self) -> Result<Option<Bytes>, ReceiveError> {
         let length = match self.length {
             Some(length) => length,
             None => match self.read_length().await? {
@@ -61,17 +83,15 @@ impl Frames {
         while self.body.len() < length {
             let wanted = (length - self.body.len()).min(CHUNK);
             let chunk = self.stream.read_chunk(wanted, true).await?.ok_or(ReceiveError::Truncated)?;
+            if self.body.capacity() == 0 && length > CHUNK {
+                self.body = self.buffers.take();
+            }
             self.body.extend_from_slice(&chunk.bytes);
         }
-        let message = wire::decode(&self.body, self.cap)?;
         self.length = None;
         self.prefix_filled = 0;
-        self.body.clear();
-        if length < CHUNK {
-            // What a burst of output needed is not kept through the quiet after it.
-            self.body.shrink_to(CHUNK);
-        }
-        Ok(Some(message))
+        let body = std::mem::take(&mut self.body);
+        Ok(Some(if length > CHUNK { self.buffers.lend(body) } else { body.into() }))
     }
 
     async fn read_length(&mut self) -> Result<Option<usize>, ReceiveError> {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use super::buffer::Buffers;
 use super::limit::AttemptLimit;
 use crate::app::{App, connection};
 
@@ -18,6 +19,8 @@ const AUDITED_REFUSALS: u32 = 6;
 pub(super) struct Port {
     pub(super) app: App,
     pub(super) stopping: CancellationToken,
+    /// For the output of runs.
+    pub(super) buffers: Buffers,
     started: Instant,
     enrolments: Mutex<AttemptLimit>,
     refusals: Mutex<AttemptLimit>,
@@ -30,6 +33,7 @@ impl Port {
         Self {
             app,
             stopping,
+            buffers: Buffers::kept(),
             started: Instant::now(),
             enrolments: Mutex::new(enrolments),
             refusals: Mutex::new(AttemptLimit::new(AUDITED_REFUSALS, zero)),

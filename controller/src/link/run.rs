@@ -104,7 +104,7 @@ async fn stream(
     wishes: &mut Wishes,
 ) -> Result<(), Broken> {
     let (mut send, receive) = connection.open_bi().await?;
-    let mut frames = Frames::new(receive, MAX_UP_FRAME);
+    let mut frames = Frames::with_buffers(receive, MAX_UP_FRAME, port.buffers.clone());
     let result = converse(port, attach, feed, wishes, &mut send, &mut frames).await;
     match &result {
         Ok(()) => {
@@ -139,7 +139,7 @@ async fn converse(
     wishes.mark_changed();
     loop {
         tokio::select! {
-            message = frames.next::<RunUp>(), if !sink.has_ended() => {
+            message = frames.next_up(), if !sink.has_ended() => {
                 let message = message?.ok_or(Broken::Early)?;
                 if matches!(message, RunUp::Finished(_)) {
                     debug!(run = %attach.run, "run.result_arrived");

@@ -141,7 +141,7 @@ async fn a_connection_cut_in_mid_run_resumes_at_the_committed_offset() {
     stream.say(&RunUp::Accepted).await;
     stream.say(&RunUp::Started { at: Timestamp::from_millis(1) }).await;
     // The second record is not whole yet: it is neither kept nor acknowledged.
-    stream.say(&RunUp::Output { offset: 0, bytes: log[..first + 5].to_vec() }).await;
+    stream.say(&RunUp::Output { offset: 0, bytes: log[..first + 5].to_vec().into() }).await;
     assert_eq!(stream.hear().await, RunDown::Acknowledge { offset: first as u64 });
     session.connection.close(0u8.into(), b"cut");
 
@@ -152,7 +152,7 @@ async fn a_connection_cut_in_mid_run_resumes_at_the_committed_offset() {
     stream.say(&RunUp::Accepted).await;
     stream.say(&RunUp::Started { at: Timestamp::from_millis(1) }).await;
     // Some of it again: a host may repeat what it does not know to be committed.
-    stream.say(&RunUp::Output { offset: 8, bytes: log[8..].to_vec() }).await;
+    stream.say(&RunUp::Output { offset: 8, bytes: log[8..].to_vec().into() }).await;
     stream.say(&RunUp::Finished(finished(Outcome::Exited(0), log.len() as u64))).await;
     while stream.hear().await != RunDown::Forget {}
     let (_, runs) = controller.wait_for_end(operation.id).await;
@@ -426,16 +426,16 @@ async fn garbage_on_a_runs_stream_opens_it_again_from_what_is_committed() {
     let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
     let (log, first) = ([log_of("one"), log_of("two")].concat(), log_of("one").len());
     stream.say(&RunUp::Accepted).await;
-    stream.say(&RunUp::Output { offset: 0, bytes: log[..first].to_vec() }).await;
+    stream.say(&RunUp::Output { offset: 0, bytes: log[..first].to_vec().into() }).await;
     assert_eq!(stream.hear().await, RunDown::Acknowledge { offset: first as u64 });
-    stream.say(&RunUp::Output { offset: first as u64 + 5, bytes: log[first + 5..].to_vec() }).await;
+    stream.say(&RunUp::Output { offset: first as u64 + 5, bytes: log[first + 5..].to_vec().into() }).await;
     let mut again = timeout(SOON, session.accept_run()).await.unwrap();
     assert_eq!(again.open.offset, first as u64);
     again.send.write_all(&[0xff; 8]).await.unwrap();
     let mut again = timeout(SOON, session.accept_run()).await.unwrap();
     again.say(&RunUp::Accepted).await;
     again.say(&RunUp::Started { at: Timestamp::from_millis(1) }).await;
-    again.say(&RunUp::Output { offset: first as u64, bytes: log[first..].to_vec() }).await;
+    again.say(&RunUp::Output { offset: first as u64, bytes: log[first..].to_vec().into() }).await;
     again.say(&RunUp::Finished(finished(Outcome::Exited(0), log.len() as u64))).await;
     let (_, runs) = controller.wait_for_end(operation.id).await;
     assert_eq!(controller.output(&runs[0]).await, log);
@@ -471,7 +471,7 @@ async fn a_full_disk_holds_everything_and_goes_on_by_itself() {
     limit_growth(controller.app().store(), Some(4)).await;
     let log = log_of(&"x".repeat(2 << 20));
     for (offset, piece) in (0..).step_by(100_000).zip(log.chunks(100_000)) {
-        stream.say(&RunUp::Output { offset, bytes: piece.to_vec() }).await;
+        stream.say(&RunUp::Output { offset, bytes: piece.to_vec().into() }).await;
     }
     stream.say(&RunUp::Finished(finished(Outcome::Exited(0), log.len() as u64))).await;
     timeout(SOON, health.reached(has_no_room)).await.unwrap();

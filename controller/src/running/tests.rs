@@ -23,7 +23,7 @@ async fn a_controller_with_a_full_disk_stops_in_time() {
     let mut bytes = Vec::new();
     Record { stream: Stream::Stdout, at: Timestamp::from_millis(1), payload: &[b'x'; 2 << 20] }
         .append_to(&mut bytes);
-    feed.report(SinkEvent::Output { offset: 0, bytes }).await.unwrap();
+    feed.report(SinkEvent::Output { offset: 0, bytes: bytes.into() }).await.unwrap();
     timeout(Duration::from_secs(20), controller.app().health().reached(has_no_room)).await.unwrap();
     let committed = feed.watch();
     timeout(Duration::from_secs(25), controller.stop()).await.expect("it stops");

@@ -1,6 +1,8 @@
 //! The controller's end of one run's stream: takes each byte of the output log once, in order, and
 //! acknowledges what was committed.
 
+use bytes::{Buf as _, Bytes};
+
 use super::SessionError;
 use crate::message::{Finished, RunDown, RunUp};
 use crate::output::Records;
@@ -25,7 +27,7 @@ pub enum SinkEvent {
         /// Where they begin.
         offset: u64,
         /// The records' bytes; never empty.
-        bytes: Vec<u8>,
+        bytes: Bytes,
     },
     /// The run ended; every byte of its log has been handed out before.
     Finished(Finished),
@@ -104,18 +106,18 @@ impl RunSink {
         self.ended
     }
 
-    fn handle_output(&mut self, offset: u64, mut bytes: Vec<u8>) -> Result<SinkEvent, SessionError> {
+    fn handle_output(&mut self, offset: u64, mut bytes: Bytes) -> Result<SinkEvent, SessionError> {
         let news = continuation(self.received, offset, &bytes)?.len();
         if news == 0 {
             return Ok(SinkEvent::Nothing);
         }
-        bytes.drain(..bytes.len() - news);
+        bytes.advance(bytes.len() - news);
         self.received += bytes.len() as u64;
         let mut log = if self.partial.is_empty() {
             bytes
         } else {
             self.partial.extend_from_slice(&bytes);
-            std::mem::take(&mut self.partial)
+            std::mem::take(&mut self.partial).into()
         };
         let offset = self.received - log.len() as u64;
         let mut records = Records::new(&log);
@@ -123,7 +125,8 @@ impl RunSink {
             record.map_err(|damaged| SessionError::Damaged { offset: offset + damaged.at as u64 })?;
         }
         let whole = records.consumed();
-        self.partial = log.split_off(whole);
+        // Copied, so that the half of a record does not keep the whole piece in memory.
+        self.partial = log.split_off(whole).to_vec();
         Ok(if log.is_empty() { SinkEvent::Nothing } else { SinkEvent::Output { offset, bytes: log } })
     }
 
@@ -188,7 +191,7 @@ mod tests {
                 }
                 let from = sent - repeated.min(sent);
                 let to = (sent + length).min(log.len());
-                let message = RunUp::Output { offset: from as u64, bytes: log[from..to].to_vec() };
+                let message = RunUp::Output { offset: from as u64, bytes: log[from..to].to_vec().into() };
                 sent = sent.max(to);
                 match sink.handle_message(message).unwrap() {
                     SinkEvent::Output { offset, bytes } => {
@@ -210,7 +213,7 @@ mod tests {
     #[test]
     fn what_is_no_log_is_refused_and_half_a_record_is_no_end() {
         let mut sink = RunSink::new(0);
-        let noise = RunUp::Output { offset: 0, bytes: vec![0xff; 20] };
+        let noise = RunUp::Output { offset: 0, bytes: vec![0xff; 20].into() };
         assert_eq!(sink.handle_message(noise), Err(SessionError::Damaged { offset: 0 }));
 
         let mut sink = RunSink::new(0);
@@ -218,12 +221,12 @@ mod tests {
         let offset = uncountable.len() as u64;
         Record { stream: Stream::Dropped, at: Timestamp::from_millis(1), payload: b"many" }
             .append_to(&mut uncountable);
-        let uncountable = RunUp::Output { offset: 0, bytes: uncountable };
+        let uncountable = RunUp::Output { offset: 0, bytes: uncountable.into() };
         assert_eq!(sink.handle_message(uncountable), Err(SessionError::Damaged { offset }));
 
         let mut sink = RunSink::new(0);
         let log = log(&[vec![7; MAX_RECORD]]);
-        let half = RunUp::Output { offset: 0, bytes: log[..log.len() / 2].to_vec() };
+        let half = RunUp::Output { offset: 0, bytes: log[..log.len() / 2].to_vec().into() };
         assert_eq!(sink.handle_message(half), Ok(SinkEvent::Nothing));
         assert_eq!(sink.handle_committed(1), None);
         let finished = Finished {

@@ -3,6 +3,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use bytes::Bytes;
 use fleetward_protocol::action::{Action, ActionRequest};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
@@ -74,6 +75,7 @@ fn decode_as_everything(bytes: &[u8]) {
     canonical::<ClientIdReport>(bytes, wire::MAX_CONTROL_FRAME);
     canonical::<RunDown>(bytes, wire::MAX_RUN_FRAME);
     canonical::<RunUp>(bytes, wire::MAX_RUN_FRAME);
+    in_place(bytes);
     canonical::<EnrolRequest>(bytes, wire::MAX_ENROL_FRAME);
     canonical::<EnrolReply>(bytes, wire::MAX_ENROL_FRAME);
     let order = within_allowance(bytes.len(), || Order::decode(bytes));
@@ -96,6 +98,24 @@ fn canonical<T: Serialize + DeserializeOwned>(bytes: &[u8], cap: usize) {
         Ok(value) => assert_eq!(wire::encode(&value, cap).unwrap(), bytes, "two bodies for one value"),
         Err(DecodeError::TooLong { size, .. }) => assert!(size > cap),
         Err(DecodeError::Malformed(_) | DecodeError::Surplus(_)) => assert!(bytes.len() <= cap),
+    }
+}
+
+/// What is read without being copied is what is read otherwise.
+fn in_place(bytes: &[u8]) {
+    let body = Bytes::copy_from_slice(bytes);
+    for cap in [bytes.len().saturating_sub(1), bytes.len(), wire::MAX_RUN_FRAME] {
+        let result = within_allowance(bytes.len(), || RunUp::decode(body.clone(), cap));
+        match (result, wire::decode::<RunUp>(bytes, cap)) {
+            (Ok(message), Ok(copied)) => {
+                assert_eq!(message, copied);
+                if let RunUp::Output { bytes: output, .. } = message {
+                    assert!(output.is_empty() || body.as_ptr_range().contains(&output.as_ptr()), "copied");
+                }
+            }
+            (Err(error), Err(expected)) => assert_eq!(error.to_string(), expected.to_string()),
+            (result, expected) => panic!("{result:?} instead of {expected:?}"),
+        }
     }
 }
 
@@ -196,7 +216,7 @@ fn the_largest_messages_fit() {
     let open = RunDown::Open(OpenRun { dispatch: Some(dispatch), ..open });
     let body = wire::encode(&open, wire::MAX_RUN_FRAME).unwrap();
     assert_eq!(wire::decode::<RunDown>(&body, wire::MAX_RUN_FRAME).unwrap(), open);
-    let piece = RunUp::Output { offset: u64::MAX, bytes: vec![0; wire::MAX_OUTPUT_PIECE] };
+    let piece = RunUp::Output { offset: u64::MAX, bytes: vec![0; wire::MAX_OUTPUT_PIECE].into() };
     wire::frame(&piece, wire::MAX_RUN_FRAME).unwrap();
 }
 

@@ -148,7 +148,7 @@ pub(crate) fn run_up() -> Vec<RunUp> {
     let mut messages = vec![
         RunUp::Accepted,
         RunUp::Started { at: at(1) },
-        RunUp::Output { offset: 5, bytes: vec![0, 0xff] },
+        RunUp::Output { offset: 5, bytes: vec![0, 0xff].into() },
         RunUp::Unknown,
     ];
     messages.extend(refusals().into_iter().map(RunUp::Refused));

@@ -138,7 +138,7 @@ pub(crate) fn run_down() -> impl Strategy<Value = RunDown> {
 pub(crate) fn run_up() -> impl Strategy<Value = RunUp> {
     let finished = (prop::sample::select(message::outcomes()), at(), any::<u64>(), any::<u64>());
     prop_oneof![
-        (any::<u64>(), bytes()).prop_map(|(offset, bytes)| RunUp::Output { offset, bytes }),
+        (any::<u64>(), bytes()).prop_map(|(offset, bytes)| RunUp::Output { offset, bytes: bytes.into() }),
         finished.prop_map(|(outcome, at, duration_ms, log_length)| {
             RunUp::Finished(Finished { outcome, at, duration_ms, log_length })
         }),

@@ -350,7 +350,7 @@ impl Host {
             Some(SourceTransmit::Output { offset, length }) => {
                 let at = usize::try_from(offset).unwrap();
                 let bytes = self.spools[run].bytes[at..at + length].to_vec();
-                link.send_up(stream, &RunUp::Output { offset, bytes });
+                link.send_up(stream, &RunUp::Output { offset, bytes: bytes.into() });
             }
         }
     }

@@ -56,7 +56,7 @@ impl Feed {
             SinkEvent::Refused(refusal) => happened(RunEvent::Refused(refusal)),
             SinkEvent::Started { .. } => happened(RunEvent::Started),
             SinkEvent::Unknown => happened(RunEvent::Unknown),
-            SinkEvent::Output { offset, bytes } => Report::Output { offset, bytes: bytes.into() },
+            SinkEvent::Output { offset, bytes } => Report::Output { offset, bytes },
             SinkEvent::Finished(finished) => Report::Happened {
                 event: RunEvent::Finished(finished.outcome),
                 duration_ms: Some(finished.duration_ms),

@@ -64,7 +64,7 @@ async fn what_a_failed_commit_held_is_not_acknowledged() {
         [
             SinkEvent::Accepted,
             SinkEvent::Started { at: Timestamp::from_millis(1) },
-            SinkEvent::Output { offset: 0, bytes: log.clone() },
+            SinkEvent::Output { offset: 0, bytes: log.clone().into() },
             end(log.len()),
         ]
     };
@@ -97,7 +97,7 @@ async fn what_waits_for_room_on_the_disk_is_not_acknowledged_before_there_is_som
     let log = record(&[b'x'; 2 << 20]);
     limit_growth(controller.app().store(), Some(4)).await;
     feed.report(SinkEvent::Accepted).await.unwrap();
-    feed.report(SinkEvent::Output { offset: 0, bytes: log.clone() }).await.unwrap();
+    feed.report(SinkEvent::Output { offset: 0, bytes: log.clone().into() }).await.unwrap();
     let health = controller.app().health();
     timeout(SOON, health.reached(has_no_room)).await.unwrap();
     assert_eq!(feed.committed().offset, 0);
@@ -120,7 +120,7 @@ async fn what_waits_for_its_commit_is_bounded() {
     limit_growth(controller.app().store(), Some(4)).await;
     let reports = async {
         for (at, piece) in log.chunks(PIECE).enumerate() {
-            let report = SinkEvent::Output { offset: (at * PIECE) as u64, bytes: piece.to_vec() };
+            let report = SinkEvent::Output { offset: (at * PIECE) as u64, bytes: piece.to_vec().into() };
             feed.report(report).await.unwrap();
             taken.set(taken.get() + piece.len());
         }
@@ -176,7 +176,7 @@ async fn what_is_acknowledged_can_be_read_at_that_moment() {
     for round in 0..150 {
         for (feed, offset) in feeds.iter().zip(&mut offsets) {
             let bytes = record(&vec![b'x'; 1 + (round * 37) % 5000]);
-            let report = SinkEvent::Output { offset: *offset as u64, bytes: bytes.clone() };
+            let report = SinkEvent::Output { offset: *offset as u64, bytes: bytes.clone().into() };
             feed.report(report).await.unwrap();
             *offset += bytes.len();
         }

@@ -257,7 +257,9 @@ async fn a_reader_that_stops_reading_slows_nobody_and_costs_little() {
             fleetward_protocol::output::Record { stream: Stream::Stdout, at, payload: &payload }
                 .append_to(&mut bytes);
             let length = bytes.len() as u64;
-            feed.report(fleetward_protocol::session::SinkEvent::Output { offset, bytes }).await.unwrap();
+            feed.report(fleetward_protocol::session::SinkEvent::Output { offset, bytes: bytes.into() })
+                .await
+                .unwrap();
             offset += length;
         }
         let mut told = feed.watch();

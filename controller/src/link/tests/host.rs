@@ -193,7 +193,7 @@ impl RunStream {
         self.say(&RunUp::Accepted).await;
         self.say(&RunUp::Started { at }).await;
         if !log.is_empty() {
-            self.say(&RunUp::Output { offset: 0, bytes: log.clone() }).await;
+            self.say(&RunUp::Output { offset: 0, bytes: log.clone().into() }).await;
         }
         self.say(&RunUp::Finished(finished(outcome, log.len() as u64))).await;
         loop {
