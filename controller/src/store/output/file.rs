@@ -15,8 +15,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fleetward_protocol::id::{OperationId, RunId};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 use crate::store::StoreError;
+
+/// How much of a log's end stays in memory, in bytes: those who follow a run read it there.
+const WARM: u64 = 8 << 20;
 
 /// Where bulky output is kept. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -145,7 +149,26 @@ fn write_run(directory: &Path, operation: OperationId, run: RunId, parts: &[Part
             at += piece.len() as u64;
         }
     }
-    file.sync_data()
+    file.sync_data()?;
+    for part in parts {
+        let length = part.pieces.iter().map(Bytes::len).sum::<usize>() as u64;
+        forget(
+            &file,
+            part.offset.saturating_sub(WARM),
+            part.offset.saturating_add(length).saturating_sub(WARM),
+        );
+    }
+    Ok(())
+}
+
+/// Gives the memory back that holds this part of a file, which is on the disk. A log may be larger than the memory, and
+/// is hardly read again: what is written next takes the same pages.
+fn forget(file: &File, from: u64, to: u64) {
+    let (Ok(from), Ok(to)) = (i64::try_from(from), i64::try_from(to)) else { return };
+    if from < to {
+        // Advice: whoever does not take it loses nothing.
+        let _ = posix_fadvise(file, from, to - from, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
 }
 
 fn create(path: &Path) -> io::Result<File> {
