@@ -151,10 +151,23 @@ pub async fn write(
     }
     let mut runs = load(conn, &writes).await?;
     let written = writes.into_iter().map(|write| apply(&mut runs, write)).collect();
+    let mut bulky = Vec::new();
     if files.are_used() {
-        let bulky = runs.iter_mut().flat_map(|(id, run)| run.take_bulky(*id)).collect();
-        files.write(bulky).await?;
+        bulky = runs.iter_mut().flat_map(|(id, run)| run.take_bulky(*id)).collect();
     }
+    // Neither counts before the caller commits, so they need not wait for each other.
+    let (filed, flushed) = tokio::join!(files.write(bulky), flush(conn, runs, &seqs));
+    filed?;
+    let ended = flushed?;
+    Ok(Committed { seqs, written, ended })
+}
+
+/// Writes what the batch made of the runs; returns those that ended.
+async fn flush(
+    conn: &mut Connection,
+    runs: BTreeMap<RunId, Live>,
+    seqs: &BTreeMap<OperationId, u64>,
+) -> Result<Vec<Ended>, StoreError> {
     let mut ended = Vec::new();
     let mut counts: BTreeMap<OperationId, (u64, u64)> = BTreeMap::new();
     for (id, run) in runs {
@@ -174,7 +187,7 @@ pub async fn write(
             .run(conn)
             .await?;
     }
-    Ok(Committed { seqs, written, ended })
+    Ok(ended)
 }
 
 /// A run while the batch is applied to it.
