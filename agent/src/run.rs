@@ -19,7 +19,7 @@ pub mod supervisor;
 pub mod tree;
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -264,18 +264,8 @@ impl Runs {
     ///
     /// # Errors
     /// If the spool cannot be read, or is shorter.
-    pub fn read_output(
-        &self,
-        run: RunId,
-        offset: u64,
-        length: usize,
-        mut bytes: Vec<u8>,
-    ) -> io::Result<Vec<u8>> {
-        let mut file = std::fs::File::open(self.shared.directory(run).join(spool::SPOOL))?;
-        file.seek(SeekFrom::Start(offset))?;
-        bytes.reserve_exact(length);
-        let read = file.take(length as u64).read_to_end(&mut bytes)?;
-        if read < length { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
+    pub fn read_output(&self, run: RunId, offset: u64, length: usize, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        spool::read(&self.shared.directory(run).join(spool::SPOOL), offset, length, bytes)
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
 /// Something about a file failed.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +132,17 @@ pub fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
         Ok(content)
     };
     read().map_err(|error| FileError::new("read", path, error))
+}
+
+/// Begins to write this part of a file to the disk, and gives back the memory that holds what of it is written already
+/// (`POSIX_FADV_DONTNEED`, posix_fadvise(2)). For what is not read again soon, or at all: otherwise a host's memory
+/// fills with it, and whatever synchronises next has to wait for all of it.
+pub fn ensure_written_out(file: &File, part: Range<u64>) {
+    let (Ok(from), Ok(to)) = (i64::try_from(part.start), i64::try_from(part.end)) else { return };
+    if from < to {
+        // Advice: a file system that does not take it loses nothing.
+        let _ = posix_fadvise(file, from, to - from, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
+    }
 }
 
 /// Bytes available to the agent on the file system that holds `path`.

@@ -5,7 +5,7 @@
 //! exactly what is missing. A disk without room is treated like a limit that was reached.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, ErrorKind, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +28,11 @@ const TAILS: [&str; 2] = ["tail.0", "tail.1"];
 const MAX_TAIL: u64 = 4 << 20;
 /// How much is written between two looks at the free space.
 const CHECK_EVERY: u64 = 8 << 20;
+/// A log goes to the disk in stretches of this many bytes while it grows, so that the end of a large one waits for the
+/// last of them alone.
+const STRETCH: u64 = 8 << 20;
+/// Stretches behind the reader that are given back again: they may not have been written the first time.
+const AGAIN: u64 = 3;
 
 /// Writes a run's output.
 #[derive(Debug)]
@@ -219,6 +224,9 @@ impl Part {
             io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
             return Err(error);
         }
+        if let Some(end) = stretch_begun(self.length, length as u64) {
+            files::ensure_written_out(&self.file, end - STRETCH..end);
+        }
         self.length += length as u64;
         if stream != Stream::Dropped {
             self.payload += payload.len() as u64;
@@ -272,6 +280,31 @@ fn write_all(file: &mut File, mut slices: &mut [IoSlice<'_>]) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// A piece of a log, behind what is in `bytes` already. What lies well behind it is not kept in memory any longer: it
+/// is read once, unless a connection breaks.
+///
+/// # Errors
+/// If the file cannot be read, or is shorter.
+pub fn read(path: &Path, offset: u64, length: usize, mut bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(offset))?;
+    bytes.reserve_exact(length);
+    let read = (&file).take(length as u64).read_to_end(&mut bytes)?;
+    if read < length {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    if let Some(end) = stretch_begun(offset, length as u64) {
+        files::ensure_written_out(&file, end.saturating_sub(AGAIN * STRETCH)..end - STRETCH);
+    }
+    Ok(bytes)
+}
+
+/// Where a stretch begins within the `length` bytes from `offset` on, unless that is the first one.
+fn stretch_begun(offset: u64, length: u64) -> Option<u64> {
+    let begun = (offset + length) / STRETCH;
+    (begun > offset / STRETCH).then_some(begun * STRETCH)
 }
 
 /// The length of the part of a spool that consists of whole records: what a crash of the host left readable.
@@ -409,6 +442,37 @@ mod tests {
             let whole = ends.iter().copied().filter(|end| *end <= cut as u64).max();
             prop_assert!(ends.contains(&sound) && Some(sound) >= whole);
         }
+    }
+
+    #[test]
+    fn a_log_of_many_stretches_is_read_as_it_was_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(directory.path(), 0, 0).unwrap();
+        let written: Vec<u8> = (0..5 * STRETCH / 4).flat_map(|at| (at as u32).to_le_bytes()).collect();
+        for payload in written.chunks(200_001) {
+            spool.append(Stream::Stdout, NOW, payload);
+        }
+        let path = directory.path().join(SPOOL);
+        let mut log = Vec::new();
+        while log.len() < usize::try_from(spool.length()).unwrap() {
+            let length = (256 << 10).min(usize::try_from(spool.length()).unwrap() - log.len());
+            let piece = read(&path, log.len() as u64, length, b"head".to_vec()).unwrap();
+            assert_eq!((&piece[..4], piece.len()), (b"head".as_slice(), 4 + length));
+            log.extend_from_slice(&piece[4..]);
+        }
+        let payloads = Records::new(&log).flat_map(|record| record.unwrap().payload.to_vec());
+        assert!(payloads.eq(written));
+        assert_eq!(read(&path, spool.length() - 5, 6, vec![]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_stretch_begins_once() {
+        let (mut at, mut begun) = (0, vec![]);
+        for length in [1, STRETCH - 2, 1, 1, STRETCH, 3 * STRETCH, 5] {
+            begun.extend(stretch_begun(at, length));
+            at += length;
+        }
+        assert_eq!(begun, [1, 2, 5].map(|stretch| stretch * STRETCH));
     }
 
     #[test]
