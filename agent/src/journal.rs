@@ -114,7 +114,10 @@ impl Journal {
 }
 
 fn serve(mut log: Log, queue: &mpsc::Receiver<Request>) {
-    while let Ok(first) = queue.recv() {
+    loop {
+        // While nobody waits for it.
+        log.ensure_room();
+        let Ok(first) = queue.recv() else { return };
         let mut appended = Vec::new();
         let mut waiting = Vec::new();
         let mut latest = None;

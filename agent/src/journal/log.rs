@@ -1,4 +1,7 @@
 //! The journal's file: append, recover, compact.
+//!
+//! Behind the last record stand zeros, already on disk ([`Log::ensure_room`]). A record that overwrites them changes
+//! nothing of the file but its content, so that its fdatasync(2) need not wait for the file system's own journal too.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read as _};
@@ -15,6 +18,8 @@ use super::index::{Index, Kept, Phase, Span};
 
 /// A journal smaller than this is not worth compacting.
 const COMPACT_ABOVE: u64 = 1 << 20;
+/// Zeros behind the last record when room was made; made anew when less than half is left.
+const ROOM: u64 = 64 << 10;
 
 /// The journal could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +97,8 @@ pub(super) struct Log {
     id: JournalId,
     /// Where the next record goes: the end of the last whole one.
     end: u64,
+    /// The file's length. Behind `end` it holds zeros, durably.
+    length: u64,
     /// The size after the last compaction, so that one that gained little is not repeated at once.
     compacted: u64,
 }
@@ -134,16 +141,39 @@ impl Log {
         };
         if let Err(source) = write() {
             // What a failed write or sync left behind must not be taken for an entry later.
-            if let Err(error) = self.file.set_len(self.end) {
-                tracing::error!(%error, "journal_truncation_failed");
+            match self.file.set_len(self.end) {
+                Ok(()) => self.length = self.end,
+                Err(error) => tracing::error!(%error, "journal_truncation_failed"),
             }
             return Err(JournalError::Io { act: "write to the journal", source });
         }
         self.end += bytes.len() as u64;
+        self.length = self.length.max(self.end);
         for (entry, span) in entries.iter().zip(spans) {
             self.index.apply(entry, span);
         }
         Ok(())
+    }
+
+    /// Makes sure that the next records overwrite zeros. Where it cannot be done, on a full disk for one, they lengthen
+    /// the file, or cannot be written.
+    pub(super) fn ensure_room(&mut self) {
+        if self.length >= self.end + ROOM / 2 {
+            return;
+        }
+        let wanted = self.end + ROOM;
+        let zeros = vec![0; usize::try_from(wanted - self.length).unwrap_or(0)];
+        match self.file.write_all_at(&zeros, self.length).and_then(|()| self.file.sync_all()) {
+            Ok(()) => self.length = wanted,
+            // What of it was written is zeros too.
+            Err(error) => tracing::debug!(%error, "journal_without_room"),
+        }
+    }
+
+    /// Where the last record ends.
+    #[cfg(test)]
+    pub(super) const fn end(&self) -> u64 {
+        self.end
     }
 
     /// What a waiting run was accepted with.
@@ -195,7 +225,8 @@ impl Log {
         file.sync_all().map_err(failed)?;
         std::fs::rename(&staged, &self.path).map_err(failed)?;
         sync_directory(&self.path).map_err(failed)?;
-        (self.file, self.index, self.end, self.compacted) = (file, index, written, written);
+        (self.file, self.index) = (file, index);
+        (self.end, self.length, self.compacted) = (written, written, written);
         Ok(())
     }
 
@@ -204,7 +235,8 @@ impl Log {
         // Written aside and renamed, so that a journal without its first entry never exists.
         let staged = staged(path);
         let file = open_file(&staged, Open::Fresh).map_err(failed)?;
-        let mut log = Self { path: path.to_owned(), file, index: Index::default(), id, end: 0, compacted: 0 };
+        let index = Index::default();
+        let mut log = Self { path: path.to_owned(), file, index, id, end: 0, length: 0, compacted: 0 };
         log.append(&[Entry::Opened { journal: id }])?;
         std::fs::rename(&staged, path).map_err(failed)?;
         sync_directory(path).map_err(failed)?;
@@ -226,14 +258,17 @@ impl Log {
             std::fs::rename(path, &damaged).map_err(failed)?;
             return Ok((Self::create(path, fresh)?, Recovery::Replaced { damaged }));
         };
-        let recovery = if end < length {
+        let torn = !is_zero(&file, end, length).map_err(failed)?;
+        let recovery = if torn {
+            // Cut off even where the next record would cover it: behind that one, the rest could pass for a record.
             file.set_len(end).map_err(failed)?;
             file.sync_all().map_err(failed)?;
             Recovery::Truncated { bytes: length - end }
         } else {
             Recovery::Clean
         };
-        Ok((Self { path: path.to_owned(), file, index, id, end, compacted: 0 }, recovery))
+        let length = if torn { end } else { length };
+        Ok((Self { path: path.to_owned(), file, index, id, end, length, compacted: 0 }, recovery))
     }
 
     fn read_span(&self, span: Span) -> Result<Vec<u8>, JournalError> {
@@ -269,6 +304,20 @@ fn scan(file: &File, length: u64) -> io::Result<(Index, u64)> {
         index.apply(&entry, span);
         end += span.length;
     }
+}
+
+/// Whether there is nothing but zeros from `start` to `end`.
+fn is_zero(file: &File, mut start: u64, end: u64) -> io::Result<bool> {
+    let mut bytes = [0; 4096];
+    while start < end {
+        let length = usize::try_from(end - start).unwrap_or(usize::MAX).min(bytes.len());
+        file.read_exact_at(&mut bytes[..length], start)?;
+        if bytes[..length].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        start += length as u64;
+    }
+    Ok(true)
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -63,32 +63,47 @@ proptest! {
         entries in entries(),
         cut in any::<prop::sample::Index>(),
         garbage in prop::collection::vec(any::<u8>(), 0..40),
+        room in any::<bool>(),
     ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let (mut log, _) = open(&path, life(1));
-        let mut states = vec![(std::fs::metadata(&path).unwrap().len(), meaning(log.index()))];
+        let mut states = vec![(log.end(), meaning(log.index()))];
         for entry in &entries {
+            if room {
+                log.ensure_room();
+            }
             log.append(std::slice::from_ref(entry)).unwrap();
-            states.push((std::fs::metadata(&path).unwrap().len(), meaning(log.index())));
+            states.push((log.end(), meaning(log.index())));
         }
+        let end = usize::try_from(log.end()).unwrap();
         drop(log);
-        let whole = std::fs::read(&path).unwrap();
+        let mut whole = std::fs::read(&path).unwrap();
+        let zeros = whole.split_off(end);
+        prop_assert!(zeros.iter().all(|byte| *byte == 0));
         // The first entry was renamed into place: it cannot be torn.
         let first = usize::try_from(states[0].0).unwrap();
         let cut = first + cut.index(whole.len() - first + 1);
         let mut torn = whole[..cut].to_vec();
         torn.extend(&garbage);
-        std::fs::write(&path, torn).unwrap();
-        // Garbage that is what should stand there is none.
-        let cut = cut + whole[cut..].iter().zip(&garbage).take_while(|(byte, garbage)| byte == garbage).count();
+        // Where room had been made, what was not written is zeros.
+        let length = torn.len().max(if room { end + zeros.len() } else { 0 });
+        torn.resize(length, 0);
+        std::fs::write(&path, &torn).unwrap();
+        // What is there is there, even if it was not written: the garbage or the zeros may be what should stand there.
+        let cut = cut + whole[cut..].iter().zip(&torn[cut..]).take_while(|(byte, torn)| byte == torn).count();
         let (mut log, recovery) = open(&path, life(2));
-        let expected_kind = matches!(recovery, Recovery::Clean | Recovery::Truncated { .. });
-        prop_assert!(expected_kind);
         prop_assert_eq!(log.id(), life(1));
         let (end, expected) = states.iter().rev().find(|(end, _)| *end <= cut as u64).unwrap();
         prop_assert_eq!(&meaning(log.index()), expected);
-        prop_assert_eq!(std::fs::metadata(&path).unwrap().len(), *end);
+        prop_assert_eq!(log.end(), *end);
+        let rest = &torn[usize::try_from(*end).unwrap()..];
+        if rest.iter().all(|byte| *byte == 0) {
+            prop_assert_eq!(recovery, Recovery::Clean);
+        } else {
+            prop_assert_eq!(recovery, Recovery::Truncated { bytes: rest.len() as u64 });
+            prop_assert_eq!(std::fs::metadata(&path).unwrap().len(), *end);
+        }
         // And it goes on from there.
         log.append(&[Entry::Forgotten { run: run(99), until: LATER }]).unwrap();
         let after = meaning(log.index());
@@ -153,6 +168,30 @@ fn a_failed_write_leaves_no_trace_and_the_next_one_succeeds() {
     drop(log);
     let (log, recovery) = open(&path, life(2));
     assert_eq!((recovery, meaning(log.index())), (Recovery::Clean, after));
+}
+
+/// Two records in one write, of which the disk kept the second: it must not come back behind a later one.
+#[test]
+fn what_stood_behind_a_torn_record_is_gone_for_good() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (mut log, _) = open(&path, life(1));
+    log.ensure_room();
+    let start = usize::try_from(log.end()).unwrap();
+    let forgotten = |number| Entry::Forgotten { run: run(number), until: LATER };
+    log.append(&[forgotten(1), forgotten(2)]).unwrap();
+    drop(log);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[start] = 0;
+    std::fs::write(&path, &bytes).unwrap();
+    let (mut log, recovery) = open(&path, life(2));
+    assert_eq!(recovery, Recovery::Truncated { bytes: (bytes.len() - start) as u64 });
+    log.ensure_room();
+    log.append(&[forgotten(3)]).unwrap();
+    drop(log);
+    let (log, recovery) = open(&path, life(2));
+    assert_eq!(recovery, Recovery::Clean);
+    assert_eq!(log.index().forgotten().keys().copied().collect::<Vec<_>>(), [run(3)]);
 }
 
 #[test]

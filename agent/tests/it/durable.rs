@@ -96,9 +96,10 @@ async fn what_the_journal_cannot_take_is_not_started() {
     let life = machine.start(boot(1));
     let starts = machine.path("starts");
     // The journal becomes the longest file there is.
-    let long = script(&format!("true # {}", "x".repeat(20_000)));
+    let long = script(&format!("true # {}", "x".repeat(200_000)));
     assert_eq!(life.finish(&long).await.outcome, Outcome::Exited(0));
-    let request = script(&format!("echo x >> {}", starts.display()));
+    // More than the room that it has.
+    let request = script(&format!("echo x >> {} # {}", starts.display(), "x".repeat(100_000)));
 
     limit_files(std::fs::metadata(machine.paths().journal()).unwrap().len());
     let refused = last(life.begin(&request).await).await;
