@@ -49,7 +49,7 @@ const REMEMBER: Duration = Duration::from_secs(24 * 3600);
 /// How far a run has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stage {
-    /// It is being checked and written to the journal; nobody may be told yet.
+    /// It is being checked and written to the journal, or began a moment ago: nobody is told yet.
     Accepting,
     /// It is in the journal, and has not started.
     Waiting,
@@ -180,7 +180,8 @@ impl Runs {
         (runs, notices)
     }
 
-    /// Finds a run, or accepts it if it comes with a dispatch. Returns when the journal has it.
+    /// Finds a run, or accepts it if it comes with a dispatch. Returns when the journal has it; when it starts at once, also
+    /// when it has been given a moment to end, which most do.
     pub async fn open(&self, open: OpenRun) -> Opened {
         let held = self.shared.table().runs.get(&open.run).map(|held| held.progress.subscribe());
         let mut progress = match (held, open.dispatch) {

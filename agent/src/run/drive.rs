@@ -21,9 +21,9 @@ use super::{Progress, Shared, Stage, Watched, Work, prepare, spool};
 use crate::journal::{Entry, JournalError};
 use crate::platform::clock;
 
-/// Nearly every script starts sooner, and then the controller commits acceptance and start together. After this the
-/// acceptance is told alone.
-const SLOW_START: Duration = Duration::from_millis(10);
+/// A run that is over sooner is told in one word, from its acceptance to its end, and costs the controller one commit.
+/// After this, whatever there is to tell is told as it comes.
+const SHORT: Duration = Duration::from_millis(10);
 
 /// A run on its way.
 pub(super) struct Drive {
@@ -212,14 +212,19 @@ impl Drive {
     async fn watch(&mut self, mut attachment: Attachment, child: Option<Child>, at: Timestamp) {
         let directory = self.shared.directory(self.run);
         let mut cancel_sent = false;
-        let slow = tokio::time::sleep(SLOW_START);
-        tokio::pin!(slow);
+        let mut known = self.progress.borrow().clone();
+        let mut held_back = known.stage == Stage::Accepting;
+        if held_back {
+            known.stage = Stage::Waiting;
+        }
+        let short = tokio::time::sleep(SHORT);
+        tokio::pin!(short);
         loop {
-            let untold = self.progress.borrow().stage == Stage::Accepting;
             let heard = tokio::select! {
                 heard = attachment.hear() => heard,
-                () = &mut slow, if untold => {
-                    self.set(Stage::Waiting);
+                () = &mut short, if held_back => {
+                    held_back = false;
+                    self.tell(&known);
                     continue;
                 }
                 () = cancellation(&mut self.cancelled), if !cancel_sent => {
@@ -238,24 +243,17 @@ impl Drive {
                         cancel_sent = false;
                     }
                     // Better no word than a wrong one: the next life of the agent will know.
-                    Supervised::Unknown => {
-                        if untold {
-                            self.set(Stage::Waiting);
-                        }
-                        return;
-                    }
+                    Supervised::Unknown => return self.tell(&known),
                 }
                 continue;
             }
-            self.progress.send_if_modified(|progress| {
-                let running = progress.stage != Stage::Running { at } && heard.started;
-                if running {
-                    progress.stage = Stage::Running { at };
-                }
-                let grown = output > progress.output;
-                progress.output = progress.output.max(output);
-                running || grown
-            });
+            if heard.started {
+                known.stage = Stage::Running { at };
+            }
+            known.output = known.output.max(output);
+            if !held_back {
+                self.tell(&known);
+            }
         }
         self.conclude(&directory, at, LostCause::SupervisorGone);
         if let Some(mut child) = child {
@@ -295,6 +293,14 @@ impl Drive {
         self.progress.send_modify(|progress| {
             progress.stage = stage;
             progress.output = progress.output.max(output);
+        });
+    }
+
+    fn tell(&self, known: &Progress) {
+        self.progress.send_if_modified(|progress| {
+            let is_news = progress != known;
+            progress.clone_from(known);
+            is_news
         });
     }
 
