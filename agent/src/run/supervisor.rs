@@ -373,6 +373,8 @@ impl Supervisor {
             pause(RETRY * 20);
         }
         self.tell(signal::ENDED);
+        // Else the agent, woken on this processor, may have to wait for the end of this process.
+        std::thread::yield_now();
         self.tree.ensure_groups_absent();
         Ok(())
     }
