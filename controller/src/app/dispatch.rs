@@ -14,6 +14,7 @@ pub mod inbox;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use fleetward_domain::operation::OperationStatus;
 use fleetward_domain::run::RunEvent;
 use fleetward_protocol::id::{HostId, OperationId};
 use fleetward_protocol::time::Timestamp;
@@ -167,27 +168,38 @@ impl Task {
     /// Asks the rollouts that are due, and carries their decisions out. Returns when to ask again.
     async fn advance(&mut self, due: &mut HashSet<OperationId>) -> Option<Timestamp> {
         while !due.is_empty() {
-            let mut changes = Vec::new();
+            let (mut changes, mut statuses) = (Vec::new(), Vec::new());
             for operation in std::mem::take(due) {
-                self.poll(operation, &mut changes, due).await;
+                statuses.extend(self.poll(operation, &mut changes, due));
             }
             self.apply(changes).await;
+            for status in statuses {
+                if self.app.recorder().apply_status(status).await.is_err() {
+                    debug!("dispatcher.recorder_stopped");
+                }
+            }
         }
         self.active.values().filter_map(|active| active.wake_at).min()
     }
 
-    async fn poll(
+    /// Asks a rollout; returns how its operation's status changes, after what is to change of its runs.
+    fn poll(
         &mut self,
         operation: OperationId,
         changes: &mut Vec<Change>,
         due: &mut HashSet<OperationId>,
-    ) {
-        let Some(active) = self.active.get_mut(&operation) else { return };
+    ) -> Option<StatusChange> {
+        let active = self.active.get_mut(&operation)?;
         let decisions = active.rollout.poll(self.app.now());
         active.wake_at = decisions.wake_at;
+        // Committed with its first hand-out, rather than by itself while the host is at work; it never goes back.
+        let mut begun = active.status != OperationStatus::Queued;
         for run in decisions.start {
             match active.hand_out(run, self.app.fleet()) {
-                Some(change) => changes.push(change),
+                Some(change) => {
+                    changes.push(change);
+                    begun = true;
+                }
                 None => {
                     // The host left between its last event and now.
                     due.insert(operation);
@@ -204,18 +216,18 @@ impl Task {
             changes.push(Change { operation, run, event, known: None });
         }
         let halted = active.note_halted();
-        let status = active.rollout.status();
-        if status != active.status || halted == Halted::Now {
-            let change =
-                StatusChange { tenant: active.tenant, operation, from: active.status, to: status, halted };
-            active.status = status;
-            if self.app.recorder().apply_status(change).await.is_err() {
-                return;
-            }
-        }
+        let status = match active.rollout.status() {
+            OperationStatus::Queued if begun => OperationStatus::Running,
+            status => status,
+        };
+        let moved = (status != active.status || halted == Halted::Now).then(|| {
+            let from = std::mem::replace(&mut active.status, status);
+            StatusChange { tenant: active.tenant, operation, from, to: status, halted }
+        });
         if decisions.finished.is_some() {
             self.deactivate(operation);
         }
+        moved
     }
 
     async fn apply(&self, changes: Vec<Change>) {
