@@ -123,8 +123,6 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         buffer: vec![0; BUFFER],
     };
     supervisor.tell(signal::STARTED);
-    // While the script runs, so that its end need not wait for it. Without a place the result is only written later.
-    drop(End::ensure_place(directory));
     while !supervisor.is_over() {
         supervisor.turn();
     }
