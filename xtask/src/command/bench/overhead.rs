@@ -39,8 +39,8 @@ const ENVIRONMENT: [(&str, &str); 6] = [
 const NOTE: &str = "\
 Release builds of controller and agent on this machine, without a lab, with their files on its disk. *Order sent*: the hand-out is committed
 and the host is about to be told. *Result committed*: the transaction that holds the result is durable. Between them are the order's way, the
-journal's synchronised write, the supervisor, the script, its synchronised result, the result's way and the commit, while the controller also
-commits that the run was accepted and started. Fork and exec has a run's environment, and both take turns.";
+journal's synchronised write, the supervisor, the script, its synchronised result, the result's way and the one
+commit of all that happened. Fork and exec has a run's environment, and both take turns.";
 const RUNS: usize = 400;
 /// The first runs find nothing warm.
 const WARM_UP: usize = 20;
