@@ -71,6 +71,35 @@ pub(super) fn processes(network: &Network, host: &str) -> Vec<i32> {
     all
 }
 
+/// Whether the processes of a host run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Motion {
+    /// They stand still, wherever each of them is.
+    Frozen,
+    /// They run. One that was killed meanwhile ends without another step of its own.
+    Thawed,
+}
+
+/// Freezes or thaws all processes of a host (cgroups(7)). False where this machine has no freezer, or it does not
+/// obey at once: ask again.
+pub(super) fn set_motion(network: &Network, host: &str, motion: Motion) -> bool {
+    let v1 = Path::new(ROOT).join("freezer");
+    let Some(dir) = of_host(network, host).into_iter().find(|dir| machine_is_v2() || dir.starts_with(&v1))
+    else {
+        return false;
+    };
+    let is_frozen = motion == Motion::Frozen;
+    if machine_is_v2() {
+        fs::write(dir.join("cgroup.freeze"), if is_frozen { "1" } else { "0" }).ok();
+        let events = fs::read_to_string(dir.join("cgroup.events")).unwrap_or_default();
+        events.lines().any(|line| line == format!("frozen {}", u8::from(is_frozen)))
+    } else {
+        let state = if is_frozen { "FROZEN" } else { "THAWED" };
+        fs::write(dir.join("freezer.state"), state).ok();
+        fs::read_to_string(dir.join("freezer.state")).unwrap_or_default().trim() == state
+    }
+}
+
 /// Removes a host's cgroups, deepest first. A cgroup that still holds a process stays.
 pub(super) fn remove_host(network: &Network, host: &str) {
     for dir in of_host(network, host) {

@@ -7,10 +7,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::cgroup::{self, Cgroups};
+use super::cgroup::{self, Cgroups, Motion};
 use super::network::{self, Network};
 use super::pid::Process;
 use crate::process::{self, Finished};
@@ -195,36 +196,53 @@ impl Host {
     /// When it does not come back in time.
     pub fn reboot(&self) -> Result<()> {
         let before = self.leader().with_context(|| format!("{} is down", self.name))?;
-        // The command is killed by the reboot that it asks for.
-        self.exec(&["systemctl", "reboot"]).ok();
+        // The command may be killed by the reboot that it asks for.
+        let said = self.exec(&["systemctl", "reboot"]);
         process::until(&format!("{} to go down for its reboot", self.name), BOOT, || {
             Ok(self.leader().is_some_and(|leader| leader != before).then_some(()))
-        })?;
+        })
+        .with_context(|| format!("systemctl said {said:?}; the console:\n{}", self.console()))?;
         self.wait_running(BOOT)
     }
 
     /// Pulls the plug: every process of the host ends at once, and it stays off.
     ///
     /// # Errors
-    /// When a process of it cannot be killed.
+    /// When its processes cannot be stopped or killed.
     pub fn cut_power(&self) -> Result<()> {
         if let Some(launcher) = self.launcher() {
-            // The launcher first, or it would start the host again.
-            let first = self.leader();
+            // First, or it would start a host again that is about to reboot.
             kill(Pid::from_raw(launcher.pid()), Signal::SIGKILL).ok();
-            // With its first process the kernel ends all others of a process namespace at once, as a power cut does:
-            // one by one, an agent would still see its supervisors die and write that down.
-            if let Some(first) = first {
-                kill(Pid::from_raw(first), Signal::SIGKILL).ok();
+        }
+        // Killed one after the other, some would see others die: a shell would say so, an agent would write it down.
+        // What stands still is killed, and ends when it may move again.
+        self.until_moves(Motion::Frozen)?;
+        let killed = self.kill_all();
+        self.until_moves(Motion::Thawed)?;
+        killed?;
+        process::until(&format!("the processes of {} to end", self.name), STOP, || {
+            self.kill_all().map(|left| (left == 0).then_some(()))
+        })
+    }
+
+    fn until_moves(&self, motion: Motion) -> Result<()> {
+        process::until(&format!("the processes of {} to be {motion:?}", self.name), STOP, || {
+            let none = cgroup::processes(&self.network, &self.name).is_empty();
+            Ok((none || cgroup::set_motion(&self.network, &self.name, motion)).then_some(()))
+        })
+    }
+
+    /// Kills what runs on the host; returns how many processes that were.
+    fn kill_all(&self) -> Result<usize> {
+        let left = cgroup::processes(&self.network, &self.name);
+        for pid in &left {
+            match kill(Pid::from_raw(*pid), Signal::SIGKILL) {
+                // It has ended by itself.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(error).with_context(|| format!("kill {pid} of {}", self.name)),
             }
         }
-        process::until(&format!("the processes of {} to end", self.name), STOP, || {
-            let left = cgroup::processes(&self.network, &self.name);
-            for pid in &left {
-                kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
-            }
-            Ok(left.is_empty().then_some(()))
-        })
+        Ok(left.len())
     }
 
     /// Gives a host that is down a disk of its own, of that size, mounted at that directory at every boot.
