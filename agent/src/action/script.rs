@@ -111,10 +111,7 @@ mod tests {
             name: "hello".parse().unwrap(),
             digest: Digest::of(content),
             arguments: vec!["--dry-run".into(), "$(reboot); `x` 'y' \"z\"".into()],
-            environment: BTreeMap::from([
-                ("LANG".into(), "de_DE.UTF-8".into()),
-                ("FLEETWARD_RUN_ID".into(), "forged".into()),
-            ]),
+            environment: BTreeMap::from([("LANG".into(), "de_DE.UTF-8".into())]),
             directory: Some("/".into()),
             user: None,
             resources: vec!["apt".parse().unwrap()],

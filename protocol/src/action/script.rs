@@ -18,6 +18,10 @@ pub const MAX_CONTENT: usize = 1 << 20;
 pub const MAX_ARGUMENTS: usize = 256;
 /// The largest single argument or environment value, in bytes (below `MAX_ARG_STRLEN` of execve(2)).
 pub const MAX_ARGUMENT: usize = 64 << 10;
+/// The most environment variables one run may be given.
+pub const MAX_VARIABLES: usize = 256;
+/// The longest name of an environment variable, in bytes.
+pub const MAX_VARIABLE_NAME: usize = 128;
 /// The most bytes of arguments and environment together (well below `ARG_MAX`).
 pub const MAX_ARGUMENTS_TOTAL: usize = 512 << 10;
 
@@ -36,6 +40,7 @@ pub struct Script {
     #[serde(default)]
     pub arguments: Vec<String>,
     /// Environment beside the fixed base (`PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`, and `FLEETWARD_*`).
+    /// Never a name that [`is_reserved`].
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
     /// Where it starts; the user's home when absent.
@@ -68,15 +73,14 @@ impl Contract for Script {
         for argument in &self.arguments {
             total += check_text("an argument", argument)?;
         }
+        if self.environment.len() > MAX_VARIABLES {
+            return Err(format!(
+                "{} environment variables, but {MAX_VARIABLES} are allowed",
+                self.environment.len()
+            ));
+        }
         for (key, value) in &self.environment {
-            let starts_well =
-                key.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
-            if !starts_well || !key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                return Err(format!(
-                    "environment name `{}` may hold only letters, digits and `_`",
-                    key.escape_debug()
-                ));
-            }
+            check_variable(key)?;
             total += key.len() + check_text("an environment value", value)?;
         }
         if total > MAX_ARGUMENTS_TOTAL {
@@ -92,6 +96,148 @@ impl Contract for Script {
             None => Ok(()),
         }
     }
+}
+
+/// Names that the loader, the C library, bash or a common interpreter takes as code, as a place to load code
+/// from, or as a command to run; and those of a run's fixed base. Sources: the variables that ld.so(8) ignores
+/// in secure execution, those that sudo(8) removes, bash(1), and the manuals of the interpreters.
+const RESERVED: &[&str] = &[
+    // The base of every run: a program trusts these to name its user and its programs.
+    "HOME",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "USER",
+    // bash and other shells. `BASH…` is among the prefixes.
+    "CDPATH",
+    "ENV",
+    "EXECIGNORE",
+    "FCEDIT",
+    "FPATH",
+    "GLOBIGNORE",
+    "IFS",
+    "INPUTRC",
+    "NULLCMD",
+    "POSIXLY_CORRECT",
+    "PROMPT_COMMAND",
+    "PS0",
+    "PS1",
+    "PS2",
+    "PS3",
+    "PS4",
+    "READNULLCMD",
+    "SHELLOPTS",
+    "TEXTDOMAIN",
+    "TEXTDOMAINDIR",
+    "ZDOTDIR",
+    // The C library.
+    "GCONV_PATH",
+    "GETCONF_DIR",
+    "GLIBC_TUNABLES",
+    "HOSTALIASES",
+    "LANGUAGE",
+    "LOCALDOMAIN",
+    "LOCPATH",
+    "NIS_PATH",
+    "NLSPATH",
+    "RESOLV_HOST_CONF",
+    "RES_OPTIONS",
+    "TERMCAP",
+    "TERMINFO",
+    "TERMINFO_DIRS",
+    "TZDIR",
+    // Libraries that load modules or helpers by name.
+    "GIO_EXTRA_MODULES",
+    "GIO_MODULE_DIR",
+    "KRB5_CONFIG",
+    "SASL_PATH",
+    // Interpreters and build tools. Families are among the prefixes.
+    "CLASSPATH",
+    "JAVA_OPTS",
+    "JAVA_TOOL_OPTIONS",
+    "JDK_JAVA_OPTIONS",
+    "MAKEFILES",
+    "MAKEFLAGS",
+    "MFLAGS",
+    "PHPRC",
+    "PHP_INI_SCAN_DIR",
+    "_JAVA_OPTIONS",
+    // Commands that others run, and configuration that can hold some.
+    "APT_CONFIG",
+    "BROWSER",
+    "CURL_HOME",
+    "CVS_RSH",
+    "EDITOR",
+    "LESSCLOSE",
+    "LESSOPEN",
+    "MANPAGER",
+    "PAGER",
+    "RSYNC_RSH",
+    "SSH_ASKPASS",
+    "SUDO_ASKPASS",
+    "SUDO_EDITOR",
+    "SYSTEMD_EDITOR",
+    "SYSTEMD_PAGER",
+    "TAR_OPTIONS",
+    "VISUAL",
+    "WGETRC",
+];
+
+/// Families of which every name is reserved.
+const RESERVED_PREFIXES: &[&str] = &[
+    "ANSIBLE_",
+    "BASH",
+    "BUNDLE_",
+    "DPKG_",
+    "DYLD_",
+    "FLEETWARD_",
+    "GEM_",
+    "GIT_",
+    "LD_",
+    "LUA_",
+    "MALLOC_",
+    "NODE_",
+    "OPENSSL_",
+    "PERL",
+    "PYTHON",
+    "RUBY",
+    "XDG_",
+    "npm_",
+];
+
+/// Whether a variable of this name is never taken from a request, nor from a script's declaration: what it
+/// holds would be code beside the script that was reviewed.
+///
+/// No list of such names is complete. That is why a request sets only what the script declares, and why
+/// anything else asks for a permission of its own; these are refused even then.
+#[must_use]
+pub fn is_reserved(name: &str) -> bool {
+    RESERVED.contains(&name) || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a variable of this name can be given to a run.
+///
+/// # Errors
+/// Why not, in words for the person who wrote it: it is no name of a variable, or it [`is_reserved`].
+pub fn check_variable(name: &str) -> Result<(), String> {
+    let starts_well = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    if name.len() > MAX_VARIABLE_NAME
+        || !starts_well
+        || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    {
+        let shown: String = name.chars().take(60).collect();
+        return Err(format!(
+            "environment name `{}` has to be 1 to {MAX_VARIABLE_NAME} letters, digits and `_`, and no digit first",
+            shown.escape_debug()
+        ));
+    }
+    if is_reserved(name) {
+        return Err(format!(
+            "environment variable `{name}` is never taken: a shell, a loader or an interpreter would take its value \
+             as code; set it in the script itself"
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the first line asks for bash, the only interpreter that is run: `#!/bin/bash` or
@@ -123,6 +269,79 @@ fn check_text(what: &str, text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn with_variable(name: &str) -> Script {
+        Script {
+            name: "hello".parse().unwrap(),
+            digest: Digest::of(b""),
+            arguments: Vec::new(),
+            environment: BTreeMap::from([(name.to_owned(), "x".to_owned())]),
+            directory: None,
+            user: None,
+            resources: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_taken_as_code_is_never_a_variable() {
+        for name in [
+            "BASH_ENV",
+            "ENV",
+            "SHELLOPTS",
+            "BASHOPTS",
+            "BASH_FUNC_echo",
+            "BASH_LOADABLES_PATH",
+            "PS4",
+            "IFS",
+            "CDPATH",
+            "LD_PRELOAD",
+            "LD_AUDIT",
+            "LD_LIBRARY_PATH",
+            "GCONV_PATH",
+            "PATH",
+            "HOME",
+            "FLEETWARD_RUN_ID",
+            "GLIBC_TUNABLES",
+            "LOCPATH",
+            "NLSPATH",
+            "PYTHONPATH",
+            "PYTHONSTARTUP",
+            "PERL5OPT",
+            "PERL5LIB",
+            "RUBYOPT",
+            "NODE_OPTIONS",
+            "JAVA_TOOL_OPTIONS",
+            "GIT_SSH_COMMAND",
+            "GIT_CONFIG_COUNT",
+            "OPENSSL_CONF",
+            "APT_CONFIG",
+            "TAR_OPTIONS",
+            "XDG_CONFIG_HOME",
+            "LESSOPEN",
+            "PAGER",
+        ] {
+            assert!(is_reserved(name), "{name}");
+            let refusal = with_variable(name).validate().unwrap_err();
+            assert!(refusal.contains(name) && refusal.contains("never taken"), "{refusal}");
+        }
+        for name in [
+            "LANG",
+            "LC_ALL",
+            "TZ",
+            "DEBIAN_FRONTEND",
+            "http_proxy",
+            "VERSION",
+            "A",
+            "_x",
+            "PATHS",
+            "ENVIRONMENT",
+        ] {
+            assert_eq!(with_variable(name).validate(), Ok(()), "{name}");
+        }
+        for name in ["", "1A", "A-B", "A B", "A=B", "Ä", "BASH_FUNC_echo%%", "A\0", &"A".repeat(129)] {
+            assert!(with_variable(name).validate().unwrap_err().contains("has to be"), "{name:?}");
+        }
+    }
 
     #[test]
     fn only_bash_is_bash() {

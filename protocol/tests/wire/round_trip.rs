@@ -195,7 +195,7 @@ proptest! {
     #[test]
     fn orders_are_canonical(
         arguments in prop::collection::vec("[^\0]{0,40}", 0..8),
-        environment in prop::collection::btree_map("[A-Z_][A-Z0-9_]{0,8}", "[^\0]{0,20}", 0..4),
+        environment in prop::collection::btree_map("W[A-Z0-9_]{0,8}", "[^\0]{0,20}", 0..4),
         client in client(),
     ) {
         let Action::Script(script) = Action::parse(&message::order().action).unwrap();
