@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use fleetward_protocol::enrol::Token;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -82,6 +82,11 @@ struct Enrol {
     /// Replace an identity that this host already has
     #[arg(long)]
     force: bool,
+}
+
+/// The definition of the command line: what manual pages are written from, and what documents are compared with.
+pub fn definition() -> clap::Command {
+    Cli::command()
 }
 
 impl Cli {

@@ -48,6 +48,11 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// The whole command line.
+pub(crate) fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// The command line that this program was called with. Ends the program if it cannot be meant.
 pub(crate) fn parse() -> Cli {
     let mut command = config::without_empty_variables(Cli::command());

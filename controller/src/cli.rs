@@ -11,8 +11,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-use fleetward_controller::config::{Config, Layer};
+use crate::config::{Config, Layer};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// The controller of a Fleetward fleet.
 #[derive(Debug, Parser)]
@@ -75,8 +75,13 @@ impl Settings {
     }
 }
 
+/// The definition of the command line: what manual pages are written from, and what documents are compared with.
+pub fn definition() -> clap::Command {
+    Cli::command()
+}
+
 /// Runs the command of the process's arguments.
-pub(crate) fn run() -> ExitCode {
+pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Init(command) => command.run(),
         Command::Serve(command) => command.run(),

@@ -8,6 +8,7 @@
 //! SQL outside `store`, axum outside `http`, quinn outside `link`.
 
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod link;

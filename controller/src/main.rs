@@ -2,11 +2,9 @@
 
 use std::process::ExitCode;
 
-mod cli;
-
 fn main() -> ExitCode {
     give_large_buffers_back();
-    cli::run()
+    fleetward_controller::cli::run()
 }
 
 /// Output passes through in buffers of up to a megabyte. When the first of them is freed, glibc raises the size from

@@ -1,9 +1,9 @@
 //! `audit`: works on the audit log.
 
+use crate::app::audit;
+use crate::app::clock::Clock;
+use crate::store::Store;
 use clap::{Args, Subcommand};
-use fleetward_controller::app::audit;
-use fleetward_controller::app::clock::Clock;
-use fleetward_controller::store::Store;
 
 use super::{Settings, block_on, print};
 

@@ -1,6 +1,6 @@
 //! `check-config`: reads the configuration and says what it comes to.
 
-use fleetward_controller::config::Transport;
+use crate::config::Transport;
 
 use super::{Settings, print};
 

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 
+use crate::app::clock::Clock;
+use crate::config::{Layer, Log, LogFormat};
+use crate::running::Running;
 use anyhow::Context as _;
 use clap::Args;
-use fleetward_controller::app::clock::Clock;
-use fleetward_controller::config::{Layer, Log, LogFormat};
-use fleetward_controller::running::Running;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;

@@ -1,10 +1,10 @@
 //! `user`: what an administrator of the machine may do without logging in.
 
+use crate::app::clock::Clock;
+use crate::app::user;
+use crate::store::Store;
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use fleetward_controller::app::clock::Clock;
-use fleetward_controller::app::user;
-use fleetward_controller::store::Store;
 use fleetward_protocol::name::UserName;
 
 use super::{Settings, block_on, print};

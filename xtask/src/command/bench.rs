@@ -17,12 +17,12 @@ use std::fs;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use crate::fleet::Fleet;
+use crate::lab::Host;
+use crate::package::Build;
+use crate::{process, workspace};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use xtask::fleet::Fleet;
-use xtask::lab::Host;
-use xtask::package::Build;
-use xtask::{process, workspace};
 
 use self::report::Report;
 
@@ -71,7 +71,7 @@ const TRIVIAL: &str = "#!/bin/bash\necho ok\n";
 pub(crate) fn execute(command: &BenchCommand) -> Result<ExitCode> {
     if !command.no_build {
         super::package::build_console()?;
-        xtask::package::build(Build::Release)?;
+        crate::package::build(Build::Release)?;
     }
     let wanted = |part: Part| command.only.is_empty() || command.only.contains(&part);
     let many = wanted(Part::Idle) || wanted(Part::Latency);

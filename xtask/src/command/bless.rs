@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use crate::{process, workspace};
 use anyhow::Result;
-use xtask::{process, workspace};
 
 use super::test::cargo;
 

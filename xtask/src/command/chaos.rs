@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::chaos::{self, Options};
+use crate::workspace;
 use anyhow::{Result, ensure};
 use clap::Args;
-use xtask::chaos::{self, Options};
-use xtask::workspace;
 
 /// Options of `cargo xtask lab chaos`.
 #[derive(Debug, Args)]

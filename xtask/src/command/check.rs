@@ -3,9 +3,9 @@
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use crate::{process, workspace};
 use anyhow::{Result, bail};
 use clap::Args;
-use xtask::{process, workspace};
 
 use super::test::cargo;
 

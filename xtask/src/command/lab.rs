@@ -4,9 +4,9 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
+use crate::lab::{Cgroups, Lab, LabOptions, Lifetime};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
-use xtask::lab::{Cgroups, Lab, LabOptions, Lifetime};
 
 #[derive(Debug, Args)]
 pub(crate) struct Name {
@@ -172,5 +172,5 @@ fn show(lab: &Lab) {
 
 fn become_command(mut command: Command, arguments: &[String]) -> Result<ExitCode> {
     let problem = command.args(arguments).exec();
-    bail!("start {}: {problem}", xtask::process::describe(&command))
+    bail!("start {}: {problem}", crate::process::describe(&command))
 }

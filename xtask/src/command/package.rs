@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use crate::package::{Build, Packages};
+use crate::{process, workspace};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
-use xtask::package::{Build, Packages};
-use xtask::{process, workspace};
 
 /// Options of `cargo xtask package`.
 #[derive(Debug, Args)]
@@ -23,7 +23,7 @@ pub(crate) fn execute(command: &PackageCommand) -> Result<ExitCode> {
     if build == Build::Release {
         build_console()?;
     }
-    let Packages { agent, controller, cli } = xtask::package::build(build)?;
+    let Packages { agent, controller, cli } = crate::package::build(build)?;
     for package in [agent, controller, cli] {
         println!("{} ({} KiB)", package.display(), fs::metadata(&package)?.len() / 1024);
     }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::process;
 use anyhow::{Context as _, Result};
-use xtask::process;
 
 const LIMIT: Duration = Duration::from_secs(60);
 

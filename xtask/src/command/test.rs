@@ -3,9 +3,9 @@
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
+use crate::{lab, process, workspace};
 use anyhow::{Context as _, Result};
 use clap::Args;
-use xtask::{lab, process, workspace};
 
 use super::postgres::Postgres;
 
@@ -87,7 +87,7 @@ fn rust(command: &TestCommand, outcomes: &mut Vec<(&str, Outcome)>) -> Result<()
     } else {
         // What lab tests install. Without it they would test what an earlier build left.
         super::package::build_console()?;
-        xtask::package::build(xtask::package::Build::Release).context("build the packages for the lab")?;
+        crate::package::build(crate::package::Build::Release).context("build the packages for the lab")?;
     }
     if let Some(reason) = missing_for_browser() {
         left_out.push("browser");

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
+use crate::fleet::Fleet;
+use crate::lab::Host;
+use crate::process;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use xtask::fleet::Fleet;
-use xtask::lab::Host;
-use xtask::process;
 
 use super::peak;
 use super::report::{Goal, Report};

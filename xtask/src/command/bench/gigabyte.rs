@@ -7,10 +7,10 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::fleet::Fleet;
+use crate::process;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
-use xtask::fleet::Fleet;
-use xtask::process;
 
 use super::report::{Goal, Report};
 use super::ssh::Ssh;

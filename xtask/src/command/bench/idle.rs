@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::fleet::Fleet;
+use crate::lab::Host;
 use anyhow::Result;
-use xtask::fleet::Fleet;
-use xtask::lab::Host;
 
 use super::report::{Goal, Report};
 use super::{kib, main_pid, median};
@@ -17,7 +17,7 @@ pub(super) fn measure(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let pids: Vec<String> = hosts.iter().map(|host| main_pid(host, UNIT)).collect::<Result<_>>()?;
     let before: Vec<u64> = times(hosts, &pids)?;
     let start = Instant::now();
-    xtask::process::until("a minute to pass", WATCH * 2, || Ok((start.elapsed() >= WATCH).then_some(())))?;
+    crate::process::until("a minute to pass", WATCH * 2, || Ok((start.elapsed() >= WATCH).then_some(())))?;
     let after = times(hosts, &pids)?;
     let wall = start.elapsed().as_secs_f64();
 

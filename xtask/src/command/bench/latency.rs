@@ -4,9 +4,9 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::fleet::Fleet;
+use crate::process;
 use anyhow::{Context as _, Result, ensure};
-use xtask::fleet::Fleet;
-use xtask::process;
 
 use super::median;
 use super::report::{Goal, Report};
@@ -31,7 +31,7 @@ for pid in $pids; do wait $pid || exit 1; done
 pub(super) fn measure(fleet: &Fleet, rounds: usize, report: &mut Report) -> Result<()> {
     let hosts = fleet.lab.hosts();
     let ssh = Ssh::new(fleet, hosts)?;
-    let names: Vec<&str> = hosts.iter().map(xtask::lab::Host::name).collect();
+    let names: Vec<&str> = hosts.iter().map(crate::lab::Host::name).collect();
     let inventory = ssh.directory().join("hosts.ini");
     let lines: String = names.iter().map(|name| format!("{name}\n")).collect();
     fs::write(

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::{process, workspace};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use xtask::{process, workspace};
 
 use super::super::demo::children::Children;
 use super::super::demo::{Demo, USER};

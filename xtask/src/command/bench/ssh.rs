@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::fleet::Fleet;
+use crate::lab::Host;
+use crate::process;
 use anyhow::Result;
-use xtask::fleet::Fleet;
-use xtask::lab::Host;
-use xtask::process;
 
 use super::STEP;
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use crate::fleet::Fleet;
+use crate::lab::Host;
 use anyhow::{Context as _, Result, ensure};
-use xtask::fleet::Fleet;
-use xtask::lab::Host;
 
 use super::kib;
 use super::report::{Goal, Report};
@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(super) fn measure(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let host = fleet.lab.host("h1")?;
     let run = fleet.start(&["run", "silent", "--on", "h1", "--yes"])?;
-    let pid = xtask::process::until("the script to tell its supervisor", LIMIT, || {
+    let pid = crate::process::until("the script to tell its supervisor", LIMIT, || {
         let output = run.output();
         let line = output.lines().find(|line| line.contains('|'));
         Ok(line.and_then(|line| line.split_whitespace().last()?.parse::<u32>().ok()))
@@ -25,12 +25,12 @@ pub(super) fn measure(fleet: &Fleet, report: &mut Report) -> Result<()> {
     ensure!(argv.contains("supervise"), "process {pid} is `{argv}`, not a supervisor");
     // What its start costs is over when its time on the processor stands still.
     let mut last = spent(host, pid)?;
-    xtask::process::until("the supervisor to come to rest", LIMIT, || {
+    crate::process::until("the supervisor to come to rest", LIMIT, || {
         let now = spent(host, pid)?;
         Ok((std::mem::replace(&mut last, now) == now).then_some(()))
     })?;
     let start = Instant::now();
-    xtask::process::until("ten seconds to pass", WATCH * 2, || Ok((start.elapsed() >= WATCH).then_some(())))?;
+    crate::process::until("ten seconds to pass", WATCH * 2, || Ok((start.elapsed() >= WATCH).then_some(())))?;
     let cpu = (spent(host, pid)? - last) as f64 / 1e6;
     let maps = host.run(&["cat", &format!("/proc/{pid}/smaps_rollup")])?;
     let mib = |field: &str| Ok::<f64, anyhow::Error>(kib(&maps, field)? / 1024.0);

@@ -3,9 +3,9 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::fleet::Fleet;
+use crate::process;
 use anyhow::{Context as _, Result, ensure};
-use xtask::fleet::Fleet;
-use xtask::process;
 
 use super::report::{Goal, Report};
 use super::{forget_peak, peak};

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::process;
 use anyhow::{Result, bail};
-use xtask::process;
 
 const INSTALL: Duration = Duration::from_secs(900);
 const PROBE: Duration = Duration::from_secs(20);

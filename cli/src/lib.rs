@@ -1,0 +1,117 @@
+//! `fleetward`: the fleet from a terminal.
+//!
+//! **What for.** Everything that the API offers, for people (tables, live output, questions before anything
+//! irreversible) and for scripts (`--output json`, exit codes).
+//!
+//! **What it promises.** Nothing that comes from a host reaches the terminal unless it is harmless there
+//! ([`render::neutral`]). A command that fails says what to do next. Leaving a live view never stops what it shows.
+//!
+//! **Deliberately absent.** Rules: the controller decides everything; this program asks and shows.
+
+mod app;
+mod args;
+mod audit;
+mod auth;
+mod client;
+mod config;
+mod context;
+mod failure;
+mod host;
+mod live;
+mod operation;
+mod prompt;
+mod render;
+mod repo;
+mod run;
+mod script;
+mod session;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::app::App;
+use crate::args::{Cli, Command};
+use crate::config::Format;
+use crate::failure::{Exit, Failure};
+
+/// Runs the command of the process's arguments.
+pub fn run() -> ExitCode {
+    let cli = args::parse();
+    let format = cli.globals.output;
+    match start(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            report(&failure, format);
+            failure.exit_code().into()
+        }
+    }
+}
+
+/// The definition of the command line: what manual pages are written from, and what documents are compared with.
+pub fn definition() -> clap::Command {
+    args::definition()
+}
+
+fn start(cli: Cli) -> Result<Exit, Failure> {
+    // One thread: everything waits for one connection.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(anyhow::Error::new(error).context("cannot start")))?;
+    let exit = runtime.block_on(dispatch(cli));
+    // A name look-up that nobody waits for any more must not hold the exit up.
+    runtime.shutdown_background();
+    exit
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let globals = cli.globals;
+    match cli.command {
+        Command::Completion(command) => command.write(),
+        Command::Version => auth::version(&globals).await,
+        Command::Login(command) => auth::login(command, &globals).await,
+        Command::Logout => auth::logout(&globals).await,
+        Command::Whoami => auth::whoami(&App::new(&globals)?).await,
+        Command::Password(command) => auth::password(command, &App::new(&globals)?).await,
+        Command::Host(command) => host::execute(command, &App::new(&globals)?).await,
+        Command::EnrolToken(command) => host::enrol_token(&command, &App::new(&globals)?).await,
+        Command::Repo(command) => repo::execute(command, &App::new(&globals)?).await,
+        Command::Script(command) => script::execute(command, &App::new(&globals)?).await,
+        Command::Run(command) => run::execute(command, &App::new(&globals)?).await,
+        Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,
+        Command::Session(command) => session::execute(command, &App::new(&globals)?).await,
+        Command::Audit(command) => audit::execute(command, &App::new(&globals)?).await,
+    }
+}
+
+/// Tells the user what failed, with its causes, once; a program gets the API's own error.
+fn report(failure: &Failure, format: Format) {
+    if matches!(failure, Failure::PipeClosed) {
+        return;
+    }
+    if let (Format::Json, Failure::Refused { body, .. }) = (format, failure)
+        && let Ok(text) = serde_json::to_string(body)
+    {
+        // Nobody is left to tell that standard error is gone.
+        let _ = writeln!(std::io::stderr().lock(), "{}", render::neutral::json(&text));
+        return;
+    }
+    let mut text = format!("error: {failure}");
+    let mut said = failure.to_string();
+    let mut source = std::error::Error::source(failure);
+    while let Some(cause) = source {
+        let cause_text = render::neutral::text(&cause.to_string());
+        // Some libraries repeat their cause in their own words.
+        if !said.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        said = cause_text;
+        source = cause.source();
+    }
+    if let Failure::Unreachable { .. } = failure {
+        text.push_str("\nIs it running (`systemctl status fleetward-controller`), and is the address right?");
+    }
+    // Nobody is left to tell that standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
