@@ -11,6 +11,7 @@
 
 mod audit;
 mod auth;
+mod body;
 mod caller;
 mod clock;
 mod console;
@@ -26,6 +27,7 @@ mod listen;
 mod operation;
 mod output;
 mod page;
+mod parameter;
 mod patience;
 mod piece;
 mod repo;
@@ -41,6 +43,8 @@ mod view;
 pub use listen::{ListenError, Listener, Security};
 pub use scrape::MetricsToken;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
@@ -52,6 +56,7 @@ use utoipa_swagger_ui::SwaggerUi;
 
 use crate::app::App;
 use error::ApiError;
+use parameter::Parameters;
 
 /// What every handler is given.
 #[derive(Debug, Clone)]
@@ -116,11 +121,14 @@ fn routes() -> OpenApiRouter<Site> {
 fn router(site: Site) -> Router {
     let (api, document) = routes().split_for_parts();
     let document: OpenApi = document::finish(document);
+    let parameters = Arc::new(Parameters::of(&document));
     api.merge(SwaggerUi::new("/api/docs").url("/api/openapi.json", document))
         .fallback(console::serve)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(site.clone(), idempotency::layer))
-        .layer(DefaultBodyLimit::max(extract::MAX_BODY))
+        .layer(from_fn_with_state(parameters, parameter::refuse_unknown))
+        .layer(from_fn(body::limit_time))
+        .layer(DefaultBodyLimit::max(body::MAX_BODY))
         .layer(from_fn(layer::protect))
         .layer(from_fn_with_state(site.clone(), layer::observe))
         .with_state(site)

@@ -3,7 +3,6 @@
 //! A field that nobody knows is refused, not ignored: a misspelt `concurrency` must not run on everything.
 
 use axum::Json as AxumJson;
-use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Path as AxumPath, Request};
 use axum::http::request::Parts;
@@ -12,10 +11,8 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::body;
 use super::error::ApiError;
-
-/// The largest request body, in bytes.
-pub(super) const MAX_BODY: usize = 1 << 20;
 
 /// A JSON body, in either direction.
 #[derive(Debug, Clone, Copy)]
@@ -32,18 +29,18 @@ pub(super) struct Path<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         require_json(request.headers())?;
-        parse_json(&read_body(request, state).await?).map(Self)
+        parse_json(&body::read(request.into_body()).await?).map(Self)
     }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, ApiError> {
+    async fn from_request(request: Request, _: &S) -> Result<Option<Self>, ApiError> {
         let content_type = require_json(request.headers());
-        let body = read_body(request, state).await?;
+        let body = body::read(request.into_body()).await?;
         if body.is_empty() {
             return Ok(None);
         }
@@ -93,19 +90,6 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
         "UNSUPPORTED_MEDIA_TYPE",
         "the body must be JSON; send it with `Content-Type: application/json`",
     ))
-}
-
-async fn read_body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ => ApiError::invalid("INCOMPLETE_BODY", "the request's body did not arrive whole; send it again"),
-    })
-}
-
-/// The answer to a body above [`MAX_BODY`].
-pub(super) fn too_large() -> ApiError {
-    let message = format!("the request's body is larger than {MAX_BODY} bytes");
-    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "BODY_TOO_LARGE", message).detail("max_bytes", MAX_BODY)
 }
 
 fn parse_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
@@ -201,7 +185,7 @@ mod tests {
 
     async fn body(error: ApiError) -> Value {
         let response = error.into_response();
-        serde_json::from_slice(&to_bytes(response.into_body(), MAX_BODY).await.unwrap()).unwrap()
+        serde_json::from_slice(&to_bytes(response.into_body(), usize::MAX).await.unwrap()).unwrap()
     }
 
     #[tokio::test]

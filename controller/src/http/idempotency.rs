@@ -14,9 +14,9 @@ use axum::response::{IntoResponse, Response};
 use fleetward_protocol::digest::Digest;
 
 use super::Site;
+use super::body;
 use super::caller::{Credential, remote};
 use super::error::{ApiError, Code};
-use super::extract::{MAX_BODY, too_large};
 use crate::app::access::Caller;
 use crate::app::idempotency::{self, Verdict};
 
@@ -43,7 +43,7 @@ async fn once(site: Site, request: Request, next: Next) -> Result<Response, ApiE
     let key = key(&request)?;
     let (parts, body) = request.into_parts();
     let caller = Credential::of(&parts)?.authenticate(&site, remote(&parts)).await?;
-    let body = to_bytes(body, MAX_BODY).await.map_err(|_| too_large())?;
+    let body = body::read(body).await?;
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let digest =
         Digest::of(&[parts.method.as_str().as_bytes(), b"\n", path.as_bytes(), b"\n", &body].concat());

@@ -1,8 +1,11 @@
 //! A repeated request is answered as the first one, and not carried out again.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::site::{Answer, TestSite};
 
@@ -49,6 +52,41 @@ async fn the_same_key_adds_one_host_and_shows_its_token_again() {
     site.clock.advance(std::time::Duration::from_secs(24 * 60 * 60));
     let carol = site.login_as("carol", fleetward_domain::permission::Role::Admin).await;
     assert_eq!(post(&site, &carol, path, "key-1", &other).await.status, StatusCode::CREATED);
+}
+
+/// Whoever reads a body, with a key or without, reads it for a limited time, and a trickle does not prolong it.
+#[tokio::test]
+async fn no_body_is_waited_for_without_end() {
+    const FOREVER: Duration = Duration::from_secs(600);
+    let site = TestSite::new().await;
+    for (path, key) in [
+        ("/api/v1/hosts", Some("key-1")),
+        ("/api/v1/hosts", None),
+        ("/api/v1/targets/preview", Some("key-2")),
+        ("/api/v1/auth/login", None),
+    ] {
+        for trickles in [false, true] {
+            let mut request = Request::post(path)
+                .header("authorization", format!("Bearer {}", site.token))
+                .header("content-type", "application/json");
+            if let Some(key) = key {
+                request = request.header("idempotency-key", key);
+            }
+            let body = Body::from_stream(futures_util::stream::unfold(None, move |begun| async move {
+                // Time is virtual from where the body is awaited: the database is not.
+                let begun = begun.unwrap_or_else(|| {
+                    tokio::time::pause();
+                    Instant::now()
+                });
+                tokio::time::sleep(if trickles { Duration::from_secs(1) } else { FOREVER }).await;
+                (begun.elapsed() < FOREVER)
+                    .then(|| (Ok::<_, std::io::Error>(axum::body::Bytes::from_static(b" ")), Some(begun)))
+            }));
+            let answer = Answer::read(site.send(request.body(body).unwrap()).await).await;
+            tokio::time::resume();
+            assert_eq!((answer.status, answer.code().as_str()), (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW"));
+        }
+    }
 }
 
 #[tokio::test]
