@@ -35,6 +35,7 @@ mod rollout;
 mod run;
 mod scrape;
 mod script;
+mod seat;
 mod sse;
 mod table;
 mod target;

@@ -10,6 +10,7 @@
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -19,7 +20,7 @@ use fleetward_protocol::digest::Digest;
 
 use super::error::ApiError;
 use super::listen::Remote;
-use super::{Site, Wire};
+use super::{Site, Wire, seat};
 use crate::app::access::{Caller, Permit};
 use crate::app::user;
 
@@ -112,7 +113,7 @@ impl<N: Need> FromRequestParts<Site> for Allowed<N> {
 
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, ApiError> {
         let credential = Credential::of(parts)?;
-        let caller = credential.authenticate(site, remote(parts)).await?;
+        let caller = credential.enter(site, parts).await?;
         Ok(Self { permit: caller.permit(N::PERMISSION)?, credential, need: PhantomData })
     }
 }
@@ -121,7 +122,7 @@ impl FromRequestParts<Site> for LoggedIn {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, ApiError> {
-        Credential::of(parts)?.authenticate(site, remote(parts)).await.map(Self)
+        Credential::of(parts)?.enter(site, parts).await.map(Self)
     }
 }
 
@@ -160,6 +161,28 @@ impl Credential {
     /// 401 if it is nobody's, or no longer.
     pub(super) async fn authenticate(&self, site: &Site, remote: Option<IpAddr>) -> Result<Caller, ApiError> {
         Ok(user::authenticate(&site.app, &self.token, remote).await?)
+    }
+
+    /// Whose it is, for a request that takes its place among those of this login.
+    ///
+    /// # Errors
+    /// 401 if it is nobody's, or no longer; 429 if the login has too much in flight.
+    pub(super) async fn enter(&self, site: &Site, parts: &Parts) -> Result<Caller, ApiError> {
+        let caller = self.authenticate(site, remote(parts)).await?;
+        self.take_place(parts)?;
+        Ok(caller)
+    }
+
+    /// Counts the request among those of this credential, which has proved good.
+    ///
+    /// # Errors
+    /// 429 if there are too many.
+    pub(super) fn take_place(&self, parts: &Parts) -> Result<(), ApiError> {
+        let Some(request) = parts.extensions.get::<seat::Request>() else { return Ok(()) };
+        request.belongs_to(self.digest()).map_err(|error| {
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MUCH_IN_FLIGHT", error.to_string())
+                .retry_after(Duration::from_secs(1))
+        })
     }
 
     /// Whether it still is somebody's. When that cannot be found out it counts as good: a stream need not end
