@@ -39,6 +39,7 @@ pub mod repository;
 pub mod run;
 mod scope;
 pub mod script;
+mod search;
 pub mod session;
 pub mod setting;
 pub mod sync;
@@ -52,6 +53,7 @@ pub mod user;
 
 pub use error::StoreError;
 pub use scope::Scope;
+pub use search::{Reader, Search};
 
 /// A connection that the functions of this module work on; a [`Conn`] or a [`Tx`] gives one.
 pub type Connection = AnyConnection;
@@ -76,6 +78,7 @@ pub struct Store {
     engine: Engine,
     readers: AnyPool,
     writers: AnyPool,
+    searchers: search::Searchers,
     files: output::Files,
 }
 
@@ -112,11 +115,16 @@ impl Store {
     /// # Errors
     /// If the URL is neither, the database cannot be reached, or its schema is of a newer build.
     pub async fn open(url: &str, now: Timestamp) -> Result<Self, StoreError> {
+        Self::open_with(url, now, search::LIMITS).await
+    }
+
+    /// The same, with other limits on searches.
+    async fn open_with(url: &str, now: Timestamp, limits: search::Limits) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let store = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Self::connect_postgres(url).await?
+            Self::connect_postgres(url, limits).await?
         } else if let Some(path) = url.strip_prefix("sqlite:").filter(|path| !path.is_empty()) {
-            Self::connect_sqlite(path.strip_prefix("//").unwrap_or(path)).await?
+            Self::connect_sqlite(path.strip_prefix("//").unwrap_or(path), limits).await?
         } else {
             return Err(StoreError::InvalidUrl(without_password(url)));
         };
@@ -132,6 +140,15 @@ impl Store {
     /// [`StoreError::Unavailable`] if none becomes free in time.
     pub async fn read(&self) -> Result<Conn, StoreError> {
         Ok(Conn(self.readers.acquire().await?))
+    }
+
+    /// A connection for a read whose cost its caller decides: a list, a table query. There are few of them, and none
+    /// of them is one of [`Store::read`]'s; a statement that takes too long is stopped.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] if none becomes free in time.
+    pub async fn search(&self) -> Result<Search, StoreError> {
+        self.searchers.acquire().await
     }
 
     /// A transaction that may write. On SQLite there is one at a time, and it holds the write lock from here.
@@ -170,6 +187,7 @@ impl Store {
     /// # Errors
     /// If the final checkpoint fails; the data is safe in the log then.
     pub async fn close(self) -> Result<(), StoreError> {
+        self.searchers.close().await;
         self.readers.close().await;
         let checkpoint = match self.engine {
             Engine::Sqlite => {
@@ -182,7 +200,7 @@ impl Store {
         Ok(checkpoint?)
     }
 
-    async fn connect_sqlite(path: &str) -> Result<Self, StoreError> {
+    async fn connect_sqlite(path: &str, limits: search::Limits) -> Result<Self, StoreError> {
         create_private(Path::new(path))?;
         let url = format!("sqlite://{}?mode=rw", escape(path));
         let pool = |size: u32, pragmas: &'static str| {
@@ -207,15 +225,17 @@ impl Store {
         first.close().await?;
         let writers = pool(1, SQLITE_WRITER).connect(&url).await?;
         let readers = pool(READERS, SQLITE_READER).connect(&url).await?;
+        let searchers = search::Searchers::sqlite(&url, SQLITE_READER, limits).await?;
         let files = output::Files::beside(Path::new(path));
-        Ok(Self { engine: Engine::Sqlite, readers, writers, files })
+        Ok(Self { engine: Engine::Sqlite, readers, writers, searchers, files })
     }
 
-    async fn connect_postgres(url: &str) -> Result<Self, StoreError> {
+    async fn connect_postgres(url: &str, limits: search::Limits) -> Result<Self, StoreError> {
         let pool = |size: u32| AnyPoolOptions::new().max_connections(size).acquire_timeout(ACQUIRE);
         let writers = pool(POSTGRES_WRITERS).connect(url).await?;
         let readers = pool(READERS).connect(url).await?;
-        Ok(Self { engine: Engine::Postgres, readers, writers, files: output::Files::none() })
+        let searchers = search::Searchers::postgres(url, limits).await?;
+        Ok(Self { engine: Engine::Postgres, readers, writers, searchers, files: output::Files::none() })
     }
 }
 

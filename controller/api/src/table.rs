@@ -11,14 +11,17 @@ pub struct TableQuery {
     /// `tbl_links`, `tbl_operations`, `tbl_operations_history`, `tbl_recent_activity`, `tbl_infrastructure` or
     /// `tbl_link_health`.
     pub table: String,
-    /// The columns wanted; all when absent.
+    /// The columns wanted; all when absent. At most 64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 64)]
     pub columns: Option<Vec<String>>,
-    /// Conditions that every row must meet.
+    /// Conditions that every row must meet. At most 32, with at most 1,000 values in all of them together.
     #[serde(default)]
+    #[schema(max_items = 32)]
     pub filters: Vec<Filter>,
-    /// The order; ties are broken by the row's id.
+    /// The order; ties are broken by the row's id. At most 7 keys.
     #[serde(default)]
+    #[schema(max_items = 7)]
     pub sort: Vec<Sort>,
     /// Which page.
     #[serde(default)]
@@ -32,7 +35,7 @@ pub struct Filter {
     pub col: String,
     /// How it is compared.
     pub op: FilterOp,
-    /// With what: a text, a number, a truth value, or for `in` a list of them.
+    /// With what: a text, a number, a truth value, or for `in` a list of at most 1,000 of them.
     pub val: serde_json::Value,
 }
 

@@ -94,7 +94,7 @@ pub async fn list(
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page<Event>, StoreError> {
-    let mut conn = app.store().read().await?;
+    let mut conn = app.store().search().await?;
     audit::list(&mut conn, &permit.scope(), filter, page).await
 }
 

@@ -115,7 +115,7 @@ pub async fn list(
     sort: (Sort, Direction),
     page: &PageRequest,
 ) -> Result<Page<HostView>, StoreError> {
-    let mut conn = app.store().read().await?;
+    let mut conn = app.store().search().await?;
     let page = host::list(&mut conn, &permit.scope(), filter, sort, page).await?;
     let items = page.items.into_iter().map(|host| view(app, host)).collect();
     Ok(Page { items, next: page.next })

@@ -128,8 +128,9 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
         return Err(OperationError::Steps);
     }
     let scope = Scope::of(permit.tenant());
-    let mut conn = app.store().read().await?;
-    let selected = target::select(&mut conn, app.fleet(), &scope, &asked.on).await?;
+    let mut search = app.store().search().await?;
+    let selected = target::select(&mut search, app.fleet(), &scope, &asked.on).await?;
+    drop(search);
     enrolment::require_enrolled(selected.iter().map(|target| (&target.host.name, target.standing)))?;
     let runs = selected.len().saturating_mul(asked.scripts.len());
     if runs > MAX_RUNS {
@@ -139,6 +140,7 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     let canary = asked.canary.map_or(0, |share| share.of_at_least(total));
     let policy = RolloutPolicy { canary, ..asked.policy };
     policy.validate()?;
+    let mut conn = app.store().read().await?;
     let steps = plan_steps(&mut conn, &scope, &asked, &policy).await?;
     drop(conn);
 
@@ -189,7 +191,7 @@ pub async fn list(
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page<(Operation, RunCounts)>, StoreError> {
-    let (mut conn, scope) = (app.store().read().await?, permit.scope());
+    let (mut conn, scope) = (app.store().search().await?, permit.scope());
     let Page { items, next } = operation::list(&mut conn, &scope, filter, page).await?;
     let ids: Vec<OperationId> = items.iter().map(|operation| operation.id).collect();
     let mut counts = run::count_each(&mut conn, &scope, &ids).await?;

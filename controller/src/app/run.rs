@@ -23,7 +23,7 @@ pub async fn list(
     host: Option<&HostName>,
     page: &PageRequest,
 ) -> Result<Page<Run>, StoreError> {
-    let mut conn = app.store().read().await?;
+    let mut conn = app.store().search().await?;
     run::list(&mut conn, &permit.scope(), operation, states, host, page).await
 }
 

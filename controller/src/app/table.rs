@@ -35,6 +35,6 @@ pub async fn query(app: &App, permit: &Permit, asked: &TableQuery) -> Result<Tab
     } else {
         permit.scope()
     };
-    let mut conn = app.store().read().await.map_err(|error: StoreError| table::TableError::from(error))?;
+    let mut conn = app.store().search().await.map_err(|error: StoreError| table::TableError::from(error))?;
     Ok(table::list(&mut conn, &scope, asked).await?)
 }

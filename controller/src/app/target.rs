@@ -8,7 +8,7 @@ use super::access::Permit;
 use super::enrolment::standing_of;
 use super::fleet::Fleet;
 use crate::store::host::{self, Status};
-use crate::store::{Connection, Scope, StoreError};
+use crate::store::{Reader, Scope, StoreError};
 
 /// A host that an expression means.
 #[derive(Debug, Clone)]
@@ -40,12 +40,12 @@ pub enum SelectError {
 /// # Errors
 /// [`SelectError`].
 pub async fn preview(app: &App, permit: &Permit, expression: &str) -> Result<Vec<Selected>, SelectError> {
-    let mut conn = app.store().read().await?;
+    let mut conn = app.store().search().await?;
     select(&mut conn, app.fleet(), &permit.scope(), expression).await
 }
 
 pub(super) async fn select(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     fleet: &Fleet,
     scope: &Scope,
     expression: &str,

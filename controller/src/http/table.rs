@@ -21,6 +21,9 @@ pub(super) fn router() -> OpenApiRouter<Site> {
 }
 
 /// Rows of a table.
+///
+/// A query that takes longer than 10 s is stopped (422, `QUERY_TOO_SLOW`); when too many are asked at the same time
+/// it is refused for now (503, `BUSY`).
 #[utoipa::path(
     post, path = "/tables/query", operation_id = "tableQuery", tag = "table",
     request_body = TableQuery,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use super::query::{Row, corrupt, query};
-use super::{Connection, Scope, StoreError, tenant};
+use super::{Connection, Reader, Scope, StoreError, tenant};
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,7 +127,7 @@ pub async fn insert(conn: &mut Connection, event: &NewEvent) -> Result<Event, St
 /// # Errors
 /// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.
 pub async fn list(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     scope: &Scope,
     filter: &Filter,
     page: &PageRequest,
@@ -159,7 +159,7 @@ pub async fn list(
     if let Some(to) = filter.to {
         select = select.push(" AND at < ").value(to);
     }
-    let rows = push_page(select, &KEYS, page)?.all(conn).await?;
+    let rows = conn.rows(push_page(select, &KEYS, page)?).await?;
     cut(rows, &KEYS, page, read)
 }
 

@@ -30,6 +30,15 @@ pub enum StoreError {
     /// The database cannot be reached, or is too busy, right now.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// As much is being searched as may be at the same time.
+    #[error("too many lists and tables are being read; try again in a moment")]
+    Busy,
+    /// A search took too long, and was stopped.
+    #[error("the query was stopped, for it took more than {} s; narrow it down with a filter, or sort by another column", after.as_secs())]
+    Stopped {
+        /// The limit.
+        after: std::time::Duration,
+    },
     /// A stored value is not what the schema says it must be.
     #[error("the database holds an invalid value in `{column}`: {detail}")]
     Corrupt {
@@ -61,6 +70,7 @@ pub enum StoreError {
 // SQLite primary result codes (https://sqlite.org/rescode.html); extended codes carry them in the low byte.
 const SQLITE_BUSY: i64 = 5;
 const SQLITE_LOCKED: i64 = 6;
+const SQLITE_INTERRUPT: i64 = 9;
 const SQLITE_IOERR: i64 = 10;
 const SQLITE_CORRUPT: i64 = 11;
 const SQLITE_FULL: i64 = 13;
@@ -99,6 +109,8 @@ impl StoreError {
         match code.get(..2) {
             _ if code == "53100" => Self::DiskFull(error),
             _ if code == "58030" => Self::Storage(error),
+            // Query canceled: its own time limit, in what is not the server's shutdown.
+            _ if code == "57014" => Self::Stopped { after: std::time::Duration::ZERO },
             // Connection exceptions, insufficient resources, operator intervention, and what a retry cures.
             Some("08" | "53" | "57" | "40") => Self::Unavailable(error),
             Some("XX") => Self::Corrupt { column: "the database".to_owned(), detail: error.to_string() },
@@ -109,6 +121,7 @@ impl StoreError {
     fn from_sqlite(code: i64, error: sqlx::Error) -> Self {
         match code & 0xff {
             SQLITE_FULL => Self::DiskFull(error),
+            SQLITE_INTERRUPT => Self::Stopped { after: std::time::Duration::ZERO },
             SQLITE_IOERR if code == SQLITE_IOERR_SHMSIZE => Self::DiskFull(error),
             // Also a quota and a limit on the size of files: SQLite tells only "no space left" apart.
             SQLITE_IOERR => Self::Storage(error),

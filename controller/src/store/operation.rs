@@ -12,7 +12,7 @@ use fleetward_protocol::time::Timestamp;
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use super::query::{Row, json, query};
-use super::{Connection, Scope, StoreError};
+use super::{Connection, Reader, Scope, StoreError};
 
 /// An operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,7 +189,7 @@ pub async fn find_by_number(
 /// # Errors
 /// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.
 pub async fn list(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     scope: &Scope,
     filter: &Filter,
     page: &PageRequest,
@@ -212,7 +212,7 @@ pub async fn list(
     if let Some(to) = filter.to {
         select = select.push(" AND o.created_at < ").value(to);
     }
-    let rows = push_page(select, &KEYS, page)?.all(conn).await?;
+    let rows = conn.rows(push_page(select, &KEYS, page)?).await?;
     cut(rows, &KEYS, page, read)
 }
 

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Row as _};
 
-use super::{Scope, StoreError};
+use super::{Engine, Scope, StoreError};
 
 /// A value on its way into the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,11 +44,18 @@ pub(super) trait Field: Sized {
 }
 
 /// A statement under construction.
-pub(super) struct Query {
+pub struct Query {
     text: Cow<'static, str>,
     arguments: AnyArguments,
     failed: Option<sqlx::Error>,
     persistent: bool,
+}
+
+/// What a list of values holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OneOf {
+    Text,
+    Integer,
 }
 
 /// Starts a statement; `$1`, `$2`, … in `text` take what [`Query::bind`] gives, in order.
@@ -90,6 +97,21 @@ impl Query {
             self = self.value(value);
         }
         self.push(if first { "NULL)" } else { ")" })
+    }
+
+    /// Appends `(SELECT …)` with each of the values, of one kind, as one parameter: thousands of placeholders would
+    /// cost SQLite the square of their number, for it looks each name up among all.
+    pub(super) fn one_of(self, engine: Engine, kind: OneOf, values: &serde_json::Value) -> Self {
+        let (begin, end) = match (engine, kind) {
+            (Engine::Sqlite, _) => ("(SELECT value FROM json_each(", "))"),
+            (Engine::Postgres, OneOf::Text) => {
+                ("(SELECT value FROM jsonb_array_elements_text(CAST(", " AS jsonb)))")
+            }
+            (Engine::Postgres, OneOf::Integer) => {
+                ("(SELECT CAST(value AS BIGINT) FROM jsonb_array_elements_text(CAST(", " AS jsonb)))")
+            }
+        };
+        self.push(begin).value(values.to_string()).push(end)
     }
 
     /// Appends the tenant filter on `column`.
@@ -167,7 +189,7 @@ impl Query {
         }
     }
 
-    fn parts(self) -> Result<(Cow<'static, str>, AnyArguments, bool), StoreError> {
+    pub(super) fn parts(self) -> Result<(Cow<'static, str>, AnyArguments, bool), StoreError> {
         match self.failed {
             Some(error) => Err(StoreError::Refused(error)),
             None => Ok((self.text, self.arguments, self.persistent)),
@@ -176,7 +198,19 @@ impl Query {
 }
 
 /// A row.
-pub(super) struct Row(AnyRow);
+pub struct Row(AnyRow);
+
+impl From<AnyRow> for Row {
+    fn from(row: AnyRow) -> Self {
+        Self(row)
+    }
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Row").finish_non_exhaustive()
+    }
+}
 
 impl std::fmt::Debug for Query {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -15,7 +15,7 @@ use fleetward_protocol::time::Timestamp;
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use super::query::{Row, corrupt, query};
-use super::{Connection, Scope, StoreError};
+use super::{Connection, Reader, Scope, StoreError};
 
 /// A run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,7 +181,7 @@ pub async fn get(conn: &mut Connection, scope: &Scope, id: RunId) -> Result<Run,
 /// # Errors
 /// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.
 pub async fn list(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     scope: &Scope,
     operation: OperationId,
     states: &[RunStatus],
@@ -200,7 +200,7 @@ pub async fn list(
     if let Some(host) = host {
         select = select.push(" AND r.host_name = ").value(host);
     }
-    let rows = push_page(select, &KEYS, page)?.all(conn).await?;
+    let rows = conn.rows(push_page(select, &KEYS, page)?).await?;
     cut(rows, &KEYS, page, read)
 }
 
@@ -294,7 +294,7 @@ pub async fn list_forgettable(
 /// # Errors
 /// If the database fails.
 pub async fn count(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     scope: &Scope,
     operation: OperationId,
 ) -> Result<RunCounts, StoreError> {
@@ -306,7 +306,7 @@ pub async fn count(
 /// # Errors
 /// If the database fails.
 pub async fn count_each(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     scope: &Scope,
     operations: &[OperationId],
 ) -> Result<HashMap<OperationId, RunCounts>, StoreError> {
@@ -319,7 +319,7 @@ pub async fn count_each(
             .push(" GROUP BY r.operation_id, r.state");
     // The text for one operation comes again and again; it need not be parsed each time.
     let select = if operations.len() == 1 { select } else { select.once() };
-    for row in select.all(conn).await? {
+    for row in conn.rows(select).await? {
         counts.entry(row.get("operation_id")?).or_default().add(row.get("state")?, row.get("runs")?);
     }
     Ok(counts)

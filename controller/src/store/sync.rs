@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use super::query::{Row, json, query, words};
-use super::{Connection, Scope, StoreError};
+use super::{Connection, Reader, Scope, StoreError};
 
 words! {
     /// How a synchronisation stands.
@@ -179,12 +179,12 @@ pub async fn get(conn: &mut Connection, scope: &Scope, id: SyncId) -> Result<Syn
 /// # Errors
 /// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.
 pub async fn list(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     scope: &Scope,
     page: &PageRequest,
 ) -> Result<Page<Sync>, StoreError> {
     let select = select_keys(query(COLUMNS), &KEYS).push(" FROM sync WHERE ").scope("tenant_id", scope);
-    let rows = push_page(select, &KEYS, page)?.all(conn).await?;
+    let rows = conn.rows(push_page(select, &KEYS, page)?).await?;
     cut(rows, &KEYS, page, read)
 }
 

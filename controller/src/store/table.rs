@@ -8,16 +8,18 @@ use jiff::Timestamp as Instant;
 use serde_json::{Map, Value};
 
 use super::page::{Cursor, Direction, Key, KeyKind, MAX_KEYS, PageRequest, cut, push_page, select_keys};
-use super::query::{Cell, Query, Row, query};
-use super::{Connection, Scope, StoreError};
+use super::query::{Cell, OneOf, Query, Row, query};
+use super::{Engine, Reader, Scope, StoreError};
 use columns::{Column, Kind, TABLES, Table};
 
 mod columns;
 
-/// The most values of one `in` filter.
+/// The most values of all `in` filters of a query together.
 pub const MAX_VALUES: usize = 1000;
 /// The most filters of one query.
 pub const MAX_FILTERS: usize = 32;
+/// The most columns of one query.
+pub const MAX_COLUMNS: usize = 64;
 
 /// A query on one of the API's tables.
 #[derive(Debug, Clone, PartialEq)]
@@ -107,12 +109,14 @@ pub enum TableError {
         expected: &'static str,
     },
     /// More than is allowed.
-    #[error("at most {allowed} {what} are allowed")]
+    #[error("a query may have at most {allowed} {what}, and this one has {count}; ask in several")]
     TooMany {
         /// Of what.
         what: &'static str,
-        /// How many.
+        /// How many may be.
         allowed: usize,
+        /// How many there are.
+        count: usize,
     },
     /// The store failed, or refused the cursor.
     #[error(transparent)]
@@ -123,11 +127,15 @@ pub enum TableError {
 ///
 /// # Errors
 /// [`TableError`]; nothing that is wrong with the query reaches the database.
-pub async fn list(conn: &mut Connection, scope: &Scope, asked: &TableQuery) -> Result<TableRows, TableError> {
+pub async fn list(conn: &mut impl Reader, scope: &Scope, asked: &TableQuery) -> Result<TableRows, TableError> {
     let table = TABLES
         .iter()
         .find(|table| table.name == asked.table)
         .ok_or_else(|| TableError::UnknownTable { table: asked.table.chars().take(80).collect() })?;
+    within("columns", asked.columns.len(), MAX_COLUMNS)?;
+    within("filters", asked.filters.len(), MAX_FILTERS)?;
+    let values = asked.filters.iter().filter_map(|filter| filter.value.as_array()).map(Vec::len).sum();
+    within("values in all filters together", values, MAX_VALUES)?;
     let columns: Vec<&Column> = if asked.columns.is_empty() {
         table.columns.iter().collect()
     } else {
@@ -142,15 +150,16 @@ pub async fn list(conn: &mut Connection, scope: &Scope, asked: &TableQuery) -> R
         }
     }
     select = select_keys(select, &keys).push(table.from).scope(table.tenant, scope);
-    if asked.filters.len() > MAX_FILTERS {
-        return Err(TableError::TooMany { what: "filters", allowed: MAX_FILTERS });
-    }
     for filter in &asked.filters {
-        select = push_filter(select, comparable(column(table, &filter.column)?)?, filter)?;
+        select = push_filter(select, conn.engine(), comparable(column(table, &filter.column)?)?, filter)?;
     }
-    let rows = push_page(select, &keys, &asked.page)?.once().all(conn).await?;
+    let rows = conn.rows(push_page(select, &keys, &asked.page)?.once()).await?;
     let page = cut(rows, &keys, &asked.page, |row| read(row, &columns))?;
     Ok(TableRows { rows: page.items, next: page.next })
+}
+
+const fn within(what: &'static str, count: usize, allowed: usize) -> Result<(), TableError> {
+    if count > allowed { Err(TableError::TooMany { what, allowed, count }) } else { Ok(()) }
 }
 
 fn known_tables() -> String {
@@ -173,9 +182,7 @@ const fn comparable(column: &'static Column) -> Result<&'static Column, TableErr
 }
 
 fn sort_keys(table: &Table, sort: &[(String, Direction)]) -> Result<Vec<Key>, TableError> {
-    if sort.len() >= MAX_KEYS {
-        return Err(TableError::TooMany { what: "sort keys", allowed: MAX_KEYS - 1 });
-    }
+    within("sort keys", sort.len(), MAX_KEYS - 1)?;
     let mut keys: Vec<Key> = Vec::with_capacity(sort.len() + 2);
     for (name, direction) in sort {
         keys.push(key(comparable(column(table, name)?)?, *direction));
@@ -197,16 +204,17 @@ const fn key(column: &Column, direction: Direction) -> Key {
     Key { expression: column.sortable, kind, direction }
 }
 
-fn push_filter(select: Query, column: &'static Column, filter: &TableFilter) -> Result<Query, TableError> {
+fn push_filter(select: Query, engine: Engine, column: &'static Column, filter: &TableFilter) -> Result<Query, TableError> {
     let select = select.push(" AND ").push(column.expression);
     let operator = match (filter.operator, &filter.value) {
         (Operator::Eq, Value::Null) => return Ok(select.push(" IS NULL")),
-        (Operator::In, Value::Array(values)) if values.len() > MAX_VALUES => {
-            return Err(TableError::TooMany { what: "values of one filter", allowed: MAX_VALUES });
-        }
         (Operator::In, Value::Array(values)) => {
             let cells = values.iter().map(|value| cell(column, value)).collect::<Result<Vec<_>, _>>()?;
-            return Ok(select.push(" IN ").list(cells));
+            let kind = match column.kind {
+                Kind::Text | Kind::Json => OneOf::Text,
+                Kind::Integer | Kind::Boolean | Kind::Time => OneOf::Integer,
+            };
+            return Ok(select.push(" IN ").one_of(engine, kind, &cells.into_iter().map(json).collect()));
         }
         (Operator::In, _) => {
             return Err(TableError::InvalidValue { column: column.name, expected: "an array of values" });
@@ -244,6 +252,15 @@ fn cell(column: &'static Column, value: &Value) -> Result<Cell, TableError> {
                 .map(|millis| Cell::Int(Some(millis)))
                 .ok_or_else(|| invalid("a time in RFC 3339, or milliseconds since the Unix epoch"))
         }
+    }
+}
+
+fn json(cell: Cell) -> Value {
+    match cell {
+        Cell::Text(text) => Value::from(text),
+        Cell::Int(number) => Value::from(number),
+        // No column of a table is one.
+        Cell::Blob(_) => Value::Null,
     }
 }
 

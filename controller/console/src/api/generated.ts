@@ -514,7 +514,11 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Rows of a table. */
+        /**
+         * Rows of a table.
+         * @description A query that takes longer than 10 s is stopped (422, `QUERY_TOO_SLOW`); when too many are asked at the same time
+         *     it is refused for now (503, `BUSY`).
+         */
         post: operations["tableQuery"];
         delete?: never;
         options?: never;
@@ -745,7 +749,7 @@ export interface components {
             col: string;
             /** @description How it is compared. */
             op: components["schemas"]["FilterOp"];
-            /** @description With what: a text, a number, a truth value, or for `in` a list of them. */
+            /** @description With what: a text, a number, a truth value, or for `in` a list of at most 1,000 of them. */
             val: unknown;
         };
         /**
@@ -1400,13 +1404,13 @@ export interface components {
         };
         /** @description `POST /tables/query`. */
         TableQuery: {
-            /** @description The columns wanted; all when absent. */
+            /** @description The columns wanted; all when absent. At most 64. */
             columns?: string[] | null;
-            /** @description Conditions that every row must meet. */
+            /** @description Conditions that every row must meet. At most 32, with at most 1,000 values in all of them together. */
             filters?: components["schemas"]["Filter"][];
             /** @description Which page. */
             page?: components["schemas"]["TablePage"];
-            /** @description The order; ties are broken by the row's id. */
+            /** @description The order; ties are broken by the row's id. At most 7 keys. */
             sort?: components["schemas"]["Sort"][];
             /**
              * @description `tbl_links`, `tbl_operations`, `tbl_operations_history`, `tbl_recent_activity`, `tbl_infrastructure` or

@@ -44,6 +44,11 @@ impl From<StoreError> for ApiError {
                 "the controller's database is unavailable; try again in a moment",
                 &error,
             ),
+            StoreError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", error.to_string())
+                .retry_after(std::time::Duration::from_secs(5)),
+            StoreError::Stopped { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "QUERY_TOO_SLOW", error.to_string())
+            }
             StoreError::Corrupt { .. }
             | StoreError::InvalidUrl(_)
             | StoreError::CreateFile { .. }

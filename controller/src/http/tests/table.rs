@@ -195,6 +195,23 @@ fn p27_an_answer_says_when_it_was_true() {
         .unwrap();
 }
 
+/// A filter with so many values.
+fn is_one_of(values: usize) -> Value {
+    json!({ "col": "name", "op": "in", "val": vec!["h"; values] })
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_limit_and_as_much_as_is_allowed_is_answered() {
+    let site = TestSite::new().await;
+    let body = json!({ "table": "tbl_links", "filters": vec![is_one_of(32); 32] });
+    let refused = site.call("POST", "/api/v1/tables/query", Some(body)).await.json();
+    let text = refused["error"].as_str().unwrap();
+    assert!(text.contains("at most 1000 values") && text.contains("1024"), "{text}");
+    let rows =
+        query(&site, json!({ "table": "tbl_links", "filters": vec![is_one_of(31); 32] })).await["rows"].clone();
+    assert_eq!(rows, json!([]));
+}
+
 #[tokio::test]
 async fn what_is_wrong_with_a_query_is_named() {
     let site = TestSite::new().await;
@@ -216,6 +233,11 @@ async fn what_is_wrong_with_a_query_is_named() {
         (json!({ "table": "tbl_links", "page": { "size": 0 } }), "INVALID_LIMIT"),
         (json!({ "table": "tbl_links", "page": { "cursor": "x" } }), "INVALID_CURSOR"),
         (json!({ "tabel": "tbl_links" }), "INVALID_FIELD"),
+        (json!({ "table": "tbl_links", "columns": vec!["id"; 65] }), "TOO_MANY"),
+        (json!({ "table": "tbl_links", "filters": vec![is_one_of(1); 33] }), "TOO_MANY"),
+        (json!({ "table": "tbl_links", "filters": vec![is_one_of(1001)] }), "TOO_MANY"),
+        // All filters together, and not each of them.
+        (json!({ "table": "tbl_links", "filters": vec![is_one_of(32); 32] }), "TOO_MANY"),
     ] {
         let answer = site.call("POST", "/api/v1/tables/query", Some(body.clone())).await;
         assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, code), "{body}");

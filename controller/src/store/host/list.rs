@@ -7,8 +7,8 @@ use fleetward_protocol::name::{HostName, Tag};
 
 use super::{COLUMNS, Declaration, Enrolment, FROM, Host, Lifecycle, Source, Status, read, read_declaration};
 use crate::store::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
-use crate::store::query::{Query, query, words};
-use crate::store::{Connection, Scope, StoreError};
+use crate::store::query::{Query, Row, query, words};
+use crate::store::{Connection, Reader, Scope, StoreError};
 
 words! {
     /// What a list of hosts is sorted by.
@@ -115,7 +115,7 @@ pub struct Declared {
 /// # Errors
 /// [`StoreError::InvalidCursor`] if the page's cursor is not from a list sorted so.
 pub async fn list(
-    conn: &mut Connection,
+    conn: &mut impl Reader,
     scope: &Scope,
     filter: &Filter,
     sort: (Sort, Direction),
@@ -123,7 +123,7 @@ pub async fn list(
 ) -> Result<Page<Host>, StoreError> {
     let keys = keys(sort);
     let select = select_keys(query(COLUMNS), &keys).push(FROM).scope("h.tenant_id", scope);
-    let rows = push_page(narrow(select, filter), &keys, page)?.all(conn).await?;
+    let rows = conn.rows(push_page(narrow(select, filter), &keys, page)?).await?;
     cut(rows, &keys, page, read)
 }
 
@@ -151,16 +151,16 @@ pub async fn count(conn: &mut Connection, scope: &Scope) -> Result<Vec<Count>, S
 ///
 /// # Errors
 /// If the database fails.
-pub async fn all_for_targets(conn: &mut Connection, scope: &Scope) -> Result<Vec<Target>, StoreError> {
-    query(
+pub async fn all_for_targets(conn: &mut impl Reader, scope: &Scope) -> Result<Vec<Target>, StoreError> {
+    let select = query(
         "SELECT h.id, h.tenant_id, h.name, h.client_id, h.type, h.provider, h.tags, h.status, h.lifecycle, h.enrolment, \
          h.enrolment_required, h.facts",
     )
     .push(FROM)
     .push("h.lifecycle = 'active' AND ")
     .scope("h.tenant_id", scope)
-    .push(" ORDER BY h.name, h.id")
-    .list_of(conn, |row| {
+    .push(" ORDER BY h.name, h.id");
+    let read = |row: &Row| {
         Ok(Target {
             id: row.get("id")?,
             tenant: row.get("tenant_id")?,
@@ -175,8 +175,8 @@ pub async fn all_for_targets(conn: &mut Connection, scope: &Scope) -> Result<Vec
             enrolment_required: row.get("enrolment_required")?,
             facts: row.find_json("facts")?,
         })
-    })
-    .await
+    };
+    conn.rows(select).await?.iter().map(read).collect()
 }
 
 /// Every host of a tenant that is not deleted, retired ones included, with what a new inventory is compared with.
