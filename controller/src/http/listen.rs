@@ -165,11 +165,7 @@ fn tls_config(resolver: Arc<dyn ResolvesServerCert>) -> Result<Arc<ServerConfig>
     Ok(Arc::new(config))
 }
 
-async fn connection(
-    stream: TcpStream,
-    tls: Option<Arc<ServerConfig>>,
-    place: Place,
-) -> Result<(), String> {
+async fn connection(stream: TcpStream, tls: Option<Arc<ServerConfig>>, place: Place) -> Result<(), String> {
     // Live output is many small writes; none may wait for the next.
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let Some(tls) = tls else {

@@ -127,7 +127,11 @@ pub enum TableError {
 ///
 /// # Errors
 /// [`TableError`]; nothing that is wrong with the query reaches the database.
-pub async fn list(conn: &mut impl Reader, scope: &Scope, asked: &TableQuery) -> Result<TableRows, TableError> {
+pub async fn list(
+    conn: &mut impl Reader,
+    scope: &Scope,
+    asked: &TableQuery,
+) -> Result<TableRows, TableError> {
     let table = TABLES
         .iter()
         .find(|table| table.name == asked.table)
@@ -204,7 +208,12 @@ const fn key(column: &Column, direction: Direction) -> Key {
     Key { expression: column.sortable, kind, direction }
 }
 
-fn push_filter(select: Query, engine: Engine, column: &'static Column, filter: &TableFilter) -> Result<Query, TableError> {
+fn push_filter(
+    select: Query,
+    engine: Engine,
+    column: &'static Column,
+    filter: &TableFilter,
+) -> Result<Query, TableError> {
     let select = select.push(" AND ").push(column.expression);
     let operator = match (filter.operator, &filter.value) {
         (Operator::Eq, Value::Null) => return Ok(select.push(" IS NULL")),

@@ -84,7 +84,10 @@ async fn no_body_is_waited_for_without_end() {
             }));
             let answer = Answer::read(site.send(request.body(body).unwrap()).await).await;
             tokio::time::resume();
-            assert_eq!((answer.status, answer.code().as_str()), (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW"));
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (StatusCode::REQUEST_TIMEOUT, "BODY_TOO_SLOW")
+            );
         }
     }
 }

@@ -178,7 +178,7 @@ async fn silent_connections_keep_neither_health_nor_who_is_logged_in_out() {
     let mut health = connect().await.unwrap();
     assert_eq!(ask2(&mut health, "/health", "").await.unwrap().status(), 200);
     // The oldest of the flood made room.
-    let (_, oldest) = flood.remove(0);
+    let (_asks, oldest) = flood.remove(0);
     drop(oldest.await.unwrap());
     assert_eq!(ask2(&mut known, "/api/v1/auth/me", &site.token).await.unwrap().status(), 200);
     site.stopping.cancel();

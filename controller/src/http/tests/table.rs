@@ -208,7 +208,8 @@ async fn a_refusal_names_the_limit_and_as_much_as_is_allowed_is_answered() {
     let text = refused["error"].as_str().unwrap();
     assert!(text.contains("at most 1000 values") && text.contains("1024"), "{text}");
     let rows =
-        query(&site, json!({ "table": "tbl_links", "filters": vec![is_one_of(31); 32] })).await["rows"].clone();
+        query(&site, json!({ "table": "tbl_links", "filters": vec![is_one_of(31); 32] })).await["rows"]
+            .clone();
     assert_eq!(rows, json!([]));
 }
 
