@@ -4,7 +4,7 @@
 
 pub mod script;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use fleetward_protocol::action::{Action, InvalidAction};
@@ -23,6 +23,8 @@ pub struct Plan {
     pub arguments: Vec<Argument>,
     /// Its whole environment.
     pub environment: BTreeMap<String, String>,
+    /// The names of those variables that the request set: what the host's policy is asked about.
+    pub requested: BTreeSet<String>,
     /// Where it starts.
     pub directory: PathBuf,
     /// The account to become; `None` to stay the agent's own.

@@ -12,6 +12,7 @@ use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError, Recovery};
 use crate::link::{Link, LinkState};
 use crate::platform::files::{self, FileError};
+use crate::platform::trust::Secrecy;
 use crate::platform::{cgroup, clock, users};
 use crate::run::{Host, Load, Runs};
 use crate::status;
@@ -26,7 +27,7 @@ pub enum StartError {
     /// It has no identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Its directories cannot be made.
+    /// Its directories cannot be made, or others can write to them.
     #[error(transparent)]
     File(#[from] FileError),
     /// Another agent uses the state directory.
@@ -59,6 +60,10 @@ impl Agent {
         let AgentConfig { paths, supervisor, notify_socket } = config;
         let identity = Identity::load(&paths)?;
         files::ensure_directory(&paths.runs(), 0o711)?;
+        // What the journal and a run's directory say is carried out: nobody else may be able to write it.
+        for directory in [&paths.state, &paths.runs()] {
+            files::read_trust(directory, Secrecy::Public)?;
+        }
         let lock = files::lock_exclusively(&paths.state.join("lock"))?
             .ok_or_else(|| StartError::InUse(paths.state.display().to_string()))?;
         let boot = clock::read_boot().map_err(StartError::Boot)?;

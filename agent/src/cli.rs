@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Address, AgentConfig, CLIENT_ID_FILE, CONFIG_FILE, Paths, STATE_DIRECTORY};
 use crate::doctor::{self, Severity};
 use crate::enrol::Again;
+use crate::platform::files;
 use crate::{Agent, enrol, status};
 
 /// The agent on a host of a Fleetward fleet.
@@ -95,6 +96,7 @@ impl Cli {
     /// # Errors
     /// What a person should read.
     pub fn execute(self) -> anyhow::Result<ExitCode> {
+        files::ensure_private_umask();
         let Files { config, state, client_id_file } = self.files;
         let paths = Paths {
             config: absolute(config)?,

@@ -1,17 +1,24 @@
 //! Where the agent keeps its things, and what its owner allows: `/etc/fleetward/agent.toml`.
 //!
-//! The controller cannot write this file; the policy in it is read again before each run that starts after a
-//! change, so that an owner's "no" holds at once. The only module that reads environment variables.
+//! The controller cannot write this file; the policy in it is read again before each run that starts, so that an
+//! owner's "no" holds at once. A file that others than its owner could have written is no policy: nothing runs then.
+//! The only module that reads environment variables.
 
-use std::collections::BTreeSet;
+mod settings;
+
 use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::SystemTime;
 
 use fleetward_protocol::wire::DEFAULT_PORT;
 use serde::{Deserialize, Deserializer};
+
+pub(crate) use settings::nearest;
+pub use settings::{LiveSettings, Policy, RunSettings, Settings, SettingsError};
+
+use crate::platform::files::{self, FileError};
+use crate::platform::trust::Secrecy;
 
 /// Where the policy and the controllers' addresses stand unless told otherwise.
 pub const CONFIG_FILE: &str = "/etc/fleetward/agent.toml";
@@ -19,6 +26,8 @@ pub const CONFIG_FILE: &str = "/etc/fleetward/agent.toml";
 pub const STATE_DIRECTORY: &str = "/var/lib/fleetward-agent";
 /// Where the host's client ID stands unless told otherwise.
 pub const CLIENT_ID_FILE: &str = "/etc/fleetward/client_id";
+
+const MAX_CONTROLLERS: u64 = 64 << 10;
 
 /// The files and directories of one agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,143 +195,6 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// What `agent.toml` says. An empty file allows every kind of action, as every user.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Settings {
-    /// Where controllers listen; tried in order, names resolved anew each time.
-    pub controllers: Vec<Address>,
-    /// What may run here.
-    pub policy: Policy,
-    /// How much may run here.
-    pub runs: RunSettings,
-}
-
-/// What the host's owner allows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Policy {
-    /// The kinds of action that may run; every kind when absent.
-    pub kinds: Option<BTreeSet<String>>,
-    /// The Linux users that a run may be; every user when absent.
-    pub users: Option<BTreeSet<String>>,
-}
-
-/// How much may run at once, and what each run may use.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RunSettings {
-    /// Runs at once; more wait in a queue.
-    pub concurrent: usize,
-    /// Free space, in MiB, below which no run starts and running ones lose the middle of their output.
-    pub min_free_mib: u64,
-    /// The most output kept of one run, in MiB, whatever the order says.
-    pub max_output_mib: u64,
-    /// The longest that one run may take, in seconds, whatever the order says; zero for no limit of the host's own.
-    pub max_timeout_s: u64,
-    /// How long a run that the controller has committed is kept on disk, in seconds.
-    pub keep_s: u64,
-}
-
-impl Default for RunSettings {
-    fn default() -> Self {
-        Self { concurrent: 8, min_free_mib: 64, max_output_mib: 16 << 10, max_timeout_s: 0, keep_s: 0 }
-    }
-}
-
-/// `agent.toml`, or what stands in for a part of it, cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// It exists and cannot be read.
-    #[error("read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// It is not what it should be.
-    #[error("{} is not valid: {detail}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with the line.
-        detail: String,
-    },
-    /// What the enrolment left of the controllers' addresses is not what it should be.
-    #[error(
-        "use the controllers' addresses in {}; name them in {} instead, or enrol again with --force",
-        path.display(),
-        config.display()
-    )]
-    Controllers {
-        /// The file.
-        path: PathBuf,
-        /// The configuration, which comes first.
-        config: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-}
-
-impl Settings {
-    /// Reads the file; an absent one is an empty one.
-    ///
-    /// # Errors
-    /// If it cannot be read, or has an unknown key or a wrong type.
-    pub fn load(path: &Path) -> Result<Self, SettingsError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(source) => return Err(SettingsError::Read { path: path.to_owned(), source }),
-        };
-        let invalid = |detail: String| SettingsError::Invalid { path: path.to_owned(), detail };
-        let settings: Self = toml::from_str(&text).map_err(|error| invalid(error.to_string()))?;
-        if settings.runs.concurrent == 0 {
-            return Err(invalid("runs.concurrent is 0, but must be at least 1".into()));
-        }
-        Ok(settings)
-    }
-}
-
-/// The settings as they stand in the file now: read again when the file changed.
-#[derive(Debug)]
-pub struct LiveSettings {
-    path: PathBuf,
-    read: Option<(Option<Stamp>, Settings)>,
-}
-
-type Stamp = (SystemTime, u64, u64);
-
-impl LiveSettings {
-    /// Nothing is read yet.
-    #[must_use]
-    pub const fn new(path: PathBuf) -> Self {
-        Self { path, read: None }
-    }
-
-    /// The settings in force.
-    ///
-    /// # Errors
-    /// As [`Settings::load`]. A file that became invalid is an error, not the last good one: its owner meant
-    /// to say something.
-    pub fn current(&mut self) -> Result<&Settings, SettingsError> {
-        let stamp = stamp(&self.path);
-        let fresh = self.read.take().filter(|(read, _)| *read == stamp);
-        let (_, settings) = match fresh {
-            Some(read) => self.read.insert(read),
-            None => self.read.insert((stamp, Settings::load(&self.path)?)),
-        };
-        Ok(settings)
-    }
-}
-
-fn stamp(path: &Path) -> Option<Stamp> {
-    use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))
-}
-
 /// The controllers' addresses: of the configuration, else those that the enrolment used; empty if neither names any.
 ///
 /// # Errors
@@ -335,11 +207,13 @@ pub fn read_controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
     let path = paths.controllers();
     let unusable =
         |source| SettingsError::Controllers { path: path.clone(), config: paths.config.clone(), source };
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unusable(error)),
+    let bytes = match files::read_trusted(&path, MAX_CONTROLLERS, Secrecy::Public) {
+        Ok(bytes) => bytes,
+        Err(error) if error.is_absent() => return Ok(Vec::new()),
+        Err(FileError::Failed { source, .. }) => return Err(unusable(source)),
+        Err(error @ FileError::Distrusted(_)) => return Err(unusable(std::io::Error::other(error))),
     };
+    let text = String::from_utf8(bytes).map_err(|error| unusable(std::io::Error::other(error)))?;
     let address = |(index, line): (usize, &str)| {
         line.parse().map_err(|error| std::io::Error::other(format!("line {}: {error}", index + 1)))
     };
@@ -365,24 +239,6 @@ mod tests {
         for text in ["", ":7443", "a b", "host:", "host:70000", "[::1", "[x]:1", "https://ctl.example.com"] {
             assert!(text.parse::<Address>().is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_and_a_change_is_seen() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("agent.toml");
-        let mut live = LiveSettings::new(path.clone());
-        assert_eq!(live.current().unwrap(), &Settings::default());
-        std::fs::write(
-            &path,
-            "controllers = ['192.0.2.1']\n[policy]\nkinds = ['script']\nusers = ['deploy']",
-        )
-        .unwrap();
-        let settings = live.current().unwrap();
-        assert_eq!(settings.controllers, ["192.0.2.1".parse().unwrap()]);
-        assert!(settings.policy.users.as_ref().unwrap().contains("deploy"));
-        std::fs::write(&path, "[policy]\nuser = ['deploy']").unwrap();
-        assert!(live.current().unwrap_err().to_string().contains("user"));
     }
 
     #[test]

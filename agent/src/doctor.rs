@@ -1,15 +1,17 @@
 //! Looks for what is wrong, and says what to do about it.
 
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::{self, Address, Paths, Settings, SettingsError};
-use crate::identity::{self, Identity};
+use crate::config::{self, Address, Paths, Policy, Settings, SettingsError};
+use crate::identity::{self, Identity, IdentityError};
 use crate::link;
-use crate::platform::{clock, files};
+use crate::platform::files::{self, FileError};
+use crate::platform::trust::Secrecy;
+use crate::platform::{clock, users};
 use crate::status;
 
 /// A difference of clocks that is worth a word, in milliseconds.
@@ -58,10 +60,11 @@ impl Finding {
 
 /// Looks at everything.
 pub async fn examine(paths: &Paths) -> Vec<Finding> {
-    let mut findings = vec![settings(paths)];
+    let mut findings = settings(paths);
     let identity = Identity::load(paths);
     findings.push(client_id(paths, identity.as_ref().ok()));
-    findings.extend(certificate(paths, &identity));
+    findings.push(certificate(&identity));
+    findings.extend(permissions(paths));
     findings.extend(network(paths, identity.as_ref().ok()).await);
     findings.push(clock_skew(paths));
     findings.push(disk(paths));
@@ -90,15 +93,39 @@ pub fn show(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn settings(paths: &Paths) -> Finding {
+fn settings(paths: &Paths) -> Vec<Finding> {
+    let check = "configuration";
     match Settings::load(&paths.config) {
-        Ok(_) => Finding::ok("configuration", format!("{} is valid", paths.config.display())),
-        Err(error) => Finding::error(
-            "configuration",
-            link::chain(&error),
-            "correct the file; until then nothing runs here",
-        ),
+        Ok(settings) => {
+            let valid = Finding::ok(check, format!("{} is valid", paths.config.display()));
+            std::iter::once(valid).chain(absent_users(&settings.policy)).collect()
+        }
+        Err(error @ SettingsError::File(FileError::Distrusted(_))) => {
+            vec![Finding::error(
+                check,
+                error.to_string(),
+                "look at what it says first; until then nothing runs here",
+            )]
+        }
+        Err(error) => {
+            vec![Finding::error(check, link::chain(&error), "correct the file; until then nothing runs here")]
+        }
     }
+}
+
+/// A policy may name a user that only other hosts of the fleet have: that is worth a word, and no error.
+fn absent_users(policy: &Policy) -> Option<Finding> {
+    let absent = policy.users.iter().flatten().find(|name| users::read_account(name).is_none())?;
+    let known = users::read_names();
+    let advice = match config::nearest(absent, known.iter().map(String::as_str)) {
+        Some(meant) => format!("did you mean `{meant}`?"),
+        None => "nothing to do if other hosts with this file have it".to_owned(),
+    };
+    Some(Finding::warning(
+        "policy",
+        format!("policy.users names `{absent}`, who is no user of this host"),
+        advice,
+    ))
 }
 
 fn client_id(paths: &Paths, identity: Option<&Identity>) -> Finding {
@@ -123,15 +150,19 @@ fn client_id(paths: &Paths, identity: Option<&Identity>) -> Finding {
     }
 }
 
-fn certificate(paths: &Paths, identity: &Result<Identity, identity::IdentityError>) -> Vec<Finding> {
+fn certificate(identity: &Result<Identity, IdentityError>) -> Finding {
     let check = "certificate";
     let identity = match identity {
         Ok(identity) => identity,
-        Err(error) => return vec![Finding::error(check, error.to_string(), "enrol this host")],
+        Err(error @ IdentityError::File(FileError::Distrusted(_))) => {
+            let advice = "enrol again with --force if somebody may have used that";
+            return Finding::error(check, error.to_string(), advice);
+        }
+        Err(error) => return Finding::error(check, link::chain(error), "enrol this host"),
     };
     let now = clock::now();
     let validity = identity.validity;
-    let validity = if now < validity.from {
+    if now < validity.from {
         Finding::error(
             check,
             "not valid yet by this host's clock",
@@ -152,33 +183,58 @@ fn certificate(paths: &Paths, identity: &Result<Identity, identity::IdentityErro
         )
     } else {
         Finding::ok(check, format!("valid for {} more days", validity.until.since(now).as_secs() / 86_400))
-    };
-    vec![validity, key_mode(&paths.key())]
+    }
 }
 
-fn key_mode(path: &Path) -> Finding {
+/// Everything that the agent obeys or keeps secret, as [`files::read_trusted`] looks at it when it is used.
+fn permissions(paths: &Paths) -> Vec<Finding> {
     let check = "permissions";
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => Finding::error(
-            check,
-            format!("{} can be read by others", path.display()),
-            format!(
-                "chmod 600 {}, and enrol again with --force if somebody may have read it",
-                path.display()
+    let journal = paths.journal();
+    let looked_at = [
+        (paths.state.clone(), Secrecy::Public),
+        (paths.runs(), Secrecy::Public),
+        (paths.key(), Secrecy::Private),
+        (paths.root(), Secrecy::Public),
+        (paths.certificate(), Secrecy::Public),
+        (paths.controllers(), Secrecy::Public),
+        (journal.with_extension("key"), Secrecy::Private),
+        (journal, Secrecy::Private),
+    ];
+    let found = looked_at.into_iter().filter_map(|(path, secrecy)| files::read_trust(&path, secrecy).err());
+    let mut findings: Vec<_> = found
+        .filter(|error| !error.is_absent())
+        .map(|error| match error {
+            FileError::Distrusted(_) => Finding::error(
+                check,
+                error.to_string(),
+                "then look for who used it, and enrol again with --force if that was a key or a certificate",
             ),
-        ),
-        Ok(metadata) if metadata.uid() != nix::unistd::geteuid().as_raw() => Finding::warning(
+            FileError::Failed { .. } => {
+                Finding::error(check, link::chain(&error), "run doctor as the agent's own user (root)")
+            }
+        })
+        .collect();
+    if findings.is_empty() {
+        findings.push(Finding::ok(
             check,
-            format!("{} belongs to user {}", path.display(), metadata.uid()),
-            "run doctor as the agent's own user (root)",
-        ),
-        Ok(_) => Finding::ok(check, "the private key is readable by the agent alone"),
-        Err(error) => Finding::error(
-            check,
-            format!("{}: {error}", path.display()),
-            "run doctor as the agent's own user (root)",
-        ),
+            "nobody but the agent's own user can read its keys or change its files",
+        ));
     }
+    findings.extend(passage(&paths.state));
+    findings
+}
+
+/// A script that runs as another user is read from below the state directory.
+fn passage(state: &Path) -> Option<Finding> {
+    let mode = std::fs::metadata(state).ok()?.permissions().mode() & 0o7777;
+    (users::may_change_user() && mode & 0o001 == 0).then(|| {
+        let state = state.display();
+        Finding::warning(
+            "permissions",
+            format!("{state} has mode {mode:04o}: scripts that run as another user than root are refused"),
+            format!("run `chmod o+x {state}` if there are such scripts"),
+        )
+    })
 }
 
 async fn network(paths: &Paths, identity: Option<&Identity>) -> Vec<Finding> {
@@ -194,7 +250,7 @@ async fn network(paths: &Paths, identity: Option<&Identity>) -> Vec<Finding> {
             return vec![Finding::error("controllers", format!("{}: {source}", path.display()), advice)];
         }
         // The configuration's own finding says it.
-        Err(SettingsError::Read { .. } | SettingsError::Invalid { .. }) => return Vec::new(),
+        Err(SettingsError::File(_) | SettingsError::Invalid { .. }) => return Vec::new(),
     };
     let mut findings = Vec::new();
     for address in &controllers {

@@ -18,6 +18,7 @@ use x509_parser::parse_x509_certificate;
 
 use crate::config::Paths;
 use crate::platform::files::{self, FileError};
+use crate::platform::trust::Secrecy;
 
 const MAX_PEM: u64 = 256 << 10;
 const MAX_CLIENT_ID_FILE: u64 = 4096;
@@ -146,7 +147,8 @@ impl Identity {
     /// The identity in the state directory.
     ///
     /// # Errors
-    /// If the host is not enrolled, or a file is missing or damaged.
+    /// If the host is not enrolled, if a file is missing or damaged, if others can read the key, or if others could have
+    /// written any of the files.
     pub fn load(paths: &Paths) -> Result<Self, IdentityError> {
         let chain = read_certificates(&paths.certificate())?;
         let root = read_certificates(&paths.root())?;
@@ -231,7 +233,7 @@ impl ClientIdError {
 /// # Errors
 /// If it cannot be read, or holds something else.
 pub fn read_client_id(path: &Path) -> Result<Option<ClientId>, ClientIdError> {
-    let bytes = match files::read_file(path, MAX_CLIENT_ID_FILE) {
+    let bytes = match files::read_trusted(path, MAX_CLIENT_ID_FILE, Secrecy::Public) {
         Err(error) if error.is_absent() => return Ok(None),
         other => other?,
     };
@@ -246,7 +248,7 @@ pub fn read_client_id(path: &Path) -> Result<Option<ClientId>, ClientIdError> {
 /// What the file says, for a controller that asks: whatever it is.
 #[must_use]
 pub fn read_client_id_report(path: &Path) -> ClientIdReport {
-    match files::read_file(path, MAX_CLIENT_ID_FILE) {
+    match files::read_trusted(path, MAX_CLIENT_ID_FILE, Secrecy::Public) {
         Err(error) if error.is_absent() => ClientIdReport::Missing,
         Err(error) => {
             let cause =
@@ -264,7 +266,7 @@ pub fn read_client_id_report(path: &Path) -> ClientIdReport {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
-    let bytes = match files::read_file(path, MAX_PEM) {
+    let bytes = match files::read_trusted(path, MAX_PEM, Secrecy::Public) {
         Err(error) if error.is_absent() => return Err(IdentityError::NotEnrolled),
         other => other?,
     };
@@ -274,7 +276,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Identi
 
 /// The key in the file, if it is the one that the certificate is for.
 fn read_key(path: &Path, leaf: &Leaf) -> Result<Option<PrivatePkcs8KeyDer<'static>>, IdentityError> {
-    let bytes = match files::read_file(path, MAX_PEM) {
+    let bytes = match files::read_trusted(path, MAX_PEM, Secrecy::Private) {
         Err(error) if error.is_absent() => return Ok(None),
         other => other?,
     };

@@ -2,9 +2,12 @@
 //!
 //! Vocabulary: `ensure_*` changes something and may be repeated; `read_*` observes.
 
+pub mod acl;
 pub mod cgroup;
 pub mod clock;
 pub mod facts;
 pub mod files;
 pub mod notify;
+pub mod socket;
+pub mod trust;
 pub mod users;

@@ -34,6 +34,7 @@ pub(super) fn plan(order: &Order, script: &Script, content: &[u8], own: &Account
         program,
         arguments,
         environment: environment(order, script, actor),
+        requested: script.environment.keys().cloned().collect(),
         directory,
         account,
         resources: script.resources.clone(),

@@ -163,7 +163,8 @@ impl Group {
     /// If it has limits, and one of them does not.
     pub fn ensure(&self) -> std::io::Result<()> {
         let directory = Path::new(&self.directory);
-        let made = fs::create_dir(directory);
+        // Programs read their own limits there, whoever they run as.
+        let made = super::files::create_directory(directory, 0o755);
         if self.limits.is_empty() {
             // Without the group the tree is found through /proc alone.
             return Ok(());

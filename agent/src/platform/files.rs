@@ -3,32 +3,50 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::sys::stat::{Mode, umask};
+
+use super::trust::{Distrust, Secrecy};
 
 /// Something about a file failed.
 #[derive(Debug, thiserror::Error)]
-#[error("{act} {}", path.display())]
-pub struct FileError {
-    act: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub enum FileError {
+    /// The operating system said no.
+    #[error("{act} {}", path.display())]
+    Failed {
+        /// What was tried: an infinitive, such as `write`.
+        act: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Others could have written it, or could read what is secret.
+    #[error(transparent)]
+    Distrusted(#[from] Distrust),
 }
 
 impl FileError {
     /// `act` (an infinitive, such as `write`) failed on `path`.
     #[must_use]
     pub fn new(act: &'static str, path: &Path, source: io::Error) -> Self {
-        Self { act, path: path.to_owned(), source }
+        Self::Failed { act, path: path.to_owned(), source }
     }
 
     /// Whether the file is not there.
     #[must_use]
     pub fn is_absent(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
+        matches!(self, Self::Failed { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
+}
+
+/// Takes every right of group and others away from what this process makes from now on. What others may read gets its
+/// mode explicitly, so that it does not depend on who started the agent; see [`ensure_file`], [`ensure_directory`].
+pub fn ensure_private_umask() {
+    umask(Mode::from_bits_truncate(0o077));
 }
 
 /// Makes `path` hold exactly `content`, atomically and durably: after a crash it holds the old content or the new.
@@ -48,7 +66,7 @@ pub fn ensure_file(path: &Path, mode: u32, content: &[u8]) -> Result<(), FileErr
         }
         let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&staged)?;
         // The mode of open(2) is subject to the umask; a client ID that services cannot read helps nobody.
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&staged, path)?;
@@ -57,24 +75,34 @@ pub fn ensure_file(path: &Path, mode: u32, content: &[u8]) -> Result<(), FileErr
     write().map_err(|error| FileError::new("write", path, error))
 }
 
-/// Makes sure that the directory `path` exists; a new one gets `mode`, its missing parents 0755.
+/// Makes sure that the directory `path` exists; a new one gets `mode`, its missing parents 0755, whatever the umask.
 ///
 /// # Errors
 /// If it cannot be made.
 pub fn ensure_directory(path: &Path, mode: u32) -> Result<(), FileError> {
-    let make = || {
+    fn make(path: &Path, mode: u32) -> io::Result<()> {
         if path.is_dir() {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
-            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+            make(parent, 0o755)?;
         }
-        match fs::DirBuilder::new().mode(mode).create(path) {
+        match create_directory(path, mode) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
-    };
-    make().map_err(|error| FileError::new("create the directory", path, error))
+    }
+    make(path, mode).map_err(|error| FileError::new("create the directory", path, error))
+}
+
+/// Makes a new directory with exactly this mode.
+///
+/// # Errors
+/// If it is there already, or cannot be made.
+pub fn create_directory(path: &Path, mode: u32) -> io::Result<()> {
+    // Never more open than meant, not even for a moment; then as open as meant, which the umask may have prevented.
+    fs::DirBuilder::new().mode(mode).create(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 
 /// Makes sure that `path` does not exist.
@@ -121,17 +149,41 @@ pub fn lock_exclusively(path: &Path) -> Result<Option<File>, FileError> {
 /// # Errors
 /// If it cannot be read or is larger.
 pub fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
-    let read = || {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        let mut content = Vec::with_capacity(usize::try_from(length.min(cap)).unwrap_or(0));
-        io::Read::read_to_end(&mut io::Read::take(file, cap + 1), &mut content)?;
-        if content.len() as u64 > cap {
-            return Err(io::Error::other(format!("it is larger than {cap} bytes")));
-        }
-        Ok(content)
-    };
+    let read = || read_whole(File::open(path)?, cap);
     read().map_err(|error| FileError::new("read", path, error))
+}
+
+/// The same, of a file that the agent obeys or keeps a secret in: nobody but root and the agent's own user may be able
+/// to write it, or to read it if it is private.
+///
+/// # Errors
+/// As [`read_file`], and [`FileError::Distrusted`].
+pub fn read_trusted(path: &Path, cap: u64, secrecy: Secrecy) -> Result<Vec<u8>, FileError> {
+    let failed = |error| FileError::new("read", path, error);
+    let file = File::open(path).map_err(failed)?;
+    // Of the file that is open: another could have taken its place meanwhile.
+    Distrust::find(path, &file.metadata().map_err(failed)?, secrecy)?;
+    read_whole(file, cap).map_err(failed)
+}
+
+/// Whether `path` may be trusted: see [`read_trusted`]. A directory that others may write to has to be sticky, as
+/// `/tmp` is.
+///
+/// # Errors
+/// [`FileError::Distrusted`] if not, and if it is not there.
+pub fn read_trust(path: &Path, secrecy: Secrecy) -> Result<(), FileError> {
+    let metadata = fs::metadata(path).map_err(|error| FileError::new("look at", path, error))?;
+    Ok(Distrust::find(path, &metadata, secrecy)?)
+}
+
+fn read_whole(file: File, cap: u64) -> io::Result<Vec<u8>> {
+    let length = file.metadata()?.len();
+    let mut content = Vec::with_capacity(usize::try_from(length.min(cap)).unwrap_or(0));
+    io::Read::read_to_end(&mut io::Read::take(file, cap + 1), &mut content)?;
+    if content.len() as u64 > cap {
+        return Err(io::Error::other(format!("it is larger than {cap} bytes")));
+    }
+    Ok(content)
 }
 
 /// Begins to write this part of a file to the disk, and gives back the memory that holds what of it is written already
@@ -143,6 +195,24 @@ pub fn ensure_written_out(file: &File, part: Range<u64>) {
         // Advice: a file system that does not take it loses nothing.
         let _ = posix_fadvise(file, from, to - from, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
     }
+}
+
+/// The first directory on the way to `path` that this user may not pass through, as far as modes say.
+#[must_use]
+pub fn read_barrier(path: &Path, uid: u32, groups: &[u32]) -> Option<PathBuf> {
+    let mut ways: Vec<_> = path.ancestors().collect();
+    ways.reverse();
+    let barrier = ways.into_iter().find(|way| {
+        fs::metadata(way).is_ok_and(|found| {
+            let bit = match () {
+                () if found.uid() == uid => 0o100,
+                () if groups.contains(&found.gid()) => 0o010,
+                () => 0o001,
+            };
+            found.is_dir() && found.mode() & bit == 0
+        })
+    });
+    barrier.map(Path::to_owned)
 }
 
 /// Bytes available to the agent on the file system that holds `path`.
@@ -159,7 +229,26 @@ pub fn read_free_space(path: &Path) -> io::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt as _;
+
+    /// One process per test: the umask is the whole process's.
+    #[test]
+    fn a_mode_does_not_depend_on_the_umask() {
+        let directory = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        for mask in [0o000, 0o022, 0o077] {
+            umask(Mode::from_bits_truncate(mask));
+            let parent = directory.path().join(format!("{mask:o}"));
+            let child = parent.join("runs");
+            ensure_directory(&child, 0o711).unwrap();
+            ensure_file(&child.join("private"), 0o600, b"").unwrap();
+            ensure_file(&child.join("public"), 0o644, b"").unwrap();
+            drop(lock_exclusively(&child.join("lock")).unwrap());
+            let modes = [&parent, &child, &child.join("private"), &child.join("public"), &child.join("lock")];
+            assert_eq!(modes.map(|path| mode(path)), [0o755, 0o711, 0o600, 0o644, 0o600], "umask {mask:o}");
+        }
+        ensure_private_umask();
+        assert_eq!(umask(Mode::empty()).bits(), 0o077);
+    }
 
     #[test]
     fn a_file_is_replaced_whole_with_its_mode() {

@@ -28,6 +28,12 @@ pub fn read_account(name: &str) -> Option<Account> {
         .or_else(|| User::from_name(name).ok().flatten().map(Account::from))
 }
 
+/// The names in the host's own list of accounts; a name service may have more.
+#[must_use]
+pub fn read_names() -> Vec<String> {
+    read_passwd().lines().filter_map(parse).map(|account| account.name).collect()
+}
+
 /// The account the agent itself runs as.
 #[must_use]
 pub fn read_own_account() -> Account {

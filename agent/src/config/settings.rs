@@ -1,0 +1,317 @@
+//! What `agent.toml` says, and whether it may be believed.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use fleetward_protocol::action::{KINDS, script};
+use fleetward_protocol::name::LinuxUser;
+use serde::Deserialize;
+
+use super::Address;
+use crate::platform::files::{self, FileError};
+use crate::platform::trust::Secrecy;
+
+/// The longest `agent.toml`, in bytes.
+const MAX_SETTINGS: u64 = 1 << 20;
+/// Values that differ in more places are not suggested for each other.
+const MAX_DISTANCE: usize = 2;
+
+/// What `agent.toml` says. An empty file allows every kind of action, as every user.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where controllers listen; tried in order, names resolved anew each time.
+    pub controllers: Vec<Address>,
+    /// What may run here.
+    pub policy: Policy,
+    /// How much may run here.
+    pub runs: RunSettings,
+}
+
+/// What the host's owner allows. A value that this agent cannot know is an error, not a rule without effect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// The kinds of action that may run; every kind when absent.
+    pub kinds: Option<BTreeSet<String>>,
+    /// The Linux users that a run may be; every user when absent.
+    pub users: Option<BTreeSet<String>>,
+    /// The environment variables that a run may be given; every one that is not reserved when absent.
+    pub environment: Option<BTreeSet<String>>,
+}
+
+/// How much may run at once, and what each run may use.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RunSettings {
+    /// Runs at once; more wait in a queue.
+    pub concurrent: usize,
+    /// Free space, in MiB, below which no run starts and running ones lose the middle of their output.
+    pub min_free_mib: u64,
+    /// The most output kept of one run, in MiB, whatever the order says.
+    pub max_output_mib: u64,
+    /// The longest that one run may take, in seconds, whatever the order says; zero for no limit of the host's own.
+    pub max_timeout_s: u64,
+    /// How long a run that the controller has committed is kept on disk, in seconds.
+    pub keep_s: u64,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self { concurrent: 8, min_free_mib: 64, max_output_mib: 16 << 10, max_timeout_s: 0, keep_s: 0 }
+    }
+}
+
+/// `agent.toml`, or what stands in for a part of it, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// It exists and cannot be read, or others could have written it.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is not what it should be.
+    #[error("{} is not valid: {detail}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line.
+        detail: String,
+    },
+    /// What the enrolment left of the controllers' addresses is not what it should be.
+    #[error(
+        "use the controllers' addresses in {}; name them in {} instead, or enrol again with --force",
+        path.display(),
+        config.display()
+    )]
+    Controllers {
+        /// The file.
+        path: PathBuf,
+        /// The configuration, which comes first.
+        config: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl Settings {
+    /// Reads the file; an absent one is an empty one.
+    ///
+    /// # Errors
+    /// If it cannot be read, if others than root and the agent's own user can write it or put another in its place,
+    /// or if it has an unknown key, an unknown value or a wrong type.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        read(path)?.map_or_else(|| Ok(Self::default()), |bytes| Self::parse(path, &bytes))
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, SettingsError> {
+        let invalid = |detail: String| SettingsError::Invalid { path: path.to_owned(), detail };
+        let text = str::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
+        let settings: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        if settings.runs.concurrent == 0 {
+            return Err(invalid("runs.concurrent is 0, but must be at least 1".into()));
+        }
+        settings.policy.check().map_err(invalid)?;
+        Ok(settings)
+    }
+}
+
+impl Policy {
+    /// Looks for values that can have been meant otherwise only.
+    fn check(&self) -> Result<(), String> {
+        for kind in self.kinds.iter().flatten().filter(|kind| !KINDS.contains(&kind.as_str())) {
+            let hint = nearest(kind, KINDS.iter().copied()).map_or_else(
+                || format!("; it knows {}", KINDS.join(", ")),
+                |known| format!("; did you mean `{known}`?"),
+            );
+            return Err(format!("policy.kinds names `{kind}`, a kind that this agent does not know{hint}"));
+        }
+        for user in self.users.iter().flatten() {
+            user.parse::<LinuxUser>()
+                .map_err(|error| format!("policy.users names `{}`: {error}", user.escape_debug()))?;
+        }
+        for variable in self.environment.iter().flatten() {
+            script::check_variable(variable).map_err(|error| format!("policy.environment: {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+/// The known value that was most likely meant, if one is close enough.
+pub(crate) fn nearest<'a>(meant: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let meant = meant.to_lowercase();
+    let distance = |known: &str| strsim::osa_distance(&meant, &known.to_lowercase());
+    let near = known.into_iter().map(|known| (distance(known), known));
+    near.filter(|(distance, _)| *distance <= MAX_DISTANCE).min().map(|(_, known)| known)
+}
+
+/// The file's bytes; `None` if there is no file. Whoever could take it away could take the owner's "no" away: so its
+/// directory is looked at too, and that of the file which it is a link to.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    let directory = |path: &Path| path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
+    let near = directory(path);
+    match files::read_trust(&near, Secrecy::Public) {
+        Err(error) if error.is_absent() => return Ok(None),
+        other => other?,
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+        && let Ok(target) = std::fs::canonicalize(path)
+    {
+        files::read_trust(&directory(&target), Secrecy::Public)?;
+    }
+    match files::read_trusted(path, MAX_SETTINGS, Secrecy::Public) {
+        Err(error) if error.is_absent() => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// The settings as they stand in the file now. The file is read each time: whatever is less than its bytes (size, times)
+/// may be the same after a change. It is parsed when they differ.
+#[derive(Debug)]
+pub struct LiveSettings {
+    path: PathBuf,
+    parsed: Option<(Option<Vec<u8>>, Settings)>,
+}
+
+impl LiveSettings {
+    /// Nothing is read yet.
+    #[must_use]
+    pub const fn new(path: PathBuf) -> Self {
+        Self { path, parsed: None }
+    }
+
+    /// The settings in force.
+    ///
+    /// # Errors
+    /// As [`Settings::load`]. A file that became invalid is an error, not the last good one: its owner meant
+    /// to say something.
+    pub fn current(&mut self) -> Result<&Settings, SettingsError> {
+        let bytes = read(&self.path)?;
+        let same = self.parsed.take().filter(|(parsed, _)| *parsed == bytes);
+        let (_, settings) = match same {
+            Some(parsed) => self.parsed.insert(parsed),
+            None => {
+                let settings = match &bytes {
+                    Some(bytes) => Settings::parse(&self.path, bytes)?,
+                    None => Settings::default(),
+                };
+                self.parsed.insert((bytes, settings))
+            }
+        };
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn an_unknown_key_is_an_error_and_a_change_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        let mut live = LiveSettings::new(path.clone());
+        assert_eq!(live.current().unwrap(), &Settings::default());
+        fs::write(&path, "controllers = ['192.0.2.1']\n[policy]\nkinds = ['script']\nusers = ['deploy']")
+            .unwrap();
+        let settings = live.current().unwrap();
+        assert_eq!(settings.controllers, ["192.0.2.1".parse().unwrap()]);
+        assert!(settings.policy.users.as_ref().unwrap().contains("deploy"));
+        fs::write(&path, "[policy]\nuser = ['deploy']").unwrap();
+        assert!(live.current().unwrap_err().to_string().contains("user"));
+        fs::remove_file(&path).unwrap();
+        assert_eq!(live.current().unwrap(), &Settings::default());
+        fs::remove_dir(directory.path()).unwrap();
+        assert_eq!(live.current().unwrap(), &Settings::default());
+    }
+
+    /// The same file, the same length, the same times: only its bytes say "no".
+    #[test]
+    fn a_no_that_changes_nothing_but_the_bytes_is_seen() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        let mut live = LiveSettings::new(path.clone());
+        let then = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let write = |text: &str| {
+            fs::write(&path, text).unwrap();
+            fs::File::options().write(true).open(&path).unwrap().set_modified(then).unwrap();
+            let found = fs::metadata(&path).unwrap();
+            (found.len(), found.ino(), found.mtime_nsec())
+        };
+        let before = write("[policy]\nkinds = ['script']");
+        assert!(live.current().unwrap().policy.kinds.as_ref().unwrap().contains("script"));
+        let after = write("[policy]\nkinds = []        ");
+        assert_eq!(before, after, "the test shows nothing otherwise");
+        assert!(live.current().unwrap().policy.kinds.as_ref().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_no_policy() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("etc");
+        fs::create_dir(&place).unwrap();
+        let path = place.join("agent.toml");
+        fs::write(&path, "").unwrap();
+        let mut live = LiveSettings::new(path.clone());
+        let set = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        let mut told = || live.current().err().map(|error| error.to_string()).unwrap_or_default();
+        for (file, near, named) in [
+            (0o644, 0o755, None),
+            (0o666, 0o755, Some(&path)),
+            (0o664, 0o755, Some(&path)),
+            (0o644, 0o777, Some(&place)),
+            (0o644, 0o775, Some(&place)),
+            (0o644, 0o1777, None),
+            (0o600, 0o700, None),
+        ] {
+            set(&path, file);
+            set(&place, near);
+            let told = told();
+            match named {
+                None => assert_eq!(told, "", "{file:o} {near:o}"),
+                Some(named) => {
+                    assert!(told.contains(&format!("`chmod go-w {}`", named.display())), "{told}");
+                }
+            }
+        }
+        // Absent is an empty file, unless somebody else could have removed it.
+        fs::remove_file(&path).unwrap();
+        assert_eq!(told(), "");
+        set(&place, 0o777);
+        assert!(told().contains("go-w"));
+        set(&place, 0o755);
+
+        // What a link leads to is looked at like the file itself.
+        let elsewhere = directory.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join("agent.toml"), "").unwrap();
+        std::os::unix::fs::symlink(elsewhere.join("agent.toml"), &path).unwrap();
+        assert_eq!(told(), "");
+        set(&elsewhere, 0o777);
+        assert!(told().contains(&format!("`chmod go-w {}`", elsewhere.display())));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_known_is_an_error_with_a_suggestion() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        for (policy, parts) in [
+            ("kinds = ['Script']", &["policy.kinds names `Script`", "did you mean `script`?"][..]),
+            ("kinds = ['script', 'scrpit']", &["`scrpit`", "did you mean `script`?"]),
+            ("kinds = ['file']", &["`file`", "it knows script"]),
+            ("users = ['dep loy']", &["policy.users names `dep loy`"]),
+            ("users = ['']", &["policy.users names ``"]),
+            ("environment = ['A-B']", &["policy.environment", "`A-B`"]),
+            ("environment = ['LD_PRELOAD']", &["policy.environment", "`LD_PRELOAD`", "never taken"]),
+            ("environments = ['TZ']", &["environments", "expected"]),
+        ] {
+            fs::write(&path, format!("[policy]\n{policy}")).unwrap();
+            let told = Settings::load(&path).unwrap_err().to_string();
+            assert!(parts.iter().all(|part| told.contains(part)), "{policy}: {told}");
+        }
+        fs::write(&path, "[policy]\nkinds = ['script']\nusers = ['deploy']\nenvironment = ['TZ', 'LC_ALL']")
+            .unwrap();
+        assert_eq!(Settings::load(&path).unwrap().policy.environment.unwrap().len(), 2);
+    }
+}
