@@ -2,7 +2,8 @@
 //!
 //! **What it promises.** An append has reached the disk when its future resolves. After a crash at any point
 //! the journal opens with every resolved append and a prefix of the unresolved ones. Appends that come
-//! together share one write and one fdatasync(2).
+//! together share one write and one fdatasync(2). The order of a run, with all that the run is given, is sealed there
+//! with a key in a file of its own: a copy of the journal tells nothing of it.
 //!
 //! **Deliberately absent.** Output and results: those are in the run's own directory, written by its
 //! supervisor. What a run is allowed to do: the journal keeps the order's bytes and does not look inside.
@@ -10,20 +11,24 @@
 mod entry;
 mod index;
 mod log;
+mod seal;
 
 pub use entry::Entry;
 pub use index::{Known, Phase};
 pub use log::{JournalError, Recovery};
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
 
 use fleetward_protocol::id::{JournalId, RunId};
 use fleetward_protocol::time::Timestamp;
 use tokio::sync::oneshot;
 
+use crate::platform::files;
+use crate::platform::trust::Secrecy;
 use log::Log;
+use seal::Seal;
 
 /// Requests that are written together at most.
 const BATCH: usize = 256;
@@ -32,6 +37,8 @@ const BATCH: usize = 256;
 #[derive(Debug, Clone)]
 pub struct Journal {
     requests: mpsc::Sender<Request>,
+    seal: Arc<Seal>,
+    key: PathBuf,
 }
 
 /// What a journal held when it was opened.
@@ -63,11 +70,19 @@ enum Request {
 
 impl Journal {
     /// Opens the journal at `path`, or starts one with the id `fresh` where there is none, or none that can be
-    /// read. `now` decides which forgotten runs need not be remembered any longer.
+    /// read. `now` decides which forgotten runs need not be remembered any longer. The key of what it seals is beside it,
+    /// as `.key`.
     ///
     /// # Errors
-    /// If the file cannot be read or written, or the thread cannot be started.
+    /// If a file cannot be read or written, if others could have written it, or the thread cannot be started.
     pub fn open(path: &Path, fresh: JournalId, now: Timestamp) -> Result<(Self, Contents), JournalError> {
+        match files::read_trust(path, Secrecy::Private) {
+            Err(error) if error.is_absent() => {}
+            // What it says is carried out.
+            other => other.map_err(JournalError::File)?,
+        }
+        let key = path.with_extension("key");
+        let seal = Arc::new(Seal::load_or_create(&key).map_err(JournalError::File)?);
         let (log, recovery) = Log::open(path, fresh, now)?;
         let contents = Contents {
             id: log.id(),
@@ -81,35 +96,51 @@ impl Journal {
             .stack_size(256 << 10)
             .spawn(move || serve(log, &queue))
             .map_err(|source| JournalError::Io { act: "start the journal's thread", source })?;
-        Ok((Self { requests }, contents))
+        Ok((Self { requests, seal, key }, contents))
     }
 
-    /// Appends the entries, in the order given; after a crash a prefix of them may be there. The write begins
-    /// at once, whether or not the future is polled.
+    /// Appends the entries, in the order given, and seals the orders among them; after a crash a prefix of them may be
+    /// there. The write begins at once, whether or not the future is polled.
     ///
     /// # Errors
     /// If they could not be made durable; they are not in the journal then.
     pub fn append(
         &self,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), JournalError>> + Send + use<> {
         let (done, written) = oneshot::channel();
-        let sent = self.requests.send(Request::Append { entries, now, done });
+        let sent = self.seal_orders(&mut entries).and_then(|()| {
+            let request = Request::Append { entries, now, done };
+            self.requests.send(request).map_err(|_| JournalError::Closed)
+        });
         async move {
-            sent.map_err(|_| JournalError::Closed)?;
+            sent?;
             written.await.map_err(|_| JournalError::Closed)?
         }
+    }
+
+    fn seal_orders(&self, entries: &mut [Entry]) -> Result<(), JournalError> {
+        for entry in entries {
+            if let Entry::Accepted { run, order, .. } = entry
+                && !order.is_empty()
+            {
+                *order = self.seal.seal(*run, order).map_err(|_| JournalError::NotSealed)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads back what an accepted run, not yet started, was accepted with.
     ///
     /// # Errors
-    /// If the journal does not hold it any more, or the file cannot be read.
+    /// If the journal does not hold it any more, if it was sealed with another key, or the file cannot be read.
     pub async fn read(&self, run: RunId) -> Result<Accepted, JournalError> {
         let (done, read) = oneshot::channel();
         self.requests.send(Request::Read { run, done }).map_err(|_| JournalError::Closed)?;
-        read.await.map_err(|_| JournalError::Closed)?
+        let Accepted { order, content } = read.await.map_err(|_| JournalError::Closed)??;
+        let order = self.seal.open(run, &order).ok_or_else(|| JournalError::Sealed(self.key.clone()))?;
+        Ok(Accepted { order, content })
     }
 }
 

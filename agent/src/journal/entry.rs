@@ -27,7 +27,8 @@ pub enum Entry {
     Accepted {
         /// The run.
         run: RunId,
-        /// The canonical bytes of its order; empty in a compacted journal when the run was started since.
+        /// The canonical bytes of its order, which are sealed on the way to the file; empty when the run was refused, and
+        /// in a compacted journal when the run was started since.
         #[serde(with = "serde_bytes")]
         order: Vec<u8>,
         /// The content the order names.

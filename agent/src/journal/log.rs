@@ -15,6 +15,7 @@ use fleetward_protocol::wire::EncodeError;
 use super::Accepted;
 use super::entry::{self, Entry, HEADER};
 use super::index::{Index, Kept, Phase, Span};
+use crate::platform::files::FileError;
 
 /// A journal smaller than this is not worth compacting.
 const COMPACT_ABOVE: u64 = 1 << 20;
@@ -38,6 +39,18 @@ pub enum JournalError {
     /// The run is not waiting in the journal.
     #[error("the journal holds no waiting run {0}")]
     NotHeld(RunId),
+    /// A file of it cannot be used.
+    #[error(transparent)]
+    File(FileError),
+    /// The order could not be sealed.
+    #[error("seal an order for the journal")]
+    NotSealed,
+    /// The order was sealed with a key that is not there any more.
+    #[error(
+        "what the run was given is sealed with another key than that in {}, which was replaced; ask for the run again",
+        .0.display()
+    )]
+    Sealed(PathBuf),
     /// The journal's thread is gone.
     #[error("the journal is closed")]
     Closed,
@@ -56,7 +69,12 @@ impl JournalError {
             Self::Encode(EncodeError::TooLong { size, cap }) => {
                 Self::Encode(EncodeError::TooLong { size: *size, cap: *cap })
             }
-            Self::Encode(EncodeError::Codec(_)) | Self::Closed => Self::Closed,
+            // The last three are of one asker alone, and are never repeated.
+            Self::Encode(EncodeError::Codec(_))
+            | Self::Closed
+            | Self::File(_)
+            | Self::NotSealed
+            | Self::Sealed(_) => Self::Closed,
             Self::NotHeld(run) => Self::NotHeld(*run),
         }
     }
