@@ -7,12 +7,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
+use fleetward_protocol::wire;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::spec::CONTROL;
+use super::spec::{CONTROL, Environment, MAX_ENVIRONMENT};
 use super::supervisor::{SUPERVISE, signal};
+use crate::platform::socket;
 
 /// A connection to a supervisor.
 #[derive(Debug)]
@@ -62,6 +64,16 @@ impl Attachment {
         }
     }
 
+    /// Hands the run's environment over, once the supervisor has its directory.
+    ///
+    /// # Errors
+    /// If the supervisor is gone, or the environment is too long for one.
+    pub async fn hand_over(&mut self, environment: &Environment) -> io::Result<()> {
+        let body = wire::encode(environment, MAX_ENVIRONMENT).map_err(io::Error::other)?;
+        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+        self.stream.write_all(&[&length.to_le_bytes()[..], &body].concat()).await
+    }
+
     fn spawn(program: &Path, directory: Option<&Path>) -> io::Result<(Self, Child)> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         ours.set_nonblocking(true)?;
@@ -87,6 +99,9 @@ impl Attachment {
         let directory = File::open(directory)?;
         let path = format!("/proc/self/fd/{}/{CONTROL}", directory.as_raw_fd());
         let stream = std::os::unix::net::UnixStream::connect(path)?;
+        if !socket::read_is_own(&stream)? {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         stream.set_nonblocking(true)?;
         Ok(Self { stream: UnixStream::from_std(stream)? })
     }

@@ -1,6 +1,6 @@
 //! One task per run, from acceptance to the last word.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,7 +88,7 @@ impl Drive {
         let accepted = Entry::Accepted { run: self.run, order, content: work.content.clone(), deadline };
         let turn = self.admit(&ready);
         match turn {
-            None => self.start(&work, &ready, Some(accepted)).await,
+            None => self.start(work, ready, Some(accepted)).await,
             Some(turn) => {
                 drop((work, ready));
                 if let Err(error) = self.shared.journal.append(vec![accepted], clock::now()).await {
@@ -165,7 +165,7 @@ impl Drive {
             Err(refusal) => Err(refusal),
         };
         match checked {
-            Ok((work, ready)) => self.start(&work, &ready, None).await,
+            Ok((work, ready)) => self.start(work, ready, None).await,
             Err(refusal) => self.refuse_accepted(refusal).await,
         }
     }
@@ -179,7 +179,7 @@ impl Drive {
     }
 
     /// Starts the run: `started` is in the journal before the supervisor goes.
-    async fn start(&mut self, work: &Work, ready: &prepare::Ready, accepted: Option<Entry>) {
+    async fn start(&mut self, work: Work, ready: prepare::Ready, accepted: Option<Entry>) {
         let journalled = if accepted.is_none() { Journalled::Yes } else { Journalled::No };
         if self.cancelled.borrow_and_update().is_some() {
             return self.refuse(Refusal::CancelledBeforeStart, journalled).await;
@@ -189,8 +189,7 @@ impl Drive {
         let started = Entry::Started { run: self.run, at, boot: self.shared.host.boot };
         let written = self.shared.journal.append(accepted.into_iter().chain([started]).collect(), at);
         // The supervisor gets ready while the journal is written, and waits for the word that it is.
-        let spawned = prepare::prepare(&self.shared, work, ready)
-            .and_then(|()| self.shared.start_supervisor(&directory));
+        let spawned = self.prepare(&work, &ready, &directory).await;
         if let Err(error) = written.await {
             // Not told to go, the supervisor ends without having started anything.
             drop(spawned);
@@ -205,7 +204,22 @@ impl Drive {
         drop(attachment.send(command::GO).await);
         let operation = work.order.operation;
         tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.order.action.kind, "run_started");
+        // What the run was given is not kept for as long as it takes.
+        drop((work, ready));
         self.watch(attachment, Some(child), at).await;
+    }
+
+    /// Makes the run's directory, and a supervisor ready for the word to go.
+    async fn prepare(
+        &self,
+        work: &Work,
+        ready: &prepare::Ready,
+        directory: &Path,
+    ) -> io::Result<(Attachment, Child)> {
+        prepare::prepare(&self.shared, work, ready)?;
+        let (mut attachment, child) = self.shared.start_supervisor(directory)?;
+        attachment.hand_over(&ready.environment()).await?;
+        Ok((attachment, child))
     }
 
     /// From the supervisor's start to its last word.

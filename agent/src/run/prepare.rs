@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, fchown};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use fleetward_protocol::client_id::ClientId;
@@ -10,13 +10,14 @@ use fleetward_protocol::order::Limits;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::time::Timestamp;
 
-use super::spec::{SCRIPT, SPEC, Spec, User};
+use super::spec::{Environment, SCRIPT, SPEC, Spec, User};
 use super::{Shared, Work};
 use crate::action::{self, Argument, Plan};
 use crate::config::Settings;
 use crate::identity;
+use crate::link::chain;
 use crate::platform::cgroup::{Group, Wanted};
-use crate::platform::{files, users};
+use crate::platform::{acl, files, users};
 
 /// A run that may start.
 #[derive(Debug)]
@@ -31,6 +32,11 @@ impl Ready {
     pub(super) const fn capacity(&self) -> usize {
         self.settings.runs.concurrent
     }
+
+    /// What the process is given, for its supervisor's ears alone.
+    pub(super) fn environment(&self) -> Environment {
+        self.plan.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    }
 }
 
 /// Whether the run may start now, by everything that can change between two runs.
@@ -41,7 +47,8 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
         return Err(Refusal::DeadlinePassed);
     }
     let not_allowed = |rule: String| Refusal::NotAllowed { rule };
-    let settings = shared.settings().map_err(|error| not_allowed(error.to_string()))?;
+    // A policy that cannot be used allows nothing.
+    let settings = shared.settings().map_err(|error| not_allowed(chain(&error)))?;
     let kind = &order.action.kind;
     if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
         return Err(not_allowed(format!("policy.kinds in agent.toml does not name `{kind}`")));
@@ -50,6 +57,11 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
     if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
         return Err(not_allowed(format!("policy.users in agent.toml does not name `{user}`")));
+    }
+    if let Some(allowed) = &settings.policy.environment
+        && let Some(variable) = plan.requested.iter().find(|variable| !allowed.contains(*variable))
+    {
+        return Err(not_allowed(format!("policy.environment in agent.toml does not name `{variable}`")));
     }
     let Limits { memory, cpu_milli, tasks, .. } = order.limits;
     // A limit that is not enforced is worse than none: it would be believed.
@@ -80,7 +92,7 @@ fn check_client(shared: &Shared, ordered: &ClientId) -> Result<(), Refusal> {
 pub(super) fn prepare(shared: &Shared, work: &Work, ready: &Ready) -> io::Result<()> {
     let directory = shared.directory(work.order.run);
     // Others may pass through on the way to the script they run as, and see nothing on the way.
-    fs::DirBuilder::new().mode(0o711).create(&directory)?;
+    files::create_directory(&directory, 0o711)?;
     let spec = spec(work, ready, &directory);
     write_script(&directory, &work.content, spec.user.as_ref())?;
     write(&directory.join(SPEC), 0o600, &spec.encode()?)?;
@@ -106,9 +118,10 @@ fn spec(work: &Work, ready: &Ready, directory: &Path) -> Spec {
         resources: plan.resources.clone(),
         program: plan.program.clone(),
         arguments: arguments.collect(),
-        environment: plan.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        script: plan.arguments.contains(&Argument::Script).then(|| script.clone()),
         directory: plan.directory.display().to_string(),
         user: plan.account.as_ref().map(|account| User {
+            name: account.name.clone(),
             uid: account.uid,
             gid: account.gid,
             groups: users::read_groups(account),
@@ -121,11 +134,12 @@ fn spec(work: &Work, ready: &Ready, directory: &Path) -> Spec {
     }
 }
 
-/// The script's file, readable by the user it runs as and by nobody else.
+/// The script's file. The user it runs as can read and execute it, and nobody but root can change it: what runs is what
+/// the digest was checked of.
 fn write_script(directory: &Path, content: &[u8], user: Option<&User>) -> io::Result<()> {
     let file = write(&directory.join(SCRIPT), 0o500, content)?;
     match user {
-        Some(user) => fchown(&file, Some(user.uid), Some(user.gid)),
+        Some(user) => acl::ensure_readable_by(&file, user.uid, user.gid),
         None => Ok(()),
     }
 }

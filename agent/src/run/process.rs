@@ -11,8 +11,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
-use super::spec::Spec;
+use super::spec::{Environment, Spec, User};
 use crate::platform::cgroup::Group;
+use crate::platform::files;
 
 /// What the child inherits.
 #[derive(Debug)]
@@ -27,14 +28,32 @@ pub struct Streams {
 
 /// The process was not started. Nothing of it ran.
 #[derive(Debug, thiserror::Error)]
-#[error("{step}")]
+#[error("{}", step.words())]
 pub struct LaunchError {
-    step: &'static str,
+    step: Step,
     source: io::Error,
 }
 
+/// What it failed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Before there was a child.
+    Before(&'static str),
+    /// One of [`STEPS`].
+    Child(usize),
+}
+
+impl Step {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Before(words) => words,
+            Self::Child(step) => STEPS.get(step).copied().unwrap_or("start the process"),
+        }
+    }
+}
+
 /// The steps of a child on its way to exec; the number travels back through a pipe.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "enter the control group",
     "start a session",
     "connect the standard streams",
@@ -42,14 +61,33 @@ const STEPS: [&str; 8] = [
     "become the group",
     "become the user",
     "enter the working directory",
-    "execute bash",
+    "read the script",
+    "execute",
 ];
+const ENTER: usize = 6;
+const READ: usize = 7;
+const EXECUTE: usize = 8;
 
 impl LaunchError {
-    /// What failed and why, in one line.
+    /// What failed of this run and why, in one line: with the path that was in the way, for whom, and what to do.
     #[must_use]
-    pub fn in_full(&self) -> String {
-        format!("{}: {}", self.step, self.source)
+    pub fn in_full(&self, spec: &Spec) -> String {
+        let words = self.step.words();
+        let path = match self.step {
+            Step::Child(ENTER) => Some(spec.directory.as_str()),
+            Step::Child(READ) => spec.script.as_deref(),
+            Step::Child(EXECUTE) => Some(spec.program.as_str()),
+            _ => None,
+        };
+        let Some(path) = path else { return format!("{words}: {}", self.source) };
+        let Some(user) = &spec.user else { return format!("{words} {path}: {}", self.source) };
+        let denied = self.source.kind() == io::ErrorKind::PermissionDenied;
+        let barrier = denied.then(|| files::read_barrier(Path::new(path), user.uid, &user.groups)).flatten();
+        let remedy = barrier.map(|barrier| {
+            let barrier = barrier.display();
+            format!("; {} may not pass through {barrier}: run `chmod o+x {barrier}` if it may", user.name)
+        });
+        format!("{words} {path} as user {}: {}{}", user.name, self.source, remedy.unwrap_or_default())
     }
 }
 
@@ -72,7 +110,9 @@ struct Prepared {
     directory: CString,
     /// Each group's list of members, and whether the run must be in it.
     groups: Vec<(CString, Membership)>,
-    user: Option<super::spec::User>,
+    user: Option<User>,
+    /// What the child must be able to read as that user.
+    script: Option<CString>,
     streams: [RawFd; 3],
     report: RawFd,
     /// Where the child waits for the word, and the end it must not keep open itself.
@@ -92,13 +132,13 @@ pub struct Waiting {
 ///
 /// # Errors
 /// If it could not be made.
-pub fn stand_by(spec: &Spec, streams: &Streams) -> Result<Waiting, LaunchError> {
-    let failed = |step| move |source| LaunchError { step, source };
+pub fn stand_by(spec: &Spec, environment: &Environment, streams: &Streams) -> Result<Waiting, LaunchError> {
+    let failed = |words| move |source| LaunchError { step: Step::Before(words), source };
     let (report, write) = io::pipe().map_err(failed("open a pipe"))?;
     let (word, gate) = io::pipe().map_err(failed("open a pipe"))?;
     let ends = [word.as_raw_fd(), gate.as_raw_fd()];
-    let prepared =
-        prepare(spec, streams, write.as_raw_fd(), ends).map_err(failed("prepare the arguments"))?;
+    let prepared = prepare(spec, environment, streams, write.as_raw_fd(), ends)
+        .map_err(failed("prepare the arguments"))?;
     let argv = pointers(&prepared.arguments);
     let envp = pointers(&prepared.environment);
     let born_in = spec.groups.first().and_then(|group| std::fs::File::open(&group.directory).ok());
@@ -109,7 +149,7 @@ pub fn stand_by(spec: &Spec, streams: &Streams) -> Result<Waiting, LaunchError> 
         Some(Err(_)) | None => (unsafe { libc::fork() }, 0),
     };
     if pid < 0 {
-        return Err(LaunchError { step: "fork", source: io::Error::last_os_error() });
+        return Err(LaunchError { step: Step::Before("fork"), source: io::Error::last_os_error() });
     }
     if pid == 0 {
         // SAFETY: this is the only thread of a fresh child; `run_child` allocates nothing and never returns.
@@ -130,12 +170,11 @@ impl Waiting {
         match io::Read::read_exact(&mut self.report, &mut report) {
             // The pipe closed itself at exec: the process runs.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(self.pid.take().unwrap_or(-1)),
-            Err(source) => Err(LaunchError { step: "start the process", source }),
+            Err(source) => Err(LaunchError { step: Step::Before("start the process"), source }),
             Ok(()) => {
                 let [step, errno @ ..] = report;
-                let step = STEPS.get(usize::from(step)).copied().unwrap_or("start the process");
                 let source = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
-                Err(LaunchError { step, source })
+                Err(LaunchError { step: Step::Child(usize::from(step)), source })
             }
         }
     }
@@ -152,10 +191,16 @@ impl Drop for Waiting {
     }
 }
 
-fn prepare(spec: &Spec, streams: &Streams, report: RawFd, gate: [RawFd; 2]) -> io::Result<Prepared> {
+fn prepare(
+    spec: &Spec,
+    environment: &Environment,
+    streams: &Streams,
+    report: RawFd,
+    gate: [RawFd; 2],
+) -> io::Result<Prepared> {
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
     let all = |texts: &[String]| texts.iter().map(|each| text(each)).collect::<io::Result<Vec<_>>>();
-    let environment: Vec<_> = spec.environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let environment: Vec<_> = environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
     Ok(Prepared {
         program: text(&spec.program)?,
         arguments: all(&spec.arguments)?,
@@ -163,6 +208,7 @@ fn prepare(spec: &Spec, streams: &Streams, report: RawFd, gate: [RawFd; 2]) -> i
         directory: text(&spec.directory)?,
         groups: spec.groups.iter().map(membership).collect::<io::Result<_>>()?,
         user: spec.user.clone(),
+        script: spec.script.as_deref().map(text).transpose()?,
         streams: [streams.stdin.as_raw_fd(), streams.stdout.as_raw_fd(), streams.stderr.as_raw_fd()],
         report,
         gate,
@@ -266,6 +312,14 @@ unsafe fn child_steps(
         if libc::chdir(prepared.directory.as_ptr()) < 0 {
             return 6;
         }
+        // Bash would say so too, but as the script's exit code.
+        if let Some(script) = &prepared.script {
+            let fd = libc::open(script.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+            if fd < 0 {
+                return 7;
+            }
+            libc::close(fd);
+        }
         // With its own copy of the other end open it would never see that the supervisor is gone.
         libc::close(prepared.gate[1]);
         let mut word = 0_u8;
@@ -277,7 +331,7 @@ unsafe fn child_steps(
             }
         }
         libc::execve(prepared.program.as_ptr(), argv.as_ptr(), envp.as_ptr());
-        7
+        8
     }
 }
 

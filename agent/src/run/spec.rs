@@ -19,7 +19,13 @@ pub const SCRIPT: &str = "script";
 pub const CONTROL: &str = "control";
 const MAX_SPEC: usize = 2 << 20;
 
-/// One process, and how it is kept.
+/// The largest environment, encoded; what an order may bring is far less.
+pub const MAX_ENVIRONMENT: usize = 2 << 20;
+
+/// A process's whole environment. It has secrets among it: the agent hands it to the supervisor, and no file ever holds it.
+pub type Environment = Vec<(String, String)>;
+
+/// One process, and how it is kept. Its environment is not here, but [on its way](Environment).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The run.
@@ -32,8 +38,8 @@ pub struct Spec {
     pub program: String,
     /// Its argv.
     pub arguments: Vec<String>,
-    /// Its whole environment.
-    pub environment: Vec<(String, String)>,
+    /// The script's file, which the process must be able to read; `None` if it needs none.
+    pub script: Option<String>,
     /// Where it starts.
     pub directory: String,
     /// The account to become, if any.
@@ -53,6 +59,8 @@ pub struct Spec {
 /// An account, as the kernel knows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
+    /// Its name, for messages.
+    pub name: String,
     /// User id.
     pub uid: u32,
     /// Primary group.

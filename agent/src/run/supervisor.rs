@@ -8,6 +8,9 @@
 //! says `started`: until then its process is a copy of the supervisor that waits, and ends if the word does not come. Output is in the spool before anyone is told of it. The result is durable before anyone is
 //! told of it, and is the process's last act.
 //!
+//! Only the agent's own user can connect to the socket, by its mode and by what the kernel says of who connected: a script
+//! that could would stop its own run as if somebody had asked for it.
+//!
 //! **Deliberately absent.** No threads, no async runtime, no network, no key.
 
 use std::ffi::OsString;
@@ -21,6 +24,7 @@ use std::time::{Duration, Instant};
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::output::Stream;
 use fleetward_protocol::run::{Outcome, Refusal};
+use fleetward_protocol::wire;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -28,11 +32,11 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::outcome::{End, not_prepared};
 use super::process::{self, Streams};
-use super::spec::{CONTROL, Spec};
+use super::spec::{CONTROL, Environment, MAX_ENVIRONMENT, Spec};
 use super::spool::{FULL_RECORD, Spool};
 use super::tree::Tree;
 use crate::platform::cgroup::Group;
-use crate::platform::clock;
+use crate::platform::{clock, files, socket};
 
 /// The first argument that makes the agent's executable a supervisor. The second is the run's directory; without
 /// it the supervisor is a spare one, which is told through its socket.
@@ -75,6 +79,8 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let agent = UnixStream::from(process::take_standard_input()?);
     agent.set_nonblocking(false)?;
     nix::sys::prctl::set_child_subreaper(true)?;
+    // The script gets a usual one of its own.
+    files::ensure_private_umask();
     let signals = block_signals()?;
     match directory {
         Some(directory) => std::env::set_current_dir(directory)?,
@@ -84,8 +90,9 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         },
     }
     let directory = Path::new(".");
-    let Prepared { spec, listener, spool, tree, pipes, standing_by } = match prepare(directory) {
-        Ok(prepared) => prepared,
+    let Prepared { spec, listener, spool, tree, pipes, standing_by } = match prepare(directory, &agent) {
+        Ok(Some(prepared)) => prepared,
+        Ok(None) => return never_told_to_go(directory),
         Err(error) => {
             End::Refused(not_prepared(&error)).write(directory)?;
             return Err(error);
@@ -94,11 +101,10 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     if !wait_for_go(&agent)? {
         drop(standing_by);
         tree.ensure_groups_absent();
-        let detail = "the agent stopped before it could start the run".to_owned();
-        return End::Refused(Refusal::SpawnFailed { detail }).write(directory);
+        return never_told_to_go(directory);
     }
     let started = Instant::now();
-    let child = match standing_by.and_then(|waiting| waiting.go().map_err(|error| error.in_full())) {
+    let child = match standing_by.and_then(|waiting| waiting.go().map_err(|error| error.in_full(&spec))) {
         Ok(child) => child,
         Err(detail) => {
             tree.ensure_groups_absent();
@@ -140,11 +146,13 @@ struct Prepared {
     standing_by: Result<process::Waiting, String>,
 }
 
-fn prepare(directory: &Path) -> io::Result<Prepared> {
+/// Gets everything ready; `None` if the agent went away before it said what the script is given.
+fn prepare(directory: &Path, agent: &UnixStream) -> io::Result<Option<Prepared>> {
     let spec = Spec::read(directory)?;
-    let listener = UnixListener::bind(CONTROL)?;
+    let listener = socket::ensure_private_listener(Path::new(CONTROL))?;
     listener.set_nonblocking(true)?;
     let spool = Spool::create(directory, spec.output, spec.min_free)?;
+    let Some(environment) = read_environment(agent)? else { return Ok(None) };
     let limited = spec.groups.iter().try_for_each(Group::ensure);
     let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
     let (stdout, stdout_end) = io::pipe()?;
@@ -153,11 +161,16 @@ fn prepare(directory: &Path) -> io::Result<Prepared> {
     let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
     let streams =
         Streams { stdin: process::null_input()?, stdout: stdout_end.into(), stderr: stderr_end.into() };
-    let standing_by = limited
-        .map_err(|error| format!("enforce the run's limits: {error}"))
-        .and_then(|()| process::stand_by(&spec, &streams).map_err(|error| error.in_full()));
+    let standing_by = limited.map_err(|error| format!("enforce the run's limits: {error}")).and_then(|()| {
+        process::stand_by(&spec, &environment, &streams).map_err(|error| error.in_full(&spec))
+    });
     let pipes = [(stdout.into(), Stream::Stdout), (stderr.into(), Stream::Stderr)];
-    Ok(Prepared { spec, listener, spool, tree, pipes, standing_by })
+    Ok(Some(Prepared { spec, listener, spool, tree, pipes, standing_by }))
+}
+
+fn never_told_to_go(directory: &Path) -> io::Result<()> {
+    let detail = "the agent stopped before it could start the run".to_owned();
+    End::Refused(Refusal::SpawnFailed { detail }).write(directory)
 }
 
 struct Supervisor {
@@ -213,6 +226,7 @@ impl Supervisor {
         }
         if ready.listener
             && let Ok((agent, _)) = self.listener.accept()
+            && socket::read_is_own(&agent).unwrap_or(false)
             && agent.set_nonblocking(true).is_ok()
         {
             // Only one agent speaks for the host: the newest.
@@ -410,6 +424,22 @@ fn wait_for_assignment(mut agent: &UnixStream) -> io::Result<Option<PathBuf>> {
     let mut path = vec![0; usize::from(u16::from_le_bytes(length))];
     agent.read_exact(&mut path)?;
     Ok(Some(PathBuf::from(OsString::from_vec(path))))
+}
+
+/// Blocks until the agent has handed over the script's environment; `None` if it went away without.
+fn read_environment(mut agent: &UnixStream) -> io::Result<Option<Environment>> {
+    let mut length = [0; 4];
+    match agent.read_exact(&mut length) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_ENVIRONMENT {
+        return Err(io::Error::other("the environment is too long"));
+    }
+    let mut bytes = vec![0; length];
+    agent.read_exact(&mut bytes)?;
+    wire::decode(&bytes, MAX_ENVIRONMENT).map(Some).map_err(io::Error::other)
 }
 
 /// Blocks until the agent says go; false if it went away, or wants the run not to start.

@@ -9,8 +9,8 @@ use fleetward_agent::journal::Journal;
 use fleetward_agent::platform::cgroup::Delegated;
 use fleetward_agent::platform::{clock, users};
 use fleetward_agent::run::{Host, Opened, Progress, Runs, Stage};
-use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::action::script::Script;
+use fleetward_protocol::action::{ActionRequest, Contract as _};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
@@ -193,7 +193,11 @@ pub(crate) fn dispatch(client: &ClientId, request: &Request) -> OpenRun {
         run: request.run,
         operation: OperationId::from_uuid(Uuid::now_v7()),
         client: client.clone(),
-        action: ActionRequest::new(&request.script).unwrap(),
+        // As a controller would that checks nothing.
+        action: ActionRequest {
+            kind: Script::KIND.to_owned(),
+            params: serde_json::to_string(&request.script).unwrap(),
+        },
         deadline: clock::now() + request.remaining,
         limits: request.limits,
     };

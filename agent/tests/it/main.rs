@@ -9,4 +9,5 @@ mod host;
 mod life;
 mod link;
 mod restart;
+mod secrecy;
 mod stop;

@@ -265,15 +265,21 @@ fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
         let life = machine.start(boot(1));
         finished(life.begin(&request).await).await;
         let directory = life.directory(request.run);
-        for made in ["result", "spool", "control"] {
-            std::fs::remove_file(directory.join(made)).unwrap();
+        // Before it knows what the script is given, and after.
+        for handed_over in [false, true] {
+            for made in ["result", "spool", "control"] {
+                std::fs::remove_file(directory.join(made)).unwrap();
+            }
+            let program = env!("CARGO_BIN_EXE_fleetward-agent");
+            let (mut attachment, mut child) = Attachment::start(program.as_ref(), &directory).unwrap();
+            if handed_over {
+                attachment.hand_over(&vec![("PATH".into(), "/bin".into())]).await.unwrap();
+            }
+            drop(attachment);
+            assert!(child.wait().await.unwrap().success());
+            let end = End::read(&directory).unwrap().unwrap();
+            assert!(matches!(end, End::Refused(Refusal::SpawnFailed { .. })), "{end:?}");
         }
-        let program = env!("CARGO_BIN_EXE_fleetward-agent");
-        let (attachment, mut child) = Attachment::start(program.as_ref(), &directory).unwrap();
-        drop(attachment);
-        assert!(child.wait().await.unwrap().success());
-        let end = End::read(&directory).unwrap().unwrap();
-        assert!(matches!(end, End::Refused(Refusal::SpawnFailed { .. })), "{end:?}");
     });
     assert_eq!(std::fs::read_to_string(starts).unwrap(), "x\n");
 }
