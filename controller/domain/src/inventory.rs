@@ -17,9 +17,12 @@ use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::{HostName, LinuxUser, ResourceName, ScriptName, Tag};
 
+use crate::contract::{FreeArguments, Variable};
+
 pub use path::{InvalidRepoPath, RepoPath};
 pub use problem::{Problem, Severity};
 
+mod declaration;
 mod fields;
 mod links;
 mod path;
@@ -99,12 +102,18 @@ pub struct InventoryScript {
     pub emoji: String,
     /// `flags`.
     pub flags: Vec<Flag>,
+    /// `arguments`: whether it takes others than its flags; when absent, only a script without flags does.
+    pub free_arguments: FreeArguments,
+    /// `environment`.
+    pub environment: Vec<Variable>,
     /// `estimatedDuration`.
     pub estimated: Option<Duration>,
     /// `timeout`.
     pub timeout: Option<Duration>,
     /// `user`: as whom it runs; the agent's own user when absent.
     pub user: Option<LinuxUser>,
+    /// `users`: as whom else it may be run.
+    pub users: Vec<LinuxUser>,
     /// `resources` held while it runs.
     pub resources: Vec<ResourceName>,
     /// `tags`, without repetitions.

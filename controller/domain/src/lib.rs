@@ -10,6 +10,7 @@
 //! **Deliberately absent.** No IO, no async, no clock, no randomness, no crate of ours but `protocol`. Time is
 //! a parameter. Loading, saving and telling others is the business of `controller/src/app`.
 
+pub mod contract;
 pub mod enrolment;
 pub mod inventory;
 pub mod lockout;
@@ -18,4 +19,5 @@ pub mod permission;
 pub mod rollout;
 pub mod run;
 pub mod session;
+mod suggest;
 pub mod target;

@@ -179,6 +179,12 @@ impl Share {
         }
     }
 
+    /// Whether it means no host, however many there are.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        matches!(self, Self::Count(0) | Self::Percent(0))
+    }
+
     /// How many of `total` hosts, rounded down, and `total` at most.
     #[must_use]
     pub fn of_at_most(self, total: u32) -> u32 {
@@ -196,7 +202,7 @@ fn percent_of(percent: u8, total: u32, divide: fn(u64, u64) -> u64) -> u32 {
 
 /// Text that is neither a number of hosts nor a percentage.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is neither a number of hosts, such as 10, nor a share of them, such as 25%")]
+#[error("`{0}` is neither a number of hosts, such as 10, nor a share of them from 0% to 100%, such as 25%")]
 pub struct InvalidShare(String);
 
 impl FromStr for Share {
@@ -276,7 +282,8 @@ pub struct RolloutPolicy {
     pub batch: Option<Share>,
     /// This many hosts first, alone; the others begin when so many have succeeded, and never if one fails.
     pub canary: u32,
-    /// How many hosts may fail. One more, and the runs that were not started are cancelled. All may if absent.
+    /// How many hosts may fail: when one more has failed, the runs that were not started are cancelled; 0 stops at
+    /// the first failure. Hosts that are under way then go on, and may fail too. All may fail if absent.
     pub max_failures: Option<Share>,
     /// What was not started this long after the request expires. In milliseconds.
     pub deadline_ms: u64,
@@ -315,11 +322,14 @@ impl Default for RolloutPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
     /// More at once than the controller allows.
-    #[error("concurrency {0} is above the limit of {MAX_CONCURRENCY}")]
+    #[error("a concurrency of {0} is not between 1 and {MAX_CONCURRENCY}")]
     Concurrency(u32),
     /// A batch without hosts.
-    #[error("a batch of {0} has no hosts; give at least 1, or at least 1%")]
+    #[error("a batch of {0} has no hosts; give 1 or more, or 1% to 100%")]
     EmptyBatch(Share),
+    /// Canaries that are no hosts.
+    #[error("a canary of {0} has no hosts; give 1 or more, or 1% to 100%, or leave it out")]
+    EmptyCanary(Share),
     /// No deadline, or one too far away.
     #[error("the deadline must be between 1 ms and {} days after the request", MAX_DEADLINE.as_secs() / 86_400)]
     Deadline,
@@ -338,7 +348,7 @@ impl RolloutPolicy {
         if self.concurrency.get() > MAX_CONCURRENCY {
             return Err(InvalidPolicy::Concurrency(self.concurrency.get()));
         }
-        if let Some(batch @ (Share::Count(0) | Share::Percent(0))) = self.batch {
+        if let Some(batch) = self.batch.filter(|batch| batch.is_empty()) {
             return Err(InvalidPolicy::EmptyBatch(batch));
         }
         if !within(self.deadline_ms, MAX_DEADLINE) {
@@ -425,6 +435,10 @@ mod tests {
         for text in ["", "%", "-1", "+1", "101%", "1.5", "25 %", "ten", "4294967296"] {
             assert!(text.parse::<Share>().is_err(), "{text:?}");
         }
+        assert_eq!(
+            "150%".parse::<Share>().unwrap_err().to_string(),
+            "`150%` is neither a number of hosts, such as 10, nor a share of them from 0% to 100%, such as 25%"
+        );
         assert_eq!(Share::Percent(25).of_at_least(9), 3);
         assert_eq!(Share::Percent(25).of_at_most(9), 2);
     }
@@ -443,7 +457,7 @@ mod tests {
         };
         assert_eq!(
             with(|policy| policy.batch = Some(Share::Percent(0))),
-            "a batch of 0% has no hosts; give at least 1, or at least 1%"
+            "a batch of 0% has no hosts; give 1 or more, or 1% to 100%"
         );
         assert_eq!(
             with(|policy| policy.deadline_ms = 0),

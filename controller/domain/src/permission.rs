@@ -34,6 +34,8 @@ pub enum Permission {
     ReadOutput,
     /// Start and stop operations.
     Run,
+    /// Give scripts variables and users that they do not declare.
+    Override,
     /// Add, change, approve, revoke and retire hosts; make enrolment tokens.
     ManageHosts,
     /// Set and sync the inventory repository.
@@ -46,10 +48,11 @@ pub enum Permission {
 
 impl Permission {
     /// Every permission.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Read,
         Self::ReadOutput,
         Self::Run,
+        Self::Override,
         Self::ManageHosts,
         Self::ManageRepo,
         Self::ManageUsers,
@@ -79,7 +82,8 @@ impl Role {
             Permission::Read => true,
             Permission::ReadOutput => matches!(self, Self::Viewer | Self::Operator | Self::Admin),
             Permission::Run => matches!(self, Self::Operator | Self::Admin),
-            Permission::ManageHosts
+            Permission::Override
+            | Permission::ManageHosts
             | Permission::ManageRepo
             | Permission::ManageUsers
             | Permission::Audit => matches!(self, Self::Admin),
@@ -178,7 +182,7 @@ mod tests {
             reporter: [Read]
             viewer: [Read, ReadOutput]
             operator: [Read, ReadOutput, Run]
-            admin: [Read, ReadOutput, Run, ManageHosts, ManageRepo, ManageUsers, Audit]
+            admin: [Read, ReadOutput, Run, Override, ManageHosts, ManageRepo, ManageUsers, Audit]
         "#]]
         .assert_eq(&table);
         assert!("root".parse::<Role>().is_err());

@@ -12,7 +12,8 @@
 //!   not succeed.
 //! - While canaries are awaited, no other host starts. A canary that fails halts the rollout.
 //! - A batch's hosts have all ended, or are offline with nothing under way, before the next batch begins.
-//! - More failed hosts than allowed halt the rollout: nothing starts after that, and what was queued is cancelled.
+//! - More failed hosts than `max_failures` halt the rollout (0: the first one does): nothing starts after that, and
+//!   what was queued is cancelled. What is under way then goes on, and may fail too.
 //! - A host that is offline holds no slot and no place in a batch; nothing starts on it.
 //! - Nothing starts at or after the deadline.
 //!

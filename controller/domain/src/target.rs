@@ -8,9 +8,12 @@
 //! ```
 //!
 //! `!` binds strongest, then `&`, then `|`: `a | b & !c` is `a | (b & (!c))`. A bare word is a host's name; with
-//! `*` (any characters) or `?` (one character) it is a glob over names. Names and tags are compared exactly,
+//! `*` (any characters), `?` (one character), `[1-20]` (numbers; `[01-20]` with leading zeros) or `{a,b}` it is a
+//! glob over names, as `pattern` describes. It means the hosts there are: one that is missing in a range is no
+//! error. Names and tags are compared exactly,
 //! everything else without regard to case. Anything may be quoted with `"` or `'`: quoted text is literal, so
-//! `"all"` is a host of that name. Keys are listed by [`KEYS`] and [`NUMBER_KEYS`]; every fact may also be
+//! `"all"` is a host of that name. A value of a closed set ([`STATUSES`], [`ENROLMENTS`]) has to be in it: misspelt
+//! under `!` it would mean every host. Keys are listed by [`KEYS`] and [`NUMBER_KEYS`]; every fact may also be
 //! written `fact.KEY`. A host whose facts are not known matches no fact, so `!os:debian` includes it.
 //!
 //! What it promises: parsing never panics and works in bounded time and depth; what matches nothing, and a name
@@ -21,8 +24,11 @@ mod error;
 mod lexer;
 mod matching;
 mod parser;
+mod pattern;
 
 use fleetward_protocol::facts::Facts;
+
+use crate::enrolment::Standing;
 
 pub use error::{NoTarget, TargetError};
 use matching::Node;
@@ -39,6 +45,7 @@ pub const KEYS: &[&str] = &[
     "type",
     "provider",
     "status",
+    "enrolment",
     "os",
     "os_version",
     "os_name",
@@ -51,6 +58,16 @@ pub const KEYS: &[&str] = &[
 /// The keys that stand before a comparison. `memory` and `swap` are in bytes and take the suffixes K, M, G and
 /// T, in powers of 1024; `uptime` is in seconds.
 pub const NUMBER_KEYS: &[&str] = &["cpus", "memory", "swap", "uptime"];
+
+/// The values of `status:`.
+pub const STATUSES: &[&str] = &["online", "offline"];
+/// The values of `enrolment:`: the standings of hosts that are in the inventory.
+pub const ENROLMENTS: &[&str] = &[
+    Standing::Pending.as_str(),
+    Standing::Quarantined.as_str(),
+    Standing::Enrolled.as_str(),
+    Standing::Revoked.as_str(),
+];
 
 /// A parsed expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +87,8 @@ pub struct HostView<'a> {
     pub provider: &'a str,
     /// Its status as lists show it, such as `online`.
     pub status: &'a str,
+    /// How far its enrolment got: one of [`ENROLMENTS`].
+    pub enrolment: &'a str,
     /// Its tags.
     pub tags: Vec<&'a str>,
     /// Its facts, if it ever reported any.

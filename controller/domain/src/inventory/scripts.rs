@@ -6,14 +6,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use fleetward_protocol::action::script::{MAX_ARGUMENT, MAX_ARGUMENTS, MAX_CONTENT, names_bash};
+use fleetward_protocol::action::script::{MAX_CONTENT, names_bash};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::ScriptName;
 
+use super::declaration;
 use super::fields::{Fields, parse_or_report, whole};
 use super::problem::{Position, Report};
 use super::yaml::{Entry, Node, Value, shorten};
-use super::{Flag, Found, InventoryScript, MAX_SCRIPTS, MAX_SCRIPTS_TOTAL, RepoPath};
+use super::{Found, InventoryScript, MAX_SCRIPTS, MAX_SCRIPTS_TOTAL, RepoPath};
 
 /// The longest time a script may ask for.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -104,7 +105,9 @@ impl Reading<'_> {
         let description = long_text(report, &mut fields, "description");
         let content = self.read_content(report, &mut fields);
         let emoji = fields.text(report, &["emoji"]).unwrap_or_default().chars().take(16).collect();
-        let flags = read_flags(report, &mut fields);
+        let flags = declaration::read_flags(report, &mut fields);
+        let free_arguments = declaration::read_free_arguments(report, &mut fields, &flags);
+        let environment = declaration::read_environment(report, &mut fields);
         let estimated = fields
             .take(&["estimatedDuration"])
             .and_then(|entry| read_duration(report, &fields.child("estimatedDuration"), entry));
@@ -112,6 +115,7 @@ impl Reading<'_> {
             .take(&["timeout"])
             .and_then(|entry| read_duration(report, &fields.child("timeout"), entry));
         let user = fields.parsed(report, &["user"]);
+        let users = fields.parsed_list(report, "users");
         let resources = fields.parsed_list(report, "resources");
         let tags = fields.parsed_list(report, "tags");
         fields.finish(report);
@@ -126,9 +130,12 @@ impl Reading<'_> {
                 path,
                 emoji,
                 flags,
+                free_arguments,
+                environment,
                 estimated,
                 timeout,
                 user,
+                users,
                 resources,
                 tags,
                 digest,
@@ -241,32 +248,6 @@ fn refuse_content(content: &[u8]) -> Option<String> {
 
 fn too_large(path: &RepoPath, size: u64) -> String {
     format!("{path} is {size} bytes long, but {MAX_CONTENT} are allowed")
-}
-
-fn read_flags(report: &mut Report, fields: &mut Fields<'_>) -> Vec<Flag> {
-    let field = fields.child("flags");
-    let listed = fields.list(report, "flags");
-    if listed.len() > MAX_ARGUMENTS {
-        let message = format!("has {} entries, but {MAX_ARGUMENTS} are allowed", listed.len());
-        report.error(fields.at(), &field, message);
-        return Vec::new();
-    }
-    let mut flags: Vec<Flag> = Vec::with_capacity(listed.len());
-    for (index, (at, text)) in listed.into_iter().enumerate() {
-        if text.is_empty() || text.len() > MAX_ARGUMENT || text.contains(char::is_control) {
-            let message = format!("has to be one line of 1 to {MAX_ARGUMENT} bytes");
-            report.error(at, &format!("{field}[{index}]"), message);
-            continue;
-        }
-        let flag = match text.strip_suffix("=REQUIRED") {
-            Some(flag) if !flag.is_empty() => Flag { flag: flag.to_owned(), requires_value: true },
-            _ => Flag { flag: text, requires_value: false },
-        };
-        if !flags.contains(&flag) {
-            flags.push(flag);
-        }
-    }
-    flags
 }
 
 /// Whole seconds, or text with a unit: `90s`, `5m`, `2h`.

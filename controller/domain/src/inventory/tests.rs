@@ -114,6 +114,50 @@ scripts:
 }
 
 #[test]
+fn a_script_says_what_it_takes() {
+    let scripts = "\
+scripts:
+  deploy:
+    name: Deploy
+    description: Deploys
+    path: a.sh
+    flags: [--dry-run]
+    arguments: any
+    environment:
+      VERSION: {description: What to deploy, required: true}
+      API_TOKEN: {secret: yes}
+      COLOUR:
+    user: www-data
+    users: [postgres, postgres]
+  plain: {name: P, description: P, path: a.sh}
+  strict: {name: P, description: P, path: a.sh, flags: [-v], environment: [A, B]}
+  bare: {name: P, description: P, path: a.sh, arguments: none}
+";
+    let inventory = read(&[("scripts.yaml", scripts), ("a.sh", SCRIPT)]).unwrap();
+    assert_eq!(inventory.warnings, []);
+    let [bare, deploy, plain, strict] = &inventory.scripts[..] else { panic!("{inventory:?}") };
+    let variables: Vec<_> = deploy
+        .environment
+        .iter()
+        .map(|variable| {
+            (variable.name.as_str(), variable.description.as_str(), variable.required, variable.secret)
+        })
+        .collect();
+    assert_eq!(
+        variables,
+        [
+            ("VERSION", "What to deploy", true, false),
+            ("API_TOKEN", "", false, true),
+            ("COLOUR", "", false, false)
+        ]
+    );
+    assert_eq!(deploy.users.iter().map(LinuxUser::as_str).collect::<Vec<_>>(), ["postgres"]);
+    assert_eq!(strict.environment.len(), 2);
+    let free = [bare, deploy, plain, strict].map(|script| script.free_arguments);
+    assert_eq!(free, [FreeArguments::None, FreeArguments::Any, FreeArguments::Any, FreeArguments::None]);
+}
+
+#[test]
 fn reads_the_rival_shapes() {
     let one = link(1);
     for text in [format!("machines:\n  web-1: {one}\n"), format!("links: {{web-1: {one}}}\nmachines: []\n")] {
@@ -330,6 +374,56 @@ fn says_what_is_wrong_with_scripts_and_where() {
             "path: a.sh\n    flags: [{a: b}]",
             SCRIPT,
             "scripts.yaml:6:13: scripts.a.flags[0]: has to be text, but is a map",
+        ),
+        (
+            "path: a.sh\n    environment:\n      VERSION:\n      LD_PRELOAD: {required: true}",
+            SCRIPT,
+            "scripts.yaml:8:7: scripts.a.environment.LD_PRELOAD: environment variable `LD_PRELOAD` is never taken",
+        ),
+        (
+            "path: a.sh\n    environment: [BASH_ENV]",
+            SCRIPT,
+            "scripts.yaml:6:19: scripts.a.environment[0]: environment variable `BASH_ENV` is never taken",
+        ),
+        (
+            "path: a.sh\n    environment: [A-B]",
+            SCRIPT,
+            "scripts.yaml:6:19: scripts.a.environment[0]: environment name `A-B` has to be",
+        ),
+        (
+            "path: a.sh\n    environment: [A, A]",
+            SCRIPT,
+            "scripts.yaml:6:22: scripts.a.environment[1]: `A` is declared twice",
+        ),
+        (
+            "path: a.sh\n    environment: VERSION",
+            SCRIPT,
+            "scripts.yaml:6:18: scripts.a.environment: has to be a map from name",
+        ),
+        (
+            "path: a.sh\n    environment: {A: {secret: 7}}",
+            SCRIPT,
+            "scripts.yaml:6:31: scripts.a.environment.A.secret: has to be true or false",
+        ),
+        (
+            "path: a.sh\n    users: [Ops Team]",
+            SCRIPT,
+            "scripts.yaml:6:13: scripts.a.users[0]: `Ops Team` is not a valid Linux user",
+        ),
+        (
+            "path: a.sh\n    arguments: some",
+            SCRIPT,
+            "scripts.yaml:6:16: scripts.a.arguments: has to be `any`",
+        ),
+        (
+            "path: a.sh\n    flags: [\"=x\"]",
+            SCRIPT,
+            "scripts.yaml:6:13: scripts.a.flags[0]: has to begin with the flag's name",
+        ),
+        (
+            "path: a.sh\n    flags: [\"--a=b=REQUIRED\"]",
+            SCRIPT,
+            "scripts.yaml:6:13: scripts.a.flags[0]: has two `=`",
         ),
         (
             "path: a.sh\n    colour: red",

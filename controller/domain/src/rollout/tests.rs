@@ -177,6 +177,21 @@ fn one_failed_host_more_than_allowed_halts() {
 }
 
 #[test]
+fn no_failure_allowed_halts_at_the_first() {
+    let mut rollout = Rollout::new(plan(5, 1, |policy| {
+        policy.max_failures = Some(Share::Count(0));
+        policy.concurrency = NonZeroU32::MIN.saturating_add(1);
+    }));
+    assert_eq!(hosts_started(&mut rollout), [0, 1]);
+    end(&mut rollout, 0, 0, &failed());
+    // The other host is under way: it is not stopped, and may fail too.
+    let decisions = rollout.poll(NOW);
+    assert_eq!((decisions.start.len(), decisions.cancel.len()), (0, 3));
+    end(&mut rollout, 1, 0, &failed());
+    assert_eq!(rollout.poll(NOW).start, []);
+}
+
+#[test]
 fn the_deadline_expires_what_never_started() {
     let mut plan = plan(2, 1, |_| {});
     plan.hosts[1].presence = Presence::Offline;

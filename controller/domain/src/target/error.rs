@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::HostView;
+use crate::suggest::nearest;
 
 /// An expression that cannot be read. Its text has three lines: what is wrong, the expression, and a caret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +74,8 @@ pub enum NoTarget {
 
 impl NoTarget {
     pub(super) fn unknown(names: Vec<&str>, hosts: &[HostView<'_>]) -> Self {
-        let names = names.into_iter().map(|name| (name.to_owned(), nearest(name, hosts))).collect();
+        let near = |name: &str| nearest(name, hosts.iter().map(|host| host.name)).map(str::to_owned);
+        let names = names.into_iter().map(|name| (name.to_owned(), near(name))).collect();
         Self::UnknownNames { names }
     }
 }
@@ -84,30 +86,4 @@ fn listed(names: &[(String, Option<String>)]) -> String {
         None => format!("`{name}`"),
     };
     names.iter().map(one).collect::<Vec<_>>().join(", ")
-}
-
-/// The host's name that differs from `name` by the fewest edits, two at most.
-fn nearest(name: &str, hosts: &[HostView<'_>]) -> Option<String> {
-    let close = hosts.iter().filter(|host| host.name.len().abs_diff(name.len()) <= 2);
-    let distances = close.map(|host| (distance(name, host.name), host.name));
-    distances.min().filter(|&(edits, _)| edits <= 2).map(|(_, name)| name.to_owned())
-}
-
-/// Levenshtein's distance between two texts, without regard to case.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (above, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let replaced = diagonal + usize::from(!x.eq_ignore_ascii_case(&y));
-            diagonal = *above;
-            left = replaced.min(*above + 1).min(left + 1);
-            *above = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -88,7 +88,7 @@ impl<'a> Lexer<'a> {
 
     fn word(&mut self) -> Result<Token, TargetError> {
         let start = self.at;
-        let word = self.take_while(|c| !ends_word(c) && !matches!(c, ':' | '<' | '>' | '='));
+        let word = self.take_glob(|c| ends_word(c) || matches!(c, ':' | '<' | '>' | '='));
         if word.is_empty() {
             let next = self.peek().unwrap_or(' ');
             let message = format!("unexpected `{next}`; expected a host name, a key such as `tag:`, or `(`");
@@ -100,7 +100,7 @@ impl<'a> Lexer<'a> {
             let value_at = self.at;
             let value = match self.peek() {
                 Some(quote @ ('"' | '\'')) => Text { text: self.quoted(quote)?, quoted: true },
-                _ => Text { text: self.take_while(|c| !ends_word(c)).to_owned(), quoted: false },
+                _ => Text { text: self.take_glob(ends_word).to_owned(), quoted: false },
             };
             if value.text.is_empty() {
                 let message = format!("expected a value after `{key}:`");
@@ -171,6 +171,24 @@ impl<'a> Lexer<'a> {
 
     fn skip_space(&mut self) {
         self.take_while(char::is_whitespace);
+    }
+
+    /// Up to a character that ends it; within brackets and braces `,` and `!` do not.
+    fn take_glob(&mut self, ends: impl Fn(char) -> bool) -> &'a str {
+        let rest = self.rest();
+        let mut depth = 0_usize;
+        let end = rest.find(|c: char| {
+            match c {
+                '[' | '{' => depth += 1,
+                ']' | '}' => depth = depth.saturating_sub(1),
+                ',' | '!' if depth > 0 => return false,
+                _ => {}
+            }
+            ends(c)
+        });
+        let end = end.unwrap_or(rest.len());
+        self.at += end;
+        rest.get(..end).unwrap_or_default()
     }
 
     fn take_while(&mut self, wanted: impl Fn(char) -> bool) -> &'a str {

@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use fleetward_protocol::facts::Facts;
 
-use super::HostView;
 use super::lexer::Comparison;
+use super::pattern::Pattern;
+use super::{ENROLMENTS, HostView, STATUSES};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
@@ -64,6 +65,7 @@ pub(super) enum Field {
     Kind,
     Provider,
     Status,
+    Enrolment,
     Os,
     OsVersion,
     OsName,
@@ -83,6 +85,7 @@ impl Field {
             "type" => Self::Kind,
             "provider" => Self::Provider,
             "status" => Self::Status,
+            "enrolment" | "enrollment" => Self::Enrolment,
             "os" => Self::Os,
             "os_version" => Self::OsVersion,
             "os_name" => Self::OsName,
@@ -95,6 +98,16 @@ impl Field {
         })
     }
 
+    /// Every value there is, where the set is closed: another can only be a mistake, and under `!` it would
+    /// select everything.
+    pub(super) const fn values(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Status => Some(STATUSES),
+            Self::Enrolment => Some(ENROLMENTS),
+            _ => None,
+        }
+    }
+
     fn matches(self, pattern: &Pattern, host: &HostView<'_>) -> bool {
         let fact =
             |read: fn(&Facts) -> &str| host.facts.is_some_and(|facts| pattern.matches_folded(read(facts)));
@@ -104,6 +117,7 @@ impl Field {
             Self::Kind => pattern.matches_folded(host.kind),
             Self::Provider => pattern.matches_folded(host.provider),
             Self::Status => pattern.matches_folded(host.status),
+            Self::Enrolment => pattern.matches_folded(host.enrolment),
             Self::Os => fact(|facts| &facts.os),
             Self::OsVersion => fact(|facts| &facts.os_version),
             Self::OsName => fact(|facts| &facts.os_name),
@@ -180,80 +194,6 @@ impl Comparison {
             Self::Above => value > wanted,
             Self::Below => value < wanted,
             Self::Equal => value == wanted,
-        }
-    }
-}
-
-/// Text to compare with: literal, or with `*` and `?`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Pattern {
-    parts: Vec<Part>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Char(char),
-    AnyOne,
-    Any,
-}
-
-impl Pattern {
-    pub(super) fn literal(text: &str) -> Self {
-        Self { parts: text.chars().map(Part::Char).collect() }
-    }
-
-    pub(super) fn glob(text: &str) -> Self {
-        let part = |c| match c {
-            '*' => Part::Any,
-            '?' => Part::AnyOne,
-            c => Part::Char(c),
-        };
-        Self { parts: text.chars().map(part).collect() }
-    }
-
-    pub(super) fn matches(&self, text: &str) -> bool {
-        self.matches_by(text, |a, b| a == b)
-    }
-
-    /// Without regard to case.
-    pub(super) fn matches_folded(&self, text: &str) -> bool {
-        self.matches_by(text, |a, b| a == b || a.to_lowercase().eq(b.to_lowercase()))
-    }
-
-    /// On a mismatch goes back to the last `*` only, which is enough, and keeps the time at
-    /// O(pattern × text) for any pattern.
-    fn matches_by(&self, text: &str, same: fn(char, char) -> bool) -> bool {
-        let mut parts = self.parts.as_slice();
-        let mut rest = text.chars();
-        let mut retry: Option<(&[Part], std::str::Chars<'_>)> = None;
-        loop {
-            if let [Part::Any, after @ ..] = parts {
-                parts = after;
-                retry = Some((after, rest.clone()));
-                continue;
-            }
-            let mut ahead = rest.clone();
-            match (parts, ahead.next()) {
-                ([], None) => return true,
-                ([Part::AnyOne, after @ ..], Some(_)) => {
-                    parts = after;
-                    rest = ahead;
-                    continue;
-                }
-                ([Part::Char(wanted), after @ ..], Some(c)) if same(*wanted, c) => {
-                    parts = after;
-                    rest = ahead;
-                    continue;
-                }
-                _ => {}
-            }
-            let Some((after, mut from)) = retry else { return false };
-            if from.next().is_none() {
-                return false;
-            }
-            parts = after;
-            rest = from.clone();
-            retry = Some((after, from));
         }
     }
 }

@@ -4,8 +4,10 @@ use fleetward_protocol::name::HostName;
 
 use super::error::TargetError;
 use super::lexer::{Comparison, Spanned, Text, Token, tokens};
-use super::matching::{Field, Node, Number, Pattern};
+use super::matching::{Field, Node, Number};
+use super::pattern::{Pattern, is_glob};
 use super::{KEYS, MAX_DEPTH, MAX_LENGTH, NUMBER_KEYS};
+use crate::suggest::nearest;
 
 const EXPECTED: &str = "a host name, a key such as `tag:`, `!` or `(`";
 
@@ -88,8 +90,8 @@ impl Parser<'_> {
             if word.text == "and" || word.text == "or" {
                 return Err(self.error(at, format!("unexpected `{}`; expected {EXPECTED}", word.text)));
             }
-            if word.text.contains(['*', '?']) {
-                return Ok(Node::Field(Field::Name, Pattern::glob(&word.text)));
+            if is_glob(&word.text) {
+                return Ok(Node::Field(Field::Name, self.glob(at, &word.text)?));
             }
         }
         match word.text.parse::<HostName>() {
@@ -99,15 +101,31 @@ impl Parser<'_> {
     }
 
     fn field(&self, at: usize, key: &str, value: &Text) -> Result<Node, TargetError> {
-        let pattern = if value.quoted { Pattern::literal(&value.text) } else { Pattern::glob(&value.text) };
+        let value_at = at + key.len() + 1;
         let named = key.strip_prefix("fact.").unwrap_or(key);
         match Field::named(named) {
-            Some(field) => Ok(Node::Field(field, pattern)),
+            Some(field) => {
+                let pattern = if value.quoted {
+                    Pattern::literal(&value.text)
+                } else {
+                    self.glob(value_at, &value.text)?
+                };
+                if let Some(values) = field.values()
+                    && !values.iter().any(|known| pattern.matches_folded(known))
+                {
+                    return Err(self.error(value_at, unknown_value(key, &value.text, values)));
+                }
+                Ok(Node::Field(field, pattern))
+            }
             None if Number::named(named).is_some() => {
-                self.compare(at, key, Comparison::Equal, &value.text, at + key.len() + 1)
+                self.compare(at, key, Comparison::Equal, &value.text, value_at)
             }
             None => Err(self.unknown_key(at, key)),
         }
+    }
+
+    fn glob(&self, at: usize, text: &str) -> Result<Pattern, TargetError> {
+        Pattern::glob(text).map_err(|error| self.error(at + error.at, error.message))
     }
 
     fn compare(
@@ -134,8 +152,10 @@ impl Parser<'_> {
 
     fn unknown_key(&self, at: usize, key: &str) -> TargetError {
         let key: String = key.chars().take(40).collect();
+        let meant = nearest(&key, KEYS.iter().chain(NUMBER_KEYS).copied());
+        let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
         let message = format!(
-            "unknown key `{key}`; the keys are {} (with `:`) and {} (with `>=`, `<=`, `>`, `<`, `=`)",
+            "unknown key `{key}`{meant}; the keys are {} (with `:`) and {} (with `>=`, `<=`, `>`, `<`, `=`)",
             KEYS.join(", "),
             NUMBER_KEYS.join(", ")
         );
@@ -149,6 +169,13 @@ impl Parser<'_> {
     fn error(&self, at: usize, message: impl Into<String>) -> TargetError {
         TargetError::new(self.text, at, message)
     }
+}
+
+fn unknown_value(key: &str, value: &str, values: &[&str]) -> String {
+    let meant = nearest(value, values.iter().copied());
+    let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+    let shown: String = value.chars().take(40).collect();
+    format!("`{shown}` is no value of `{key}:`{meant}; the values are {}", values.join(", "))
 }
 
 fn is_word(token: &Token, word: &str) -> bool {

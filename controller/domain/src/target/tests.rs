@@ -32,6 +32,7 @@ fn fleet(facts: &[Facts]) -> Vec<HostView<'_>> {
         kind,
         provider: "Example",
         status,
+        enrolment: if name == "new" { "pending" } else { "enrolled" },
         tags: tags.to_vec(),
         facts,
     };
@@ -40,7 +41,7 @@ fn fleet(facts: &[Facts]) -> Vec<HostView<'_>> {
         host("web-2", "VPS", "offline", &["prod", "web"], facts.first()),
         host("web-9", "VM", "online", &["lab", "web", "env=lab"], facts.get(1)),
         host("db-1", "Proxmox", "online", &["prod", "db"], facts.get(1)),
-        host("new", "LXC", "pending", &[], None),
+        host("new", "LXC", "offline", &[], None),
     ]
 }
 
@@ -89,6 +90,16 @@ fn expressions_mean_what_they_say() {
         ("!(tag:web | tag:db)", "new"),
         ("!!new", "new"),
         ("'web-1'", "web-1"),
+        ("web-[1-5]", "web-1 web-2"),
+        ("web-[1,9], db-1", "web-1 web-9 db-1"),
+        ("{web,db}-1 & tag:prod", "web-1 db-1"),
+        ("name:{web-[1-2],new}", "web-1 web-2 new"),
+        ("tag:{db,lab}", "web-9 db-1"),
+        ("all & !web-[1-9]", "db-1 new"),
+        ("status:OFFLINE", "web-2 new"),
+        ("status:off*", "web-2 new"),
+        ("enrolment:pending", "new"),
+        ("all & !enrollment:enrolled", "new"),
     ] {
         assert_eq!(chosen(expression), hosts, "{expression}");
     }
@@ -145,9 +156,9 @@ fn errors_show_the_place_and_what_was_expected() {
     check(
         "tags:prod",
         &expect![[r#"
-        column 1: unknown key `tags`; the keys are name, tag, type, provider, status, os, os_version, os_name, kernel, arch, virtualisation, hostname, address (with `:`) and cpus, memory, swap, uptime (with `>=`, `<=`, `>`, `<`, `=`)
-          tags:prod
-          ^"#]],
+            column 1: unknown key `tags` (did you mean `tag`?); the keys are name, tag, type, provider, status, enrolment, os, os_version, os_name, kernel, arch, virtualisation, hostname, address (with `:`) and cpus, memory, swap, uptime (with `>=`, `<=`, `>`, `<`, `=`)
+              tags:prod
+              ^"#]],
     );
     check(
         "cpus>=many",
@@ -176,6 +187,48 @@ fn errors_show_the_place_and_what_was_expected() {
         column 9: the quote is not closed; expected another `"`
           web-1 | "web
                   ^"#]],
+    );
+    check(
+        "all & !status:ofline",
+        &expect![[r#"
+        column 15: `ofline` is no value of `status:` (did you mean `offline`?); the values are online, offline
+          all & !status:ofline
+                        ^"#]],
+    );
+    check(
+        "enrolment:'approved'",
+        &expect![[r#"
+        column 11: `approved` is no value of `enrolment:`; the values are pending, quarantined, enrolled, revoked
+          enrolment:'approved'
+                    ^"#]],
+    );
+    check(
+        "tags:web-1",
+        &expect![[r#"
+            column 1: unknown key `tags` (did you mean `tag`?); the keys are name, tag, type, provider, status, enrolment, os, os_version, os_name, kernel, arch, virtualisation, hostname, address (with `:`) and cpus, memory, swap, uptime (with `>=`, `<=`, `>`, `<`, `=`)
+              tags:web-1
+              ^"#]],
+    );
+    check(
+        "tag:é | web-[a-c]",
+        &expect![[r#"
+            column 14: brackets hold numbers: `[1-20]`, `[01-20]`, `[1,3,5-9]`; other choices are written `{a,b}`, and literal brackets in quotes
+              tag:é | web-[a-c]
+                           ^"#]],
+    );
+    check(
+        "tag:web-{1..3}",
+        &expect![[r#"
+        column 10: a range is written in brackets: `[1-3]`
+          tag:web-{1..3}
+                   ^"#]],
+    );
+    check(
+        "web-[1, 3]",
+        &expect![[r#"
+        column 5: the `[` is not closed; write `[1-20]` without spaces
+          web-[1, 3]
+              ^"#]],
     );
     check(
         "a & | b",
@@ -314,13 +367,13 @@ proptest! {
     fn globs_match_by_definition(pattern in "[ab*?]{0,10}", text in "[ab]{0,12}") {
         let chars = |text: &str| text.chars().collect::<Vec<_>>();
         prop_assert_eq!(
-            matching::Pattern::glob(&pattern).matches(&text),
+            pattern::Pattern::glob(&pattern).unwrap().matches(&text),
             naive_glob(&chars(&pattern), &chars(&text))
         );
     }
 
     #[test]
-    fn any_text_is_an_expression_or_an_error_with_a_place(text in r#"[a-z0-9é&|!()," ':*?<>=.-]{0,60}|.{0,60}"#) {
+    fn any_text_is_an_expression_or_an_error_with_a_place(text in r#"[a-z0-9é&|!()," ':*?<>=.\[\]{}-]{0,60}|.{0,60}"#) {
         if let Err(error) = Target::parse(&text) {
             prop_assert!(error.column() <= text.chars().count() + 1);
             prop_assert!(!error.to_string().is_empty());
