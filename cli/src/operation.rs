@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use fleetward_api::operation::{Operation, OperationQuery, OperationStatus};
+use fleetward_api::operation::{Operation, OperationQuery, OperationStatus, OperationVariable};
 use fleetward_api::run::{OutputQuery, OutputStream, Run, RunQuery, RunState};
 use fleetward_api::time::Time;
 use fleetward_protocol::name::{HostName, ScriptName};
@@ -303,8 +303,18 @@ fn sheet(operation: &Operation, out: &Out) -> String {
     for script in &operation.scripts {
         let arguments = words::typed(&script.arguments);
         sheet.row("Script", format!("{} ({}) {arguments}", script.name, script.digest.short()).trim());
+        sheet.row("Runs as", script.user.as_ref().map_or("root", |user| user.as_str()));
     }
-    sheet.row("On", format!("{} ({})", operation.on, words::count(operation.hosts as usize, "host")));
+    sheet.row("Directory", operation.directory.as_deref().unwrap_or_default());
+    for variable in &operation.environment {
+        sheet.row("Variable", self::variable(variable));
+    }
+    let left_out = match operation.left_out {
+        0 => String::new(),
+        hosts => format!(", {hosts} not enrolled left out"),
+    };
+    let hosts = words::count(operation.hosts as usize, "host");
+    sheet.row("On", format!("{} ({hosts}{left_out})", operation.on));
     sheet.row("Rollout", words::rollout(&operation.rollout));
     let counts: Vec<String> = operation
         .counts
@@ -322,6 +332,17 @@ fn sheet(operation: &Operation, out: &Out) -> String {
         None => sheet.row("Deadline", out.clock.at_and_ago(operation.deadline)),
     }
     sheet.finish()
+}
+
+/// A variable as it may be shown: what is not declared is marked, what may be secret is a digest.
+fn variable(variable: &OperationVariable) -> String {
+    let OperationVariable { name, value, digest, declared } = variable;
+    let value = match (value, digest) {
+        (Some(value), _) => words::typed(std::slice::from_ref(value)),
+        (None, Some(digest)) => format!("(digest {})", digest.short()),
+        (None, None) => String::new(),
+    };
+    format!("{name}={value}{}", if *declared { "" } else { " (not declared by the script)" })
 }
 
 fn table(runs: &[Run], out: &Out) -> String {

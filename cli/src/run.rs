@@ -32,8 +32,12 @@ Shows the targets and asks before it starts, then shows output as it is written:
 standard output, `!` between it and its standard error, `+` before the rest of a line of which a part was shown \
 already. Control characters from hosts are shown, not obeyed.
 
-Targets: names (web-1), globs (web-*), all, tag:prod, type:VM, os:debian and other facts, combined with & (and), | \
-(or), ! (not) and parentheses. Quote them: the shell knows these characters too.
+Targets: names (web-1), globs (web-*, web-[1-20], web-[01-20], {web,db}-1), all, tag:prod, type:VM, status:offline, \
+enrolment:pending, os:debian and other facts, combined with & (and), | (or), ! (not) and parentheses. Quote them: the \
+shell knows these characters too.
+
+A script that declares flags takes these alone; `fleetward script show` lists its flags, variables and users. Other \
+variables and users take the permission `override`.
 
 Ctrl-C leaves; the operation goes on. --stop-on-interrupt stops it instead.
 
@@ -52,16 +56,20 @@ pub(crate) struct Run {
     /// Where: a target expression, as below; `fleetward host list --on EXPR` shows what it selects
     #[arg(long, value_name = "EXPR")]
     on: String,
-    /// Hosts at the same time; 50 when absent
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), help_heading = "Rollout")]
+    /// Leave out hosts that are not enrolled; without it, one of them is a refusal. Offline hosts stay
+    #[arg(long)]
+    skip_not_enrolled: bool,
+    /// Hosts at the same time, 1 to 10000; 50 when absent
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = "Rollout")]
     concurrency: Option<u32>,
-    /// Hosts per batch, as a count or a share such as 25%; all at once when absent
-    #[arg(long, value_name = "HOSTS", value_parser = parse_share, help_heading = "Rollout")]
+    /// Hosts per batch, as a count from 1 or a share from 1% to 100%; all at once when absent
+    #[arg(long, value_name = "HOSTS", value_parser = parse_hosts, help_heading = "Rollout")]
     batch: Option<String>,
-    /// Hosts that run first and must all succeed, as a count or a share
-    #[arg(long, value_name = "HOSTS", value_parser = parse_share, help_heading = "Rollout")]
+    /// Hosts that run first and must all succeed, as a count from 1 or a share from 1% to 100%
+    #[arg(long, value_name = "HOSTS", value_parser = parse_hosts, help_heading = "Rollout")]
     canary: Option<String>,
-    /// Failed hosts, as a count or a share, after which nothing more is started
+    /// Hosts that may fail, as a count or a share; when one more has failed, nothing more is started, and hosts that
+    /// are under way go on. 0 stops at the first failure; all may fail when absent
     #[arg(long, value_name = "HOSTS", value_parser = parse_share, help_heading = "Rollout")]
     max_failures: Option<String>,
     /// How long each run may take, such as 5m; the script's own limit or 5m when absent
@@ -76,10 +84,10 @@ pub(crate) struct Run {
     /// On each host, go on with the next script after one failed
     #[arg(long, help_heading = "Rollout")]
     continue_on_failure: bool,
-    /// An environment variable for every run; may be given several times
+    /// An environment variable that the scripts declare, for every run; may be given several times
     #[arg(long = "env", value_name = "KEY=VALUE", value_parser = parse_variable, help_heading = "Runs")]
     environment: Vec<(String, String)>,
-    /// As whom the scripts run; the script's own user, or root, when absent
+    /// As whom the scripts run: one of the users they declare; the script's own user, or root, when absent
     #[arg(long, value_name = "USER", help_heading = "Runs")]
     user: Option<LinuxUser>,
     /// Where the scripts start; the user's home when absent
@@ -121,7 +129,14 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
         ));
     }
     let begun = Instant::now();
-    let body = TargetPreviewRequest { on: command.on.clone(), scripts: command.scripts.clone() };
+    let asked = operation(&command);
+    let body = TargetPreviewRequest {
+        on: asked.on.clone(),
+        scripts: asked.scripts.clone(),
+        environment: asked.environment.clone(),
+        directory: asked.directory.clone(),
+        user: asked.user.clone(),
+    };
     let preview = app.client.send(Method::POST, "targets/preview", &body).await?;
     let preview: TargetPreview = app.client.read(&preview)?;
     if app.out.format == Format::Table || !command.yes {
@@ -130,7 +145,7 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
     if !command.yes {
         prompt::confirm("Run it?")?;
     }
-    let answer = app.client.send(Method::POST, "operations", &operation(&command)).await?;
+    let answer = app.client.send(Method::POST, "operations", &asked).await?;
     let operation: Operation = app.client.read(&answer)?;
     if command.detach {
         return app.show::<Operation>(&answer, |operation| {
@@ -178,6 +193,7 @@ fn operation(command: &Run) -> OperationCreate {
     OperationCreate {
         scripts: command.scripts.iter().map(call).collect(),
         on: command.on.clone(),
+        skip_not_enrolled: command.skip_not_enrolled,
         rollout: Rollout {
             concurrency: command.concurrency,
             batch: command.batch.clone(),
@@ -225,8 +241,12 @@ fn show_preview(command: &Run, preview: &TargetPreview, out: &Out) {
     let barred: Vec<&Target> =
         preview.hosts.iter().filter(|target| target.enrolment != Enrolment::Enrolled).collect();
     if !barred.is_empty() {
-        let text = format!("  {} not enrolled: {}", barred.len(), names(&barred));
-        out.note(Tone::Bad.paint(&text, out.colour_notes));
+        let (fate, tone) = match command.skip_not_enrolled {
+            true => ("left out", Tone::Warn),
+            false => ("--skip-not-enrolled leaves them out", Tone::Bad),
+        };
+        let text = format!("  {} not enrolled ({fate}): {}", barred.len(), names(&barred));
+        out.note(tone.paint(&text, out.colour_notes));
     }
 }
 
@@ -238,14 +258,28 @@ fn names(targets: &[&Target]) -> String {
     }
 }
 
+/// A count of hosts or a share of them, as the API takes it.
 fn parse_share(text: &str) -> Result<String, String> {
+    share(text, 0)
+}
+
+/// As [`parse_share`], and at least one host.
+fn parse_hosts(text: &str) -> Result<String, String> {
+    share(text, 1)
+}
+
+fn share(text: &str, least: u32) -> Result<String, String> {
     let (digits, most) = match text.strip_suffix('%') {
         Some(digits) => (digits, 100),
         None => (text, u32::MAX),
     };
-    match digits.parse::<u32>() {
-        Ok(count) if count > 0 && count <= most => Ok(text.to_owned()),
-        _ => Err(format!("`{}` is neither a count such as 10 nor a share such as 25%", text.escape_debug())),
+    let count = digits.parse::<u32>().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match count {
+        Some(count) if count >= least && count <= most => Ok(text.to_owned()),
+        _ => Err(format!(
+            "`{}` is neither a count of {least} or more, such as 10, nor a share from {least}% to 100%, such as 25%",
+            text.escape_debug()
+        )),
     }
 }
 
@@ -253,5 +287,28 @@ fn parse_variable(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err(format!("`{}` is not KEY=VALUE", text.escape_debug())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_have_the_ranges_of_the_api() {
+        for text in ["0", "0%", "3", "100%", "4294967295"] {
+            assert_eq!(parse_share(text), Ok(text.to_owned()));
+        }
+        for text in ["1", "1%", "100%"] {
+            assert_eq!(parse_hosts(text), Ok(text.to_owned()));
+        }
+        for text in ["0", "0%", "150%", "", "%", "-1", "+1", "1.5", "4294967296"] {
+            let refusal = parse_hosts(text).unwrap_err();
+            assert!(
+                refusal.contains("a count of 1 or more") && refusal.contains("from 1% to 100%"),
+                "{refusal}"
+            );
+        }
+        assert!(parse_share("150%").unwrap_err().contains("from 0% to 100%"));
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use fleetward_api::page::PageQuery;
-use fleetward_api::script::{Flag, Script, ScriptDetail};
+use fleetward_api::script::{Flag, Script, ScriptDetail, ScriptVariable};
 use fleetward_protocol::name::{ResourceName, ScriptName, Tag};
 
 use crate::app::App;
@@ -135,9 +135,21 @@ fn sheet(script: &Script, out: &Out) -> String {
     for flag in &script.flags {
         sheet.row("Flag", self::flag(flag));
     }
+    let takes = match (script.flags.is_empty(), script.free_arguments) {
+        (true, true) => "any",
+        (true, false) => "none",
+        (false, true) => "these flags, and others that are no flags",
+        (false, false) => "these flags alone",
+    };
+    sheet.row("Arguments", takes);
+    for variable in &script.environment {
+        sheet.row("Variable", self::variable(variable));
+    }
     sheet.row("Takes about", seconds(script.estimated_duration_s));
     sheet.row("Time limit", seconds(script.timeout_s));
     sheet.row("Runs as", script.user.as_ref().map_or("root", |user| user.as_str()));
+    let users: Vec<&str> = script.users.iter().map(|user| user.as_str()).collect();
+    sheet.row("May run as", users.join(" "));
     sheet.row("Holds", resources.join(" "));
     sheet.row("Tags", tags.join(" "));
     sheet.row("File", format!("{} ({})", script.path, size::bytes(script.size)));
@@ -149,10 +161,18 @@ fn sheet(script: &Script, out: &Out) -> String {
 
 fn flag(flag: &Flag) -> String {
     match (&flag.default, flag.requires_value) {
-        (_, true) => format!("{}=VALUE (you supply the value)", flag.flag),
+        (_, true) => format!("{}=VALUE (required)", flag.flag),
         (Some(default), false) => format!("{}={default}", flag.flag),
         (None, false) => flag.flag.clone(),
     }
+}
+
+fn variable(variable: &ScriptVariable) -> String {
+    let ScriptVariable { name, description, required, secret } = variable;
+    let remarks = [(*required, "required"), (*secret, "secret")];
+    let remarks: Vec<&str> = remarks.into_iter().filter(|(is, _)| *is).map(|(_, remark)| remark).collect();
+    let remarks = if remarks.is_empty() { String::new() } else { format!(" ({})", remarks.join(", ")) };
+    format!("{name}{remarks} {description}").trim_end().to_owned()
 }
 
 fn seconds(seconds: Option<u32>) -> String {

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 use chacha20poly1305::aead::{Aead as _, AeadCore as _, KeyInit as _, OsRng, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+use fleetward_protocol::digest::Digest;
+use sha2::{Digest as _, Sha256};
 
 /// XChaCha20-Poly1305: this byte, 24 bytes of nonce, ciphertext with tag.
 const FORMAT: u8 = 1;
@@ -27,6 +29,8 @@ const KEY: usize = 32;
 #[derive(Clone)]
 pub struct SecretBox {
     cipher: XChaCha20Poly1305,
+    /// What digests of secrets are made with.
+    digest_key: [u8; KEY],
 }
 
 /// Why a secret could not be kept or used.
@@ -108,6 +112,19 @@ impl SecretBox {
         self.cipher.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| SecretError::NotOurs)
     }
 
+    /// A digest by which two secrets can be compared and that tells nothing else: without the key nobody can try
+    /// values until one fits.
+    #[must_use]
+    pub fn digest(&self, purpose: &str, plain: &[u8]) -> Digest {
+        // Nested, as HMAC is, so that the digest of one text says nothing about that of a longer one.
+        let inner = Sha256::new()
+            .chain_update(self.digest_key)
+            .chain_update(Sha256::digest(purpose))
+            .chain_update(plain)
+            .finalize();
+        Digest::of(&[self.digest_key.as_slice(), inner.as_slice()].concat())
+    }
+
     fn load(path: &Path, mode: u32) -> Result<Self, SecretError> {
         if mode & 0o077 != 0 {
             return Err(SecretError::Exposed { path: path.to_owned(), mode });
@@ -123,7 +140,8 @@ impl SecretBox {
             let pair = std::str::from_utf8(pair).map_err(|_| malformed())?;
             *byte = u8::from_str_radix(pair, 16).map_err(|_| malformed())?;
         }
-        Ok(Self { cipher: XChaCha20Poly1305::new(Key::from_slice(&key)) })
+        let digest_key = Sha256::new().chain_update(b"fleetward secret digest").chain_update(key).finalize();
+        Ok(Self { cipher: XChaCha20Poly1305::new(Key::from_slice(&key)), digest_key: digest_key.into() })
     }
 }
 
@@ -177,6 +195,20 @@ mod tests {
             changed[cut] ^= 1;
             assert!(matches!(again.open("repository", &changed), Err(SecretError::NotOurs)));
         }
+    }
+
+    #[test]
+    fn a_digest_compares_and_cannot_be_tried_without_the_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = SecretBox::load_or_create(&directory.path().join("secret.key")).unwrap();
+        let again = SecretBox::load_or_create(&directory.path().join("secret.key")).unwrap();
+        let other = SecretBox::load_or_create(&directory.path().join("other.key")).unwrap();
+        let digest = first.digest("variable", b"hunter2");
+        assert_eq!(again.digest("variable", b"hunter2"), digest);
+        assert_ne!(again.digest("variable", b"hunter3"), digest);
+        assert_ne!(again.digest("else", b"hunter2"), digest);
+        assert_ne!(other.digest("variable", b"hunter2"), digest);
+        assert_ne!(Digest::of(b"hunter2"), digest);
     }
 
     #[test]

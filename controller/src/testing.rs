@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fleetward_domain::contract::FreeArguments;
 use fleetward_domain::operation::{OperationStatus, RolloutPolicy};
 use fleetward_domain::permission::{Grant, Grants, Permission, Role};
 use fleetward_domain::run::RunEvent;
@@ -21,7 +22,7 @@ use crate::app::access::{Caller, Permit};
 use crate::app::clock::Clock;
 use crate::app::health::Condition;
 use crate::app::host::{self, Addition};
-use crate::app::operation::{self, Asked, Call, OperationError};
+use crate::app::operation::{self, Asked, Call, NotEnrolledHosts, OperationError, Work};
 use crate::app::recorder::Change;
 use crate::app::user;
 use crate::config::{Config, Layer};
@@ -148,9 +149,12 @@ impl TestController {
             description: String::new(),
             emoji: String::new(),
             flags: Vec::new(),
+            free_arguments: FreeArguments::Any,
+            environment: Vec::new(),
             estimated: None,
             timeout: None,
             user: None,
+            users: Vec::new(),
             resources: Vec::new(),
             tags: Vec::new(),
             path: None,
@@ -176,15 +180,19 @@ impl TestController {
         policy: RolloutPolicy,
     ) -> Result<Operation, OperationError> {
         let call = |name: &&str| Call { name: name.parse::<ScriptName>().unwrap(), arguments: Vec::new() };
-        let asked = Asked {
+        let work = Work {
             scripts: scripts.iter().map(call).collect(),
-            on: on.to_owned(),
-            policy,
-            canary: None,
             environment: BTreeMap::new(),
             directory: None,
             user: None,
+        };
+        let asked = Asked {
+            work,
+            on: on.to_owned(),
+            policy,
+            canary: None,
             reason: None,
+            not_enrolled: NotEnrolledHosts::Refuse,
         };
         operation::create(self.app(), &self.permit(Permission::Run), asked).await
     }

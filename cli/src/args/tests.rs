@@ -44,7 +44,7 @@ fn every_line_of_the_walk_is_understood() {
         "repo history --limit 3",
         "script list --tag web",
         "script show baseline --content",
-        "run baseline --on all --concurrency 20 --batch 25% --max-failures 3 --timeout 5m -- --dry-run",
+        "run baseline --on all --concurrency 20 --batch 25% --max-failures 0 --skip-not-enrolled --timeout 5m -- --dry-run",
         "run a b --on all --canary 1 --deadline 2h --offline skip --env A=b --env C= --user www --dir /srv --yes",
         "run a --on all --reason because --detach --continue-on-failure",
         "run a --on all --stop-on-interrupt",

@@ -18,16 +18,22 @@ pub struct OperationCreate {
     pub scripts: Vec<ScriptCall>,
     /// Where: a target expression.
     pub on: String,
+    /// Whether hosts among them that are not enrolled are left out; when not, one of them is a refusal. Hosts that
+    /// are only offline stay.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_not_enrolled: bool,
     /// How.
     #[serde(default)]
     pub rollout: Rollout,
-    /// Environment for every run.
+    /// Environment for every run. Every script has to declare each variable; others take the permission
+    /// `override`, and what shells and loaders take as code is never taken.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
     /// Working directory of every run; the user's home when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// As whom every run runs; the script's own user when absent.
+    /// As whom every run runs; the script's own user when absent. Every script has to declare it among its
+    /// `users`; others take the permission `override`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub user: Option<LinuxUser>,
@@ -52,17 +58,18 @@ pub struct ScriptCall {
 pub struct Rollout {
     /// Hosts at the same time; 50 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 10000)]
     pub concurrency: Option<u32>,
-    /// Hosts per batch, as a count (`10`) or a share (`25%`); a batch ends before the next begins. All at once when absent.
+    /// Hosts per batch, as a count (`10`) or a share (`25%`), at least `1` or `1%`; a batch ends before the next begins. All at once when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "25%")]
     pub batch: Option<String>,
-    /// Hosts that run first and must all succeed, as a count or a share.
+    /// Hosts that run first and must all succeed, as a count or a share, at least `1` or `1%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "1")]
     pub canary: Option<String>,
-    /// How many hosts may fail, as a count or a share; one more, and nothing more is started.
+    /// How many hosts may fail, as a count or a share rounded down; when one more has failed, nothing more is started.
+    /// `0` stops at the first failure. Hosts that are under way then go on, and may fail too. All may fail when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "3")]
     pub max_failures: Option<String>,
@@ -103,6 +110,12 @@ pub struct Operation {
     pub scripts: Vec<OperationScript>,
     /// Where, as it was asked.
     pub on: String,
+    /// The environment that its runs are given.
+    pub environment: Vec<OperationVariable>,
+    /// Where its runs start; their users' homes when absent.
+    pub directory: Option<String>,
+    /// How many of those hosts were left out because they were not enrolled.
+    pub left_out: u32,
     /// How, with defaults filled in.
     pub rollout: Rollout,
     /// Where it stands.
@@ -141,6 +154,24 @@ pub struct OperationScript {
     pub digest: Digest,
     /// Its arguments.
     pub arguments: Vec<String>,
+    /// As whom it runs; the agent's own user, usually root, when absent.
+    #[schema(value_type = Option<String>)]
+    pub user: Option<LinuxUser>,
+}
+
+/// A variable of an operation's environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OperationVariable {
+    /// Its name.
+    pub name: String,
+    /// Its value; absent where a digest is shown instead: it is declared as secret, not declared, or long.
+    pub value: Option<String>,
+    /// A digest under a key of the controller: the same value has the same digest, and nobody can guess it from
+    /// that.
+    #[schema(value_type = Option<String>)]
+    pub digest: Option<Digest>,
+    /// Whether every script declares it. If not, somebody with the permission `override` gave it.
+    pub declared: bool,
 }
 
 /// How many runs are in a state.

@@ -26,8 +26,12 @@ pub struct Script {
     pub digest: Digest,
     /// Its size, in bytes.
     pub size: u64,
-    /// The arguments it offers.
+    /// The flags it takes: if there are any, no others.
     pub flags: Vec<Flag>,
+    /// Whether it takes arguments beside its flags. Without flags it then takes anything.
+    pub free_arguments: bool,
+    /// The environment variables it takes.
+    pub environment: Vec<ScriptVariable>,
     /// How long it takes, in seconds, by its author's word.
     pub estimated_duration_s: Option<u32>,
     /// Its own time limit, in seconds.
@@ -35,6 +39,9 @@ pub struct Script {
     /// As whom it runs; root when absent.
     #[schema(value_type = Option<String>)]
     pub user: Option<LinuxUser>,
+    /// As whom else it may be run.
+    #[schema(value_type = Vec<String>)]
+    pub users: Vec<LinuxUser>,
     /// Resources no other run may hold meanwhile.
     #[schema(value_type = Vec<String>)]
     pub resources: Vec<ResourceName>,
@@ -54,8 +61,21 @@ pub struct Flag {
     pub flag: String,
     /// The value when the user gives none, for flags of the form `--option=value`.
     pub default: Option<String>,
-    /// Whether the user must supply the value (`--option=REQUIRED`).
+    /// Whether it must be given, with a value (`--option=REQUIRED`).
     pub requires_value: bool,
+}
+
+/// An environment variable a script takes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScriptVariable {
+    /// Its name.
+    pub name: String,
+    /// What it is for; may be empty.
+    pub description: String,
+    /// Whether it has to be given.
+    pub required: bool,
+    /// Whether its value is shown to nobody.
+    pub secret: bool,
 }
 
 /// `GET /scripts/{name}`.

@@ -1,20 +1,32 @@
 //! Target expressions: previewing what an operation would run on.
 
-use fleetward_protocol::name::{HostName, ScriptName};
+use std::collections::BTreeMap;
+
+use fleetward_protocol::name::{HostName, LinuxUser};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::host::{Enrolment, Status};
+use crate::operation::ScriptCall;
 
 /// `POST /targets/preview`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TargetPreviewRequest {
     /// The expression, such as `tag:prod & !web-9`.
     pub on: String,
-    /// The scripts that would run; checked too when given.
+    /// What would run; checked as for the operation when given, with what follows.
     #[serde(default)]
-    #[schema(value_type = Vec<String>)]
-    pub scripts: Vec<ScriptName>,
+    pub scripts: Vec<ScriptCall>,
+    /// The environment of every run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Working directory of every run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// As whom every run would run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub user: Option<LinuxUser>,
 }
 
 /// The hosts an expression selects now.

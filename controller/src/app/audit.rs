@@ -52,6 +52,13 @@ impl Entry {
         self.details.insert(key.to_owned(), value.into());
         self
     }
+
+    /// Further particulars.
+    #[must_use]
+    pub fn with_all(mut self, details: Map<String, Value>) -> Self {
+        self.details.extend(details);
+        self
+    }
 }
 
 /// Records an event in the caller's transaction.

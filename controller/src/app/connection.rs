@@ -22,6 +22,7 @@ use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer, Seat};
 use super::order::{self, LoadedStep, OrderError};
 use super::recorder::Change;
 use crate::pki::{HostKey, PeerIdentity, PkiError};
+use crate::secret::SecretBox;
 use crate::store::host::{self, Connected, Enrolment, Host, Lifecycle, Notice};
 use crate::store::run::{self, Run};
 use crate::store::{Connection, Scope, StoreError, certificate, operation};
@@ -334,7 +335,7 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
         }
         let dispatch = match run.state {
             RunState::Dispatched(_) if quarantined => continue,
-            RunState::Dispatched(_) => Some(orders.prepare(&mut conn, &run).await?),
+            RunState::Dispatched(_) => Some(orders.prepare(&mut conn, app.secrets(), &run).await?),
             _ => None,
         };
         attach.push(Attach {
@@ -367,13 +368,14 @@ impl Orders {
     async fn prepare(
         &mut self,
         conn: &mut Connection,
+        secrets: &SecretBox,
         run: &Run,
     ) -> Result<super::fleet::PreparedDispatch, OrderError> {
         let (operation, steps) = match self.0.entry(run.operation) {
             Slot::Occupied(known) => known.into_mut(),
             Slot::Vacant(free) => {
                 let operation = operation::get(conn, &Scope::Everything, run.operation).await?;
-                let steps = order::load_steps(conn, &operation).await?;
+                let steps = order::load_steps(conn, secrets, &operation).await?;
                 free.insert((operation, steps))
             }
         };

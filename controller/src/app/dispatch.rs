@@ -273,7 +273,8 @@ impl Task {
                 Eligible::No
             }
         };
-        let active = Active::load(&mut conn, operation, skip_offline_from, eligible).await?;
+        let active =
+            Active::load(&mut conn, self.app.secrets(), operation, skip_offline_from, eligible).await?;
         if active.is_empty() {
             warn!(operation = %id, "dispatcher.operation_without_runs");
         }

@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
+use fleetward_domain::contract::{Breach, Contract, Given, Latitude, Undeclared};
 use fleetward_domain::enrolment::{self, NotEnrolled};
 use fleetward_domain::operation::{InvalidPolicy, RolloutPolicy, RunCounts, Share};
+use fleetward_domain::permission::Permission;
 use fleetward_protocol::action::script::Script as Params;
 use fleetward_protocol::action::{ActionRequest, Contract as _, InvalidAction};
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::{LinuxUser, ScriptName};
 use fleetward_protocol::order::{Limits, Order};
 use fleetward_protocol::wire::EncodeError;
+use serde_json::{Map, Value, json};
 use tracing::info;
 use uuid::Uuid;
 
@@ -20,11 +24,12 @@ use super::access::Permit;
 use super::audit::{self, Entry};
 use super::fleet::FleetEvent;
 use super::health::NotTaken;
-use super::order::{Request, Step};
+use super::order::{self, Openness, Request, SealedError, ShownVariable, Step};
 use super::target::{self, SelectError, Selected};
 use crate::store::operation::{self, Filter, NewOperation, Operation};
 use crate::store::page::{Page, PageRequest};
 use crate::store::run::{self, NewRun};
+use crate::store::script::Script;
 use crate::store::{Connection, Scope, StoreError, script};
 
 /// The most runs of one operation.
@@ -32,26 +37,46 @@ pub const MAX_RUNS: usize = 200_000;
 /// The most steps on one host.
 pub const MAX_STEPS: usize = 32;
 const MAX_REASON: usize = 1000;
+/// The most bytes of arguments that the audit log keeps as they are; of more, it keeps the digest.
+const MAX_AUDITED: usize = 16 << 10;
 
 /// What a person asks for.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// What runs on each host, in this order.
-    pub scripts: Vec<Call>,
+    /// What.
+    pub work: Work,
     /// Where: a target expression.
     pub on: String,
+    /// What to do with hosts among them that are not enrolled.
+    pub not_enrolled: NotEnrolledHosts,
     /// How. Its `canary` is computed from [`canary`](Self::canary).
     pub policy: RolloutPolicy,
     /// Hosts that run first and must all succeed.
     pub canary: Option<Share>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What is done on each host.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// What runs, in this order.
+    pub scripts: Vec<Call>,
     /// Environment for every run.
     pub environment: BTreeMap<String, String>,
     /// Working directory of every run.
     pub directory: Option<String>,
     /// As whom every run runs; the script's own user when absent.
     pub user: Option<LinuxUser>,
-    /// Why.
-    pub reason: Option<String>,
+}
+
+/// What to do with targets that are not enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotEnrolledHosts {
+    /// Refuse the operation, naming them (P13).
+    Refuse,
+    /// Leave them out.
+    LeaveOut,
 }
 
 /// One script and its arguments.
@@ -89,6 +114,9 @@ pub enum OperationError {
     /// There is no such script.
     #[error("there is no script `{0}`")]
     NoScript(ScriptName),
+    /// A script is given what it does not take.
+    #[error(transparent)]
+    Contract(Box<Breach>),
     /// The arguments, environment or directory are not acceptable.
     #[error(transparent)]
     Action(#[from] InvalidAction),
@@ -107,6 +135,9 @@ pub enum OperationError {
     /// Arguments and environment are too large for an order.
     #[error("the order for each host would be too large")]
     TooLarge(#[source] EncodeError),
+    /// The environment cannot be sealed.
+    #[error("keep the environment")]
+    Environment(#[source] SealedError),
     /// There is no such operation.
     #[error("there is no such operation")]
     NotFound,
@@ -124,24 +155,32 @@ pub enum OperationError {
 /// [`OperationError`]; nothing was planned then.
 pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operation, OperationError> {
     app.health().check()?;
-    if asked.scripts.is_empty() || asked.scripts.len() > MAX_STEPS {
-        return Err(OperationError::Steps);
-    }
+    check_steps(&asked.work)?;
     let scope = Scope::of(permit.tenant());
     let mut search = app.store().search().await?;
-    let selected = target::select(&mut search, app.fleet(), &scope, &asked.on).await?;
+    let mut selected = target::select(&mut search, app.fleet(), &scope, &asked.on).await?;
     drop(search);
+    let matched = selected.len();
+    if asked.not_enrolled == NotEnrolledHosts::LeaveOut
+        && selected.iter().any(|target| target.standing.may_run())
+    {
+        selected.retain(|target| target.standing.may_run());
+    }
     enrolment::require_enrolled(selected.iter().map(|target| (&target.host.name, target.standing)))?;
-    let runs = selected.len().saturating_mul(asked.scripts.len());
+    let runs = selected.len().saturating_mul(asked.work.scripts.len());
     if runs > MAX_RUNS {
         return Err(OperationError::TooManyRuns(runs));
     }
     let total = u32::try_from(selected.len()).unwrap_or(u32::MAX);
+    if let Some(canary) = asked.canary.filter(|canary| canary.is_empty()) {
+        return Err(InvalidPolicy::EmptyCanary(canary).into());
+    }
     let canary = asked.canary.map_or(0, |share| share.of_at_least(total));
     let policy = RolloutPolicy { canary, ..asked.policy };
     policy.validate()?;
     let mut conn = app.store().read().await?;
-    let steps = plan_steps(&mut conn, &scope, &asked, &policy).await?;
+    let Planned { steps, undeclared, environment } =
+        plan(app, permit, &mut conn, &asked.work, &policy).await?;
     drop(conn);
 
     let now = app.now();
@@ -149,13 +188,22 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     let deadline = now + Duration::from_millis(policy.deadline_ms);
     let rows = plan_runs(&selected, &steps);
     check_size(id, &rows, &steps)?;
-    let names: Vec<&str> = asked.scripts.iter().map(|call| call.name.as_str()).collect();
+    let names: Vec<&str> = asked.work.scripts.iter().map(|call| call.name.as_str()).collect();
     let reason = asked.reason.map(|reason| reason.chars().take(MAX_REASON).collect::<String>());
-    let request = Request { steps: steps.into_iter().map(|planned| planned.step).collect(), reason };
+    let left_out = u32::try_from(matched - selected.len()).unwrap_or(u32::MAX);
+    let told = told(&asked.work, &steps, &environment, &undeclared);
+    let request = Request {
+        steps: steps.into_iter().map(PlannedStep::without_environment).collect::<Result<_, _>>()?,
+        environment,
+        left_out,
+        reason,
+    };
+    let sealed = order::seal_environment(app.secrets(), id, &asked.work.environment);
     let new = NewOperation {
         id,
         tenant: permit.tenant(),
         request: request.to_stored(),
+        environment: sealed.map_err(OperationError::Environment)?,
         summary: names.join(", "),
         targets: asked.on.clone(),
         policy,
@@ -169,9 +217,12 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     let entry = Entry::new("operation.created", permit.actor(), format!("OP-{number}"))
         .tenant(permit.tenant())
         .with("id", id.to_string())
-        .with("scripts", names)
         .with("on", asked.on)
-        .with("hosts", total);
+        .with("hosts", total)
+        .with("left_out", left_out)
+        .with("rollout", serde_json::to_value(policy).unwrap_or_default())
+        .with("reason", request.reason)
+        .with_all(told);
     audit::record(&mut tx, entry, now).await?;
     let created = operation::get(&mut tx, &scope, id).await?;
     tx.commit().await?;
@@ -239,36 +290,151 @@ struct PlannedStep {
     params: Params,
 }
 
-async fn plan_steps(
+impl PlannedStep {
+    /// As it is stored: the environment is kept apart.
+    fn without_environment(mut self) -> Result<Step, InvalidAction> {
+        if !self.params.environment.is_empty() {
+            self.params.environment.clear();
+            self.step.action = ActionRequest::new(&self.params)?;
+        }
+        Ok(self.step)
+    }
+}
+
+/// What an operation does, checked.
+struct Planned {
+    steps: Vec<PlannedStep>,
+    /// What was given although some script does not declare it.
+    undeclared: Vec<Undeclared>,
+    environment: Vec<ShownVariable>,
+}
+
+/// Checks what would be done, as [`create`] does: for a preview.
+///
+/// # Errors
+/// [`OperationError`]; the operation would be refused for the same reason.
+pub async fn check(app: &App, permit: &Permit, work: &Work) -> Result<(), OperationError> {
+    let mut conn = app.store().read().await?;
+    plan(app, permit, &mut conn, work, &RolloutPolicy::default()).await.map(|_| ())
+}
+
+fn check_steps(work: &Work) -> Result<(), OperationError> {
+    match work.scripts.len() {
+        1..=MAX_STEPS => Ok(()),
+        _ => Err(OperationError::Steps),
+    }
+}
+
+async fn plan(
+    app: &App,
+    permit: &Permit,
     conn: &mut Connection,
-    scope: &Scope,
-    asked: &Asked,
+    work: &Work,
     policy: &RolloutPolicy,
-) -> Result<Vec<PlannedStep>, OperationError> {
-    let mut steps = Vec::with_capacity(asked.scripts.len());
-    for call in &asked.scripts {
-        let found = script::find(conn, scope, &call.name).await?;
+) -> Result<Planned, OperationError> {
+    check_steps(work)?;
+    let scope = Scope::of(permit.tenant());
+    let latitude = match permit.caller().grants.allow(permit.tenant(), Permission::Override) {
+        true => Latitude::Override,
+        false => Latitude::Declared,
+    };
+    let mut steps = Vec::with_capacity(work.scripts.len());
+    let mut scripts = Vec::with_capacity(work.scripts.len());
+    let mut undeclared = Vec::new();
+    for call in &work.scripts {
+        let found = script::find(conn, &scope, &call.name).await?;
         let found = found
             .filter(|script| script.retired_at.is_none())
             .ok_or_else(|| OperationError::NoScript(call.name.clone()))?;
         let params = Params {
-            name: found.name,
+            name: found.name.clone(),
             digest: found.digest,
             arguments: call.arguments.clone(),
-            environment: asked.environment.clone(),
-            directory: asked.directory.clone(),
-            user: asked.user.clone().or(found.user),
-            resources: found.resources,
+            environment: work.environment.clone(),
+            directory: work.directory.clone(),
+            user: work.user.clone().or_else(|| found.user.clone()),
+            resources: found.resources.clone(),
         };
+        // What nobody may give is told before what this caller may not.
+        let action = ActionRequest::new(&params)?;
+        let given =
+            Given { arguments: &call.arguments, environment: &work.environment, user: work.user.as_ref() };
+        let more = contract(&found).check(given, latitude);
+        undeclared.extend(more.map_err(|breach| OperationError::Contract(Box::new(breach)))?);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let timeout_ms = policy
             .timeout_ms
             .or_else(|| found.timeout.map(millis))
             .unwrap_or_else(|| millis(Params::DEFAULT_TIMEOUT));
         let limits = Limits { timeout_ms, ..Limits::DEFAULT };
-        steps.push(PlannedStep { step: Step { action: ActionRequest::new(&params)?, limits }, params });
+        steps.push(PlannedStep { step: Step { action, limits }, params });
+        scripts.push(found);
     }
-    Ok(steps)
+    undeclared.sort();
+    undeclared.dedup();
+    let shown = |(name, value): (&String, &String)| {
+        order::shown(app.secrets(), name, value, openness(&scripts, name))
+    };
+    let environment = work.environment.iter().map(shown).collect();
+    Ok(Planned { steps, undeclared, environment })
+}
+
+fn contract(script: &Script) -> Contract<'_> {
+    Contract {
+        script: &script.name,
+        flags: &script.flags,
+        free: script.free_arguments,
+        variables: &script.environment,
+        user: script.user.as_ref(),
+        users: &script.users,
+    }
+}
+
+fn openness(scripts: &[Script], name: &str) -> Openness {
+    let declared =
+        |script: &Script| script.environment.iter().find(|variable| variable.name == name).map(|v| v.secret);
+    let all: Option<Vec<bool>> = scripts.iter().map(declared).collect();
+    match all {
+        None => Openness::Undeclared,
+        Some(secret) if secret.contains(&true) => Openness::Secret,
+        Some(_) => Openness::Public,
+    }
+}
+
+/// All that was asked, as the audit log keeps it.
+fn told(
+    work: &Work,
+    steps: &[PlannedStep],
+    environment: &[ShownVariable],
+    undeclared: &[Undeclared],
+) -> Map<String, Value> {
+    let script = |planned: &PlannedStep| {
+        let Params { name, digest, arguments, user, .. } = &planned.params;
+        let bytes: usize = arguments.iter().map(String::len).sum();
+        let arguments = match bytes <= MAX_AUDITED {
+            true => json!(arguments),
+            false => {
+                json!({ "count": arguments.len(), "digest": Digest::of(arguments.join("\0").as_bytes()) })
+            }
+        };
+        json!({ "name": name, "digest": digest, "arguments": arguments, "user": user })
+    };
+    let mut told = Map::new();
+    told.insert("scripts".to_owned(), steps.iter().map(script).collect());
+    if !environment.is_empty() {
+        told.insert("environment".to_owned(), json!(environment));
+    }
+    if let Some(directory) = &work.directory {
+        told.insert("directory".to_owned(), directory.chars().take(4096).collect::<String>().into());
+    }
+    if let Some(user) = &work.user {
+        told.insert("user".to_owned(), user.as_str().into());
+    }
+    if !undeclared.is_empty() {
+        let names: Vec<String> = undeclared.iter().map(ToString::to_string).collect();
+        told.insert("undeclared".to_owned(), names.into());
+    }
+    told
 }
 
 fn plan_runs(selected: &[Selected], steps: &[PlannedStep]) -> Vec<NewRun> {

@@ -65,6 +65,7 @@ pub(super) async fn select(
                 Status::Online => "online",
                 Status::Offline => "offline",
             },
+            enrolment: standing_of(host.lifecycle, host.enrolment).as_str(),
             tags: host.tags.iter().map(fleetward_protocol::name::Tag::as_str).collect(),
             facts: host.facts.as_ref(),
         })

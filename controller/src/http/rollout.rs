@@ -2,11 +2,11 @@
 
 use std::num::NonZeroU32;
 
-use fleetward_api::operation::{Offline, OperationCreate, Rollout};
-use fleetward_domain::operation::{self, OnFailure, RolloutPolicy, Share};
+use fleetward_api::operation::{Offline, OperationCreate, Rollout, ScriptCall};
+use fleetward_domain::operation::{self, MAX_CONCURRENCY, OnFailure, RolloutPolicy, Share};
 
 use super::error::ApiError;
-use crate::app::operation::{Asked, Call};
+use crate::app::operation::{Asked, Call, NotEnrolledHosts, Work};
 
 /// Hosts at the same time when the request does not say.
 const DEFAULT_CONCURRENCY: u32 = 50;
@@ -22,23 +22,31 @@ pub(super) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
     Ok(Asked {
         policy: policy(rollout)?,
         canary: share("rollout.canary", rollout.canary.as_deref())?,
-        scripts: request
-            .scripts
-            .into_iter()
-            .map(|call| Call { name: call.name, arguments: call.arguments })
-            .collect(),
+        work: Work {
+            scripts: calls(request.scripts),
+            environment: request.environment,
+            directory: request.directory,
+            user: request.user,
+        },
         on: request.on,
-        environment: request.environment,
-        directory: request.directory,
-        user: request.user,
+        not_enrolled: match request.skip_not_enrolled {
+            true => NotEnrolledHosts::LeaveOut,
+            false => NotEnrolledHosts::Refuse,
+        },
         reason: request.reason.filter(|reason| !reason.trim().is_empty()),
     })
 }
 
+/// The calls of a request.
+pub(super) fn calls(scripts: Vec<ScriptCall>) -> Vec<Call> {
+    scripts.into_iter().map(|call| Call { name: call.name, arguments: call.arguments }).collect()
+}
+
 fn policy(rollout: &Rollout) -> Result<RolloutPolicy, ApiError> {
     let concurrency = rollout.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
-    let concurrency = NonZeroU32::new(concurrency)
-        .ok_or_else(|| field("rollout.concurrency", "at least 1 host must be able to run at a time"))?;
+    let concurrency = NonZeroU32::new(concurrency).ok_or_else(|| {
+        field("rollout.concurrency", &format!("0 is not between 1 and {MAX_CONCURRENCY} hosts at a time"))
+    })?;
     let millis = |seconds: u32| u64::from(seconds) * 1000;
     Ok(RolloutPolicy {
         concurrency,

@@ -2,7 +2,8 @@
 
 use axum::extract::State;
 use fleetward_api::page::{Page, PageQuery};
-use fleetward_api::script::{Flag, Script, ScriptDetail};
+use fleetward_api::script::{Flag, Script, ScriptDetail, ScriptVariable};
+use fleetward_domain::contract::{FreeArguments, Variable};
 use fleetward_protocol::name::ScriptName;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -60,7 +61,7 @@ async fn get(
 }
 
 /// The answer about a script that is not in the inventory.
-pub(super) fn no_script(name: &ScriptName) -> ApiError {
+fn no_script(name: &ScriptName) -> ApiError {
     let message = format!("there is no script `{name}`; `fleetward script list` shows those there are");
     ApiError::not_found("SCRIPT_NOT_FOUND", message).detail("script", name.as_str())
 }
@@ -75,9 +76,12 @@ fn view(size: u64, script: store::script::Script) -> Script {
         digest: script.digest,
         size,
         flags: script.flags.into_iter().map(flag).collect(),
+        free_arguments: script.free_arguments == FreeArguments::Any,
+        environment: script.environment.into_iter().map(variable).collect(),
         estimated_duration_s: script.estimated.map(seconds),
         timeout_s: script.timeout.map(seconds),
         user: script.user,
+        users: script.users,
         resources: script.resources,
         tags: script.tags,
         commit: script.commit,
@@ -91,6 +95,11 @@ fn flag(flag: fleetward_domain::inventory::Flag) -> Flag {
         None => (flag.flag, None),
     };
     Flag { flag: name, default, requires_value: flag.requires_value }
+}
+
+fn variable(variable: Variable) -> ScriptVariable {
+    let Variable { name, description, required, secret } = variable;
+    ScriptVariable { name, description, required, secret }
 }
 
 fn seconds(span: std::time::Duration) -> u32 {

@@ -12,8 +12,9 @@ use super::document::Failure;
 use super::error::ApiError;
 use super::extract::Json;
 use super::host::enrolment_view;
-use super::script::no_script;
-use crate::app::{script, target};
+use super::rollout::calls;
+use crate::app::operation::{self, Work};
+use crate::app::target;
 use crate::store;
 
 /// The routes of this noun.
@@ -33,11 +34,13 @@ async fn preview(
     Json(asked): Json<TargetPreviewRequest>,
 ) -> Result<Json<TargetPreview>, ApiError> {
     if !asked.scripts.is_empty() {
-        let known = script::list(&site.app, &permit).await?;
-        let missing = asked.scripts.iter().find(|name| !known.iter().any(|script| script.name == **name));
-        if let Some(name) = missing {
-            return Err(no_script(name));
-        }
+        let work = Work {
+            scripts: calls(asked.scripts),
+            environment: asked.environment,
+            directory: asked.directory,
+            user: asked.user,
+        };
+        operation::check(&site.app, &permit, &work).await?;
     }
     let selected = target::preview(&site.app, &permit, &asked.on).await?;
     let count = |wanted: fn(&target::Selected) -> bool| {

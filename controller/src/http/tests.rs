@@ -1,6 +1,7 @@
 //! The API through its whole router, over a real store.
 
 mod auth;
+mod contract;
 mod follow;
 mod host;
 mod idempotency;

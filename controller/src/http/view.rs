@@ -1,6 +1,8 @@
 //! Operations and runs as the API shows them, in words that a person understands.
 
-use fleetward_api::operation::{self as api, Operation, OperationScript, OperationStatus, StateCount};
+use fleetward_api::operation::{
+    self as api, Operation, OperationScript, OperationStatus, OperationVariable, StateCount,
+};
 use fleetward_api::run::{Run, RunState};
 use fleetward_domain::operation::{self as domain, RunCounts};
 use fleetward_domain::run::{Custody, Failure, RunState as State, RunStatus};
@@ -10,7 +12,7 @@ use fleetward_protocol::name::UserName;
 use super::error::ApiError;
 use super::rollout::rollout_view;
 use crate::app::App;
-use crate::app::order::Request;
+use crate::app::order::{Request, ShownValue, ShownVariable};
 use crate::store;
 
 /// An operation with its runs counted.
@@ -23,6 +25,7 @@ pub(super) fn operation_view(
 ) -> Result<Operation, ApiError> {
     let request = Request::of(operation).map_err(|error| ApiError::internal(&error))?;
     let mut scripts = Vec::with_capacity(request.steps.len());
+    let mut directory = None;
     for step in &request.steps {
         let Action::Script(script) =
             Action::parse(&step.action).map_err(|error| ApiError::internal(&error))?;
@@ -30,7 +33,9 @@ pub(super) fn operation_view(
             name: script.name,
             digest: script.digest,
             arguments: script.arguments,
+            user: script.user,
         });
+        directory = script.directory;
     }
     let steps = scripts.len().max(1) as u64;
     let created_by: UserName =
@@ -40,6 +45,9 @@ pub(super) fn operation_view(
         number: format!("OP-{}", operation.number),
         scripts,
         on: operation.targets.clone(),
+        environment: request.environment.into_iter().map(variable).collect(),
+        directory,
+        left_out: request.left_out,
         rollout: rollout_view(&operation.policy),
         status: status(operation.status),
         status_detail: status_detail(operation, &counts),
@@ -59,15 +67,43 @@ pub(super) fn operation_view(
     })
 }
 
+fn variable(shown: ShownVariable) -> OperationVariable {
+    let ShownVariable { name, value, declared } = shown;
+    let (value, digest) = match value {
+        ShownValue::Value(value) => (Some(value), None),
+        ShownValue::Digest(digest) => (None, Some(digest)),
+    };
+    OperationVariable { name, value, digest, declared }
+}
+
+/// Why a rollout was halted: the only two reasons there are.
+fn halted(policy: &domain::RolloutPolicy) -> String {
+    let canary = "a canary failed".to_owned();
+    let why = match policy.max_failures {
+        None => canary,
+        Some(share) => {
+            let failed = match share {
+                domain::Share::Count(0) | domain::Share::Percent(0) => {
+                    "a host failed and none may".to_owned()
+                }
+                domain::Share::Count(1) => "more than 1 host failed".to_owned(),
+                domain::Share::Count(count) => format!("more than {count} hosts failed"),
+                domain::Share::Percent(percent) => format!("more than {percent}% of the hosts failed"),
+            };
+            let failed = format!("{failed} (max failures {share})");
+            if policy.canary > 0 { format!("{canary}, or {failed}") } else { failed }
+        }
+    };
+    format!("halted: {why}; nothing more was started, and what was under way went on")
+}
+
 fn status_detail(operation: &store::operation::Operation, counts: &RunCounts) -> Option<String> {
     let ended = operation.status.is_final();
     let by = operation.stop_requested_by.as_deref().unwrap_or("somebody");
     let count = |status| counts.get(status);
     let under_way = count(RunStatus::Dispatched) + count(RunStatus::Accepted) + count(RunStatus::Running);
     match operation.status {
-        _ if operation.halted_at.is_some() => {
-            Some("halted: more hosts failed than allowed, and nothing more was started".to_owned())
-        }
+        _ if operation.halted_at.is_some() => Some(halted(&operation.policy)),
         domain::OperationStatus::Stopped => Some(format!("stopped by {by}")),
         _ if operation.stop_requested_at.is_some() && !ended => Some(format!("being stopped by {by}")),
         _ if ended => None,

@@ -25,7 +25,8 @@ pub struct Operation {
     pub number: u64,
     /// How many commits touched it so far.
     pub seq: u64,
-    /// What to do: the actions of its steps, as the caller writes them (JSON).
+    /// What to do: the actions of its steps, as the caller writes them (JSON), without their
+    /// environment ([`find_environment`]).
     pub request: String,
     /// What to do, in one line for lists.
     pub summary: String,
@@ -68,8 +69,10 @@ pub struct NewOperation {
     pub id: OperationId,
     /// Whose it is.
     pub tenant: TenantId,
-    /// What to do (JSON).
+    /// What to do (JSON), without the environment.
     pub request: String,
+    /// The environment of its runs, sealed; absent if they get none.
+    pub environment: Option<Vec<u8>>,
     /// What to do, in one line.
     pub summary: String,
     /// Where, as it was asked for.
@@ -129,7 +132,8 @@ pub async fn insert(
     let number = row.get::<u64>("next_operation")?.saturating_sub(1);
     query(
         "INSERT INTO operation (id, tenant_id, number, seq, request, summary, targets, policy, status, created_by, \
-         created_by_name, created_at, deadline) VALUES ($1, $2, $3, 1, $4, $5, $6, $7, 'queued', $8, $9, $10, $11)",
+         created_by_name, created_at, deadline, environment) \
+         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, 'queued', $8, $9, $10, $11, $12)",
     )
     .bind(operation.id)
     .bind(operation.tenant)
@@ -142,6 +146,7 @@ pub async fn insert(
     .bind(&operation.created_by_name)
     .bind(now)
     .bind(operation.deadline)
+    .bind(operation.environment.as_deref())
     .run(conn)
     .await?;
     Ok(number)
@@ -161,6 +166,15 @@ pub async fn get(conn: &mut Connection, scope: &Scope, id: OperationId) -> Resul
         .find(conn, read)
         .await?;
     found.ok_or(StoreError::NotFound { what: "the operation" })
+}
+
+/// The environment of an operation's runs as it was sealed: for making orders, and for nobody to read.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_environment(conn: &mut Connection, id: OperationId) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = query("SELECT environment FROM operation WHERE id = $1").bind(id).first(conn).await?;
+    row.map_or(Ok(None), |row| row.find("environment"))
 }
 
 /// The operation of this number, if there is one in scope. With several tenants in scope, the first by

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleetward_domain::contract::{FreeArguments, Variable};
 use fleetward_domain::inventory::Flag;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::TenantId;
@@ -38,12 +39,18 @@ pub struct Script {
     pub emoji: String,
     /// The flags it takes.
     pub flags: Vec<Flag>,
+    /// Whether it takes other arguments.
+    pub free_arguments: FreeArguments,
+    /// The environment variables it takes.
+    pub environment: Vec<Variable>,
     /// How long it takes, about.
     pub estimated: Option<Duration>,
     /// How long it may take, if it says so itself.
     pub timeout: Option<Duration>,
     /// As whom it runs; the agent's own user when absent.
     pub user: Option<LinuxUser>,
+    /// As whom else it may be run.
+    pub users: Vec<LinuxUser>,
     /// Resources held while it runs.
     pub resources: Vec<ResourceName>,
     /// Labels.
@@ -61,7 +68,8 @@ pub struct Script {
 }
 
 const SELECT: &str = "SELECT tenant_id, name, digest, display_name, description, emoji, flags, estimated_ms, tags, \
-   path, timeout_ms, run_as, resources, commit_id, created_at, updated_at, retired_at FROM script WHERE ";
+   path, timeout_ms, run_as, resources, commit_id, created_at, updated_at, retired_at, free_arguments, environment, \
+   users FROM script WHERE ";
 
 /// Keeps content under its digest; the same content again changes nothing.
 ///
@@ -114,14 +122,15 @@ pub async fn list_sizes(conn: &mut Connection, scope: &Scope) -> Result<Vec<(Dig
 pub async fn update(conn: &mut Connection, script: &Script) -> Result<(), StoreError> {
     query(
         "INSERT INTO script (tenant_id, name, digest, display_name, description, emoji, flags, estimated_ms, tags, \
-           path, commit_id, created_at, updated_at, retired_at, timeout_ms, run_as, resources) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) \
+           path, commit_id, created_at, updated_at, retired_at, timeout_ms, run_as, resources, free_arguments, environment, users) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) \
          ON CONFLICT (tenant_id, name) DO UPDATE SET digest = excluded.digest, \
            display_name = excluded.display_name, description = excluded.description, emoji = excluded.emoji, \
            flags = excluded.flags, estimated_ms = excluded.estimated_ms, tags = excluded.tags, \
            path = excluded.path, commit_id = excluded.commit_id, updated_at = excluded.updated_at, \
            retired_at = excluded.retired_at, timeout_ms = excluded.timeout_ms, run_as = excluded.run_as, \
-           resources = excluded.resources",
+           resources = excluded.resources, free_arguments = excluded.free_arguments, \
+           environment = excluded.environment, users = excluded.users",
     )
     .bind(script.tenant)
     .bind(&script.name)
@@ -140,6 +149,9 @@ pub async fn update(conn: &mut Connection, script: &Script) -> Result<(), StoreE
     .bind(script.timeout.map(millis))
     .bind(script.user.as_ref())
     .bind(json(&script.resources)?)
+    .bind(free_word(script.free_arguments))
+    .bind(json(&script.environment)?)
+    .bind(json(&script.users)?)
     .run(conn)
     .await
     .map(|_| ())
@@ -206,6 +218,13 @@ pub async fn list(conn: &mut Connection, scope: &Scope, listed: Listed) -> Resul
     select.push(" ORDER BY name, tenant_id").list_of(conn, read).await
 }
 
+const fn free_word(free: FreeArguments) -> &'static str {
+    match free {
+        FreeArguments::Any => "any",
+        FreeArguments::None => "none",
+    }
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
@@ -219,9 +238,15 @@ fn read(row: &Row) -> Result<Script, StoreError> {
         description: row.get("description")?,
         emoji: row.get("emoji")?,
         flags: row.json("flags")?,
+        free_arguments: match row.get::<String>("free_arguments")?.as_str() {
+            "any" => FreeArguments::Any,
+            _ => FreeArguments::None,
+        },
+        environment: row.json("environment")?,
         estimated: row.find("estimated_ms")?.map(Duration::from_millis),
         timeout: row.find("timeout_ms")?.map(Duration::from_millis),
         user: row.find("run_as")?,
+        users: row.json("users")?,
         resources: row.json("resources")?,
         tags: row.json("tags")?,
         path: row.find("path")?,

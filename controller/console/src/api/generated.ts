@@ -763,7 +763,7 @@ export interface components {
             default?: string | null;
             /** @description The literal argument, such as `--dry-run` or `--keep`. */
             flag: string;
-            /** @description Whether the user must supply the value (`--option=REQUIRED`). */
+            /** @description Whether it must be given, with a value (`--option=REQUIRED`). */
             requires_value: boolean;
         };
         /** @description A role in a tenant. */
@@ -903,7 +903,11 @@ export interface components {
             created_by: string;
             /** @description Nothing is started after this. */
             deadline: components["schemas"]["Time"];
+            /** @description Where its runs start; their users' homes when absent. */
+            directory?: string | null;
             ended_at?: components["schemas"]["Time"] | null;
+            /** @description The environment that its runs are given. */
+            environment: components["schemas"]["OperationVariable"][];
             /**
              * Format: int32
              * @description Its hosts.
@@ -911,6 +915,11 @@ export interface components {
             hosts: number;
             /** @description Its id. */
             id: string;
+            /**
+             * Format: int32
+             * @description How many of those hosts were left out because they were not enrolled.
+             */
+            left_out: number;
             /**
              * @description Its number in the tenant, as people say it: `OP-17`. Accepted wherever the id is.
              * @example OP-17
@@ -939,7 +948,10 @@ export interface components {
         OperationCreate: {
             /** @description Working directory of every run; the user's home when absent. */
             directory?: string | null;
-            /** @description Environment for every run. */
+            /**
+             * @description Environment for every run. Every script has to declare each variable; others take the permission
+             *     `override`, and what shells and loaders take as code is never taken.
+             */
             environment?: {
                 [key: string]: string;
             };
@@ -951,7 +963,15 @@ export interface components {
             rollout?: components["schemas"]["Rollout"];
             /** @description What runs on each host, in this order. */
             scripts: components["schemas"]["ScriptCall"][];
-            /** @description As whom every run runs; the script's own user when absent. */
+            /**
+             * @description Whether hosts among them that are not enrolled are left out; when not, one of them is a refusal. Hosts that
+             *     are only offline stay.
+             */
+            skip_not_enrolled?: boolean;
+            /**
+             * @description As whom every run runs; the script's own user when absent. Every script has to declare it among its
+             *     `users`; others take the permission `override`.
+             */
             user?: string | null;
         };
         /** @description A script as an operation runs it. */
@@ -962,12 +982,28 @@ export interface components {
             digest: string;
             /** @description Its id. */
             name: string;
+            /** @description As whom it runs; the agent's own user, usually root, when absent. */
+            user?: string | null;
         };
         /**
          * @description Where an operation stands.
          * @enum {string}
          */
         OperationStatus: "queued" | "running" | "success" | "failed" | "partial" | "stopped";
+        /** @description A variable of an operation's environment. */
+        OperationVariable: {
+            /** @description Whether every script declares it. If not, somebody with the permission `override` gave it. */
+            declared: boolean;
+            /**
+             * @description A digest under a key of the controller: the same value has the same digest, and nobody can guess it from
+             *     that.
+             */
+            digest?: string | null;
+            /** @description Its name. */
+            name: string;
+            /** @description Its value; absent where a digest is shown instead: it is declared as secret, not declared, or long. */
+            value?: string | null;
+        };
         /** @description The data of an `output` event: some of what a run wrote. */
         OutputEvent: {
             /** @description Its host. */
@@ -1106,12 +1142,12 @@ export interface components {
         /** @description How an operation spreads over its hosts. Absent fields take the controller's defaults. */
         Rollout: {
             /**
-             * @description Hosts per batch, as a count (`10`) or a share (`25%`); a batch ends before the next begins. All at once when absent.
+             * @description Hosts per batch, as a count (`10`) or a share (`25%`), at least `1` or `1%`; a batch ends before the next begins. All at once when absent.
              * @example 25%
              */
             batch?: string | null;
             /**
-             * @description Hosts that run first and must all succeed, as a count or a share.
+             * @description Hosts that run first and must all succeed, as a count or a share, at least `1` or `1%`.
              * @example 1
              */
             canary?: string | null;
@@ -1128,7 +1164,8 @@ export interface components {
              */
             deadline_s?: number | null;
             /**
-             * @description How many hosts may fail, as a count or a share; one more, and nothing more is started.
+             * @description How many hosts may fail, as a count or a share rounded down; when one more has failed, nothing more is started.
+             *     `0` stops at the first failure. Hosts that are under way then go on, and may fail too. All may fail when absent.
              * @example 3
              */
             max_failures?: string | null;
@@ -1214,13 +1251,17 @@ export interface components {
             digest: string;
             /** @description A pictogram; may be empty. */
             emoji: string;
+            /** @description The environment variables it takes. */
+            environment: components["schemas"]["ScriptVariable"][];
             /**
              * Format: int32
              * @description How long it takes, in seconds, by its author's word.
              */
             estimated_duration_s?: number | null;
-            /** @description The arguments it offers. */
+            /** @description The flags it takes: if there are any, no others. */
             flags: components["schemas"]["Flag"][];
+            /** @description Whether it takes arguments beside its flags. Without flags it then takes anything. */
+            free_arguments: boolean;
             /** @description Its id in `scripts.yaml`. */
             name: string;
             /** @description Its file in the repository. */
@@ -1245,6 +1286,8 @@ export interface components {
             title: string;
             /** @description As whom it runs; root when absent. */
             user?: string | null;
+            /** @description As whom else it may be run. */
+            users: string[];
         };
         /** @description One script and its arguments. */
         ScriptCall: {
@@ -1259,6 +1302,17 @@ export interface components {
             content: string;
             /** @description The script. */
             script: components["schemas"]["Script"];
+        };
+        /** @description An environment variable a script takes. */
+        ScriptVariable: {
+            /** @description What it is for; may be empty. */
+            description: string;
+            /** @description Its name. */
+            name: string;
+            /** @description Whether it has to be given. */
+            required: boolean;
+            /** @description Whether its value is shown to nobody. */
+            secret: boolean;
         };
         /** @description A live login or API token of the caller. */
         Session: {
@@ -1455,10 +1509,18 @@ export interface components {
         };
         /** @description `POST /targets/preview`. */
         TargetPreviewRequest: {
+            /** @description Working directory of every run. */
+            directory?: string | null;
+            /** @description The environment of every run. */
+            environment?: {
+                [key: string]: string;
+            };
             /** @description The expression, such as `tag:prod & !web-9`. */
             on: string;
-            /** @description The scripts that would run; checked too when given. */
-            scripts?: string[];
+            /** @description What would run; checked as for the operation when given, with what follows. */
+            scripts?: components["schemas"]["ScriptCall"][];
+            /** @description As whom every run would run. */
+            user?: string | null;
         };
         /**
          * Format: date-time

@@ -159,11 +159,12 @@ export function useSync() {
 
 // -- operations
 
-export function useTargetPreview(on: string, scripts: string[]) {
+/** The hosts, and whether the scripts take what they would be given: the same check as for the operation. */
+export function useTargetPreview(body: Schemas["TargetPreviewRequest"]) {
   return useQuery({
-    queryKey: ["targets", on, scripts],
-    queryFn: () => take(api.POST("/api/v1/targets/preview", { body: { on, scripts } })),
-    enabled: on.trim() !== "",
+    queryKey: ["targets", body],
+    queryFn: () => take(api.POST("/api/v1/targets/preview", { body })),
+    enabled: body.on.trim() !== "",
     placeholderData: keepPreviousData,
     retry: false,
   });

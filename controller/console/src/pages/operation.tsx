@@ -146,7 +146,8 @@ function Header({ operation, connection }: { operation: Schemas["Operation"]; co
                 <code className="muted" title={`SHA-256 ${script.digest}`}>
                   {script.digest.slice(0, 12)}
                 </code>{" "}
-                {script.arguments.length > 0 && <code>{script.arguments.map(quoted).join(" ")}</code>}
+                {script.arguments.length > 0 && <code>{script.arguments.map(quoted).join(" ")}</code>}{" "}
+                <span className="muted">as {script.user ?? "root"}</span>
               </span>
             ))}
           </dd>
@@ -155,8 +156,34 @@ function Header({ operation, connection }: { operation: Schemas["Operation"]; co
           <dt>On</dt>
           <dd>
             <code>{operation.on}</code>
+            {operation.left_out > 0 && (
+              <span className="muted"> {operation.left_out} not enrolled left out</span>
+            )}
           </dd>
         </div>
+        {operation.directory && (
+          <div>
+            <dt>In</dt>
+            <dd>
+              <code>{operation.directory}</code>
+            </dd>
+          </div>
+        )}
+        {operation.environment.length > 0 && (
+          <div>
+            <dt>Environment</dt>
+            <dd>
+              {operation.environment.map((variable) => (
+                <span key={variable.name}>
+                  <code title={variable.digest ? `digest ${variable.digest}` : undefined}>
+                    {variable.name}={variable.value ?? `(digest ${variable.digest?.slice(0, 12)})`}
+                  </code>
+                  {!variable.declared && <span className="bad-text"> not declared by the script</span>}{" "}
+                </span>
+              ))}
+            </dd>
+          </div>
+        )}
         <div>
           <dt>By</dt>
           <dd>

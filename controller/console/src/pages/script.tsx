@@ -39,7 +39,36 @@ export function ScriptPage() {
         <Ago time={script.synced_at} /> · {bytes(script.size)} · SHA-256{" "}
         <code title={script.digest}>{script.digest.slice(0, 12)}</code>
         {script.user && <> · runs as {script.user}</>}
+        {script.users.length > 0 && <> (or {script.users.join(", ")})</>}
       </p>
+      {script.flags.length > 0 && (
+        <p className="small">
+          Takes{" "}
+          {script.flags.map((flag) => (
+            <code key={`${flag.flag}${flag.default}`}>
+              {flag.flag}
+              {flag.requires_value
+                ? "=VALUE (required)"
+                : flag.default != null
+                  ? `=${flag.default}`
+                  : ""}{" "}
+            </code>
+          ))}
+          {script.free_arguments ? "and other arguments" : "and no other arguments"}
+        </p>
+      )}
+      {script.environment.length > 0 && (
+        <p className="small">
+          Variables{" "}
+          {script.environment.map((variable) => (
+            <span key={variable.name} title={variable.description || undefined}>
+              <code>{variable.name}</code>
+              {variable.required && " (required)"}
+              {variable.secret && " (secret)"}{" "}
+            </span>
+          ))}
+        </p>
+      )}
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard */}
       <pre className="source" tabIndex={0}>
         {content.split("\n").map((line, index) => (

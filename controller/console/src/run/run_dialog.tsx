@@ -15,22 +15,34 @@ export function RunDialog({ script, on, onClose }: { script?: string; on?: strin
   const [name, setName] = useState(script ?? "");
   const [target, setTarget] = useState(on ?? "");
   const [line, setLine] = useState("");
+  const [variables, setVariables] = useState<Record<string, string>>({});
+  const [user, setUser] = useState("");
+  const [skipNotEnrolled, setSkipNotEnrolled] = useState(false);
   const [rollout, setRollout] = useState<Schemas["Rollout"]>({});
   const [reason, setReason] = useState("");
-  const settled = useSettled(target);
   const chosen = scripts.data?.find((candidate) => candidate.name === name);
-  const preview = useTargetPreview(settled, chosen ? [chosen.name] : []);
   const parsed = split(line);
+  const environment = given(chosen?.environment ?? [], variables);
+  const asked: Schemas["TargetPreviewRequest"] = {
+    on: target,
+    scripts: chosen ? [{ name: chosen.name, arguments: "words" in parsed ? parsed.words : [] }] : [],
+    environment,
+    ...(user && chosen?.users.includes(user) ? { user } : {}),
+  };
+  const settled = useSettled(JSON.stringify(asked));
+  const preview = useTargetPreview(JSON.parse(settled) as Schemas["TargetPreviewRequest"]);
   // One key per request as it stands: pressing twice runs once, changing it asks anew.
-  const key = useKey(JSON.stringify([name, target, line, rollout, reason]));
-  const ready = chosen && preview.data && !preview.error && settled === target && "words" in parsed;
+  const key = useKey(JSON.stringify([asked, line, skipNotEnrolled, rollout, reason]));
+  const ready =
+    chosen && preview.data && !preview.error && settled === JSON.stringify(asked) && "words" in parsed;
   const runnable = preview.data ? preview.data.hosts.length - preview.data.not_enrolled : 0;
 
   const submit = () => {
     if (!chosen || !("words" in parsed)) return;
     const body: Schemas["OperationCreate"] = {
-      scripts: [{ name: chosen.name, arguments: parsed.words }],
-      on: target,
+      ...asked,
+      scripts: asked.scripts ?? [],
+      ...(skipNotEnrolled ? { skip_not_enrolled: true } : {}),
       rollout,
       ...(reason.trim() ? { reason: reason.trim() } : {}),
     };
@@ -95,7 +107,7 @@ export function RunDialog({ script, on, onClose }: { script?: string; on?: strin
                   key={flag.flag}
                   type="button"
                   className="tag"
-                  title={flag.requires_value ? "needs a value" : "add this argument"}
+                  title={flag.requires_value ? "required, with a value" : "add this argument"}
                   onClick={() => setLine((previous) => `${previous.trimEnd()} ${text}`.trimStart())}
                 >
                   {text}
@@ -103,6 +115,38 @@ export function RunDialog({ script, on, onClose }: { script?: string; on?: strin
               );
             })}
           </p>
+        )}
+        {chosen?.environment.map((variable) => (
+          <label key={variable.name}>
+            <code>{variable.name}</code>{" "}
+            <span className="muted">
+              {[variable.description, variable.required ? "required" : "optional"].filter(Boolean).join("; ")}
+            </span>
+            <input
+              className="mono"
+              type={variable.secret ? "password" : "text"}
+              autoComplete="off"
+              spellCheck={false}
+              required={variable.required}
+              value={variables[variable.name] ?? ""}
+              onChange={(event) =>
+                setVariables((previous) => ({ ...previous, [variable.name]: event.target.value }))
+              }
+            />
+          </label>
+        ))}
+        {chosen && chosen.users.length > 0 && (
+          <label>
+            As
+            <select value={user} onChange={(event) => setUser(event.target.value)}>
+              <option value="">{chosen.user ?? "root"}</option>
+              {chosen.users.map((candidate) => (
+                <option key={candidate} value={candidate}>
+                  {candidate}
+                </option>
+              ))}
+            </select>
+          </label>
         )}
         <label>
           On
@@ -117,6 +161,16 @@ export function RunDialog({ script, on, onClose }: { script?: string; on?: strin
           />
         </label>
         <Preview preview={preview.data} error={preview.error} pending={preview.isFetching} />
+        {preview.data && preview.data.not_enrolled > 0 && (
+          <label className="check">
+            <input
+              type="checkbox"
+              checked={skipNotEnrolled}
+              onChange={(event) => setSkipNotEnrolled(event.target.checked)}
+            />{" "}
+            Leave out hosts that are not enrolled
+          </label>
+        )}
         <details>
           <summary>How: concurrency, batches, limits</summary>
           <div className="grid">
@@ -139,8 +193,8 @@ export function RunDialog({ script, on, onClose }: { script?: string; on?: strin
               onChange={(canary) => setRollout((previous) => with_(previous, { canary }))}
             />
             <TextField
-              label="Stop after failures"
-              placeholder="never, 3 or 10%"
+              label="Hosts that may fail"
+              placeholder="all; 0 stops at the first"
               value={rollout.max_failures}
               onChange={(max_failures) => setRollout((previous) => with_(previous, { max_failures }))}
             />
@@ -278,6 +332,15 @@ function with_(
 ): Schemas["Rollout"] {
   const merged: Record<string, unknown> = { ...base, ...change };
   return Object.fromEntries(Object.entries(merged).filter(([, value]) => value !== undefined));
+}
+
+/** The declared variables that were filled in. An empty field is a variable that is not given. */
+function given(
+  declared: Schemas["ScriptVariable"][],
+  values: Record<string, string>,
+): Record<string, string> {
+  const filled = declared.flatMap(({ name }) => (values[name] ? [[name, values[name]] as const] : []));
+  return Object.fromEntries(filled);
 }
 
 /** The value once it has not changed for a moment. */

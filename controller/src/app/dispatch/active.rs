@@ -13,6 +13,7 @@ use tracing::error;
 use crate::app::fleet::{Attach, Fleet, HostCommand};
 use crate::app::order::{self, Addressee, LoadedStep, OrderError};
 use crate::app::recorder::{Change, Halted};
+use crate::secret::SecretBox;
 use crate::store::operation::Operation;
 use crate::store::{Connection, run};
 
@@ -53,11 +54,12 @@ struct Planned {
 impl Active {
     pub(super) async fn load(
         conn: &mut Connection,
+        secrets: &SecretBox,
         operation: Operation,
         skip_offline_from: Option<Timestamp>,
         eligible: impl Fn(HostId) -> Eligible,
     ) -> Result<Self, OrderError> {
-        let steps = order::load_steps(conn, &operation).await?;
+        let steps = order::load_steps(conn, secrets, &operation).await?;
         let rows = run::list_all(conn, operation.id).await?;
         let mut hosts: Vec<PlannedHost> = Vec::new();
         let mut runs = HashMap::with_capacity(rows.len());

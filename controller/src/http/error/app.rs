@@ -1,6 +1,7 @@
 //! What each failure of a use case means to a client: one exhaustive `match` per error.
 
 use axum::http::StatusCode;
+use fleetward_domain::contract::{Breach, Fault};
 use fleetward_domain::enrolment::NotEnrolled;
 use fleetward_domain::lockout::Locked;
 use fleetward_domain::operation::InvalidPolicy;
@@ -201,7 +202,36 @@ impl From<NotEnrolled> for ApiError {
             .map(|(name, standing)| json!({ "host": name.as_str(), "standing": standing.as_str() }))
             .collect();
         // P13: every one of them is named.
+        let text = format!(
+            "{text}; enrol them, or leave them out with `--skip-not-enrolled` (`skip_not_enrolled` in the API), which \
+             keeps hosts that are only offline"
+        );
         Self::new(StatusCode::FORBIDDEN, "HOST_NOT_ENROLLED", text).detail("hosts", hosts)
+    }
+}
+
+impl From<Breach> for ApiError {
+    fn from(error: Breach) -> Self {
+        let text = format!("{error}\nusage: {}", error.usage);
+        let answer = match &error.fault {
+            Fault::Undeclared { things } => {
+                let names: Vec<String> = things.iter().map(ToString::to_string).collect();
+                Self::new(StatusCode::FORBIDDEN, "NOT_DECLARED", text)
+                    .detail("permission", "override")
+                    .detail("undeclared", names)
+            }
+            Fault::UnknownFlag { flag, .. }
+            | Fault::MissingFlag { flag }
+            | Fault::MissingValue { flag }
+            | Fault::UnexpectedValue { flag } => {
+                Self::invalid("INVALID_ARGUMENTS", text).detail("flag", flag.as_str())
+            }
+            Fault::FreeArgument { .. } => Self::invalid("INVALID_ARGUMENTS", text),
+            Fault::MissingVariable { name } => {
+                Self::invalid("MISSING_VARIABLE", text).detail("variable", name.as_str())
+            }
+        };
+        answer.detail("script", error.script.as_str()).detail("usage", error.usage)
     }
 }
 
@@ -215,13 +245,18 @@ impl From<OperationError> for ApiError {
                 let text = format!("{text}; `fleetward script list` shows those there are");
                 Self::not_found("SCRIPT_NOT_FOUND", text).detail("script", name.as_str())
             }
+            OperationError::Contract(breach) => (*breach).into(),
+            OperationError::Environment(error) => Self::internal(&error),
             OperationError::Action(_) => Self::invalid("INVALID_ACTION", text),
             OperationError::Policy(InvalidPolicy::Concurrency(_)) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "CONCURRENCY_EXCEEDED", text)
                     .detail("field", "rollout.concurrency")
             }
             OperationError::Policy(
-                InvalidPolicy::EmptyBatch(_) | InvalidPolicy::Deadline | InvalidPolicy::Timeout,
+                InvalidPolicy::EmptyBatch(_)
+                | InvalidPolicy::EmptyCanary(_)
+                | InvalidPolicy::Deadline
+                | InvalidPolicy::Timeout,
             ) => Self::invalid("INVALID_ROLLOUT", text).detail("field", "rollout"),
             OperationError::Select(error) => error.into(),
             OperationError::NotEnrolled(error) => error.into(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::Response;
+use fleetward_domain::contract::FreeArguments;
 use fleetward_domain::lockout::Lockout;
 use fleetward_domain::permission::{Grant, Role};
 use fleetward_domain::run::{Custody, RunState};
@@ -168,9 +169,12 @@ impl TestSite {
             description: String::new(),
             emoji: String::new(),
             flags: Vec::new(),
+            free_arguments: FreeArguments::Any,
+            environment: Vec::new(),
             estimated: None,
             timeout: None,
             user: None,
+            users: Vec::new(),
             resources: Vec::new(),
             tags: Vec::new(),
             path: Some(format!("scripts/{name}.sh")),

@@ -1,3 +1,4 @@
+use fleetward_domain::contract::{FreeArguments, Variable};
 use fleetward_domain::run::RunState;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, SessionId, SyncId, TokenId, UserId};
@@ -66,7 +67,9 @@ on_both_engines! {
         assert_eq!(script::get_content(&mut tx, &digest).await.unwrap(), b"#!/bin/bash\n");
         let baseline = script::Script {
             tenant: tenant::DEFAULT, name: "baseline".parse().unwrap(), digest, display_name: "Baseline".to_owned(),
-            description: "Checks".to_owned(), emoji: String::new(), flags: vec![], estimated: Some(std::time::Duration::from_secs(3)),
+            description: "Checks".to_owned(), emoji: String::new(), flags: vec![], free_arguments: FreeArguments::None,
+            environment: vec![Variable { name: "VERSION".to_owned(), description: String::new(), required: true, secret: false }],
+            users: vec!["postgres".parse().unwrap()], estimated: Some(std::time::Duration::from_secs(3)),
             timeout: None, user: Some("nobody".parse().unwrap()), resources: vec!["apt".parse().unwrap()], tags: vec![],
             path: Some("scripts/b.sh".to_owned()), commit: "c0ffee".to_owned(), created_at: NOW, updated_at: NOW, retired_at: None,
         };

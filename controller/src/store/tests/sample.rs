@@ -72,6 +72,7 @@ pub(super) fn new_operation(tenant: TenantId) -> NewOperation {
         id: OperationId::from_uuid(uuid()),
         tenant,
         request: "[]".to_owned(),
+        environment: None,
         summary: "baseline".to_owned(),
         targets: "all".to_owned(),
         policy: RolloutPolicy::default(),
