@@ -117,7 +117,7 @@ impl Fleet {
             .post("/hosts", &json!({ "name": name, "type": "VM", "tags": ["lab"] }))
             .await
             .expect("the host is added");
-        let token = created["token"]["token"].as_str().expect("a token").to_owned();
+        let token = created["token"].as_str().expect("a token").to_owned();
         self.enrol(name, &token).await.expect("the host enrols");
         self.start_agent(name).await;
     }

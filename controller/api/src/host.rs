@@ -210,7 +210,8 @@ pub struct HostUpdate {
 pub struct HostCreated {
     /// The new host.
     pub host: Host,
-    /// How its agent enrols.
+    /// How its agent enrols; its fields stand beside the host, as in the other answers that hold a token.
+    #[serde(flatten)]
     pub token: EnrolToken,
 }
 

@@ -75,6 +75,12 @@ pub enum HostError {
     /// There is no such host.
     #[error("there is no host `{0}`")]
     NotFound(HostName),
+    /// It is in the inventory already.
+    #[error(
+        "there is a host `{0}` already; `fleetward host token {0}` makes a new enrolment token for it, `fleetward host \
+         update {0}` changes it"
+    )]
+    Exists(HostName),
     /// The name or the client ID is taken.
     #[error("{0}")]
     Taken(String),
@@ -174,6 +180,11 @@ pub async fn add(
         enrolment: Enrolment::Pending,
     };
     let mut tx = app.store().write().await?;
+    if let Some(found) = host::find(&mut tx, &Scope::of(new.tenant), &name).await?
+        && found.lifecycle == Lifecycle::Active
+    {
+        return Err(HostError::Exists(name));
+    }
     host::insert(&mut tx, &new, now).await.map_err(taken)?;
     let host = host::get_by_id(&mut tx, &Scope::of(new.tenant), new.id).await?;
     let issued =

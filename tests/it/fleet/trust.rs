@@ -13,7 +13,7 @@ async fn a_token_works_once() {
     let fleet = Fleet::with_hosts(0).await;
     let created =
         fleet.client.post("/hosts", &json!({ "name": "web-1", "type": "VM" })).await.expect("it is added");
-    let token = created["token"]["token"].as_str().expect("a token");
+    let token = created["token"].as_str().expect("a token");
 
     fleet.enrol("web-1", token).await.expect("the first use");
     let error = fleet.enrol("web-2", token).await.expect_err("the second use");
@@ -28,7 +28,7 @@ async fn a_token_of_another_fleet_is_refused_by_the_agent_itself() {
     let (ours, theirs) = (Fleet::empty().await, Fleet::empty().await);
     let created =
         theirs.client.post("/hosts", &json!({ "name": "web-1", "type": "VM" })).await.expect("it is added");
-    let token = created["token"]["token"].as_str().expect("a token");
+    let token = created["token"].as_str().expect("a token");
 
     let error = ours.enrol("web-1", token).await.expect_err("this controller cannot prove that root");
 
@@ -40,7 +40,7 @@ async fn an_invented_token_is_refused() {
     let fleet = Fleet::empty().await;
     let created =
         fleet.client.post("/hosts", &json!({ "name": "web-1", "type": "VM" })).await.expect("it is added");
-    let real: Token = created["token"]["token"].as_str().expect("a token").parse().expect("a token");
+    let real: Token = created["token"].as_str().expect("a token").parse().expect("a token");
     let invented = Token { secret: [7; 32], ..real };
 
     let error = fleet.enrol("web-1", &invented.reveal()).await.expect_err("nobody made it");

@@ -843,11 +843,9 @@ export interface components {
             type: string;
         };
         /** @description The answer to `POST /hosts`. */
-        HostCreated: {
+        HostCreated: components["schemas"]["EnrolToken"] & {
             /** @description The new host. */
             host: components["schemas"]["Host"];
-            /** @description How its agent enrols. */
-            token: components["schemas"]["EnrolToken"];
         };
         /** @description `PATCH /hosts/{name}`: absent fields stay. */
         HostUpdate: {

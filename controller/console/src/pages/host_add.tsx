@@ -13,7 +13,7 @@ export function AddHost({ onClose }: { onClose: () => void }) {
   const [type, setType] = useState("VPS");
   const [provider, setProvider] = useState("");
   const [tags, setTags] = useState("");
-  if (create.data) return <Enrol token={create.data.token} name={create.data.host.name} onClose={onClose} />;
+  if (create.data) return <Enrol token={create.data} name={create.data.host.name} onClose={onClose} />;
   return (
     <Dialog title="Add a host" onClose={onClose}>
       <form

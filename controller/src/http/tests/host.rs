@@ -12,9 +12,9 @@ async fn a_host_is_added_changed_and_retired() {
     let added = site.call("POST", "/api/v1/hosts", Some(body.clone())).await;
     assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
     let added = added.json();
-    let token = added["token"]["token"].as_str().unwrap();
+    let token = added["token"].as_str().unwrap();
     assert_eq!(
-        added["token"]["command"],
+        added["command"],
         format!("fleetward-agent enrol --controller ctl.example.com:7443 --token {token}")
     );
     let parsed: fleetward_protocol::enrol::Token = token.parse().unwrap();
@@ -22,6 +22,8 @@ async fn a_host_is_added_changed_and_retired() {
 
     let twice = site.call("POST", "/api/v1/hosts", Some(body)).await;
     assert_eq!((twice.status, twice.code().as_str()), (StatusCode::CONFLICT, "HOST_TAKEN"));
+    let told = twice.json()["error"].as_str().unwrap().to_owned();
+    assert!(told.contains("`fleetward host token web-1`"), "{told}");
     let found = site.get("/api/v1/hosts/web-1").await;
     assert_eq!(found, added["host"]);
     assert_eq!(
