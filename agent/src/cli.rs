@@ -91,6 +91,12 @@ pub fn definition() -> clap::Command {
 }
 
 impl Cli {
+    /// Whether this is the agent itself, whose errors belong in the log; all other commands answer a person.
+    #[must_use]
+    pub const fn is_service(&self) -> bool {
+        matches!(self.command, Command::Run)
+    }
+
     /// Carries out the command.
     ///
     /// # Errors

@@ -280,21 +280,30 @@ async fn reach(address: &Address, identity: Option<&Identity>) -> Vec<Finding> {
     let Some(identity) = identity else { return vec![resolved] };
     let reached = match link::probe(address, identity).await {
         Ok(round_trip) => Finding::ok("UDP", format!("{address} answers in {} ms", round_trip.as_millis())),
-        Err(error @ link::DialError::NoAnswer(_)) => Finding::error(
-            "UDP",
-            format!("{address}: {error}"),
-            format!(
-                "let UDP port {} out here and in at the controller, and check that it runs",
-                address.port()
-            ),
-        ),
-        Err(error) => Finding::error(
-            "UDP",
-            format!("{address}: {}", link::chain(&error)),
-            "the controller answered but did not accept; its log and the host's entry there say why",
-        ),
+        Err(error) => not_reached(address, &error),
     };
     vec![resolved, reached]
+}
+
+/// What an attempt that failed says, and what to do about it: each cause has its own remedy.
+fn not_reached(address: &Address, error: &link::DialError) -> Finding {
+    let advice = match error {
+        link::DialError::NoAnswer(_) => format!(
+            "let UDP port {} out here and in at the controller, and check that it runs",
+            address.port()
+        ),
+        link::DialError::Closed => {
+            "check that the controller runs (systemctl status fleetward-controller there), and \
+                                    that the port is that of its `link.listen`"
+                .to_owned()
+        }
+        link::DialError::NoRoute(_) => {
+            "check this host's routes (ip route get) and its own firewall".to_owned()
+        }
+        _ => "the controller answered but did not accept; its log and the host's entry there say why"
+            .to_owned(),
+    };
+    Finding::error("UDP", format!("{address}: {}", link::chain(error)), advice)
 }
 
 fn clock_skew(paths: &Paths) -> Finding {
@@ -391,5 +400,25 @@ fn agent(paths: &Paths) -> Finding {
                 )
             }
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_closed_port_is_not_taken_for_a_firewall() {
+        let address = "ctl.example.com:7443".parse().unwrap();
+        let closed = not_reached(&address, &link::DialError::Closed);
+        assert!(
+            closed.detail.contains("closed") && closed.advice.contains("the controller runs"),
+            "{closed:?}"
+        );
+        assert!(!closed.advice.contains("let UDP port"), "{closed:?}");
+        let silent = not_reached(&address, &link::DialError::NoAnswer(Duration::from_secs(3)));
+        assert!(silent.advice.contains("let UDP port 7443 out"), "{silent:?}");
     }
 }

@@ -66,10 +66,10 @@ pub enum EnrolError {
     #[error(transparent)]
     File(#[from] FileError),
     /// No controller could be asked.
-    #[error("no controller could be asked: {0}")]
+    #[error("this host is not enrolled, because no controller could be asked: {0}")]
     Unreachable(String),
     /// The controller said no.
-    #[error("the controller refused: {0}")]
+    #[error("this host is not enrolled, because the controller refused: {0}")]
     Refused(EnrolRefusal),
 }
 

@@ -29,10 +29,16 @@ fn main() -> ExitCode {
         .with_target(false)
         .compact()
         .init();
+    let is_service = cli.is_service();
     match cli.execute() {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{error:#}");
+            // A person who typed a command reads a sentence; the log of a service wants its time and level.
+            if is_service {
+                tracing::error!("{error:#}");
+            } else {
+                eprintln!("error: {error:#}");
+            }
             ExitCode::FAILURE
         }
     }

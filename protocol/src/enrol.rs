@@ -106,13 +106,21 @@ pub enum EnrolRefusal {
     #[error("the token was used already; make a new one with `fleetward host token <host>`")]
     UsedToken,
     /// The certificate request is not a valid one, or its signature does not verify.
-    #[error("the certificate request is not valid")]
+    #[error(
+        "the certificate request is not valid; install the agent of the controller's version, and try again with the \
+         same token"
+    )]
     BadRequest,
     /// The certificate request names another client ID than the token.
-    #[error("the token is bound to another client ID than /etc/fleetward/client_id names")]
+    #[error(
+        "the token is bound to another client ID than /etc/fleetward/client_id names; make one for this host with \
+         `fleetward host token <host>`"
+    )]
     WrongClient,
     /// The host is retired or its enrolment is revoked for good.
-    #[error("the host is retired in the inventory")]
+    #[error(
+        "the host is retired in the inventory; take it back there, then make a new token with `fleetward host token <host>`"
+    )]
     Retired,
     /// Too many attempts from this address.
     #[error("too many enrolment attempts from this address; wait a minute and try again")]

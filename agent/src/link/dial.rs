@@ -1,5 +1,6 @@
 //! One attempt to reach one controller.
 
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,8 @@ use crate::identity::Identity;
 pub const SERVER_NAME: &str = "controller.fleetward";
 /// How long one attempt may take: retransmissions cover this span.
 pub(super) const ATTEMPT: Duration = Duration::from_secs(3);
+/// How long the word that a port is closed may take: a round trip.
+const REFUSAL: Duration = Duration::from_millis(500);
 /// Streams a controller may have open while there is little to do. Each allowed one costs memory.
 pub(super) const IDLE_STREAMS: u32 = 8;
 
@@ -49,6 +52,12 @@ pub enum DialError {
     /// The handshake failed.
     #[error("connect")]
     Handshake(#[source] ConnectionError),
+    /// The host there said that nobody listens on this port.
+    #[error("the UDP port is closed: nothing listens there")]
+    Closed,
+    /// There is no way to the address.
+    #[error("there is no way to the address")]
+    NoRoute(#[source] std::io::Error),
     /// Nobody answered.
     #[error("no answer within {} s: is UDP to this port allowed on the way?", .0.as_secs())]
     NoAnswer(Duration),
@@ -123,7 +132,28 @@ async fn connect_to(target: SocketAddr, config: ClientConfig) -> Result<Dialled,
     match tokio::time::timeout(ATTEMPT, connecting).await {
         Ok(Ok(connection)) => Ok(Dialled { endpoint, connection }),
         Ok(Err(error)) => Err(DialError::Handshake(error)),
-        Err(_) => Err(DialError::NoAnswer(ATTEMPT)),
+        Err(_) => Err(why_silent(target).await.unwrap_or(DialError::NoAnswer(ATTEMPT))),
+    }
+}
+
+/// Tells a closed port and a missing route from silence. The kernel tells either to a connected socket alone, and QUIC's
+/// is none; so another one sends a byte, which no controller takes for more than noise.
+async fn why_silent(target: SocketAddr) -> Option<DialError> {
+    let local: SocketAddr =
+        if target.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let socket = tokio::net::UdpSocket::bind(local).await.ok()?;
+    let asked = async {
+        socket.connect(target).await?;
+        socket.send(&[0]).await?;
+        socket.recv(&mut [0; 1]).await
+    };
+    match tokio::time::timeout(REFUSAL, asked).await {
+        Ok(Err(error)) => match error.kind() {
+            ErrorKind::ConnectionRefused => Some(DialError::Closed),
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => Some(DialError::NoRoute(error)),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -142,4 +172,19 @@ fn transport() -> TransportConfig {
         .receive_window(VarInt::from_u32(8 << 20))
         .send_window(8 << 20);
     transport
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_where_nobody_listens_is_told_from_silence() {
+        for local in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(socket) = tokio::net::UdpSocket::bind(local).await else { continue };
+            let target = socket.local_addr().unwrap();
+            drop(socket);
+            assert!(matches!(why_silent(target).await, Some(DialError::Closed)), "{target}");
+        }
+    }
 }

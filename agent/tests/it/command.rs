@@ -1,0 +1,23 @@
+//! The agent's program as a person types it.
+
+use std::process::Command;
+
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::enrol::Token;
+
+#[test]
+fn a_failed_command_answers_in_a_sentence_and_not_in_a_log_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let token = Token { root: Digest::of(b"root"), secret: [7; 32], client: None }.reveal();
+    let state = directory.path().to_str().unwrap();
+    let config = directory.path().join("agent.toml");
+    let program = Command::new(env!("CARGO_BIN_EXE_fleetward-agent"))
+        .args(["--state", state, "--config", config.to_str().unwrap(), "--client-id-file"])
+        .arg(directory.path().join("client_id"))
+        .args(["enrol", "--token", &token])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(program.stderr).unwrap();
+    assert_eq!(said, "error: no controller is known; give one with --controller HOST:PORT\n");
+    assert_eq!(program.status.code(), Some(1));
+}
