@@ -11,7 +11,7 @@ mod layer;
 mod value;
 
 pub use layer::Layer;
-pub use value::{InvalidValue, Size, Span};
+pub use value::{InvalidValue, Name, Size, Span};
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

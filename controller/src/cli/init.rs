@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::app::clock::Clock;
 use crate::app::user;
-use crate::config::{Config, DEFAULT_DATA, INSTANCE_FILE, Layer};
+use crate::config::{Config, DEFAULT_DATA, INSTANCE_FILE, Layer, Name};
 use crate::pki::{Authority, ServerPurpose};
 use crate::secret::SecretBox;
 use crate::store::{Scope, Store, tenant};
@@ -29,7 +29,7 @@ pub(crate) struct Init {
     #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
     data: PathBuf,
     /// The name or address under which people and agents reach the controller
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: String,
     /// The first administrator's login name
     #[arg(long, value_name = "USER", default_value = "admin")]
@@ -114,6 +114,19 @@ impl Init {
     }
 }
 
+/// A name without what surrounds it in a URL: the settings would refuse it as well, but by the name of a file that is
+/// not there yet.
+fn parse_name(text: &str) -> Result<String, String> {
+    text.parse::<Name>().map(|_| text.to_owned()).map_err(|error| match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let name =
+                rest.split(['/', ':']).next().filter(|name| !name.is_empty()).unwrap_or("ctl.example.com");
+            format!("give the name alone, without `{scheme}://` and port, such as `--name {name}`")
+        }
+        None => error.to_string(),
+    })
+}
+
 /// Makes the database and the first administrator, whose one-time password is returned.
 async fn make_database(config: &Config, admin: &UserName, now: Timestamp) -> anyhow::Result<String> {
     let store = Store::open(&config.database, now).await.context("open the database")?;
@@ -160,4 +173,28 @@ fn give_to_owner(data: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn a_url_for_a_name_is_refused_as_one_and_no_file_is_named() {
+        for (text, advice) in [
+            ("https://ctl.example.com:7444/", "such as `--name ctl.example.com`"),
+            ("http://", "without `http://` and port"),
+            ("ctl.example.com:7443", "without scheme or port"),
+            ("", "a DNS name or an address"),
+        ] {
+            let words = ["fleetward-controller", "init", "--data", "/nonexistent", "--name", text];
+            let error = super::super::Cli::command().try_get_matches_from(words).expect_err(text).to_string();
+            assert!(error.contains(advice) && !error.contains(INSTANCE_FILE), "{error}");
+        }
+        for name in ["ctl.example.com", "192.0.2.1", "2001:db8::7"] {
+            assert_eq!(parse_name(name).as_deref(), Ok(name));
+        }
+    }
 }

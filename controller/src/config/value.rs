@@ -27,7 +27,7 @@ pub struct Size(pub u64);
 /// A DNS name or an address.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Name(pub String);
+pub struct Name(pub String);
 
 /// A number with or without its unit.
 #[derive(Deserialize)]
