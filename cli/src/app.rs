@@ -83,6 +83,22 @@ impl App {
         Ok(Exit::Success)
     }
 
+    /// How many items of a list to ask for, whose newest are on top: `limit`, if the user gave one; else `shown` of
+    /// them for people, all of them for programs.
+    pub(crate) fn newest(&self, limit: Option<u32>, shown: u32) -> Option<u32> {
+        match self.out.format {
+            Format::Json => limit,
+            Format::Table => limit.or(Some(shown)),
+        }
+    }
+
+    /// Tells the user that a list of `count` items was cut where nobody asked for it.
+    pub(crate) fn note_newest(&self, limit: Option<u32>, shown: u32, count: usize) {
+        if limit.is_none() && count >= shown as usize {
+            self.out.note(format_args!("The newest {shown}; --limit shows more."));
+        }
+    }
+
     /// Reads a list, `most` items at most.
     pub(crate) async fn collect<T: DeserializeOwned>(
         &self,

@@ -56,8 +56,23 @@ pub(crate) fn definition() -> clap::Command {
 /// The command line that this program was called with. Ends the program if it cannot be meant.
 pub(crate) fn parse() -> Cli {
     let mut command = config::without_empty_variables(Cli::command());
-    let matches = command.get_matches_mut();
+    let matches = command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|_| {
+        // The same error once more, with usage lines that show what is needed, not what was given.
+        with_plain_usage(config::without_empty_variables(Cli::command())).get_matches()
+    });
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// With usage lines as `--help` shows them. Those of an error also list every option that was given, or stands in the
+/// environment, as if it were required.
+fn with_plain_usage(mut command: clap::Command) -> clap::Command {
+    fn plain(command: clap::Command) -> clap::Command {
+        let mut command = command.mut_subcommands(plain);
+        let usage = command.render_usage().to_string();
+        command.override_usage(usage.trim_start_matches("Usage: ").to_owned())
+    }
+    command.build();
+    plain(command)
 }
 
 /// What can be asked for.

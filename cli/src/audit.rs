@@ -4,7 +4,6 @@ use clap::{Args, Subcommand};
 use fleetward_api::audit::{AuditEvent, AuditQuery};
 
 use crate::app::App;
-use crate::config::Format;
 use crate::failure::{Exit, Failure};
 use crate::render::table::{Cell, Table, Tone};
 
@@ -44,10 +43,8 @@ pub(crate) struct List {
 /// `fleetward audit …`.
 pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure> {
     let Command::List(list) = command;
-    let most = match app.out.format {
-        Format::Json => list.limit,
-        Format::Table => list.limit.or(Some(SHOWN)),
-    };
+    let limit = list.limit;
+    let most = app.newest(limit, SHOWN);
     let query = AuditQuery {
         action: list.action,
         actor: list.actor,
@@ -56,6 +53,10 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
         cursor: None,
     };
     let exit = app.list::<AuditEvent>("audit", &query, most, |events| {
+        if events.is_empty() {
+            app.out.note("No event is like that.");
+            return String::new();
+        }
         let mut table = Table::new(&app.out, ["TIME", "WHO", "WHAT", "ABOUT", "FROM", "DETAILS"]);
         for event in events {
             let details: Vec<String> = event
@@ -77,6 +78,7 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
                 Cell::new(details.join(" ")).tone(Tone::Dim),
             ]);
         }
+        app.note_newest(limit, SHOWN, events.len());
         table.finish()
     });
     exit.await

@@ -65,10 +65,7 @@ pub(crate) struct Password {
 pub(crate) async fn login(command: Login, globals: &Globals) -> Result<Exit, Failure> {
     let out = Out::new(globals);
     let mut contexts = Contexts::load()?;
-    let address = match command.url {
-        Some(address) => address,
-        None => app::address(globals, &contexts)?,
-    };
+    let address = login_address(command.url, globals, &contexts)?;
     let known = contexts.find(&address);
     let trust = match (app::given_trust(globals)?, known) {
         (Some(trust), _) => trust,
@@ -123,6 +120,17 @@ pub(crate) async fn login(command: Login, globals: &Globals) -> Result<Exit, Fai
         out.clock.at(login.expires_at)
     ));
     Ok(Exit::Success)
+}
+
+/// The controller to log in to: the one that is named, else the one that was logged in to last.
+fn login_address(url: Option<Address>, globals: &Globals, contexts: &Contexts) -> Result<Address, Failure> {
+    match url {
+        Some(address) => Ok(address),
+        None => app::address(globals, contexts).map_err(|_| {
+            let what = "which controller? Give the URL: `fleetward login https://ctl.example.com:7444`";
+            Failure::Usage(what.to_owned())
+        }),
+    }
 }
 
 /// `fleetward logout`.
@@ -273,5 +281,25 @@ const fn role(role: Role) -> &'static str {
         Role::Operator => "operator",
         Role::Viewer => "viewer",
         Role::Reporter => "reporter",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[test]
+    fn a_first_login_without_an_address_is_asked_for_one() {
+        let command =
+            Globals::augment_args(clap::Command::new("fleetward")).mut_args(|arg| match arg.get_env() {
+                Some(_) => arg.env(clap::builder::Resettable::Reset),
+                None => arg,
+            });
+        let globals = Globals::from_arg_matches(&command.get_matches_from(["fleetward"])).unwrap();
+        let error = login_address(None, &globals, &Contexts::default()).unwrap_err();
+        assert!(error.to_string().contains("Give the URL: `fleetward login https://"), "{error}");
+        assert_eq!(error.exit_code(), 2);
     }
 }

@@ -18,6 +18,7 @@ mod context;
 mod failure;
 mod host;
 mod live;
+mod moment;
 mod operation;
 mod prompt;
 mod render;

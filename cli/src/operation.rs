@@ -8,9 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use fleetward_api::operation::{Operation, OperationQuery, OperationStatus, OperationVariable};
 use fleetward_api::run::{OutputQuery, OutputStream, Run, RunQuery, RunState};
-use fleetward_api::time::Time;
 use fleetward_protocol::name::{HostName, ScriptName};
-use fleetward_protocol::time::Timestamp;
 use hyper::Method;
 use std::io::Write as _;
 
@@ -23,8 +21,9 @@ use crate::failure::{Exit, Failure, output};
 use crate::live::json::JsonLines;
 use crate::live::screen::{Options, Screen, Times};
 use crate::live::{self, Ending, Following, Interrupt, Until};
+use crate::moment::{self, Moment};
 use crate::render::table::{Cell, Sheet, Table, Tone};
-use crate::render::time::{parse_span, span};
+use crate::render::time::span;
 use crate::render::{Out, neutral, size, words};
 
 /// How many operations are listed when nothing else is asked.
@@ -47,12 +46,16 @@ pub(crate) enum Command {
 
 /// List operations, the newest first
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
+{}
+
 Examples:
   fleetward op list
   fleetward op list --status failed --since 2d
+  fleetward op list --since yesterday --until today
+  fleetward op list --since 2026-01-02 --until '2026-01-02 18:00'
   fleetward op list --script baseline --host web-1
-  fleetward op list --output json | jq -r '.[] | select(.status == \"partial\") | .number'")]
+  fleetward op list --output json | jq -r '.[] | select(.status == \"partial\") | .number'", moment::FORMS))]
 pub(crate) struct List {
     /// Only operations in this status
     #[arg(long)]
@@ -63,11 +66,11 @@ pub(crate) struct List {
     /// Only operations with a run on this host
     #[arg(long)]
     host: Option<HostName>,
-    /// Only operations created since then: a time (2026-01-02T03:04:05Z), or how long ago (2h, 7d)
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    /// Only operations created since then: a time, a date, today, yesterday, or how long ago (2h, 1w)
+    #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
-    /// Only operations created before: a time, or how long ago
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    /// Only operations created before then, said in the same ways
+    #[arg(long, value_name = "TIME")]
     until: Option<Moment>,
     /// Operations at most; 50 when absent, all in JSON
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
@@ -175,13 +178,6 @@ pub(crate) enum StreamChoice {
     Stderr,
 }
 
-/// A point in time, as people name it.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    At(Time),
-    Ago(std::time::Duration),
-}
-
 /// `fleetward op …`.
 pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure> {
     match command {
@@ -218,10 +214,12 @@ pub(crate) fn detached(out: &Out, operation: &str) {
 }
 
 async fn list(command: List, app: &App) -> Result<Exit, Failure> {
-    let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
-    let moment = |moment: Moment| match moment {
-        Moment::At(time) => time,
-        Moment::Ago(span) => Time::from(now - span),
+    let now = app.out.clock.now();
+    let moment = |moment: Option<Moment>| {
+        moment
+            .map(|moment| moment.resolve(&now))
+            .transpose()
+            .map_err(|error| Failure::Usage(error.to_string()))
     };
     let query = OperationQuery {
         status: command.status.map(|status| match status {
@@ -234,16 +232,13 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
         }),
         script: command.script.map(String::from),
         host: command.host.map(String::from),
-        from: command.since.map(moment),
-        to: command.until.map(moment),
+        from: moment(command.since)?,
+        to: moment(command.until)?,
         limit: None,
         cursor: None,
     };
     let empty = query == OperationQuery::default();
-    let most = match app.out.format {
-        Format::Json => command.limit,
-        Format::Table => command.limit.or(Some(SHOWN)),
-    };
+    let most = app.newest(command.limit, SHOWN);
     let list = app.list::<Operation>("operations", &query, most, |operations| {
         if operations.is_empty() {
             app.out.note(match empty {
@@ -273,9 +268,7 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
                 operation.created_by.as_str().into(),
             ]);
         }
-        if command.limit.is_none() && operations.len() >= SHOWN as usize {
-            app.out.note(format_args!("The newest {SHOWN}; --limit shows more."));
-        }
+        app.note_newest(command.limit, SHOWN, operations.len());
         table.finish()
     });
     list.await
@@ -487,16 +480,4 @@ const fn stream(choice: StreamChoice) -> OutputStream {
         StreamChoice::Stdout => OutputStream::Stdout,
         StreamChoice::Stderr => OutputStream::Stderr,
     }
-}
-
-fn parse_moment(text: &str) -> Result<Moment, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(Moment::At(time));
-    }
-    parse_span(text).map(Moment::Ago).map_err(|_| {
-        format!(
-            "`{}` is neither a time such as 2026-01-02T03:04:05Z nor a span such as 2h",
-            text.escape_debug()
-        )
-    })
 }

@@ -157,10 +157,7 @@ async fn sync(app: &App) -> Result<Exit, Failure> {
 }
 
 async fn history(command: &History, app: &App) -> Result<Exit, Failure> {
-    let most = match app.out.format {
-        Format::Json => command.limit,
-        Format::Table => command.limit.or(Some(HISTORY)),
-    };
+    let most = app.newest(command.limit, HISTORY);
     let query = PageQuery { limit: None, cursor: None };
     let exit = app.list::<Sync>("repo/syncs", &query, most, |syncs| {
         let header = ["STARTED", "STATUS", "COMMIT", "TOOK", "ASKED BY", "WHAT"];
@@ -179,6 +176,7 @@ async fn history(command: &History, app: &App) -> Result<Exit, Failure> {
                 what(sync).into(),
             ]);
         }
+        app.note_newest(command.limit, HISTORY, syncs.len());
         table.finish()
     });
     exit.await

@@ -49,6 +49,7 @@ fn every_line_of_the_walk_is_understood() {
         "run a --on all --reason because --detach --continue-on-failure",
         "run a --on all --stop-on-interrupt",
         "op list --status partial --since 2h --until 2026-01-02T03:04:05Z --script a --host web-1",
+        "op list --since yesterday --until 1w",
         "op show OP-17 --state timed_out",
         "op runs 17",
         "operation show 01890000-0000-7000-8000-000000000001",
@@ -101,7 +102,7 @@ fn what_cannot_be_meant_is_refused_with_code_2() {
         "op show -1",
         "op logs OP-1 --raw",
         "op logs OP-1 --host a --raw --follow",
-        "op list --since yesterday",
+        "op list --since tomorrow",
         "--output yaml host list",
         "--controller http://ctl.example.com host list",
         "--fingerprint sha256:12 host list",
@@ -110,6 +111,20 @@ fn what_cannot_be_meant_is_refused_with_code_2() {
     ] {
         let error = parse(line).err().unwrap_or_else(|| panic!("accepted: {line}"));
         assert_eq!(error.exit_code(), 2, "{line}: {error}");
+    }
+}
+
+#[test]
+fn usage_lines_show_what_is_needed_and_not_what_was_given() {
+    for (line, usage) in [
+        ("host retire --yes --controller https://ctl.example.com", "fleetward host retire [OPTIONS] <NAME>"),
+        ("--utc op show --limit 3", "fleetward op show [OPTIONS] <OP>"),
+        ("host add --tag a", "fleetward host add [OPTIONS] --type <TYPE> <NAME>"),
+        ("run a --batch 5", "fleetward run [OPTIONS] --on <EXPR> <SCRIPT>... [-- <ARGUMENTS>...]"),
+    ] {
+        let words = std::iter::once("fleetward").chain(line.split(' '));
+        let error = with_plain_usage(Cli::command()).try_get_matches_from(words).expect_err(line);
+        assert!(error.to_string().contains(&format!("\nUsage: {usage}\n")), "{line}: {error}");
     }
 }
 

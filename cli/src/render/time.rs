@@ -41,6 +41,11 @@ impl Clock {
         instant.to_zoned(self.zone()).strftime("%H:%M:%S.%3f").to_string()
     }
 
+    /// Now, in the zone that times are shown in.
+    pub(crate) fn now(&self) -> jiff::Zoned {
+        Timestamp::now().to_zoned(self.zone())
+    }
+
     fn zone(&self) -> TimeZone {
         if self.utc { TimeZone::UTC } else { TimeZone::system() }
     }
@@ -88,9 +93,9 @@ pub(crate) fn span(milliseconds: u64) -> String {
     }
 }
 
-/// Reads a span as people write it: `90` (seconds), `30s`, `5m`, `2h`, `1h30m`, `7d`. Whole seconds, at least one.
+/// Reads a span as people write it: `90` (seconds), `30s`, `5m`, `2h`, `1h30m`, `7d`, `1w`. Whole seconds, at least one.
 pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("`{}` is not a span such as 30s, 5m, 2h or 1h30m", text.escape_debug());
+    let invalid = || format!("`{}` is not a span such as 30s, 5m, 1h30m, 7d or 1w", text.escape_debug());
     let mut total = 0u64;
     let mut digits = String::new();
     for character in text.trim().chars() {
@@ -103,6 +108,7 @@ pub(crate) fn parse_span(text: &str) -> Result<Duration, String> {
             'm' => 60,
             'h' => 3600,
             'd' => 86_400,
+            'w' => 604_800,
             _ => return Err(invalid()),
         };
         let count: u64 = digits.parse().map_err(|_| invalid())?;
@@ -131,6 +137,7 @@ mod tests {
             ("2h", 7200),
             ("1h30m", 5400),
             ("7d", 604_800),
+            ("1w", 604_800),
             (" 1m ", 60),
         ] {
             assert_eq!(parse_span(text), Ok(Duration::from_secs(seconds)), "{text}");
