@@ -287,11 +287,8 @@ unsafe fn child_steps(
                 return 2;
             }
         }
-        // What the supervisor blocks or ignores, the script must not inherit.
-        let mut none = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        // What the supervisor, the agent or whoever started it blocks or ignores, the script must not inherit.
+        reset_signals();
         libc::umask(0o022);
         let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if score >= 0 {
@@ -332,6 +329,39 @@ unsafe fn child_steps(
         }
         libc::execve(prepared.program.as_ptr(), argv.as_ptr(), envp.as_ptr());
         8
+    }
+}
+
+/// Handles every signal as the kernel does by itself, and blocks none. What is ignored or blocked stays so across
+/// execve(2): a daemon that ignores SIGHUP, started by hand, would hand that down to every script. Async-signal-safe.
+pub fn reset_signals() {
+    /// Larger than the kernel's own `struct sigaction`, whose zeros mean the default: libc's does not take the signals
+    /// that it keeps for itself.
+    const DEFAULT: [u64; 8] = [0; 8];
+    /// The kernel's `_NSIG`.
+    const SIGNALS: libc::c_int = 64;
+    for signal in 1..=SIGNALS {
+        // SAFETY: the kernel reads less than what is there. It refuses SIGKILL and SIGSTOP, which need no reset.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                size_of::<u64>(),
+            );
+        }
+    }
+    let none = 0_u64;
+    // SAFETY: a set of as many bits as there are signals, which the kernel only reads.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            std::ptr::null_mut::<u64>(),
+            size_of::<u64>(),
+        );
     }
 }
 

@@ -16,7 +16,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
 use fleetward_protocol::message::{Dispatch, Finished, OpenRun};
 use fleetward_protocol::order::{Limits, Order};
-use fleetward_protocol::output::{Records, Stream};
+use fleetward_protocol::output::{HEADER, Records, Stream};
 use fleetward_protocol::run::{Outcome, Refusal};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -104,11 +104,21 @@ impl Machine {
 
     /// The same, with control groups to use.
     pub(crate) fn start_with(&self, boot: BootId, delegated: Delegated) -> Life {
+        self.start_supervised_by(boot, delegated, env!("CARGO_BIN_EXE_fleetward-agent").into())
+    }
+
+    /// The same, with another program as supervisor.
+    pub(crate) fn start_supervised_by(
+        &self,
+        boot: BootId,
+        delegated: Delegated,
+        supervisor: PathBuf,
+    ) -> Life {
         let fresh = JournalId::from_uuid(Uuid::now_v7());
         let (journal, contents) = Journal::open(&self.paths().journal(), fresh, clock::now()).unwrap();
         let host = Host {
             paths: self.paths(),
-            supervisor: env!("CARGO_BIN_EXE_fleetward-agent").into(),
+            supervisor,
             client: self.client.clone(),
             boot,
             account: users::read_own_account(),
@@ -249,4 +259,39 @@ pub(crate) fn skipped(what: &str, reason: &str) {
 pub(crate) fn lives(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
+}
+
+/// Blocks until the process is gone.
+pub(crate) fn exited(pid: i32) {
+    // SAFETY: pidfd_open(2) takes integers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if let Ok(fd @ 0..) = i32::try_from(fd) {
+        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd.
+        unsafe { libc::poll(&raw mut poll, 1, 20_000) };
+        // SAFETY: ours.
+        unsafe { libc::close(fd) };
+    }
+}
+
+/// Starts a script that writes the ids of processes, one a line; returns when it wrote `count` of them.
+pub(crate) async fn numbers(
+    life: &Life,
+    request: &Request,
+    count: usize,
+) -> (watch::Receiver<Progress>, Vec<i32>) {
+    let mut progress = life.begin(request).await;
+    let mut wanted = HEADER as u64 + 2;
+    loop {
+        written(&mut progress, wanted).await;
+        let length = progress.borrow().output;
+        let log = life.runs.read_output(request.run, 0, length.try_into().unwrap(), Vec::new()).unwrap();
+        let text: Vec<u8> = Records::new(&log).flat_map(|record| record.unwrap().payload.to_vec()).collect();
+        let pids: Vec<i32> =
+            String::from_utf8(text).unwrap().lines().map(|line| line.parse().unwrap()).collect();
+        if pids.len() >= count {
+            return (progress, pids);
+        }
+        wanted = length + 1;
+    }
 }

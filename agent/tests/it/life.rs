@@ -1,5 +1,6 @@
 //! What a run sees, and what is seen of it.
 
+use fleetward_agent::platform::cgroup::Delegated;
 use fleetward_agent::run::outcome::End;
 use fleetward_agent::run::{Opened, Stage};
 use fleetward_protocol::message::OpenRun;
@@ -332,4 +333,22 @@ fn a_run_that_cannot_be_prepared_is_refused_and_not_lost() {
         panic!("it ended as {told:?}");
     };
     assert!(detail.starts_with("prepare the run: "), "{detail}");
+}
+
+/// What is ignored or blocked stays so across execve(2), from whoever started the agent down to every script. A
+/// supervisor that inherited an ignored SIGCHLD would not even hear of its script's end.
+#[tokio::test]
+async fn a_script_handles_all_signals_whatever_its_agent_ignores_and_blocks() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let machine = Machine::new();
+    let supervisor = machine.path("supervisor");
+    let program = env!("CARGO_BIN_EXE_fleetward-agent");
+    let wrapper = format!("#!/bin/sh\nexec env --ignore-signal --block-signal '{program}' \"$@\"\n");
+    std::fs::write(&supervisor, wrapper).unwrap();
+    std::fs::set_permissions(&supervisor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let life = machine.start_supervised_by(boot(1), Delegated::default(), supervisor);
+    let told = life.stdout(&script("exec grep -E '^Sig(Blk|Ign)' /proc/self/status")).await;
+    assert_eq!(told, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    assert_eq!(life.finish(&script("kill -HUP $$")).await.outcome, Outcome::Signalled(1));
 }
