@@ -89,6 +89,12 @@ impl Paths {
         self.state.join("runs")
     }
 
+    /// One file per process that reads to nowhere what a script left running still writes.
+    #[must_use]
+    pub fn drains(&self) -> PathBuf {
+        self.state.join("drains")
+    }
+
     /// What `status` shows of a running agent.
     #[must_use]
     pub fn status(&self) -> PathBuf {

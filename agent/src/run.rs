@@ -7,7 +7,9 @@
 //! **Deliberately absent.** The network: [`crate::link`] carries what is said here.
 
 pub mod attach;
+pub mod drain;
 mod drive;
+mod ending;
 pub mod outcome;
 mod prepare;
 pub mod process;
@@ -41,6 +43,7 @@ use crate::platform::cgroup::Delegated;
 use crate::platform::clock;
 use crate::platform::users::Account;
 use attach::Attachment;
+use drain::Drained;
 use queue::Queue;
 
 /// How long a forgotten run's id is remembered after its deadline: hosts' clocks may step.
@@ -300,6 +303,17 @@ impl Shared {
                 tracing::warn!(%run, %error, "run_directory_not_removed");
             }
             _ => {}
+        }
+    }
+
+    /// Lets go of what the oldest runs left running, if more is read to nowhere than the owner allows.
+    fn ensure_drains_within_limits(&self) {
+        // Whose policy cannot be read is not guessed at.
+        let Ok(settings) = self.settings() else { return };
+        for Drained { run, bytes, .. } in
+            drain::ensure_at_most(&self.host.paths.drains(), settings.runs.drains)
+        {
+            tracing::warn!(run_id = %run, bytes, limit = settings.runs.drains, "drain_ended_for_a_newer_one");
         }
     }
 

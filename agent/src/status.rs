@@ -10,6 +10,7 @@ use crate::config::{self, Paths};
 use crate::identity::{self, Identity};
 use crate::link::{LinkState, chain, stopped};
 use crate::platform::{clock, files, notify};
+use crate::run::drain;
 
 /// The running agent's own words, in its status file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +126,17 @@ pub fn show(paths: &Paths, out: &mut impl Write) -> io::Result<bool> {
             let why = last_error.as_deref().unwrap_or("connecting");
             writeln!(out, "agent        running (pid {pid}), not connected: {why}")?;
         }
+    }
+    let drains = drain::read_all(&paths.drains());
+    if let Some(oldest) = drains.first() {
+        let bytes: u64 = drains.iter().map(|drain| drain.bytes).fold(0, u64::saturating_add);
+        let hours = clock::now().since(oldest.since).as_secs() / 3600;
+        let runs = if drains.len() == 1 { "1 run" } else { &format!("{} runs", drains.len()) };
+        writeln!(
+            out,
+            "left running {runs} whose processes still hold their output, the oldest for {hours} h; {bytes} bytes of \
+             it were read to nowhere"
+        )?;
     }
     Ok(report.is_some_and(|report| report.controller.is_some()))
 }

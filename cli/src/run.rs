@@ -39,6 +39,11 @@ shell knows these characters too.
 A script that declares flags takes these alone; `fleetward script show` lists its flags, variables and users. Other \
 variables and users take the permission `override`.
 
+A run is over when its script is and nobody holds its output open any more: 5 seconds of silence, 30 seconds in all or \
+the time limit end that wait. What a script leaves running (`program &`) then goes on, its output unread. A service is \
+better left to the service manager, which keeps its log and starts it again: install a unit, or use `systemd-run \
+--unit=NAME program`.
+
 Ctrl-C leaves; the operation goes on. --stop-on-interrupt stops it instead.
 
 Exits with 0 only if every run succeeded, 1 if some did not, 5 if the operation was stopped.

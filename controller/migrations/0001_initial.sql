@@ -234,6 +234,7 @@ CREATE TABLE run (
   started_at BIGINT,
   ended_at BIGINT,
   duration_ms BIGINT,
+  left_running {text},
   attached BIGINT NOT NULL DEFAULT 0,
   output_end BIGINT NOT NULL DEFAULT 0,
   output_tail BIGINT NOT NULL DEFAULT 0,

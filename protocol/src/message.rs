@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
 use crate::id::{BootId, JournalId, RunId};
-use crate::run::{CancelCause, Outcome, Refusal};
+use crate::run::{CancelCause, Left, Outcome, Refusal};
 use crate::time::Timestamp;
 use crate::wire::{self, DecodeError, EncodeError};
 
@@ -262,10 +262,12 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The host's clock at the end.
     pub at: Timestamp,
-    /// From start to end on the host's monotonic clock, in milliseconds.
+    /// From the script's start to its own end on the host's monotonic clock, in milliseconds.
     pub duration_ms: u64,
     /// The length of the whole output log, in bytes.
     pub log_length: u64,
+    /// What the script left running, if its own end was not the end of its output.
+    pub left: Option<Left>,
 }
 
 #[cfg(test)]

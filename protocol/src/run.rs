@@ -20,6 +20,34 @@ pub enum Outcome {
     Lost(LostCause),
 }
 
+/// What a run's script had left running when it ended by itself, and held the run's output open. Whoever let go of
+/// the output (a daemon, a unit of the service manager) is not spoken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// How many processes there were, at the end of the wait for them or when they were stopped. Zero if nobody knows:
+    /// whoever holds the output need not belong to the run.
+    pub processes: u32,
+    /// From the script's own end to the run's end, in milliseconds.
+    pub held_ms: u64,
+    /// What became of them.
+    pub fate: Fate,
+}
+
+/// What became of processes that held a run's output open after its script's end. Append-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fate {
+    /// They let go of the output by themselves. All of it is kept.
+    LetGo,
+    /// They go on. What they write is read, and is no longer kept.
+    Unkept,
+    /// They go on, and nobody reads what they write: most programs end when they write again.
+    CutOff,
+    /// They were stopped on request.
+    Stopped,
+    /// They were killed and did not end in time.
+    Unstoppable,
+}
+
 /// Why the end of a started run cannot be known. Append-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LostCause {

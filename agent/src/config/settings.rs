@@ -54,11 +54,24 @@ pub struct RunSettings {
     pub max_timeout_s: u64,
     /// How long a run that the controller has committed is kept on disk, in seconds.
     pub keep_s: u64,
+    /// How many runs at once may have left processes running whose output is read to nowhere; about 1 MiB of memory
+    /// each. When there are more, the oldest is let go: what it left ends when it writes. Zero for none.
+    pub drains: usize,
+    /// For how long, in seconds, such output is read; zero for as long as somebody may write it.
+    pub drain_s: u64,
 }
 
 impl Default for RunSettings {
     fn default() -> Self {
-        Self { concurrent: 8, min_free_mib: 64, max_output_mib: 16 << 10, max_timeout_s: 0, keep_s: 0 }
+        Self {
+            concurrent: 8,
+            min_free_mib: 64,
+            max_output_mib: 16 << 10,
+            max_timeout_s: 0,
+            keep_s: 0,
+            drains: 32,
+            drain_s: 0,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::message::{Dispatch, Finished};
 use fleetward_protocol::order::Order;
-use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
+use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};
 use fleetward_protocol::time::Timestamp;
 use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
@@ -303,6 +303,9 @@ impl Drive {
             Err(_) => lost(directory, at, LostCause::SpoolUnreadable),
         };
         tracing::info!(run_id = %self.run, end = ?end, "run_ended");
+        if let End::Finished(Finished { left: Some(Left { fate: Fate::Unkept, .. }), .. }) = &end {
+            self.shared.ensure_drains_within_limits();
+        }
         let (stage, output) = stage_of(end, at);
         self.progress.send_modify(|progress| {
             progress.stage = stage;
@@ -387,7 +390,8 @@ fn lost(directory: &Path, at: Timestamp, cause: LostCause) -> End {
         };
     let now = clock::now();
     let duration_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
-    let end = End::Finished(Finished { outcome: Outcome::Lost(cause), at: now, duration_ms, log_length });
+    let outcome = Outcome::Lost(cause);
+    let end = End::Finished(Finished { outcome, at: now, duration_ms, log_length, left: None });
     if let Err(error) = end.write(directory) {
         // The same will be found again after the next start.
         tracing::warn!(%error, "result_not_written");

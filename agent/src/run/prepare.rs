@@ -10,10 +10,10 @@ use fleetward_protocol::order::Limits;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::time::Timestamp;
 
-use super::spec::{Environment, SCRIPT, SPEC, Spec, User};
+use super::spec::{Drains, Environment, SCRIPT, SPEC, Spec, User};
 use super::{Shared, Work};
 use crate::action::{self, Argument, Plan};
-use crate::config::Settings;
+use crate::config::{Paths, Settings};
 use crate::identity;
 use crate::link::chain;
 use crate::platform::cgroup::{Group, Wanted};
@@ -93,13 +93,13 @@ pub(super) fn prepare(shared: &Shared, work: &Work, ready: &Ready) -> io::Result
     let directory = shared.directory(work.order.run);
     // Others may pass through on the way to the script they run as, and see nothing on the way.
     files::create_directory(&directory, 0o711)?;
-    let spec = spec(work, ready, &directory);
+    let spec = spec(work, ready, &directory, &shared.host.paths);
     write_script(&directory, &work.content, spec.user.as_ref())?;
     write(&directory.join(SPEC), 0o600, &spec.encode()?)?;
     Ok(())
 }
 
-fn spec(work: &Work, ready: &Ready, directory: &Path) -> Spec {
+fn spec(work: &Work, ready: &Ready, directory: &Path, paths: &Paths) -> Spec {
     let Ready { plan, groups, settings } = ready;
     let (order, limits) = (&work.order, work.order.limits);
     let script = directory.join(SCRIPT).display().to_string();
@@ -131,6 +131,10 @@ fn spec(work: &Work, ready: &Ready, directory: &Path) -> Spec {
         output: capped(limits.output, settings.runs.max_output_mib << 20),
         min_free: settings.runs.min_free_mib << 20,
         groups: groups.clone(),
+        drains: (settings.runs.drains > 0).then(|| Drains {
+            directory: paths.drains().display().to_string(),
+            seconds: settings.runs.drain_s,
+        }),
     }
 }
 

@@ -19,6 +19,7 @@ pub(super) fn recover(shared: &Arc<Shared>, contents: &Contents) -> Vec<String> 
         recover_run(shared, *run, known);
     }
     shared.host.delegated.ensure_empty_groups_absent();
+    shared.ensure_drains_within_limits();
     orphans(shared, contents)
 }
 

@@ -54,6 +54,17 @@ pub struct Spec {
     pub min_free: u64,
     /// Its control groups, with its limits.
     pub groups: Vec<Group>,
+    /// Whether, and for how long, what the script leaves running may write to nowhere.
+    pub drains: Option<Drains>,
+}
+
+/// How a supervisor goes on as a drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drains {
+    /// Where every drain of this host has a file.
+    pub directory: String,
+    /// For how long; zero for as long as somebody holds the output.
+    pub seconds: u64,
 }
 
 /// An account, as the kernel knows it.

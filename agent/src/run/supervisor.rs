@@ -6,7 +6,8 @@
 //!
 //! **What it promises.** The script starts only after [`command::GO`], which the agent sends once the journal
 //! says `started`: until then its process is a copy of the supervisor that waits, and ends if the word does not come. Output is in the spool before anyone is told of it. The result is durable before anyone is
-//! told of it, and is the process's last act.
+//! told of it, and is the process's last act for the run; what the script left running may need it as a
+//! [drain](super::drain).
 //!
 //! Only the agent's own user can connect to the socket, by its mode and by what the kernel says of who connected: a script
 //! that could would stop its own run as if somebody had asked for it.
@@ -15,7 +16,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -23,13 +24,15 @@ use std::time::{Duration, Instant};
 
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::output::Stream;
-use fleetward_protocol::run::{Outcome, Refusal};
+use fleetward_protocol::run::{Fate, Outcome, Refusal};
 use fleetward_protocol::wire;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::drain::Drain;
+use super::ending::{Ending, Over, Pipes};
 use super::outcome::{End, not_prepared};
 use super::process::{self, Streams};
 use super::spec::{CONTROL, Environment, MAX_ENVIRONMENT, Spec};
@@ -60,14 +63,14 @@ pub mod signal {
     pub const ENDED: u8 = b'e';
 }
 
-/// After the script's own end, how long its pipes may stay quiet before whoever still holds them is left alone.
-const LINGER: Duration = Duration::from_secs(5);
 /// What is taken from a pipe at once: whole records of the largest round size.
 const BUFFER: usize = 4 * FULL_RECORD;
 /// What the script may write ahead of its supervisor, in bytes.
 const PIPE: i32 = 256 << 10;
-/// Between two attempts to kill what is left of a tree, or to write to a full disk.
+/// Between two attempts at what failed for want of memory.
 const RETRY: Duration = Duration::from_millis(50);
+/// Between two attempts to write to a full disk.
+const FULL: Duration = Duration::from_secs(1);
 
 /// Supervises the run in `directory`, or the one that the agent assigns, to its end. The agent's end of the first
 /// connection is standard input.
@@ -76,6 +79,10 @@ const RETRY: Duration = Duration::from_millis(50);
 /// If the run could not be prepared: it was not started then, and its result says so wherever one can be written. Or if
 /// its directory is gone at the end.
 pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
+    process::reset_signals();
+    // An agent that is gone is an error to be handled, and no end.
+    // SAFETY: no handler is installed.
+    unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigIgn) }?;
     let agent = UnixStream::from(process::take_standard_input()?);
     agent.set_nonblocking(false)?;
     nix::sys::prctl::set_child_subreaper(true)?;
@@ -113,14 +120,11 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
             return Ok(());
         }
     };
+    let deadline = (spec.timeout_ms > 0).then(|| started.checked_add(Duration::from_millis(spec.timeout_ms)));
     let mut supervisor = Supervisor {
-        deadline: (spec.timeout_ms > 0).then(|| started + Duration::from_millis(spec.timeout_ms)),
-        grace: Duration::from_millis(spec.grace_ms),
         child,
-        exit: None,
-        stop: None,
+        ending: Ending::new(deadline.flatten(), Duration::from_millis(spec.grace_ms)),
         pipes: pipes.map(Some),
-        last_output: started,
         tree,
         spool,
         signals,
@@ -129,10 +133,13 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         buffer: vec![0; BUFFER],
     };
     supervisor.tell(signal::STARTED);
-    while !supervisor.is_over() {
+    let over = loop {
+        if let Some(over) = supervisor.over() {
+            break over;
+        }
         supervisor.turn();
-    }
-    supervisor.conclude(directory, started)
+    };
+    supervisor.conclude(directory, started, over, &spec)
 }
 
 /// Everything that the script needs but the word to go.
@@ -175,13 +182,8 @@ fn never_told_to_go(directory: &Path) -> io::Result<()> {
 
 struct Supervisor {
     child: i32,
-    /// How the script itself ended, and when.
-    exit: Option<(Outcome, Instant)>,
-    stop: Option<Stop>,
+    ending: Ending,
     pipes: [Option<(OwnedFd, Stream)>; 2],
-    last_output: Instant,
-    deadline: Option<Instant>,
-    grace: Duration,
     tree: Tree,
     spool: Spool,
     signals: SignalFd,
@@ -190,24 +192,14 @@ struct Supervisor {
     buffer: Vec<u8>,
 }
 
-/// The tree is being stopped.
-struct Stop {
-    outcome: Outcome,
-    /// From when on it is killed.
-    kill_at: Instant,
-}
-
 impl Supervisor {
-    /// Whether there is nothing left to wait for.
-    fn is_over(&self) -> bool {
-        let Some((_, ended)) = &self.exit else { return false };
-        match &self.stop {
-            Some(_) => self.tree.is_empty(),
-            None => {
-                let quiet = self.last_output.max(*ended).elapsed() >= LINGER;
-                quiet || self.pipes.iter().all(Option::is_none)
-            }
-        }
+    /// Why there is nothing left to wait for, if so.
+    fn over(&self) -> Option<Over> {
+        self.ending.over(Instant::now(), self.pipes(), || self.tree.is_empty())
+    }
+
+    fn pipes(&self) -> Pipes {
+        if self.pipes.iter().all(Option::is_none) { Pipes::Closed } else { Pipes::Open }
     }
 
     /// Waits for something to happen, and deals with it. Nothing that fails here ends the supervisor: its script would
@@ -219,7 +211,7 @@ impl Supervisor {
         }
         let mut output = false;
         for (at, readable) in ready.pipes.into_iter().enumerate() {
-            output |= readable && self.read_pipe(at);
+            output |= readable && self.read_pipe(at) > 0;
         }
         if output {
             self.tell(signal::OUTPUT);
@@ -266,35 +258,28 @@ impl Supervisor {
 
     fn timeout(&self) -> PollTimeout {
         let now = Instant::now();
-        let next = match (&self.stop, &self.exit) {
-            (Some(stop), _) if now >= stop.kill_at || self.exit.is_some() => Some(now + RETRY),
-            (Some(stop), _) => Some(stop.kill_at),
-            (None, Some((_, ended))) => Some(self.last_output.max(*ended) + LINGER),
-            (None, None) => self.deadline,
-        };
+        let next = self.ending.next(now);
         let Some(next) = next else { return PollTimeout::NONE };
         // A millisecond more: waking early would only wait again.
         let span = next.saturating_duration_since(now) + Duration::from_millis(1);
         PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX)
     }
 
-    /// Moves what is in a pipe to the spool; returns whether there was anything.
-    fn read_pipe(&mut self, at: usize) -> bool {
-        let Some((pipe, stream)) = &self.pipes[at] else { return false };
+    /// Moves what is in a pipe to the spool; returns how much there was.
+    fn read_pipe(&mut self, at: usize) -> usize {
+        let Some((pipe, stream)) = &self.pipes[at] else { return 0 };
         match nix::unistd::read(pipe, &mut self.buffer) {
             Ok(0) => self.pipes[at] = None,
             Ok(length) => {
                 let now = clock::now();
                 self.spool.append(*stream, now, &self.buffer[..length]);
-                if self.exit.is_some() {
-                    self.last_output = Instant::now();
-                }
-                return true;
+                self.ending.wrote(Instant::now());
+                return length;
             }
             Err(nix::errno::Errno::EINTR | nix::errno::Errno::EAGAIN) => {}
             Err(_) => self.pipes[at] = None,
         }
-        false
+        0
     }
 
     /// Collects every child that ended: the script, and orphans that were ours to adopt.
@@ -314,8 +299,7 @@ impl Supervisor {
             } else {
                 Outcome::Signalled(libc::WTERMSIG(status))
             };
-            let outcome = self.stop.as_ref().map_or(outcome, |stop| stop.outcome.clone());
-            self.exit = Some((outcome, Instant::now()));
+            self.ending.exited(outcome, Instant::now());
         }
     }
 
@@ -333,20 +317,16 @@ impl Supervisor {
 
     fn act_on_time(&mut self) {
         let now = Instant::now();
-        if self.exit.is_none() && self.deadline.is_some_and(|deadline| now >= deadline) {
+        if self.ending.is_timed_out(now) {
             self.stop(Outcome::TimedOut);
         }
-        if self.stop.as_ref().is_some_and(|stop| now >= stop.kill_at) {
+        if self.ending.is_to_be_killed(now) {
             self.tree.kill();
         }
     }
 
-    /// Begins to stop the tree. The first cause counts.
     fn stop(&mut self, outcome: Outcome) {
-        if self.stop.is_none() {
-            self.tree.terminate();
-            self.stop = Some(Stop { outcome, kill_at: Instant::now() + self.grace });
-        }
+        self.ending.stop(outcome, Instant::now(), || self.tree.terminate());
     }
 
     /// A lost signal costs nothing: whoever hears the next one looks at everything.
@@ -358,45 +338,73 @@ impl Supervisor {
         }
     }
 
-    /// Takes what is left in the pipes, makes output and result durable, and tells the agent.
-    fn conclude(mut self, directory: &Path, started: Instant) -> io::Result<()> {
+    /// Takes what is left in the pipes, makes output and result durable, and tells the agent. Then the run is over; what
+    /// its script left running is read to nowhere.
+    fn conclude(mut self, directory: &Path, started: Instant, over: Over, spec: &Spec) -> io::Result<()> {
         for at in 0..self.pipes.len() {
-            self.drain(at);
+            self.empty(at);
         }
-        let Some((outcome, ended)) = self.exit.clone() else { return Ok(()) };
+        let Some((outcome, ended)) = self.ending.exit().cloned() else { return Ok(()) };
+        let (over, drain) = match (over, self.pipes()) {
+            // The last word was in the pipe, and then its end.
+            (Over::Held, Pipes::Closed) => (Over::Closed, None),
+            // Who cannot be counted among the drains must not be one.
+            (Over::Held, Pipes::Open) => {
+                (over, spec.drains.as_ref().and_then(|drains| Drain::begin(drains, spec.run).ok()))
+            }
+            (over, _) => (over, None),
+        };
+        let processes = if matches!(over, Over::Held | Over::Unstoppable) { self.tree.count() } else { 0 };
+        let unkept = if drain.is_some() { Fate::Unkept } else { Fate::CutOff };
+        let left = self.ending.left(over, Instant::now(), processes, unkept);
         let at = clock::now();
         let duration_ms = u64::try_from((ended - started).as_millis()).unwrap_or(u64::MAX);
         // A full disk delays the end of the run, and does not falsify it.
-        loop {
+        let written = loop {
             let write = |spool: &mut Spool| {
                 let log_length = spool.finish(at)?;
                 let outcome = outcome.clone();
-                End::Finished(Finished { outcome, at, duration_ms, log_length }).write(directory)
+                End::Finished(Finished { outcome, at, duration_ms, log_length, left }).write(directory)
             };
             match write(&mut self.spool) {
-                Ok(()) => break,
                 // The directory was removed: nobody will ever ask.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.tree.ensure_groups_absent();
-                    return Err(error);
-                }
-                Err(_) => {}
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {}
+                written => break written,
             }
-            pause(RETRY * 20);
+            pause(FULL);
+        };
+        if written.is_ok() {
+            self.tell(signal::ENDED);
+            // Else the agent, woken on this processor, may have to wait for the end of this process.
+            std::thread::yield_now();
         }
-        self.tell(signal::ENDED);
-        // Else the agent, woken on this processor, may have to wait for the end of this process.
-        std::thread::yield_now();
-        self.tree.ensure_groups_absent();
-        Ok(())
+        let Self { tree, pipes, .. } = self;
+        if let Some(drain) = drain {
+            drain.read_out(pipes.into_iter().flatten().map(|(pipe, _)| pipe).collect());
+        }
+        tree.ensure_groups_absent();
+        written
     }
 
-    /// Reads a pipe until it is empty for the moment.
-    fn drain(&mut self, at: usize) {
+    /// Takes what is in a pipe at this moment: whoever holds it may write faster than it is read.
+    fn empty(&mut self, at: usize) {
+        let Some((pipe, _)) = &self.pipes[at] else { return };
+        let mut left: libc::c_int = 0;
+        // SAFETY: the descriptor is open, and the kernel writes one integer.
+        if unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut left) } < 0 {
+            return;
+        }
+        let mut left = usize::try_from(left).unwrap_or(0);
         while let Some((pipe, _)) = &self.pipes[at] {
             let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
-            if !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..)) || !self.read_pipe(at) {
-                return;
+            let ready = poll(&mut fds, PollTimeout::ZERO).map(|_| fds[0].revents());
+            match ready {
+                Ok(Some(events)) if events.contains(PollFlags::POLLIN) && left > 0 => {
+                    left = left.saturating_sub(self.read_pipe(at));
+                }
+                // Empty, and nobody is left who could write.
+                Ok(Some(PollFlags::POLLHUP)) => self.pipes[at] = None,
+                _ => return,
             }
         }
     }

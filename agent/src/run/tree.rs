@@ -23,13 +23,15 @@ impl Tree {
         Self { groups }
     }
 
-    /// Asks every process to end.
-    pub fn terminate(&self) {
-        for pid in self.read_members() {
+    /// Asks every process to end; returns how many there were.
+    pub fn terminate(&self) -> u32 {
+        let members = self.read_members();
+        for &pid in &members {
             // A stopped process handles the signal only when it is continued. One that is gone is what we want.
             let _ = kill(pid, Signal::SIGTERM);
             let _ = kill(pid, Signal::SIGCONT);
         }
+        u32::try_from(members.len()).unwrap_or(u32::MAX)
     }
 
     /// Ends every process. One that forks at this moment may escape: repeat until [`Self::is_empty`].
@@ -47,6 +49,12 @@ impl Tree {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.read_members().is_empty()
+    }
+
+    /// How many processes are left.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        u32::try_from(self.read_members().len()).unwrap_or(u32::MAX)
     }
 
     /// Removes the control groups, if nothing lives in them any longer.

@@ -7,6 +7,7 @@ mod controller;
 mod delegation;
 mod durable;
 mod host;
+mod left;
 mod life;
 mod link;
 mod restart;

@@ -12,7 +12,7 @@ use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use tokio::runtime::Runtime;
 
-use crate::host::{Life, Machine, Request, boot, finished, lives, run_id, script, written};
+use crate::host::{Life, Machine, Request, boot, exited, finished, lives, run_id, script, written};
 
 /// A runtime whose end is the agent's death: nothing is told, nothing is cleaned up.
 fn runtime() -> Runtime {
@@ -84,7 +84,7 @@ fn an_idle_supervisor_is_small_and_does_nothing() {
     let woken = waits() - before;
     let memory = field("smaps_rollup", "Anonymous:");
     std::fs::write(&gate, "go\n").unwrap();
-    wait_for_exit(supervisor);
+    exited(supervisor);
     assert!(woken <= 3, "woken {woken} times within a second of silence");
     assert!(memory <= 2048, "{memory} KiB");
 }
@@ -108,7 +108,7 @@ fn a_run_that_ended_while_there_was_no_agent_is_told_by_the_next() {
     let mut supervisor = String::new();
     BufReader::new(std::fs::File::open(&done).unwrap()).read_line(&mut supervisor).unwrap();
     // The supervisor's end is an event: its process file becomes readable.
-    wait_for_exit(supervisor.trim().parse().unwrap());
+    exited(supervisor.trim().parse().unwrap());
     // Even a reboot between the end and the next agent changes nothing.
     for boot in [boot(1), boot(2)] {
         runtime().block_on(async {
@@ -147,7 +147,8 @@ fn a_reboot_and_a_killed_supervisor_are_told_as_what_they_are() {
 #[test]
 fn a_thousand_finished_runs_are_taken_up_within_a_second() {
     let machine = Machine::new();
-    let ended = Finished { outcome: Outcome::Exited(3), at: clock::now(), duration_ms: 1, log_length: 0 };
+    let outcome = Outcome::Exited(3);
+    let ended = Finished { outcome, at: clock::now(), duration_ms: 1, log_length: 0, left: None };
     End::Finished(ended.clone()).write(machine.directory.path()).unwrap();
     runtime().block_on(async {
         let fresh = JournalId::from_uuid(uuid::Uuid::now_v7());
@@ -248,7 +249,7 @@ fn a_supervisor_that_the_journal_does_not_know_is_told_and_dead_runs_are_cleared
         assert!(!dead.exists());
     });
     std::fs::write(&gate, "go\n").unwrap();
-    wait_for_exit(supervisor);
+    exited(supervisor);
     runtime().block_on(async {
         assert!(machine.start(boot(1)).notices.is_empty());
         assert!(!directory.exists(), "it ended, and nobody will ask for it");
@@ -298,7 +299,7 @@ fn a_supervisor_whose_directory_was_removed_ends_with_its_script() {
     });
     drop(life);
     std::fs::write(&gate, "go\n").unwrap();
-    wait_for_exit(supervisor);
+    exited(supervisor);
     assert!(!lives(supervisor));
 }
 
@@ -311,19 +312,6 @@ async fn told_supervisor(life: &Life, request: &Request) -> i32 {
     String::from_utf8(log[13..].to_vec()).unwrap().trim().parse().unwrap()
 }
 
-/// Blocks until the process is gone.
-fn wait_for_exit(pid: i32) {
-    // SAFETY: pidfd_open(2) takes integers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if let Ok(fd @ 0..) = i32::try_from(fd) {
-        let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid pollfd.
-        unsafe { libc::poll(&raw mut poll, 1, 20_000) };
-        // SAFETY: ours.
-        unsafe { libc::close(fd) };
-    }
-}
-
 /// What a power cut does to a supervisor and its script.
 fn kill_with_children(supervisor: i32) {
     let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
@@ -332,7 +320,7 @@ fn kill_with_children(supervisor: i32) {
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
     };
     kill(supervisor);
-    wait_for_exit(supervisor);
+    exited(supervisor);
     for child in children.split_ascii_whitespace() {
         kill(child.parse().unwrap());
     }

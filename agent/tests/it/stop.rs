@@ -4,35 +4,10 @@ use std::time::{Duration, Instant};
 
 use fleetward_agent::run::Stage;
 use fleetward_agent::run::attach::Attachment;
-use fleetward_protocol::output::HEADER;
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
 
 use crate::delegation::Service;
-use crate::host::{Life, Machine, Request, boot, finished, last, lives, script, written};
-
-/// Starts a script that writes the ids of processes, one a line; returns when it wrote `count` of them.
-async fn pids(
-    life: &Life,
-    request: &Request,
-    count: usize,
-) -> (tokio::sync::watch::Receiver<fleetward_agent::run::Progress>, Vec<i32>) {
-    let mut progress = life.begin(request).await;
-    let mut wanted = HEADER as u64 + 2;
-    loop {
-        written(&mut progress, wanted).await;
-        let length = progress.borrow().output;
-        let log = life.runs.read_output(request.run, 0, length.try_into().unwrap(), Vec::new()).unwrap();
-        let text: Vec<u8> = fleetward_protocol::output::Records::new(&log)
-            .flat_map(|record| record.unwrap().payload.to_vec())
-            .collect();
-        let pids: Vec<i32> =
-            String::from_utf8(text).unwrap().lines().map(|line| line.parse().unwrap()).collect();
-        if pids.len() >= count {
-            return (progress, pids);
-        }
-        wanted = length + 1;
-    }
-}
+use crate::host::{Machine, boot, finished, last, lives, numbers, script};
 
 #[tokio::test]
 async fn cancel_ends_children_that_left_session_and_parent() {
@@ -45,7 +20,7 @@ async fn cancel_ends_children_that_left_session_and_parent() {
          (setsid bash -c 'trap \"\" TERM; echo $$; while :; do sleep 1000; done' &)\n\
          wait",
     );
-    let (progress, pids) = pids(&life, &request, 3).await;
+    let (progress, pids) = numbers(&life, &request, 3).await;
     assert!(pids.iter().all(|&pid| lives(pid)));
     life.runs.cancel(request.run, CancelCause::Requested);
     assert_eq!(finished(progress).await.outcome, Outcome::Cancelled);
@@ -58,7 +33,7 @@ async fn a_cancel_that_was_lost_with_its_connection_is_sent_over_the_next() {
     let machine = Machine::new();
     let life = machine.start(boot(1));
     let request = script("echo $PPID; exec sleep 1000");
-    let (progress, pids) = pids(&life, &request, 1).await;
+    let (progress, pids) = numbers(&life, &request, 1).await;
     let tell = |signal| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[0]), signal).unwrap();
     tell(nix::sys::signal::Signal::SIGSTOP);
     life.runs.cancel(request.run, CancelCause::Requested);
@@ -79,7 +54,7 @@ async fn a_timeout_ends_a_script_that_ignores_being_asked() {
     let mut request = script("trap '' TERM; echo $$; while :; do sleep 1000; done");
     request.limits.timeout_ms = 200;
     let began = Instant::now();
-    let (progress, pids) = pids(&life, &request, 1).await;
+    let (progress, pids) = numbers(&life, &request, 1).await;
     let end = finished(progress).await;
     assert_eq!(end.outcome, Outcome::TimedOut);
     assert!(end.duration_ms >= 500, "timeout and grace");
@@ -93,7 +68,7 @@ async fn a_script_may_use_its_grace_to_clean_up() {
     let life = machine.start(boot(1));
     let mut request = script("trap 'echo cleaned; exit 3' TERM; echo $$; while :; do sleep 0.05; done");
     request.limits.grace_ms = 20_000;
-    let (progress, _) = pids(&life, &request, 1).await;
+    let (progress, _) = numbers(&life, &request, 1).await;
     life.runs.cancel(request.run, CancelCause::Requested);
     let end = finished(progress).await;
     assert_eq!(end.outcome, Outcome::Cancelled);
@@ -112,24 +87,12 @@ async fn a_cancel_after_the_end_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_background_process_that_keeps_the_pipes_does_not_keep_the_run() {
-    let machine = Machine::new();
-    let life = machine.start(boot(1));
-    let request = script("sleep 1000 & echo $!");
-    let (progress, pids) = pids(&life, &request, 1).await;
-    let end = finished(progress).await;
-    assert_eq!(end.outcome, Outcome::Exited(0));
-    assert!(lives(pids[0]), "what a script leaves running on purpose goes on");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[0]), nix::sys::signal::Signal::SIGKILL).unwrap();
-}
-
-#[tokio::test]
 async fn runs_wait_their_turn_and_a_waiting_one_can_be_cancelled() {
     let machine = Machine::new();
     std::fs::write(machine.paths().config, "[runs]\nconcurrent = 1").unwrap();
     let life = machine.start(boot(1));
     let first = script("echo $$; while :; do sleep 1000; done");
-    let (running, _) = pids(&life, &first, 1).await;
+    let (running, _) = numbers(&life, &first, 1).await;
     let second = script("echo second");
     let third = script("echo third");
     let waiting = life.begin(&second).await;
@@ -151,7 +114,7 @@ async fn a_run_that_waits_past_its_deadline_is_refused() {
     let life = machine.start(boot(1));
     let mut first = script("echo $$; while :; do sleep 1000; done");
     first.script.resources = vec!["apt".parse().unwrap()];
-    let (running, _) = pids(&life, &first, 1).await;
+    let (running, _) = numbers(&life, &first, 1).await;
     let mut second = script("echo second");
     second.script.resources = vec!["apt".parse().unwrap()];
     second.remaining = Duration::from_millis(300);
@@ -167,7 +130,7 @@ async fn a_stop_ends_whoever_is_in_the_runs_group(service: Service, tasks: u32) 
     let life = machine.start_with(boot(1), service.delegated.clone());
     let mut request = script("echo $$; while :; do sleep 1000; done");
     request.limits.tasks = tasks;
-    let (progress, pids) = pids(&life, &request, 1).await;
+    let (progress, pids) = numbers(&life, &request, 1).await;
     let mut adopted = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     let members = service.directory.join(format!("run-{}/cgroup.procs", request.run));
     std::fs::write(members, adopted.id().to_string()).unwrap();

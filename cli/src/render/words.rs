@@ -63,7 +63,13 @@ pub(crate) fn run(run: &Run) -> String {
         },
         // What a queued run waits for says it all.
         Some(detail) if run.state == RunState::Queued => detail.to_owned(),
-        Some(detail) if detail == state || detail.starts_with(&format!("{state} ")) => detail.to_owned(),
+        Some(detail)
+            if detail == state
+                || detail.starts_with(&format!("{state} "))
+                || detail.starts_with(&format!("{state}; ")) =>
+        {
+            detail.to_owned()
+        }
         Some(detail) => format!("{state}: {detail}"),
     }
 }

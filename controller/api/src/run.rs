@@ -44,6 +44,8 @@ pub struct Run {
     pub ended_at: Option<Time>,
     /// How long it took, by the host's clock, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// What its script left running, if that held its output open after the script's own end.
+    pub left: Option<Left>,
     /// Bytes of output kept, both streams together, as the run wrote them.
     pub output_bytes: u64,
     /// Bytes of output dropped by its output limit or for want of room on its host.
@@ -52,6 +54,34 @@ pub struct Run {
     pub reattached: u32,
     /// The operation's `seq` of its latest change.
     pub seq: u64,
+}
+
+/// Processes that held a run's output open after its script's own end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Left {
+    /// How many there were when the wait for them ended, or when they were stopped. 0 if nobody knows: they need not
+    /// belong to the run.
+    pub processes: u32,
+    /// From the script's own end to the run's end, by the host's clock, in milliseconds.
+    pub held_ms: u64,
+    /// What became of them.
+    pub fate: Fate,
+}
+
+/// What became of processes that held a run's output open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fate {
+    /// They let go of it by themselves. All of it is kept.
+    LetGo,
+    /// They go on. What they write is read, and no longer kept.
+    Unkept,
+    /// They go on, and nobody reads what they write: most programs end when they write again.
+    CutOff,
+    /// They were stopped on request.
+    Stopped,
+    /// They were killed and did not end in time.
+    Unstoppable,
 }
 
 /// Where a run stands.

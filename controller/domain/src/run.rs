@@ -11,6 +11,7 @@
 //! [`TRANSITIONS`] is the whole table; `docs/run-life.md` is printed from it. Deliberately absent: output,
 //! offsets and times, which are no decisions.
 
+mod left;
 mod refusal;
 
 use std::fmt;
@@ -20,6 +21,8 @@ use fleetward_protocol::id::JournalId;
 use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
 use fleetward_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+pub use left::describe_left;
 
 /// Where a run stands, with what belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use fleetward_domain::operation::OperationStatus;
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId, TenantId};
+use fleetward_protocol::run::Left;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -130,7 +131,7 @@ enum Report {
     /// A stream was opened.
     Attached,
     /// Something happened to the run.
-    Happened { event: RunEvent, duration_ms: Option<u64> },
+    Happened { event: RunEvent, duration_ms: Option<u64>, left: Option<Left> },
     /// Its output log grew.
     Output { offset: u64, bytes: Bytes },
 }

@@ -1,13 +1,16 @@
 //! Operations and runs as the API shows them, in words that a person understands.
 
+use std::iter;
+
 use fleetward_api::operation::{
     self as api, Operation, OperationScript, OperationStatus, OperationVariable, StateCount,
 };
-use fleetward_api::run::{Run, RunState};
+use fleetward_api::run::{Fate, Left, Run, RunState};
 use fleetward_domain::operation::{self as domain, RunCounts};
-use fleetward_domain::run::{Custody, Failure, RunState as State, RunStatus};
+use fleetward_domain::run::{Custody, Failure, RunState as State, RunStatus, describe_left};
 use fleetward_protocol::action::Action;
 use fleetward_protocol::name::UserName;
+use fleetward_protocol::run as wire;
 
 use super::error::ApiError;
 use super::rollout::rollout_view;
@@ -106,6 +109,9 @@ fn status_detail(operation: &store::operation::Operation, counts: &RunCounts) ->
         _ if operation.halted_at.is_some() => Some(halted(&operation.policy)),
         domain::OperationStatus::Stopped => Some(format!("stopped by {by}")),
         _ if operation.stop_requested_at.is_some() && !ended => Some(format!("being stopped by {by}")),
+        _ if ended && operation.stop_requested_at.is_some() => {
+            Some(format!("the stop that {by} asked for came after the end of every script"))
+        }
         _ if ended => None,
         _ if under_way == 0 && count(RunStatus::Queued) > 0 => {
             Some(format!("waiting for hosts: {} runs have not started", count(RunStatus::Queued)))
@@ -137,6 +143,7 @@ pub(super) fn run_view(app: &App, run: &store::run::Run) -> Run {
         started_at: run.started_at.map(Into::into),
         ended_at: run.ended_at.map(Into::into),
         duration_ms: run.duration_ms,
+        left: run.left.map(left),
         output_bytes: run.output_bytes,
         output_dropped: run.output_lost,
         reattached: run.attached,
@@ -165,13 +172,27 @@ fn state_detail(app: &App, run: &store::run::Run) -> Option<String> {
             is_online,
             "the host is not connected; the run goes on there, and its output follows",
         ),
-        State::Succeeded => None,
+        State::Succeeded => run.left.as_ref().map(describe_left),
         ended => {
             let text = ended.to_string();
             // The state itself is said beside it.
-            Some(text.split_once(": ").map_or(text.clone(), |(_, detail)| detail.to_owned()))
+            let detail = text.split_once(": ").map_or(text.as_str(), |(_, detail)| detail);
+            let left = run.left.iter().map(describe_left).map(|left| format!("; {left}"));
+            Some(iter::once(detail.to_owned()).chain(left).collect())
         }
     }
+}
+
+const fn left(left: wire::Left) -> Left {
+    let wire::Left { processes, held_ms, fate } = left;
+    let fate = match fate {
+        wire::Fate::LetGo => Fate::LetGo,
+        wire::Fate::Unkept => Fate::Unkept,
+        wire::Fate::CutOff => Fate::CutOff,
+        wire::Fate::Stopped => Fate::Stopped,
+        wire::Fate::Unstoppable => Fate::Unstoppable,
+    };
+    Left { processes, held_ms, fate }
 }
 
 fn custody_detail(custody: Custody, is_online: bool, away: &str) -> Option<String> {

@@ -13,10 +13,11 @@ use bytes::Bytes;
 use fleetward_domain::run::{RunState, RunStatus};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
+use fleetward_protocol::run::Left;
 use fleetward_protocol::time::Timestamp;
 
 use super::output::{BULKY, Files, MAX_ROW, Part, SMALL, Tail, insert_row, load_tails, update_row};
-use super::query::query;
+use super::query::{json, query};
 use super::run::{exit_code, read_state};
 use super::{Connection, StoreError};
 use tally::Tally;
@@ -45,6 +46,8 @@ pub struct RunChange {
     pub at: Timestamp,
     /// How long it took, if it ended.
     pub duration_ms: Option<u64>,
+    /// What its script left running, if it ended.
+    pub left: Option<Left>,
     /// Streams opened for it since.
     pub attached: u32,
 }
@@ -204,6 +207,7 @@ struct Live {
     state: RunState,
     times: Times,
     duration_ms: Option<u64>,
+    left: Option<Left>,
     attached: u32,
     stored_lost: u64,
     /// What the new records hold of output, and how much they say is missing.
@@ -285,6 +289,7 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
                     state,
                     times: Times::default(),
                     duration_ms: None,
+                    left: None,
                     attached: 0,
                     stored_lost: row.get("output_lost")?,
                     tally: Tally::default(),
@@ -336,6 +341,7 @@ impl Live {
         }
         self.state = change.to;
         self.duration_ms = change.duration_ms.or(self.duration_ms);
+        self.left = change.left.or(self.left);
         self.attached += change.attached;
         self.changed = true;
         Written::Changed
@@ -451,8 +457,8 @@ impl Live {
                started_at = COALESCE($7, started_at), ended_at = COALESCE($8, ended_at), \
                duration_ms = COALESCE($9, duration_ms), attached = attached + $10, \
                output_lost = $11, output_end = $12, output_tail = $13, seq = $14, \
-               output_bytes = output_bytes + $15 \
-             WHERE id = $1 AND detail = $16 AND output_end = $17",
+               output_bytes = output_bytes + $15, left_running = COALESCE($16, left_running) \
+             WHERE id = $1 AND detail = $17 AND output_end = $18",
         )
         .bind(id)
         .bind(self.state.status())
@@ -470,6 +476,7 @@ impl Live {
         .bind(self.tail_offset)
         .bind(seq)
         .bind(self.tally.kept)
+        .bind(self.left.as_ref().map(json).transpose()?)
         .bind(&self.stored_text)
         .bind(self.stored_end)
         .took(conn)

@@ -11,6 +11,7 @@ use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
 use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::run::Left;
 use fleetward_protocol::time::Timestamp;
 
 use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
@@ -54,6 +55,8 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     /// How long it took on the host's clock, in milliseconds.
     pub duration_ms: Option<u64>,
+    /// What its script left running, if that held its output open.
+    pub left: Option<Left>,
     /// How often a stream was opened for it again, after the first.
     pub attached: u32,
     /// Where its output log ends, in bytes.
@@ -89,7 +92,7 @@ pub struct NewRun {
 
 const COLUMNS: &str = "SELECT r.id, r.tenant_id, r.operation_id, r.host_id, r.host_name, r.client_id, r.position, \
    r.step, r.script, r.digest, r.detail, r.queued_at, r.dispatched_at, r.accepted_at, r.started_at, r.ended_at, \
-   r.duration_ms, r.attached, r.output_end, r.output_bytes, r.output_lost, r.seq";
+   r.duration_ms, r.left_running, r.attached, r.output_end, r.output_bytes, r.output_lost, r.seq";
 const FROM: &str = " FROM run r WHERE ";
 
 const KEYS: [Key; 3] = [
@@ -357,6 +360,7 @@ fn read(row: &Row) -> Result<Run, StoreError> {
         started_at: row.find("started_at")?,
         ended_at: row.find("ended_at")?,
         duration_ms: row.find("duration_ms")?,
+        left: row.find_json("left_running")?,
         attached: row.get("attached")?,
         output_end: row.get("output_end")?,
         output_bytes: row.get("output_bytes")?,

@@ -234,6 +234,7 @@ mod tests {
             at: Timestamp::from_millis(2),
             duration_ms: 1,
             log_length: (log.len() / 2) as u64,
+            left: None,
         };
         assert_eq!(sink.handle_message(RunUp::Finished(finished)), Err(SessionError::Damaged { offset: 0 }));
     }

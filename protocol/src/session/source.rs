@@ -155,7 +155,7 @@ mod tests {
 
     fn lost(log_length: u64) -> Finished {
         let outcome = Outcome::Lost(LostCause::Reboot);
-        Finished { outcome, at: Timestamp::from_millis(0), duration_ms: 0, log_length }
+        Finished { outcome, at: Timestamp::from_millis(0), duration_ms: 0, log_length, left: None }
     }
 
     fn transmitted(source: &mut RunSource) -> Vec<SourceTransmit> {

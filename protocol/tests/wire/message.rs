@@ -11,7 +11,7 @@ use fleetward_protocol::message::{
     StreamKind, Welcome,
 };
 use fleetward_protocol::order::{Limits, Order};
-use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
+use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};
 use fleetward_protocol::time::Timestamp;
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
@@ -152,8 +152,13 @@ pub(crate) fn run_up() -> Vec<RunUp> {
         RunUp::Unknown,
     ];
     messages.extend(refusals().into_iter().map(RunUp::Refused));
-    let finished = |outcome| Finished { outcome, at: at(2), duration_ms: 3, log_length: 4 };
+    let finished = |outcome| Finished { outcome, at: at(2), duration_ms: 3, log_length: 4, left: None };
     messages.extend(outcomes().into_iter().map(|outcome| RunUp::Finished(finished(outcome))));
+    let fates = [Fate::LetGo, Fate::Unkept, Fate::CutOff, Fate::Stopped, Fate::Unstoppable];
+    messages.extend(fates.map(|fate| {
+        let left = Some(Left { processes: 5, held_ms: 6, fate });
+        RunUp::Finished(Finished { left, ..finished(Outcome::Exited(0)) })
+    }));
     messages
 }
 

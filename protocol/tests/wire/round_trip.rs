@@ -13,6 +13,7 @@ use fleetward_protocol::message::{
     Welcome,
 };
 use fleetward_protocol::output::{MAX_RECORD, Record, Records, Stream};
+use fleetward_protocol::run::{Fate, Left};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire;
 use proptest::prelude::*;
@@ -136,11 +137,16 @@ pub(crate) fn run_down() -> impl Strategy<Value = RunDown> {
 }
 
 pub(crate) fn run_up() -> impl Strategy<Value = RunUp> {
-    let finished = (prop::sample::select(message::outcomes()), at(), any::<u64>(), any::<u64>());
+    let left = prop::option::of((any::<u32>(), any::<u64>()).prop_map(|(processes, held_ms)| Left {
+        processes,
+        held_ms,
+        fate: Fate::Unkept,
+    }));
+    let finished = (prop::sample::select(message::outcomes()), at(), any::<u64>(), any::<u64>(), left);
     prop_oneof![
         (any::<u64>(), bytes()).prop_map(|(offset, bytes)| RunUp::Output { offset, bytes: bytes.into() }),
-        finished.prop_map(|(outcome, at, duration_ms, log_length)| {
-            RunUp::Finished(Finished { outcome, at, duration_ms, log_length })
+        finished.prop_map(|(outcome, at, duration_ms, log_length, left)| {
+            RunUp::Finished(Finished { outcome, at, duration_ms, log_length, left })
         }),
         at().prop_map(|at| RunUp::Started { at }),
         prop::sample::select(message::run_up()),

@@ -30,6 +30,7 @@ fn run(host: &str, state: RunState, change: impl FnOnce(&mut Run)) -> Run {
         started_at: None,
         ended_at: None,
         duration_ms: None,
+        left: None,
         output_bytes: 0,
         output_dropped: 0,
         reattached: 0,

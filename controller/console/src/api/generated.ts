@@ -743,6 +743,11 @@ export interface components {
             /** @description Virtualisation as systemd-detect-virt(1) names it (`kvm`, `lxc`, `none`, …). */
             virtualisation: string;
         };
+        /**
+         * @description What became of processes that held a run's output open.
+         * @enum {string}
+         */
+        Fate: "let_go" | "unkept" | "cut_off" | "stopped" | "unstoppable";
         /** @description A condition. */
         Filter: {
             /** @description The column. */
@@ -855,6 +860,22 @@ export interface components {
             tags?: string[] | null;
             /** @description The new type. */
             type?: string | null;
+        };
+        /** @description Processes that held a run's output open after its script's own end. */
+        Left: {
+            /** @description What became of them. */
+            fate: components["schemas"]["Fate"];
+            /**
+             * Format: int64
+             * @description From the script's own end to the run's end, by the host's clock, in milliseconds.
+             */
+            held_ms: number;
+            /**
+             * Format: int32
+             * @description How many there were when the wait for them ended, or when they were stopped. 0 if nobody knows: they need not
+             *     belong to the run.
+             */
+            processes: number;
         };
         /**
          * @description Whether a host is in the inventory in force.
@@ -1194,6 +1215,7 @@ export interface components {
             host: string;
             /** @description Its id. */
             id: string;
+            left?: components["schemas"]["Left"] | null;
             /** @description Its operation. */
             operation: string;
             /**

@@ -272,9 +272,7 @@ function RunRows({
                 </span>
                 <RunBadge state={run.state} />
                 <span className="detail">
-                  {run.state_detail && run.state !== "succeeded" && (
-                    <span className="reason">{run.state_detail}</span>
-                  )}
+                  {run.state_detail && <span className="reason">{run.state_detail}</span>}
                   <code>{last}</code>
                 </span>
                 <span className="muted number">

@@ -367,5 +367,6 @@ fn finished(outcome: Outcome, spool: Option<&Spool>) -> Finished {
         at: Timestamp::from_millis(0),
         duration_ms: 0,
         log_length: spool.map_or(0, |spool| spool.bytes.len() as u64),
+        left: None,
     }
 }

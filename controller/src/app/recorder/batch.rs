@@ -231,16 +231,16 @@ impl Writer {
 
     /// Decides what an entry comes to.
     fn plan(&self, plan: &mut Plan, entry: &Entry, now: Timestamp) {
-        let (run, operation, event, duration_ms, feed) = match &entry.what {
+        let (run, operation, event, (duration_ms, left), feed) = match &entry.what {
             // Answered when the batch is committed.
             What::Barrier(_) => return,
             What::Status(change) => return plan.effects.push(Effect::Status(*change)),
-            What::Change(change) => (change.run, change.operation, &change.event, None, None),
+            What::Change(change) => (change.run, change.operation, &change.event, (None, None), None),
             What::Report { run, operation, report, feed } => {
                 let (run, operation, feed) = (*run, *operation, Arc::clone(feed));
                 match report {
-                    Report::Happened { event, duration_ms } => {
-                        (run, operation, event, *duration_ms, Some(feed))
+                    Report::Happened { event, duration_ms, left } => {
+                        (run, operation, event, (*duration_ms, *left), Some(feed))
                     }
                     Report::Attached => return self.plan_attached(plan, run, operation, now),
                     Report::Output { offset, bytes } => {
@@ -266,7 +266,7 @@ impl Writer {
             }
             Ok(next) => {
                 let change = change(run, operation, state, next.clone(), now);
-                let write = Write::Run(RunChange { duration_ms, ..change });
+                let write = Write::Run(RunChange { duration_ms, left, ..change });
                 plan.states.insert(run, next.clone());
                 plan.push(write, run, operation, After::State { state: next, feed });
             }
@@ -405,7 +405,7 @@ impl Plan {
 }
 
 fn change(run: RunId, operation: OperationId, from: RunState, to: RunState, at: Timestamp) -> RunChange {
-    RunChange { operation, run, from, to, at, duration_ms: None, attached: 0 }
+    RunChange { operation, run, from, to, at, duration_ms: None, left: None, attached: 0 }
 }
 
 /// Tells a stream what is committed.

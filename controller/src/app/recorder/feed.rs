@@ -49,7 +49,7 @@ impl Feed {
     /// # Errors
     /// If the controller is stopping.
     pub async fn report(&self, event: SinkEvent) -> Result<(), RecorderStopped> {
-        let happened = |event| Report::Happened { event, duration_ms: None };
+        let happened = |event| Report::Happened { event, duration_ms: None, left: None };
         let report = match event {
             SinkEvent::Nothing => return Ok(()),
             SinkEvent::Accepted => happened(RunEvent::Accepted),
@@ -60,6 +60,7 @@ impl Feed {
             SinkEvent::Finished(finished) => Report::Happened {
                 event: RunEvent::Finished(finished.outcome),
                 duration_ms: Some(finished.duration_ms),
+                left: finished.left,
             },
         };
         self.submit(report).await

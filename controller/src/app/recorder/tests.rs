@@ -41,6 +41,7 @@ fn end(log_length: usize) -> SinkEvent {
         at: Timestamp::from_millis(2),
         duration_ms: 1,
         log_length: log_length as u64,
+        left: None,
     })
 }
 

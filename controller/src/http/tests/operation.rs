@@ -407,6 +407,38 @@ async fn where_a_run_stands_is_told_in_words() {
     }
 }
 
+/// A run has two lengths when its script left somebody who held its output open. The words say why.
+#[tokio::test]
+async fn what_a_script_left_running_is_told_beside_its_state() {
+    use fleetward_domain::run::Failure;
+    use fleetward_protocol::run::{Fate, Left};
+
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    site.app.dispatcher().shutdown();
+    site.app.dispatcher().stopped().await;
+    let words = "left 2 processes running; they held its output open for 5.0 s more, and what they write is no \
+                 longer kept";
+    let failed = format!("failed with exit code 3; {words}");
+    for (state, told) in [(RunState::Succeeded, words), (RunState::Failed(Failure::Exit(3)), failed.as_str())]
+    {
+        let created = site.operation("web-1").await;
+        let id = created["id"].as_str().unwrap();
+        let path = format!("/api/v1/operations/{id}/runs");
+        let run = site.get(&path).await["items"][0]["id"].as_str().unwrap().parse().unwrap();
+        let Write::Run(change) = moved(id.parse().unwrap(), run, RunState::Queued, state) else {
+            unreachable!()
+        };
+        let left = Some(Left { processes: 2, held_ms: 5004, fate: Fate::Unkept });
+        site.commit(vec![Write::Run(RunChange { duration_ms: Some(3), left, ..change })]).await;
+        let shown = &site.get(&path).await["items"][0];
+        assert_eq!(shown["state_detail"], told);
+        assert_eq!(shown["duration_ms"], 3);
+        assert_eq!(shown["left"], json!({ "processes": 2, "held_ms": 5004, "fate": "unkept" }));
+    }
+}
+
 /// P34, through the API: whatever is asked for, exactly the operations that are so are listed, newest first (P32).
 #[test]
 fn p34_filters_are_exact() {

@@ -260,7 +260,7 @@ pub(super) fn written(
 /// A run's step from one state to the next.
 pub(super) fn moved(operation: OperationId, run: RunId, from: RunState, to: RunState) -> Write {
     let at = Timestamp::from_millis(NOW.as_millis() + 1000);
-    let change = RunChange { operation, run, from, to, at, duration_ms: None, attached: 0 };
+    let change = RunChange { operation, run, from, to, at, duration_ms: None, left: None, attached: 0 };
     Write::Run(change)
 }
 

@@ -207,7 +207,7 @@ impl RunStream {
 }
 
 pub(super) fn finished(outcome: Outcome, log_length: u64) -> Finished {
-    Finished { outcome, at: Timestamp::from_millis(2), duration_ms: 1, log_length }
+    Finished { outcome, at: Timestamp::from_millis(2), duration_ms: 1, log_length, left: None }
 }
 
 pub(super) fn log_of(text: &str) -> Vec<u8> {

@@ -6,6 +6,7 @@ use std::future::Future;
 use fleetward_domain::operation::OperationStatus;
 use fleetward_domain::run::RunState;
 use fleetward_protocol::id::{HostId, OperationId, TenantId};
+use fleetward_protocol::run::{Fate, Left};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -238,6 +239,11 @@ fn histories() -> impl Strategy<Value = Vec<(i64, OperationStatus)>> {
 }
 
 /// Every way in which a run may end.
+/// Something, or nothing, that a script left running.
+fn left(took: u64) -> Option<Left> {
+    (took % 2 == 1).then_some(Left { processes: 1, held_ms: took, fate: Fate::Unkept })
+}
+
 fn final_states() -> impl Strategy<Value = RunState> {
     use fleetward_domain::run::{Cause, Failure};
     use fleetward_protocol::run::{LostCause, Refusal};
@@ -334,7 +340,7 @@ properties! {
             let done = write(&store, vec![
                 change(id, run, RunState::Queued, RunState::Dispatched(held)),
                 append(id, run, 0, log),
-                Write::Run(RunChange { duration_ms: Some(*took), ..last }),
+                Write::Run(RunChange { duration_ms: Some(*took), left: left(*took), ..last }),
             ]).await;
             assert!(!done.written.contains(&batch::Written::Missing));
         }
@@ -349,6 +355,7 @@ properties! {
         for (&run, (end, log, took)) in runs.iter().zip(&ends) {
             let stored = run::get(&mut conn, &scope, run).await.unwrap();
             assert_eq!((&stored.state, stored.duration_ms, stored.ended_at), (end, Some(*took), Some(at(1))));
+            assert_eq!(stored.left, left(*took));
             assert_eq!(output::read(&mut conn, store.files(), &scope, run, 0, usize::MAX).await.unwrap(), *log);
         }
     }

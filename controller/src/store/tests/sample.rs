@@ -123,7 +123,7 @@ pub(super) fn append(operation: OperationId, run: RunId, offset: u64, bytes: &[u
 }
 
 pub(super) fn change(operation: OperationId, run: RunId, from: RunState, to: RunState) -> Write {
-    Write::Run(RunChange { operation, run, from, to, at: at(1), duration_ms: None, attached: 0 })
+    Write::Run(RunChange { operation, run, from, to, at: at(1), duration_ms: None, left: None, attached: 0 })
 }
 
 pub(super) fn custody() -> Custody {
