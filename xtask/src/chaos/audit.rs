@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fleetward_api::run::RunState;
+use fleetward_api::run::{Fate, Left, RunState};
 use serde::Deserialize;
 
 use super::Chaos;
@@ -43,6 +43,7 @@ struct Run {
     ended_at: Option<String>,
     output_dropped: u64,
     reattached: u32,
+    left: Option<Left>,
 }
 
 /// What a host recorded of a run.
@@ -50,6 +51,8 @@ struct Run {
 struct Recorded {
     starts: usize,
     wrote: Option<(u64, u64)>,
+    /// Whether what it left running came to its last word.
+    lived: bool,
     /// When its start was recorded, and when its end was: the files' times are the kernel's, which no fault steps.
     started: Option<i64>,
     ended: Option<i64>,
@@ -59,6 +62,8 @@ struct Recorded {
 const MARGIN: i64 = 3_000;
 /// How soon the controller notices that its disk is full, in milliseconds: it looks every five seconds.
 const NOTICED: i64 = 8_000;
+/// After the end of its run, how soon [`Script::Daemon`]'s process comes to its last word, in milliseconds, at the latest.
+const LIVES: i64 = 30_000;
 const DOWNLOAD: Duration = Duration::from_secs(300);
 
 pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
@@ -67,13 +72,16 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
     let operations: Vec<Operation> = serde_json::from_value(chaos.fleet.json(&["op", "list"])?)?;
     check_requests(chaos, &operations, &faults, &mut account);
     let recorded = read_records(chaos)?;
-    let mut known = BTreeSet::new();
+    let (mut known, mut told) = (BTreeSet::new(), BTreeSet::new());
     let curl = Curl::of(chaos)?;
     for operation in &operations {
         let runs: Vec<Run> = serde_json::from_value(chaos.fleet.json(&["op", "runs", &operation.number])?)?;
         curl.download(&runs)?;
         for run in &runs {
             known.insert(run.id.clone());
+            if run.left.is_some_and(|left| left.fate == Fate::Unkept) {
+                told.insert(run.id.clone());
+            }
             let recorded = recorded.get(&run.id).copied().unwrap_or_default();
             audit_run(chaos, &curl, operation, &runs, run, recorded, &faults, &mut account)
                 .with_context(|| format!("audit run {}", run.id))?;
@@ -84,7 +92,7 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
     for run in recorded.keys().filter(|run| !known.contains(*run)) {
         account.wrong.push(format!("run {run} started on a host, and the controller does not know it"));
     }
-    find_leftovers(chaos, &mut account)?;
+    find_leftovers(chaos, &told, &mut account)?;
     Ok(account)
 }
 
@@ -166,6 +174,8 @@ fn audit_run(
 ) -> Result<()> {
     let script = Script::named(&run.script).with_context(|| format!("script {}", run.script))?;
     let expected = script.expected(&run.id);
+    let all_stdout = [expected.stdout.as_slice(), &expected.more].concat();
+    let span = span(run)?;
     let stdout = curl.take(&run.id, "stdout")?;
     let stderr = curl.take(&run.id, "stderr")?;
     let stored = |bytes: &[u8], all: &[u8]| -> (u64, Match) { (bytes.len() as u64, compare(bytes, all)) };
@@ -178,10 +188,11 @@ fn audit_run(
         dropped: run.output_dropped,
         starts: recorded.starts,
         wrote: recorded.wrote,
-        stdout: stored(&stdout, &expected.stdout),
+        stdout: stored(&stdout, &all_stdout),
         stderr: stored(&stderr, &expected.stderr),
+        held_ms: run.left.map(|left| left.held_ms),
+        died: script == Script::Daemon && !recorded.lived && had_to_live(run, span, faults),
     };
-    let span = span(run)?;
     let near: Vec<&Injected> = faults
         .iter()
         .filter(|fault| fault.host == run.host && fault.span.wider(MARGIN).meets(&span))
@@ -208,7 +219,8 @@ fn audit_run(
     account.written += recorded.wrote.map_or(0, |(out, err)| out + err);
     account.stored += facts.stdout.0 + facts.stderr.0;
     account.stored_whole += match recorded.wrote {
-        Some(_) => facts.stdout.0 + facts.stderr.0,
+        // Not what was left running wrote after that.
+        Some((out, err)) => facts.stdout.0.min(out) + facts.stderr.0.min(err),
         None => 0,
     };
     account.dropped += run.output_dropped;
@@ -239,6 +251,18 @@ fn audit_run(
         ));
     }
     Ok(())
+}
+
+/// Whether what the run left running had the time to come to its last word, and nothing on its host ended it.
+fn had_to_live(run: &Run, span: Span, faults: &[Injected]) -> bool {
+    if run.left.is_none_or(|left| left.fate != Fate::Unkept) {
+        return false;
+    }
+    let after = Span { from: span.from, until: span.until.saturating_add(LIVES) };
+    let ended = |fault: &Injected| {
+        fault.host == run.host && ENDS_HOST.contains(&fault.kind) && fault.span.meets(&after)
+    };
+    after.until < jiff::Timestamp::now().as_millisecond() && !faults.iter().any(ended)
 }
 
 /// From the run's hand-out to the controller's hearing of its end.
@@ -281,6 +305,7 @@ fn read_records(chaos: &Chaos) -> Result<BTreeMap<String, Recorded>> {
                         .split_once(' ')
                         .and_then(|(out, err)| Some((out.parse().ok()?, err.parse().ok()?)));
                 }
+                "lived" => recorded.lived = true,
                 _ => {}
             }
         }
@@ -294,9 +319,9 @@ fn changed_at(path: &Path) -> Result<i64> {
     Ok(i64::try_from(since.as_millis())?)
 }
 
-/// Processes of runs that are over: whatever was stopped or ended left none behind. A run whose supervisor was killed
-/// has nobody any more who could stop it.
-fn find_leftovers(chaos: &Chaos, account: &mut Account) -> Result<()> {
+/// Processes of runs that are over: whatever was stopped or ended left none behind but those that its result tells of. A
+/// run whose supervisor was killed has nobody any more who could stop it.
+fn find_leftovers(chaos: &Chaos, told: &BTreeSet<String>, account: &mut Account) -> Result<()> {
     const LIST: &str = "for process in /proc/[0-9]*; do \
          run=$(tr '\\0' '\\n' 2>/dev/null < $process/environ | sed -n 's/^FLEETWARD_RUN_ID=//p'); \
          [ -z \"$run\" ] || echo \"$run $(tr '\\0' ' ' < $process/cmdline)\"; done";
@@ -306,6 +331,8 @@ fn find_leftovers(chaos: &Chaos, account: &mut Account) -> Result<()> {
             let run = line.split(' ').next().unwrap_or_default();
             if orphaned.contains(run) {
                 account.orphans += 1;
+            } else if told.contains(run) {
+                account.left += 1;
             } else {
                 account.wrong.push(format!("{}: a process of an ended run is left: {line}", host.name()));
             }

@@ -259,7 +259,7 @@ const CONTROLLER: [Kind; 7] = [
     Kind::ControllerPaused,
     Kind::ControllerDiskFilled,
 ];
-const CALLS: [&[Script]; 14] = [
+const CALLS: [&[Script]; 16] = [
     &[Script::Small],
     &[Script::Small],
     &[Script::Big],
@@ -272,6 +272,8 @@ const CALLS: [&[Script]; 14] = [
     &[Script::Killed],
     &[Script::Mixed],
     &[Script::Endless],
+    &[Script::Chatter],
+    &[Script::Daemon],
     &[Script::Small, Script::Fails, Script::Small],
     &[Script::Mixed, Script::Drip, Script::Big],
 ];

@@ -31,6 +31,10 @@ pub enum Script {
     Mixed,
     /// Never ends; its time limit does.
     Endless,
+    /// Ends at once, and leaves a process that writes on and on.
+    Chatter,
+    /// Ends at once, and leaves a process that is silent longer than it is waited for, and then writes.
+    Daemon,
 }
 
 /// How a script ends when nobody disturbs it.
@@ -51,13 +55,15 @@ pub struct Expected {
     pub stdout: Vec<u8>,
     /// Every byte of standard error.
     pub stderr: Vec<u8>,
+    /// What a process that it leaves may write to standard output after that. How much of it is kept is left to chance.
+    pub more: Vec<u8>,
     /// How it ends.
     pub end: End,
 }
 
 impl Script {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Small,
         Self::Big,
         Self::Silent,
@@ -67,6 +73,8 @@ impl Script {
         Self::Killed,
         Self::Mixed,
         Self::Endless,
+        Self::Chatter,
+        Self::Daemon,
     ];
 
     /// Its name in the inventory.
@@ -81,6 +89,8 @@ impl Script {
             Self::Killed => "killed",
             Self::Mixed => "mixed",
             Self::Endless => "endless",
+            Self::Chatter => "chatter",
+            Self::Daemon => "daemon",
         }
     }
 
@@ -93,6 +103,7 @@ impl Script {
     pub const fn timeout(self) -> &'static str {
         match self {
             Self::Endless => "8s",
+            Self::Chatter => "10s",
             _ => "30m",
         }
     }
@@ -140,6 +151,15 @@ impl Script {
                 "for line in {1..500}; do\n    echo \"out $line\"\n    echo \"err $line\" >&2\ndone\nwrote\n"
             }
             Self::Endless => "echo \"endless\"\nwrote\nsetsid sleep 3600 &\nsleep 3600\n",
+            Self::Chatter => {
+                "echo \"started $FLEETWARD_RUN_ID\"\nwrote\n\
+                 ( for line in {1..120}; do sleep 1; echo \"tick $line\"; done ) &\n"
+            }
+            // Without a redirection: it dies of its first line if nobody reads it.
+            Self::Daemon => {
+                "echo \"started $FLEETWARD_RUN_ID\"\nwrote\n\
+                 nohup bash -euc \"sleep 12; echo alive; echo alive >&2; echo alive > $record.lived\" &\n"
+            }
         }
     }
 
@@ -178,8 +198,13 @@ impl Script {
                 End::Code(0),
             ),
             Self::Endless => ("endless\n".to_owned(), none(), End::Timeout),
+            Self::Chatter | Self::Daemon => (format!("started {run}\n"), none(), End::Code(0)),
         };
-        Expected { stdout: stdout.into_bytes(), stderr: stderr.into_bytes(), end }
+        let more = match self {
+            Self::Chatter => lines(120, &|line| format!("tick {line}")),
+            _ => none(),
+        };
+        Expected { stdout: stdout.into_bytes(), stderr: stderr.into_bytes(), more: more.into_bytes(), end }
     }
 }
 
@@ -195,7 +220,9 @@ mod tests {
     #[test]
     fn scripts_write_what_is_expected_of_them() {
         let records = tempfile::tempdir().unwrap();
-        for script in Script::ALL.into_iter().filter(|script| *script != Script::Endless) {
+        // What they leave would outlive the test.
+        let left = [Script::Endless, Script::Chatter, Script::Daemon];
+        for script in Script::ALL.into_iter().filter(|script| !left.contains(script)) {
             let text = script.text().replace(RECORDS, &records.path().display().to_string());
             let mut command = Command::new("bash");
             command.args(["-c", &text]).env("FLEETWARD_RUN_ID", SAMPLE).env(SILENCE, "0");

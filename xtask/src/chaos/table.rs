@@ -37,6 +37,8 @@ pub struct Account {
     pub reattached: u64,
     /// Processes of runs whose supervisor was killed, still alive.
     pub orphans: usize,
+    /// Processes that a run's result tells of as left running, still alive.
+    pub left: usize,
     /// Runs' directories that are left on hosts.
     pub directories: usize,
     /// Lost runs, each with what explains it.
@@ -85,6 +87,7 @@ impl Report {
         row("… missing, by exact markers", account.dropped.to_string());
         row("bytes stored in all", account.stored.to_string());
         row("processes left behind by killed supervisors", account.orphans.to_string());
+        row("processes left running by scripts, as told", account.left.to_string());
         row("runs' directories left on hosts", account.directories.to_string());
         row("wrong", account.wrong.len().to_string());
         let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -137,6 +140,7 @@ impl Report {
             "bytes_dropped": account.dropped,
             "bytes_stored": account.stored,
             "orphaned_processes": account.orphans,
+            "left_processes": account.left,
             "runs_directories_left": account.directories,
             "lost": account.lost,
             "wrong": account.wrong,

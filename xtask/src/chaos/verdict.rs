@@ -63,7 +63,15 @@ pub struct Facts {
     pub stdout: (u64, Match),
     /// The same of standard error.
     pub stderr: (u64, Match),
+    /// How long whatever the script left running held the output, in milliseconds, by the controller.
+    pub held_ms: Option<u64>,
+    /// Whether a process that it left had to write a line when nobody kept it any more, and did not come to its next
+    /// step.
+    pub died: bool,
 }
+
+/// The most that a run may last for what its script left running: 30 seconds, on a busy machine.
+const MAX_HELD_MS: u64 = 40_000;
 
 /// What was done to a run's surroundings while it was under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -107,6 +115,12 @@ pub fn compare(stored: &[u8], expected: &[u8]) -> Match {
 pub fn judge(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), String> {
     if facts.starts > 1 {
         return Err(format!("started {} times", facts.starts));
+    }
+    if facts.held_ms.is_some_and(|held| held > MAX_HELD_MS) {
+        return Err(format!("held for {:?} ms by what its script left running", facts.held_ms));
+    }
+    if facts.died {
+        return Err("what its script left running died of its next line".into());
     }
     match facts.state {
         RunState::Succeeded | RunState::Failed | RunState::TimedOut => {
@@ -210,7 +224,13 @@ fn everything(facts: &Facts, expected: &Expected, around: &Around) -> Result<(),
     if facts.wrote != Some(lengths) {
         return Err(format!("the script recorded {:?} bytes instead of {lengths:?}", facts.wrote));
     }
-    if (facts.stdout.1, facts.stderr.1, facts.dropped) == (Match::Whole, Match::Whole, 0) {
+    // All that the script wrote, and perhaps some of what it left running wrote after that.
+    let whole = |(length, found): (u64, Match), least: u64| match found {
+        Match::Whole => true,
+        Match::Beginning => length >= least,
+        Match::Ends | Match::Foreign(_) => false,
+    };
+    if whole(facts.stdout, lengths.0) && whole(facts.stderr, lengths.1) && facts.dropped == 0 {
         return Ok(());
     }
     if facts.dropped == 0 {
@@ -220,6 +240,9 @@ fn everything(facts: &Facts, expected: &Expected, around: &Around) -> Result<(),
         ));
     }
     foreign(facts)?;
+    if !expected.more.is_empty() {
+        return explained_marker(around);
+    }
     let missing = (lengths.0 + lengths.1) - (facts.stdout.0 + facts.stderr.0);
     if missing != facts.dropped {
         return Err(format!("{missing} bytes are missing, the marker says {}", facts.dropped));
@@ -289,7 +312,12 @@ mod tests {
     use super::*;
 
     fn expected() -> Expected {
-        Expected { stdout: b"0123456789".to_vec(), stderr: b"e".to_vec(), end: End::Code(0) }
+        Expected {
+            stdout: b"0123456789".to_vec(),
+            stderr: b"e".to_vec(),
+            more: Vec::new(),
+            end: End::Code(0),
+        }
     }
 
     fn whole() -> Facts {
@@ -303,7 +331,26 @@ mod tests {
             wrote: Some((10, 1)),
             stdout: (10, Match::Whole),
             stderr: (1, Match::Whole),
+            held_ms: None,
+            died: false,
         }
+    }
+
+    #[test]
+    fn what_is_left_running_may_be_heard_of_and_must_not_hold_or_die() {
+        let expected = Expected { more: b"more".to_vec(), ..expected() };
+        let judged = |change: &dyn Fn(&mut Facts)| {
+            let mut facts = whole();
+            facts.held_ms = Some(30_004);
+            change(&mut facts);
+            judge(&facts, &expected, &Around::default())
+        };
+        assert_eq!(judged(&|facts| facts.stdout = (10, Match::Beginning)), Ok(()));
+        assert_eq!(judged(&|facts| facts.stdout = (12, Match::Beginning)), Ok(()));
+        assert_eq!(judged(&|facts| facts.stdout = (14, Match::Whole)), Ok(()));
+        judged(&|facts| facts.stdout = (9, Match::Beginning)).unwrap_err();
+        judged(&|facts| facts.held_ms = Some(300_000)).unwrap_err();
+        judged(&|facts| facts.died = true).unwrap_err();
     }
 
     #[test]
