@@ -18,7 +18,7 @@ CREATE TABLE "user" (
   name {text} NOT NULL UNIQUE,
   password_hash {text},
   must_change_password BIGINT NOT NULL DEFAULT 0 CHECK (must_change_password IN (0, 1)),
-  lockout {text} NOT NULL,
+  known_parties {text} NOT NULL DEFAULT '[]',
   disabled_at BIGINT,
   created_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL
@@ -278,10 +278,16 @@ CREATE INDEX audit_kind ON audit (kind, number);
 CREATE TABLE audit_head (
   singleton BIGINT PRIMARY KEY CHECK (singleton = 1),
   number BIGINT NOT NULL,
-  hash {text} NOT NULL
+  hash {text} NOT NULL,
+  -- About how many bytes the events take.
+  size BIGINT NOT NULL DEFAULT 0,
+  -- The last event that was removed for its age or for room; what follows it is still a chain.
+  checkpoint_number BIGINT NOT NULL DEFAULT 0,
+  checkpoint_hash {text} NOT NULL
 );
-INSERT INTO audit_head (singleton, number, hash)
-VALUES (1, 0, '0000000000000000000000000000000000000000000000000000000000000000');
+INSERT INTO audit_head (singleton, number, hash, checkpoint_hash)
+VALUES (1, 0, '0000000000000000000000000000000000000000000000000000000000000000',
+  '0000000000000000000000000000000000000000000000000000000000000000');
 
 CREATE TABLE idempotency (
   user_id {text} NOT NULL REFERENCES "user" (id) ON DELETE CASCADE,

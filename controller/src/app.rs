@@ -21,10 +21,12 @@ use crate::store::Store;
 
 pub mod access;
 pub mod actor;
+pub mod attempt;
 pub mod audit;
 pub mod clock;
 pub mod connection;
 pub mod dispatch;
+pub mod ending;
 pub mod enrolment;
 pub mod fleet;
 pub mod follow;
@@ -32,12 +34,14 @@ pub mod health;
 pub mod host;
 pub mod idempotency;
 pub mod live;
+pub mod login;
 pub mod metrics;
 pub mod operation;
 pub mod order;
 pub mod password;
 pub mod presence;
 pub mod recorder;
+pub mod refusal;
 pub mod run;
 pub mod script;
 pub mod sync;
@@ -46,14 +50,18 @@ pub mod target;
 pub mod tenant;
 pub mod user;
 
+use attempt::Attempts;
 use clock::Clock;
 use dispatch::inbox::Dispatcher;
+use ending::Endings;
 use fleet::Fleet;
 use health::Health;
 use live::Live;
 use metrics::Metrics;
+use password::Passwords;
 use presence::Presences;
 use recorder::Recorder;
+use refusal::Refusals;
 use sync::Syncer;
 
 /// The application. Cheap to clone; every clone is the same one.
@@ -75,7 +83,10 @@ struct Parts {
     dispatcher: Dispatcher,
     syncer: Syncer,
     secrets: SecretBox,
-    logins: user::Logins,
+    passwords: Passwords,
+    attempts: Attempts,
+    refusals: Refusals,
+    endings: Endings,
 }
 
 impl App {
@@ -115,6 +126,8 @@ impl App {
             limits: Limits::DEFAULT,
             retry: sync::Retry::DEFAULT,
         });
+        let (enrolments, logins) = (config.enrolment.attempts_per_minute, config.http.logins_per_minute);
+        let attempts = Attempts::new(enrolments, logins, clock.now());
         let app = Self(Arc::new(Parts {
             config,
             clock,
@@ -129,7 +142,10 @@ impl App {
             dispatcher,
             syncer,
             secrets,
-            logins: user::Logins::new(),
+            passwords: Passwords::new(),
+            attempts,
+            refusals: Refusals::default(),
+            endings: Endings::new(),
         }));
         dispatch::start(&app, inbox).await?;
         Ok(app)
@@ -213,7 +229,25 @@ impl App {
         &self.0.secrets
     }
 
-    pub(crate) fn logins(&self) -> &user::Logins {
-        &self.0.logins
+    /// Limits and locks of those who have not proved who they are.
+    #[must_use]
+    pub fn attempts(&self) -> &Attempts {
+        &self.0.attempts
+    }
+
+    /// What was refused lately.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
+    /// Where ends of logins are announced.
+    #[must_use]
+    pub fn endings(&self) -> &Endings {
+        &self.0.endings
+    }
+
+    pub(crate) fn passwords(&self) -> &Passwords {
+        &self.0.passwords
     }
 }

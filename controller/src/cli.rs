@@ -49,7 +49,7 @@ enum Command {
     Openapi,
     /// Users, from the controller's own machine: reset-password.
     User(user::User),
-    /// The audit log: verify.
+    /// The audit log: verify, export.
     Audit(audit::Audit),
 }
 

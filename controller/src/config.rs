@@ -66,6 +66,8 @@ pub struct Http {
     pub transport: Transport,
     /// A file with a token that may read `/metrics` and nothing else.
     pub metrics_token_file: Option<PathBuf>,
+    /// Logins tried per minute from one address; above it they are refused unseen.
+    pub logins_per_minute: u32,
 }
 
 /// How the web side is protected.
@@ -104,6 +106,10 @@ pub struct Retention {
     pub output: u64,
     /// Free disk space in the data directory below which no new operations are taken.
     pub free_space: u64,
+    /// Audit events older than this are removed.
+    pub audit: Duration,
+    /// Above about this many bytes of audit events the oldest are removed.
+    pub audit_size: u64,
 }
 
 /// The log.
@@ -222,7 +228,12 @@ impl Config {
         let day = 86_400;
         Ok(Self {
             link: Link { listen: link_listen, advertise },
-            http: Http { listen: http_listen, transport, metrics_token_file: layer.http.metrics_token_file },
+            http: Http {
+                listen: http_listen,
+                transport,
+                metrics_token_file: layer.http.metrics_token_file,
+                logins_per_minute: layer.http.logins_per_minute.unwrap_or(30),
+            },
             enrolment: Enrolment {
                 token_lifetime: duration(layer.enrolment.token_lifetime, day),
                 attempts_per_minute: layer.enrolment.attempts_per_minute.unwrap_or(30),
@@ -232,6 +243,8 @@ impl Config {
                 operations: duration(layer.retention.operations, 365 * day),
                 output: layer.retention.output.map_or(64 << 30, |size| size.0),
                 free_space: layer.retention.free_space.map_or(256 << 20, |size| size.0),
+                audit: duration(layer.retention.audit, 3 * 365 * day),
+                audit_size: layer.retention.audit_size.map_or(4 << 30, |size| size.0),
             },
             log: Log {
                 format: layer.log.format.unwrap_or(LogFormat::Text),

@@ -22,6 +22,7 @@ mod extract;
 mod health;
 mod host;
 mod idempotency;
+mod lasting;
 mod layer;
 mod listen;
 mod operation;
@@ -130,7 +131,7 @@ fn router(site: Site) -> Router {
         .layer(from_fn_with_state(parameters, parameter::refuse_unknown))
         .layer(from_fn(body::limit_time))
         .layer(DefaultBodyLimit::max(body::MAX_BODY))
-        .layer(from_fn(layer::protect))
+        .layer(from_fn_with_state(site.clone(), layer::protect))
         .layer(from_fn_with_state(site.clone(), layer::observe))
         .with_state(site)
 }

@@ -16,7 +16,6 @@ mod control;
 mod endpoint;
 mod enrol;
 mod frame;
-mod limit;
 mod port;
 mod reason;
 mod run;

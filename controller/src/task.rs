@@ -5,6 +5,7 @@ mod certificate;
 mod expiry;
 mod inventory;
 mod presence;
+mod refusal;
 mod retention;
 mod space;
 pub(crate) mod sync;
@@ -33,6 +34,7 @@ pub fn start(app: &App, certificates: Certificates, tasks: &TaskTracker, stoppin
     tasks.spawn(presence::run(app.clone(), stopping.clone()));
     tasks.spawn(expiry::run(app.clone(), stopping.clone()));
     tasks.spawn(inventory::run(app.clone(), stopping.clone()));
+    tasks.spawn(refusal::run(app.clone(), stopping.clone()));
     tasks.spawn(retention::run(app.clone(), stopping.clone()));
     tasks.spawn(space::run(app.clone(), stopping.clone()));
     tasks.spawn(sync::run(app.syncer().clone(), stopping.clone()));

@@ -71,6 +71,7 @@ impl TestController {
             user: user.id,
             name,
             session: SessionId::from_uuid(Uuid::nil()),
+            ends_at: None,
             grants: Grants::new(vec![Grant { tenant, role: Role::Admin }]),
             must_change_password: false,
             remote: None,
@@ -242,9 +243,14 @@ impl TestController {
 
     /// Whether an event of this kind is in the audit log.
     pub(crate) async fn has_audited(&self, kind: &str) -> bool {
+        !self.audited(kind).await.is_empty()
+    }
+
+    /// The audit events of a kind, the oldest first.
+    pub(crate) async fn audited(&self, kind: &str) -> Vec<crate::store::audit::Event> {
         let mut conn = self.app().store().read().await.unwrap();
         let events = crate::store::audit::list_chain(&mut conn, 1, 1000).await.unwrap();
-        events.iter().any(|event| event.event.kind == kind)
+        events.into_iter().filter(|event| event.event.kind == kind).collect()
     }
 }
 

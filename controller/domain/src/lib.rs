@@ -10,12 +10,14 @@
 //! **Deliberately absent.** No IO, no async, no clock, no randomness, no crate of ours but `protocol`. Time is
 //! a parameter. Loading, saving and telling others is the business of `controller/src/app`.
 
+pub mod attempt;
 pub mod contract;
 pub mod enrolment;
 pub mod inventory;
 pub mod lockout;
 pub mod operation;
 pub mod permission;
+pub mod refusal;
 pub mod rollout;
 pub mod run;
 pub mod session;

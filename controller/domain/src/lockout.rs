@@ -1,32 +1,31 @@
-//! Lockout: five failed logins within five minutes lock the account for five minutes.
+//! Lockout: five wrong passwords within five minutes lock for five minutes.
 //!
-//! The value is small and serialisable, so that it survives a restart beside the user it belongs to. It holds
-//! only failures that can still matter. Deliberately absent: a permanent lock, which would let anyone who
-//! knows a login name shut its owner out.
+//! What is locked is a name for the party that guessed at it, or a login that guessed at its owner's password: never
+//! a name for everybody, which would let anyone who knows it shut its owner out. The value is small, and holds only
+//! failures that can still matter. Deliberately absent: who is locked, which is the key it is kept under.
 
 use std::time::Duration;
 
 use fleetward_protocol::time::Timestamp;
-use serde::{Deserialize, Serialize};
 
-/// Failures within [`WINDOW`] that lock an account.
+/// Failures within [`WINDOW`] that lock.
 pub const MAX_FAILURES: usize = 5;
 /// How long a failure counts.
 pub const WINDOW: Duration = Duration::from_secs(5 * 60);
 /// How long a lock lasts.
 pub const LOCK: Duration = Duration::from_secs(5 * 60);
 
-/// What is remembered of an account's failed logins.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// What is remembered of somebody's wrong passwords.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Lockout {
     /// Failures that still count, oldest first; fewer than [`MAX_FAILURES`].
     failures: Vec<Timestamp>,
     locked_until: Option<Timestamp>,
 }
 
-/// A login that may not even be tried now.
+/// A password that may not even be tried now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the account is locked after {MAX_FAILURES} failed logins; try again in {} s", .retry_after.as_secs())]
+#[error("locked after {MAX_FAILURES} wrong passwords from here; try again in {} s", .retry_after.as_secs())]
 pub struct Locked {
     /// When the lock ends.
     pub until: Timestamp,
@@ -35,8 +34,8 @@ pub struct Locked {
 }
 
 impl Lockout {
-    /// Whether a login may be tried. To be asked before the password is looked at, so that a locked account
-    /// tells nothing about it.
+    /// Whether a password may be tried. To be asked before the password is looked at, so that a lock tells nothing
+    /// about it.
     ///
     /// # Errors
     /// [`Locked`] while the lock lasts.
@@ -51,7 +50,7 @@ impl Lockout {
         }
     }
 
-    /// A login failed. While the account is locked nothing more is counted, so the lock does not grow.
+    /// A password was wrong. While it is locked nothing more is counted, so the lock does not grow.
     #[must_use]
     pub fn handle_failure(mut self, now: Timestamp) -> Self {
         if self.check(now).is_err() {
@@ -67,16 +66,22 @@ impl Lockout {
         self
     }
 
-    /// A login succeeded: nothing is remembered.
+    /// A password was right: nothing is remembered.
     #[must_use]
     pub fn handle_success(self) -> Self {
         Self::default()
     }
 
-    /// When the lock ends or ended; `None` if the account was not locked since the last success.
+    /// When the lock ends or ended; `None` if it was not locked since the last success.
     #[must_use]
     pub const fn locked_until(&self) -> Option<Timestamp> {
         self.locked_until
+    }
+
+    /// Whether anything of it matters at `now`; otherwise it may be forgotten.
+    #[must_use]
+    pub fn matters(&self, now: Timestamp) -> bool {
+        self.failures(now) > 0 || self.check(now).is_err()
     }
 
     /// How many failures count at `now`.

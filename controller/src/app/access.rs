@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use fleetward_domain::permission::{Grants, Permission};
 use fleetward_protocol::id::{SessionId, TenantId, UserId};
 use fleetward_protocol::name::UserName;
+use fleetward_protocol::time::Timestamp;
 
 use super::actor::Actor;
 use crate::store::Scope;
@@ -18,6 +19,8 @@ pub struct Caller {
     pub name: UserName,
     /// The login or token used.
     pub session: SessionId,
+    /// When it ends by itself; a token may have no end.
+    pub ends_at: Option<Timestamp>,
     /// What they were granted.
     pub grants: Grants,
     /// Whether the one-time password must be replaced before anything else.

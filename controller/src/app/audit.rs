@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::App;
 use super::access::Permit;
 use super::actor::Actor;
-use crate::store::audit::{self, BrokenChain, Event, Filter, NewEvent};
+use crate::store::audit::{self, BrokenChain, Event, Filter, NewEvent, Verifier};
 use crate::store::page::{Page, PageRequest};
 use crate::store::{Connection, StoreError};
 
@@ -116,19 +116,103 @@ pub enum VerifyError {
     Store(#[from] StoreError),
 }
 
-/// Checks the whole chain; how many events it has.
+/// A chain that is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Whole {
+    /// How many events it has.
+    pub events: u64,
+    /// How many were removed before them, for their age or for room.
+    pub removed: u64,
+}
+
+/// Checks the whole chain.
 ///
 /// # Errors
 /// [`VerifyError::Broken`] at the first event that does not fit.
-pub async fn verify(conn: &mut Connection) -> Result<u64, VerifyError> {
-    const STRETCH: u32 = 1000;
-    let (mut next, mut previous) = (1, audit::genesis());
+pub async fn verify(conn: &mut Connection) -> Result<Whole, VerifyError> {
+    let extent = audit::get_extent(conn).await?;
+    let mut verifier = Verifier::new(extent.checkpoint);
     loop {
-        let events = audit::list_chain(conn, next, STRETCH).await?;
+        let events = audit::list_chain(conn, verifier.next(), STRETCH).await?;
         if events.is_empty() {
-            return Ok(next - 1);
+            break;
         }
-        previous = audit::verify(next, previous, &events)?;
-        next += events.len() as u64;
+        verifier.take(&events)?;
     }
+    if verifier.next() <= extent.last {
+        let fault = "it and all after it are missing";
+        return Err(BrokenChain { number: verifier.next(), fault }.into());
+    }
+    Ok(Whole { events: verifier.finish()?, removed: extent.checkpoint.number })
+}
+
+/// Events that are looked at together.
+const STRETCH: u32 = 1000;
+/// Events that are removed in one transaction, so that nobody waits for it.
+const BATCH: u32 = 500;
+/// Fewer are not removed: telling of it would take as much.
+const LEAST: usize = 100;
+/// The newest events, which stay whatever the settings say: what happened just now is what an administrator looks for.
+const KEPT: u64 = 1000;
+
+/// What may be removed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removable {
+    /// Events of before this time.
+    pub(crate) before: Timestamp,
+    /// Events of any time while there are more than this many bytes of them.
+    pub(crate) above: u64,
+    /// None after this one.
+    pub(crate) through: u64,
+}
+
+/// Removes what the settings say is too old or too much, the oldest first; how many events.
+///
+/// # Errors
+/// [`VerifyError::Broken`] if the chain is broken there: nothing is removed then, for it would be the evidence.
+pub async fn remove_old(app: &App) -> Result<u64, VerifyError> {
+    let retention = &app.config().retention;
+    let mut conn = app.store().read().await?;
+    let last = audit::get_extent(&mut conn).await?.last;
+    drop(conn);
+    let removable = Removable {
+        before: app.now() - retention.audit,
+        above: retention.audit_size,
+        through: last.saturating_sub(KEPT),
+    };
+    let mut removed = 0;
+    loop {
+        let batch = remove_batch(app, removable).await?;
+        if batch == 0 {
+            return Ok(removed);
+        }
+        removed += batch;
+        // Whoever waits for the writer goes first.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Removes one batch; how many events.
+pub(crate) async fn remove_batch(app: &App, removable: Removable) -> Result<u64, VerifyError> {
+    let mut tx = app.store().write().await?;
+    let extent = audit::get_extent(&mut tx).await?;
+    let from = extent.checkpoint;
+    let mut events = audit::list_chain(&mut tx, from.number + 1, BATCH).await?;
+    let too_much = extent.size > removable.above;
+    let is_doomed =
+        |event: &&Event| event.number <= removable.through && (too_much || event.event.at < removable.before);
+    events.truncate(events.iter().take_while(is_doomed).count());
+    let Some(last) = events.last().filter(|_| events.len() >= LEAST) else { return Ok(0) };
+    Verifier::new(from).take(&events)?;
+    if !audit::delete_oldest(&mut tx, &from, &events).await? {
+        return Ok(0);
+    }
+    let entry = Entry::new(audit::REMOVED, Actor::System, "audit log")
+        .with("first", from.number + 1)
+        .with("through", last.number)
+        .with("hash", last.hash.to_string())
+        .with("reason", if too_much { "above retention.audit_size" } else { "older than retention.audit" });
+    record(&mut tx, entry, app.now()).await?;
+    tx.commit().await?;
+    Ok(events.len() as u64)
 }

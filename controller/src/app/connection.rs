@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetward_domain::refusal::Telling;
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
@@ -21,6 +22,7 @@ use super::audit::{self, Entry};
 use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer, Seat};
 use super::order::{self, LoadedStep, OrderError};
 use super::recorder::Change;
+use super::refusal;
 use crate::pki::{HostKey, PeerIdentity, PkiError};
 use crate::secret::SecretBox;
 use crate::store::host::{self, Connected, Enrolment, Host, Lifecycle, Notice};
@@ -303,11 +305,14 @@ async fn try_renew(
     Ok(issued.chain.into_iter().map(|certificate| ByteBuf::from(certificate.to_vec())).collect())
 }
 
-/// Records that a peer was turned away.
-pub async fn record_refused_peer(app: &App, remote: SocketAddr, reason: &str) {
-    let actor = Actor::Unknown { remote: Some(remote.ip()) };
-    let shown: String = reason.chars().filter(|letter| !letter.is_control()).take(300).collect();
-    audit::record_alone(app, Entry::new("link.refused", actor, remote).with("reason", shown)).await;
+/// Records that a peer was turned away, or counts it; which of both.
+pub async fn record_refused_peer(app: &App, remote: SocketAddr, reason: &str) -> Telling {
+    const KIND: &str = "link.refused";
+    let entry = || {
+        let shown: String = reason.chars().filter(|letter| !letter.is_control()).take(300).collect();
+        Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote).with("reason", shown)
+    };
+    refusal::record(app, KIND, Some(remote.ip()), entry).await
 }
 
 /// What a host holds, seen from here.

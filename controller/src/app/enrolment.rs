@@ -19,6 +19,7 @@ use super::access::Permit;
 use super::actor::Actor;
 use super::audit::{self, Entry};
 use super::fleet::{CloseReason, FleetEvent, HostCommand};
+use super::refusal;
 use crate::pki::{HostKey, IssuedHost, PkiError};
 use crate::store::host::{self, Declaration, Enrolment, Host, Lifecycle, NewHost, Source};
 use crate::store::token::{self, Token};
@@ -142,18 +143,21 @@ pub async fn enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Enr
         }
         Err(failure) => {
             let refusal = failure.refusal();
-            if let Failure::Store(_) | Failure::Certificate(_) = &failure {
-                error!(%remote, error = %failure, "enrolment.failed");
-            } else {
-                warn!(%remote, %refusal, "enrolment.refused");
-            }
             app.metrics().enrolled("refused");
-            let hostname: String =
-                request.hostname.chars().filter(|letter| !letter.is_control()).take(64).collect();
-            let entry = Entry::new("enrolment.refused", Actor::Unknown { remote: Some(remote.ip()) }, remote)
-                .with("reason", failure.to_string())
-                .with("hostname", hostname);
-            audit::record_alone(app, entry).await;
+            const KIND: &str = "enrolment.refused";
+            let entry = || {
+                if let Failure::Store(_) | Failure::Certificate(_) = &failure {
+                    error!(%remote, error = %failure, "enrolment.failed");
+                } else {
+                    warn!(%remote, %refusal, "enrolment.refused");
+                }
+                let hostname: String =
+                    request.hostname.chars().filter(|letter| !letter.is_control()).take(64).collect();
+                Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote)
+                    .with("reason", failure.to_string())
+                    .with("hostname", hostname)
+            };
+            let _ = refusal::record(app, KIND, Some(remote.ip()), entry).await;
             EnrolReply::Refused(refusal)
         }
     }

@@ -1,72 +1,34 @@
-//! Users: logging in, staying logged in, passwords.
+//! Users: staying logged in, passwords. (Logging in is in `login`.)
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fleetward_domain::lockout::{Locked, Lockout};
+use fleetward_domain::attempt::TooMany;
+use fleetward_domain::lockout::Locked;
 use fleetward_domain::permission::{Grant, Role};
 use fleetward_domain::session as rule;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{SessionId, TenantId, UserId};
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::App;
 use super::access::Caller;
 use super::actor::Actor;
+use super::attempt::Guesser;
 use super::audit::{self, Entry};
-use super::password::{self, HashFailed, Passwords, Unacceptable};
+use super::ending::Ending;
+use super::password::{self, HashFailed, NotComputed, Standing, Unacceptable};
+use super::refusal;
 use crate::store::session::{Session, SessionKind};
 use crate::store::user::{self, User};
 use crate::store::{Connection, StoreError, Tx, session};
 
 /// How exact the time of a session's last use is.
 const USE_NOTED: Duration = Duration::from_secs(60);
-/// Logins of one name are looked at one after the other, so that parallel guesses meet the lock.
-const STRIPES: usize = 64;
-const TOKEN_PREFIX: &str = "fws_";
-const MAX_CLIENT_NAME: usize = 120;
-
-/// What logging in needs beside the store.
-#[derive(Debug)]
-pub struct Logins {
-    passwords: Passwords,
-    stripes: Vec<Mutex<()>>,
-    hasher: RandomState,
-}
-
-/// A login that succeeded.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// The bearer's secret; only its digest is kept.
-    pub token: String,
-    /// When it stops working.
-    pub expires_at: Timestamp,
-    /// Who it is.
-    pub caller: Caller,
-}
-
-/// Why a login failed.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    /// The name or the password is wrong, or the user is disabled.
-    #[error("wrong user name or password")]
-    Wrong,
-    /// Too many failures.
-    #[error(transparent)]
-    Locked(#[from] Locked),
-    /// The hash could not be computed.
-    #[error(transparent)]
-    Hash(#[from] HashFailed),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+/// What a login's secret begins with.
+pub(super) const TOKEN_PREFIX: &str = "fws_";
 
 /// Why a bearer is nobody.
 #[derive(Debug, thiserror::Error)]
@@ -85,133 +47,35 @@ pub enum PasswordError {
     /// The current password is not the one given.
     #[error("the current password is wrong")]
     WrongCurrent,
-    /// Too many failures.
+    /// This login gave too many wrong ones.
     #[error(transparent)]
     Locked(#[from] Locked),
+    /// Too many of this login at once.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
     /// The new password is not acceptable.
     #[error(transparent)]
     Unacceptable(#[from] Unacceptable),
+    /// The login, or the current password, ended while it was looked at.
+    #[error("the login is not valid any more; log in again")]
+    Ended,
+    /// The hash was not computed.
+    #[error(transparent)]
+    Hash(#[from] NotComputed),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why a user was not given a one-time password.
+#[derive(Debug, thiserror::Error)]
+pub enum GivePasswordError {
     /// The hash could not be computed.
     #[error(transparent)]
     Hash(#[from] HashFailed),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-impl Logins {
-    pub(super) fn new() -> Self {
-        let stripes = (0..STRIPES).map(|_| Mutex::new(())).collect();
-        Self { passwords: Passwords::new(), stripes, hasher: RandomState::new() }
-    }
-
-    fn stripe(&self, name: &UserName) -> Option<&Mutex<()>> {
-        let hash = self.hasher.hash_one(name);
-        self.stripes.get(usize::try_from(hash % STRIPES as u64).unwrap_or(0))
-    }
-}
-
-/// Logs in with a password. Every attempt counts (P2) and is audited.
-///
-/// # Errors
-/// [`LoginError`]; a wrong name and a wrong password are not told apart.
-pub async fn login(
-    app: &App,
-    name: &UserName,
-    password: &str,
-    client: &str,
-    remote: Option<IpAddr>,
-) -> Result<Login, LoginError> {
-    let result = try_login(app, name, password, client, remote).await;
-    let refused = match &result {
-        Ok(_) => return result.inspect(|_| app.metrics().logged_in("succeeded")),
-        Err(LoginError::Wrong) => "wrong user name or password",
-        Err(LoginError::Locked(_)) => "locked",
-        Err(LoginError::Hash(_) | LoginError::Store(_)) => return result,
-    };
-    app.metrics().logged_in("refused");
-    let entry = Entry::new("login.refused", Actor::Unknown { remote }, name).with("reason", refused);
-    audit::record_alone(app, entry).await;
-    result
-}
-
-async fn try_login(
-    app: &App,
-    name: &UserName,
-    password: &str,
-    client: &str,
-    remote: Option<IpAddr>,
-) -> Result<Login, LoginError> {
-    let user = verify(app, name, password).await?;
-    let user = user.filter(|user| user.disabled_at.is_none()).ok_or(LoginError::Wrong)?;
-    let now = app.now();
-    let token = secret();
-    let expires_at = rule::expires_at(now);
-    let session = Session {
-        id: SessionId::from_uuid(Uuid::now_v7()),
-        user: user.id,
-        kind: SessionKind::Login,
-        secret_digest: Digest::of(token.as_bytes()),
-        name: client.chars().filter(|letter| !letter.is_control()).take(MAX_CLIENT_NAME).collect(),
-        created_at: now,
-        last_used_at: now,
-        expires_at: Some(expires_at),
-    };
-    let mut tx = app.store().write().await?;
-    session::insert(&mut tx, &session).await?;
-    let caller = caller(&mut tx, user, session.id, remote).await?;
-    audit::record(&mut tx, Entry::new("login.succeeded", caller.actor(), name), now).await?;
-    tx.commit().await?;
-    Ok(Login { token, expires_at, caller })
-}
-
-/// The user, if the password is theirs. Failures are counted, and too many of them lock.
-async fn verify(app: &App, name: &UserName, password: &str) -> Result<Option<User>, LoginError> {
-    let logins = app.logins();
-    let _turn = match logins.stripe(name) {
-        Some(stripe) => Some(stripe.lock().await),
-        None => None,
-    };
-    let mut conn = app.store().read().await?;
-    let user = user::find(&mut conn, name).await?;
-    drop(conn);
-    if let Some(user) = &user {
-        user.lockout.check(app.now())?;
-    }
-    let hash = user.as_ref().and_then(|user| user.password_hash.clone());
-    let is_right = logins.passwords.verify(password, hash).await?;
-    let Some(user) = user else { return Ok(None) };
-    let now = app.now();
-    let change: fn(Lockout, Timestamp) -> Lockout =
-        if is_right { |lockout, _| lockout.handle_success() } else { Lockout::handle_failure };
-    let after = update_lockout(app, &user, now, change).await?;
-    if !is_right && after.check(now).is_err() {
-        let entry = Entry::new("login.locked", Actor::System, name);
-        audit::record_alone(app, entry).await;
-    }
-    Ok(is_right.then_some(user))
-}
-
-/// Changes what is remembered of failures, whatever others change at the same time.
-async fn update_lockout(
-    app: &App,
-    user: &User,
-    now: Timestamp,
-    change: fn(Lockout, Timestamp) -> Lockout,
-) -> Result<Lockout, StoreError> {
-    let mut from = user.lockout.clone();
-    loop {
-        let to = change(from.clone(), now);
-        if to == from {
-            return Ok(to);
-        }
-        let mut tx = app.store().write().await?;
-        if user::update_lockout(&mut tx, user.id, &from, &to).await? {
-            tx.commit().await?;
-            return Ok(to);
-        }
-        from = user::get(&mut tx, user.id).await?.lockout;
-    }
 }
 
 /// Who a bearer is.
@@ -238,7 +102,7 @@ pub async fn authenticate(
     if user.disabled_at.is_some() {
         return Err(NotAuthenticated::Invalid);
     }
-    let caller = caller(&mut conn, user, session.id, remote).await?;
+    let caller = caller(&mut conn, user, &session, remote).await?;
     drop(conn);
     if now.since(session.last_used_at) >= USE_NOTED {
         let mut tx = app.store().write().await?;
@@ -276,10 +140,14 @@ pub async fn end_session(app: &App, caller: &Caller, id: SessionId) -> Result<bo
         audit::record(&mut tx, Entry::new("session.ended", caller.actor(), id), app.now()).await?;
     }
     tx.commit().await?;
+    if ended {
+        app.endings().announce(Ending::Session(id));
+    }
     Ok(ended)
 }
 
-/// Replaces the caller's password and ends their other sessions.
+/// Replaces the caller's password and ends their other sessions. What others guess from elsewhere does not lock it;
+/// wrong ones of this login do.
 ///
 /// # Errors
 /// [`PasswordError`].
@@ -289,21 +157,49 @@ pub async fn change_password(
     current: &str,
     new: &str,
 ) -> Result<(), PasswordError> {
-    password::check(new, current)?;
-    let user = match verify(app, &caller.name, current).await {
-        Ok(Some(user)) => user,
-        Ok(None) | Err(LoginError::Wrong) => return Err(PasswordError::WrongCurrent),
-        Err(LoginError::Locked(locked)) => return Err(locked.into()),
-        Err(LoginError::Hash(error)) => return Err(error.into()),
-        Err(LoginError::Store(error)) => return Err(error.into()),
+    let result = try_change_password(app, caller, current, new).await;
+    let reason = match &result {
+        Err(PasswordError::WrongCurrent) => "wrong password",
+        Err(PasswordError::Locked(_)) => "locked",
+        _ => return result,
     };
-    let hash = app.logins().passwords.hash(new).await?;
+    const KIND: &str = "user.password_refused";
+    let entry = || Entry::new(KIND, caller.actor(), &caller.name).with("reason", reason);
+    let _ = refusal::record(app, KIND, caller.remote, entry).await;
+    result
+}
+
+async fn try_change_password(
+    app: &App,
+    caller: &Caller,
+    current: &str,
+    new: &str,
+) -> Result<(), PasswordError> {
+    password::check(new, current)?;
+    let mut turn = app.attempts().turn(Guesser::Within(caller.session), app.now()).await?;
+    turn.check(app.now())?;
+    let mut conn = app.store().read().await?;
+    let user = user::get(&mut conn, caller.user).await?;
+    drop(conn);
+    let is_right = app.passwords().verify(current, user.password_hash.clone(), Standing::Known).await?;
+    let counted = std::mem::take(&mut *turn);
+    *turn = if is_right { counted.handle_success() } else { counted.handle_failure(app.now()) };
+    if !is_right {
+        return Err(PasswordError::WrongCurrent);
+    }
+    let hash = app.passwords().hash(new, Standing::Known).await?;
     let now = app.now();
     let mut tx = app.store().write().await?;
-    user::update_password(&mut tx, user.id, &hash, false, now).await?;
+    // What was verified must still be so: the login goes on, and the password is still that one.
+    let is_live = session::list(&mut tx, user.id).await?.iter().any(|session| session.id == caller.session);
+    let was = user.password_hash.as_deref().unwrap_or_default();
+    if !is_live || !user::update_own_password(&mut tx, user.id, was, &hash, now).await? {
+        return Err(PasswordError::Ended);
+    }
     session::delete_all(&mut tx, user.id, Some(caller.session)).await?;
     audit::record(&mut tx, Entry::new("user.password_changed", caller.actor(), &caller.name), now).await?;
     tx.commit().await?;
+    app.endings().announce(Ending::AllBut(user.id, Some(caller.session)));
     Ok(())
 }
 
@@ -316,14 +212,14 @@ pub async fn insert_admin(
     name: &UserName,
     tenant: TenantId,
     now: Timestamp,
-) -> Result<String, LoginError> {
+) -> Result<String, GivePasswordError> {
     let password = password::one_time();
     let user = User {
         id: UserId::from_uuid(Uuid::now_v7()),
         name: name.clone(),
         password_hash: Some(password::hash(&password)?),
         must_change_password: true,
-        lockout: Lockout::default(),
+        known_parties: Vec::new(),
         disabled_at: None,
         created_at: now,
     };
@@ -342,7 +238,7 @@ pub async fn reset_password(
     tx: &mut Tx,
     name: &UserName,
     now: Timestamp,
-) -> Result<Option<String>, LoginError> {
+) -> Result<Option<String>, GivePasswordError> {
     let Some(user) = user::find(tx, name).await? else { return Ok(None) };
     let password = password::one_time();
     user::update_password(tx, user.id, &password::hash(&password)?, true, now).await?;
@@ -351,26 +247,23 @@ pub async fn reset_password(
     Ok(Some(password))
 }
 
-async fn caller(
+/// The user, as who uses this session.
+pub(super) async fn caller(
     conn: &mut Connection,
     user: User,
-    session: SessionId,
+    session: &Session,
     remote: Option<IpAddr>,
 ) -> Result<Caller, StoreError> {
     let grants = user::list_grants(conn, user.id).await?;
     Ok(Caller {
         user: user.id,
         name: user.name,
-        session,
+        session: session.id,
+        ends_at: session.expires_at,
         grants,
         must_change_password: user.must_change_password,
         remote,
     })
-}
-
-/// 256 random bits.
-fn secret() -> String {
-    format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
 }
 
 #[cfg(test)]

@@ -69,6 +69,8 @@ sections! {
         key: PathBuf,
         /// A file with the token that may read `/metrics`.
         metrics_token_file: PathBuf,
+        /// Per address.
+        logins_per_minute: u32,
     }
     /// `[enrolment]`
     EnrolmentLayer {
@@ -87,6 +89,10 @@ sections! {
         output: Size,
         /// Such as `256MiB`.
         free_space: Size,
+        /// Such as `1095d`.
+        audit: Span,
+        /// Such as `4GiB`.
+        audit_size: Size,
     }
     /// `[log]`
     LogLayer {
@@ -109,12 +115,15 @@ const KEYS: &[&str] = &[
     "http.certificate",
     "http.key",
     "http.metrics_token_file",
+    "http.logins_per_minute",
     "enrolment.token_lifetime",
     "enrolment.attempts_per_minute",
     "enrolment.certificate_lifetime",
     "retention.operations",
     "retention.output",
     "retention.free_space",
+    "retention.audit",
+    "retention.audit_size",
     "log.format",
     "log.filter",
 ];

@@ -19,7 +19,7 @@ use super::error::ApiError;
 use super::extract::{Json, Path};
 use super::listen::Remote;
 use crate::app::access::{Caller, Denied};
-use crate::app::{tenant, user};
+use crate::app::{login, tenant, user};
 use crate::store;
 
 /// The end of a token that has none: the last second of the year 9999.
@@ -38,8 +38,8 @@ pub(super) fn router() -> OpenApiRouter<Site> {
 
 /// Logs in.
 ///
-/// Five failures within five minutes lock the account for five minutes. The token is good for 24 hours; it is
-/// also set as a cookie for the console.
+/// Five wrong passwords within five minutes lock the name for five minutes, for the address they came from. The token
+/// is good for 24 hours; it is also set as a cookie for the console.
 #[utoipa::path(
     post, path = "/auth/login", operation_id = "authLogin", tag = "auth",
     request_body = LoginRequest,
@@ -54,9 +54,9 @@ async fn login(
 ) -> Result<Response, ApiError> {
     let client = headers.get(header::USER_AGENT).and_then(|name| name.to_str().ok()).unwrap_or("unknown");
     let remote = remote.map(|Extension(remote)| remote.0.ip().to_canonical());
-    let login = user::login(&site.app, &request.username, &request.password, client, remote).await?;
+    let login = login::login(&site.app, &request.username, &request.password, client, remote).await?;
     let max_age = login.expires_at.since(site.app.now()).as_secs();
-    let cookie = set_cookie(&login.token, max_age, site.wire);
+    let cookie = set_cookie(&login.token, max_age, &headers, site.wire);
     let user = view(&site, &login.caller).await?;
     let body = LoginResponse { token: login.token, expires_at: login.expires_at.into(), user };
     let mut response = Json(body).into_response();
@@ -69,10 +69,14 @@ async fn login(
     post, path = "/auth/logout", operation_id = "authLogout", tag = "auth",
     responses((status = 204, description = "Logged out."), Failure),
 )]
-async fn logout(State(site): State<Site>, LoggedIn(caller): LoggedIn) -> Result<Response, ApiError> {
+async fn logout(
+    State(site): State<Site>,
+    LoggedIn(caller): LoggedIn,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
     user::logout(&site.app, &caller).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
-    let cookie = set_cookie("", 0, site.wire);
+    let cookie = set_cookie("", 0, &headers, site.wire);
     response.headers_mut().extend(cookie.map(|cookie| (header::SET_COOKIE, cookie)));
     Ok(response)
 }

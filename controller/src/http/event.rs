@@ -46,7 +46,7 @@ async fn fleet(State(site): State<Site>, permit: Allowed<Read>) -> Result<Respon
         site: site.clone(),
         queue: VecDeque::new(),
     };
-    Ok(sse::respond(&site, permit.credential(), watcher.stream()))
+    Ok(sse::respond(&site, permit.lasting(), watcher.stream()))
 }
 
 /// The most changes that are told in one go; what comes twice among them is told once.

@@ -42,7 +42,7 @@ pub(super) async fn layer(State(site): State<Site>, request: Request, next: Next
 async fn once(site: Site, request: Request, next: Next) -> Result<Response, ApiError> {
     let key = key(&request)?;
     let (parts, body) = request.into_parts();
-    let caller = Credential::of(&parts)?.enter(&site, &parts).await?;
+    let caller = Credential::of(&parts, site.wire)?.enter(&site, &parts).await?;
     let body = body::read(body).await?;
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let digest =

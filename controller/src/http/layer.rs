@@ -12,8 +12,8 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::Site;
 use super::error::ApiError;
+use super::{Site, Wire};
 
 /// Names the request in the answer and in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -23,6 +23,9 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for requests that wait for other machines.
 pub(super) const SLOW_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// Half a year of TLS only, for the name of the controller alone. A browser that does not trust the certificate does
+/// not take it (RFC 6797 §8.1).
+const HSTS: HeaderValue = HeaderValue::from_static("max-age=15552000");
 /// Nothing may be loaded: for answers that are no pages.
 const CSP_NOTHING: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
@@ -96,7 +99,8 @@ pub(super) async fn limit_time(limit: Duration, request: Request, next: Next) ->
 }
 
 /// Sets the headers that protect browsers, where the answer did not set its own.
-pub(super) async fn protect(request: Request, next: Next) -> Response {
+pub(super) async fn protect(State(site): State<Site>, request: Request, next: Next) -> Response {
+    let pinned = site.wire == Wire::Tls && has_dns_name(&request);
     let is_api = request.uri().path().starts_with("/api/v1") || request.uri().path() == "/metrics";
     let is_docs = request.uri().path().starts_with("/api/docs");
     let mut response = next.run(request).await;
@@ -110,9 +114,23 @@ pub(super) async fn protect(request: Request, next: Next) -> Response {
     default(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     default(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
     default(HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin"));
+    if pinned {
+        default(header::STRICT_TRANSPORT_SECURITY, HSTS);
+    }
     if is_api {
         // Answers are somebody's: no cache may keep them.
         default(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
     response
+}
+
+/// Whether the request names the site by a DNS name: an address cannot be bound to TLS (RFC 6797 §8.1.1), and
+/// `localhost` is everybody's.
+fn has_dns_name(request: &Request) -> bool {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let named = host.and_then(|host| host.parse::<axum::http::uri::Authority>().ok());
+    let Some(authority) = named.as_ref().or_else(|| request.uri().authority()) else { return false };
+    let host = authority.host();
+    let is_address = host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok();
+    !is_address && !host.eq_ignore_ascii_case("localhost")
 }

@@ -169,7 +169,7 @@ async fn events(
     };
     let follower = Follower::new(&site.app, &permit, operation.id, position).await?;
     let events = stream(site.clone(), follower, asked.host);
-    Ok(sse::respond(&site, permit.credential(), events))
+    Ok(sse::respond(&site, permit.lasting(), events))
 }
 
 /// The changes as events, one at a time: the next batch is read when the last event of this one was taken.

@@ -58,7 +58,8 @@ async fn output(
     let found = find(&site, &permit, id).await?;
     // Both names are letters, digits, `-`, `_` and `.`: nothing in them needs quoting.
     let name = format!("attachment; filename=\"{}-{}.log\"", found.host_name, found.script);
-    let body = Body::from_stream(download(site.app.clone(), permit.permit().clone(), id, asked.stream));
+    let chunks = download(site.app.clone(), permit.permit().clone(), id, asked.stream);
+    let body = Body::from_stream(permit.lasting().cut(site, chunks));
     let kind = HeaderValue::from_static("application/octet-stream");
     let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
     if let Ok(name) = HeaderValue::from_str(&name) {

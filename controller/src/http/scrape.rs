@@ -55,7 +55,7 @@ impl FromRequestParts<Site> for Scraper {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, ApiError> {
-        let credential = Credential::of(parts)?;
+        let credential = Credential::of(parts, site.wire)?;
         // Digests are compared, so the time it takes tells nothing of the token.
         if site.metrics_token.is_some_and(|token| credential.digest() == token.0) {
             credential.take_place(parts)?;

@@ -2,7 +2,7 @@
 //!
 //! Events go out one by one as they become true; nothing is collected for later. While nothing happens a comment
 //! goes out every 15 seconds, so that proxies keep the connection and clients notice a dead one. A stream ends
-//! when the controller stops and when its login does; clients resume with `Last-Event-ID`.
+//! when the controller stops and when its login does, at once; clients resume with `Last-Event-ID`.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -15,14 +15,11 @@ use serde::Serialize;
 use utoipa::IntoParams;
 
 use super::Site;
-use super::caller::Credential;
 use super::error::ApiError;
+use super::lasting::Lasting;
 
 /// How often something goes out even if nothing happens.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How often the login of a reader is looked at again.
-const RECHECK: Duration = Duration::from_secs(30);
-
 /// Where a client that reconnects goes on.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -58,27 +55,14 @@ pub(super) fn event<T: Serialize>(kind: &str, data: &T) -> Event {
 /// Answers with `events` until they, the login or the controller end.
 pub(super) fn respond(
     site: &Site,
-    credential: Credential,
+    login: Lasting,
     events: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
-    let until_end = events.map(Ok::<_, Infallible>).take_until(end(site.clone(), credential));
+    let until_end = events.map(Ok::<_, Infallible>).take_until(login.end(site.clone()));
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     let mut response = Sse::new(until_end).keep_alive(keep_alive).into_response();
     // Tells buffering proxies that this is live.
     let name = HeaderName::from_static("x-accel-buffering");
     response.headers_mut().insert(name, HeaderValue::from_static("no"));
     response
-}
-
-/// Returns when the controller stops or the login is no longer good.
-async fn end(site: Site, credential: Credential) {
-    loop {
-        tokio::select! {
-            () = site.stopping.cancelled() => return,
-            () = tokio::time::sleep(RECHECK) => {}
-        }
-        if !credential.is_still_good(&site).await {
-            return;
-        }
-    }
 }

@@ -1,10 +1,12 @@
 //! The API through its whole router, over a real store.
 
+mod audit;
 mod auth;
 mod contract;
 mod follow;
 mod host;
 mod idempotency;
+mod lasting;
 mod listen;
 mod log;
 mod operation;

@@ -40,12 +40,21 @@ async fn exchange(port: &Port, connection: &Connection) -> Result<(), String> {
             .await
             .map_err(|error| chain(&error))?
             .ok_or_else(|| "the stream ended before the request".to_owned())?;
-        enrolment::enrol(&port.app, &request, connection.remote_address()).await
+        if port.admits_token(&request.secret) {
+            enrolment::enrol(&port.app, &request, connection.remote_address()).await
+        } else {
+            limited(port, connection).await
+        }
     } else {
-        EnrolReply::Refused(EnrolRefusal::RateLimited)
+        limited(port, connection).await
     };
     deliver(&mut send, &reply).await;
     Ok(())
+}
+
+async fn limited(port: &Port, connection: &Connection) -> EnrolReply {
+    port.refused(connection.remote_address(), "enrolment: too many attempts").await;
+    EnrolReply::Refused(EnrolRefusal::RateLimited)
 }
 
 /// Sends the reply and waits until the agent has it, or is gone.

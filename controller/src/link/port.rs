@@ -1,19 +1,17 @@
 //! What every connection of the port works with.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
+use fleetward_domain::refusal::Telling;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::session::Monotonic;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::buffer::Buffers;
-use super::limit::AttemptLimit;
+use crate::app::attempt::party;
 use crate::app::{App, connection};
-
-/// Refused peers that are audited per minute and address; the others are only logged.
-const AUDITED_REFUSALS: u32 = 6;
 
 /// The port, as its connections know it.
 pub(super) struct Port {
@@ -22,22 +20,11 @@ pub(super) struct Port {
     /// For the output of runs.
     pub(super) buffers: Buffers,
     started: Instant,
-    enrolments: Mutex<AttemptLimit>,
-    refusals: Mutex<AttemptLimit>,
 }
 
 impl Port {
     pub(super) fn new(app: App, stopping: CancellationToken) -> Self {
-        let zero = Monotonic::default();
-        let enrolments = AttemptLimit::new(app.config().enrolment.attempts_per_minute, zero);
-        Self {
-            app,
-            stopping,
-            buffers: Buffers::kept(),
-            started: Instant::now(),
-            enrolments: Mutex::new(enrolments),
-            refusals: Mutex::new(AttemptLimit::new(AUDITED_REFUSALS, zero)),
-        }
+        Self { app, stopping, buffers: Buffers::kept(), started: Instant::now() }
     }
 
     /// Time since the port was opened.
@@ -52,17 +39,20 @@ impl Port {
 
     /// Whether one more enrolment may be tried from this address now.
     pub(super) fn admits_enrolment(&self, remote: SocketAddr) -> bool {
-        let now = self.monotonic();
-        self.enrolments.lock().unwrap_or_else(PoisonError::into_inner).admit(remote.ip(), now)
+        let app = &self.app;
+        app.attempts().enrolments.admit_party(party(Some(remote.ip())), app.now()).is_ok()
     }
 
-    /// Logs, and audits unless there are too many, that a peer was turned away.
+    /// Whether one more enrolment with this token may be tried now, from wherever.
+    pub(super) fn admits_token(&self, secret: &[u8]) -> bool {
+        let app = &self.app;
+        app.attempts().enrolments.admit_stranger(Digest::of(secret), app.now()).is_ok()
+    }
+
+    /// Logs and audits that a peer was turned away: the first few of a minute, and the others in sum.
     pub(super) async fn refused(&self, remote: SocketAddr, reason: &str) {
-        warn!(%remote, reason, "link.refused");
-        let now = self.monotonic();
-        let audited = self.refusals.lock().unwrap_or_else(PoisonError::into_inner).admit(remote.ip(), now);
-        if audited {
-            connection::record_refused_peer(&self.app, remote, reason).await;
+        if connection::record_refused_peer(&self.app, remote, reason).await == Telling::Now {
+            warn!(%remote, reason, "link.refused");
         }
     }
 }

@@ -1,5 +1,8 @@
 //! The audit chain: every event names the hash of the one before it, so that nothing can be changed or taken
-//! out unnoticed. [`verify`] needs no database: an export can be checked offline.
+//! out unnoticed. A [`Verifier`] needs no database: an export can be checked offline.
+//!
+//! The oldest events may be removed. What is left follows a [`Checkpoint`], the number and hash of the last event that
+//! was removed, and holds an event that names the same two ([`REMOVED`]): a checkpoint cannot be moved without it.
 //!
 //! An event's hash is SHA-256 over the previous hash (32 bytes) and the event's canonical JSON: an object with
 //! `number`, `id`, `tenant`, `at`, `kind`, `actor`, `subject` and `details` in this order, without spaces; the keys of
@@ -46,6 +49,38 @@ pub struct Event {
     pub hash: Digest,
 }
 
+/// The event before which all were removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Its number; 0 if none was removed.
+    pub number: u64,
+    /// Its hash; zeros if none was removed.
+    pub hash: Digest,
+}
+
+/// What there is of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// What it follows.
+    pub checkpoint: Checkpoint,
+    /// The number of the last event.
+    pub last: u64,
+    /// The hash of the last event.
+    pub hash: Digest,
+    /// About how many bytes it takes.
+    pub size: u64,
+}
+
+/// Checks a chain, stretch by stretch.
+#[derive(Debug)]
+pub struct Verifier {
+    checkpoint: Checkpoint,
+    next: u64,
+    previous: Digest,
+    /// Whether an event told that what the checkpoint says was removed.
+    witnessed: bool,
+}
+
 /// Which events to list. What is absent does not narrow.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Filter {
@@ -70,6 +105,12 @@ pub struct BrokenChain {
     /// What is wrong with it.
     pub fault: &'static str,
 }
+
+/// The kind of the event that tells of a removal. Its details have `through` and `hash`, number and hash of the last
+/// event that was removed.
+pub const REMOVED: &str = "audit.removed";
+/// About what an event takes beside its content: its hashes, its ids, its places in indexes.
+const OVERHEAD: u64 = 320;
 
 /// What the hash is computed over, in this order. Changing it breaks every chain.
 #[derive(Serialize)]
@@ -101,7 +142,11 @@ pub async fn insert(conn: &mut Connection, event: &NewEvent) -> Result<Event, St
         .ok_or_else(|| corrupt("audit_head", "it is empty"))?;
     let (number, previous) = (head.get::<u64>("number")?, head.get::<Digest>("hash")?);
     let hash = hash(number, &event, &previous);
-    query("UPDATE audit_head SET hash = $1 WHERE singleton = 1").bind(hash).run(conn).await?;
+    query("UPDATE audit_head SET hash = $1, size = size + $2 WHERE singleton = 1")
+        .bind(hash)
+        .bind(size(&event))
+        .run(conn)
+        .await?;
     query(
         "INSERT INTO audit (number, id, tenant_id, at, kind, actor, subject, details, previous, hash) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -177,6 +222,103 @@ pub async fn list_chain(conn: &mut Connection, number: u64, limit: u32) -> Resul
         .await
 }
 
+/// What there is of the chain.
+///
+/// # Errors
+/// If the database fails.
+pub async fn get_extent(conn: &mut Connection) -> Result<Extent, StoreError> {
+    let select =
+        "SELECT number, hash, size, checkpoint_number, checkpoint_hash FROM audit_head WHERE singleton = 1";
+    let row = query(select).first(conn).await?.ok_or_else(|| corrupt("audit_head", "it is empty"))?;
+    Ok(Extent {
+        checkpoint: Checkpoint { number: row.get("checkpoint_number")?, hash: row.get("checkpoint_hash")? },
+        last: row.get("number")?,
+        hash: row.get("hash")?,
+        size: row.get("size")?,
+    })
+}
+
+/// Removes `events`, which are the oldest and follow the checkpoint `from`; whether it still was that one. Whoever
+/// removes tells so in the same transaction, with an event of the kind [`REMOVED`].
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete_oldest(
+    conn: &mut Connection,
+    from: &Checkpoint,
+    events: &[Event],
+) -> Result<bool, StoreError> {
+    let Some(last) = events.last() else { return Ok(true) };
+    let freed: u64 = events.iter().map(|event| size(&event.event)).sum();
+    let took = query(
+        "UPDATE audit_head SET checkpoint_number = $2, checkpoint_hash = $3, \
+         size = CASE WHEN size > $4 THEN size - $4 ELSE 0 END \
+         WHERE singleton = 1 AND checkpoint_number = $1",
+    )
+    .bind(from.number)
+    .bind(last.number)
+    .bind(last.hash)
+    .bind(freed)
+    .took(conn)
+    .await?;
+    if took {
+        query("DELETE FROM audit WHERE number <= $1").bind(last.number).run(conn).await?;
+    }
+    Ok(took)
+}
+
+impl Verifier {
+    /// Checks what follows this checkpoint.
+    #[must_use]
+    pub const fn new(checkpoint: Checkpoint) -> Self {
+        let Checkpoint { number, hash } = checkpoint;
+        Self { checkpoint, next: number.saturating_add(1), previous: hash, witnessed: number == 0 }
+    }
+
+    /// The number of the event that has to come next.
+    #[must_use]
+    pub const fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Checks the next stretch.
+    ///
+    /// # Errors
+    /// [`BrokenChain`] at the first event that does not fit.
+    pub fn take(&mut self, events: &[Event]) -> Result<(), BrokenChain> {
+        self.previous = verify(self.next, self.previous, events)?;
+        self.next += events.len() as u64;
+        self.witnessed = self.witnessed || events.iter().any(|event| tells_of(event, &self.checkpoint));
+        Ok(())
+    }
+
+    /// The hash of the last event that was checked.
+    #[must_use]
+    pub const fn last(&self) -> Digest {
+        self.previous
+    }
+
+    /// How many events there were, all of them good.
+    ///
+    /// # Errors
+    /// [`BrokenChain`] if none of them tells that those before the checkpoint were removed.
+    pub fn finish(self) -> Result<u64, BrokenChain> {
+        if self.witnessed {
+            return Ok(self.next - 1 - self.checkpoint.number);
+        }
+        let fault = "no event tells that those up to it were removed by the controller";
+        Err(BrokenChain { number: self.checkpoint.number, fault })
+    }
+}
+
+fn tells_of(event: &Event, checkpoint: &Checkpoint) -> bool {
+    let details = &event.event.details;
+    event.event.kind == REMOVED
+        && details.get("through").and_then(serde_json::Value::as_u64) == Some(checkpoint.number)
+        && details.get("hash").and_then(serde_json::Value::as_str)
+            == Some(checkpoint.hash.to_string().as_str())
+}
+
 /// Checks a stretch of the chain that follows an event with the hash `previous` (zeros before event 1), and
 /// returns the hash of its last event, from which the next stretch goes on.
 ///
@@ -222,6 +364,12 @@ fn hash(number: u64, event: &NewEvent, previous: &Digest) -> Digest {
     // Text, numbers and a map: nothing that JSON could not hold.
     bytes.extend(serde_json::to_vec(&content).unwrap_or_default());
     Digest::of(&bytes)
+}
+
+/// About how many bytes an event takes. The same for what is written and for what is read, so that the sum stays true.
+fn size(event: &NewEvent) -> u64 {
+    let details: usize = serde_json::to_string(&event.details).map_or(0, |text| text.len());
+    OVERHEAD + (event.kind.len() + event.actor.len() + event.subject.len() + details) as u64
 }
 
 /// An object with the keys of every object in it sorted. (serde_json sorts or not, depending on a feature that

@@ -120,7 +120,8 @@ pub async fn allow_commits(store: &Store) {
     execute(store, "DROP TRIGGER refuse_commits; DROP TABLE refusal; DROP TABLE nobody").await;
 }
 
-async fn execute(store: &Store, sql: &'static str) {
+/// Runs statements as somebody with access to the database would.
+pub async fn execute(store: &Store, sql: &'static str) {
     let mut tx = store.write().await.expect("the writer is free");
     sqlx::raw_sql(sql).execute(&mut *tx).await.expect("the statements are taken");
     tx.commit().await.expect("the writer is given back");

@@ -1,9 +1,9 @@
 //! Users: people and programs that log in, and the roles they were granted.
 //!
 //! A user belongs to no tenant; grants say which tenants they see. Passwords come as argon2 hashes, never in
-//! the clear. When to lock is decided in the domain; its memory is kept here by compare-and-set.
+//! the clear. Wrong ones are not written down here: nothing is, for somebody who did not log in.
 
-use fleetward_domain::lockout::Lockout;
+use fleetward_domain::attempt::Party;
 use fleetward_domain::permission::{Grant, Grants};
 use fleetward_protocol::id::UserId;
 use fleetward_protocol::name::UserName;
@@ -23,15 +23,15 @@ pub struct User {
     pub password_hash: Option<String>,
     /// Whether the password is one-time and must be replaced before anything else.
     pub must_change_password: bool,
-    /// What is remembered of failed logins.
-    pub lockout: Lockout,
+    /// From where the user logged in, the latest last; a few.
+    pub known_parties: Vec<Party>,
     /// Since when the user is disabled.
     pub disabled_at: Option<Timestamp>,
     /// When the user was made.
     pub created_at: Timestamp,
 }
 
-const SELECT: &str = "SELECT id, name, password_hash, must_change_password, lockout, \
+const SELECT: &str = "SELECT id, name, password_hash, must_change_password, known_parties, \
    disabled_at, created_at FROM \"user\" WHERE ";
 
 /// Adds a user.
@@ -40,14 +40,14 @@ const SELECT: &str = "SELECT id, name, password_hash, must_change_password, lock
 /// [`StoreError::Conflict`] if the name is taken.
 pub async fn insert(conn: &mut Connection, user: &User) -> Result<(), StoreError> {
     query(
-        "INSERT INTO \"user\" (id, name, password_hash, must_change_password, lockout, disabled_at, \
+        "INSERT INTO \"user\" (id, name, password_hash, must_change_password, known_parties, disabled_at, \
          created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
     )
     .bind(user.id)
     .bind(&user.name)
     .bind(user.password_hash.as_ref())
     .bind(user.must_change_password)
-    .bind(json(&user.lockout)?)
+    .bind(json(&user.known_parties)?)
     .bind(user.disabled_at)
     .bind(user.created_at)
     .run(conn)
@@ -81,7 +81,7 @@ pub async fn list(conn: &mut Connection) -> Result<Vec<User>, StoreError> {
     query(SELECT).push("1 = 1 ORDER BY name").list_of(conn, read).await
 }
 
-/// Sets the password hash and forgets failures and lock; whether the user exists.
+/// Sets the password hash and forgets from where the user logged in; whether the user exists.
 ///
 /// # Errors
 /// If the database fails.
@@ -93,34 +93,60 @@ pub async fn update_password(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     query(
-        "UPDATE \"user\" SET password_hash = $2, must_change_password = $3, updated_at = $4, lockout = $5 WHERE id = $1",
+        "UPDATE \"user\" SET password_hash = $2, must_change_password = $3, updated_at = $4, known_parties = '[]' \
+         WHERE id = $1",
     )
     .bind(id)
     .bind(hash)
     .bind(must_change)
     .bind(now)
-    .bind(json(&Lockout::default())?)
     .took(conn)
     .await
 }
 
-/// Replaces what is remembered of failed logins; whether it still was `from`. If not, read again and decide
-/// again, so that parallel guesses all count.
+/// Replaces the password hash `was` by one of the user's own choice, if the user is not disabled; whether it was
+/// replaced.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn update_lockout(
+pub async fn update_own_password(
     conn: &mut Connection,
     id: UserId,
-    from: &Lockout,
-    to: &Lockout,
+    was: &str,
+    hash: &str,
+    now: Timestamp,
 ) -> Result<bool, StoreError> {
-    query("UPDATE \"user\" SET lockout = $3 WHERE id = $1 AND lockout = $2")
-        .bind(id)
-        .bind(json(from)?)
-        .bind(json(to)?)
-        .took(conn)
-        .await
+    query(
+        "UPDATE \"user\" SET password_hash = $3, must_change_password = 0, updated_at = $4 \
+         WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL",
+    )
+    .bind(id)
+    .bind(was)
+    .bind(hash)
+    .bind(now)
+    .took(conn)
+    .await
+}
+
+/// Notes from where the user logged in, if the password hash still is `was` and the user is not disabled; whether
+/// that is so. A login is made in the same transaction: it waits for whoever changes the password.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_known_parties(
+    conn: &mut Connection,
+    id: UserId,
+    was: &str,
+    known: &[Party],
+) -> Result<bool, StoreError> {
+    query(
+        "UPDATE \"user\" SET known_parties = $3 WHERE id = $1 AND password_hash = $2 AND disabled_at IS NULL",
+    )
+    .bind(id)
+    .bind(was)
+    .bind(json(&known)?)
+    .took(conn)
+    .await
 }
 
 /// Disables the user (`Some`) or enables them again (`None`); whether the user exists.
@@ -195,7 +221,7 @@ fn read(row: &Row) -> Result<User, StoreError> {
         name: row.get("name")?,
         password_hash: row.find("password_hash")?,
         must_change_password: row.get("must_change_password")?,
-        lockout: row.json("lockout")?,
+        known_parties: row.json("known_parties")?,
         disabled_at: row.find("disabled_at")?,
         created_at: row.get("created_at")?,
     })

@@ -1,15 +1,15 @@
-//! Removes old operations and their output: by age, and above a total size the oldest first. In small batches,
-//! so that nobody waits for it.
+//! Removes old operations and their output, and old audit events: by age, and above a total size the oldest first. In
+//! small batches, so that nobody waits for it.
 
 use std::time::Duration;
 
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::time::Timestamp;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::Ticks;
-use crate::app::App;
+use crate::app::{App, audit};
 use crate::store::{StoreError, operation, output};
 
 const INTERVAL: Duration = Duration::from_secs(3600);
@@ -29,6 +29,15 @@ pub(super) async fn run(app: App, stopping: CancellationToken) {
             Ok(0) => {}
             Ok(removed) => info!(operations = removed, "retention.removed"),
             Err(error) => warn!(%error, "retention.failed"),
+        }
+        let removed = tokio::select! {
+            () = stopping.cancelled() => return,
+            removed = audit::remove_old(&app) => removed,
+        };
+        match removed {
+            Ok(0) => {}
+            Ok(removed) => info!(events = removed, "retention.audit_removed"),
+            Err(error) => error!(%error, "retention.audit_failed"),
         }
     }
 }

@@ -32,8 +32,8 @@ export interface paths {
         put?: never;
         /**
          * Logs in.
-         * @description Five failures within five minutes lock the account for five minutes. The token is good for 24 hours; it is
-         *     also set as a cookie for the console.
+         * @description Five wrong passwords within five minutes lock the name for five minutes, for the address they came from. The token
+         *     is good for 24 hours; it is also set as a cookie for the console.
          */
         post: operations["authLogin"];
         delete?: never;

@@ -1,6 +1,7 @@
 //! What each failure of a use case means to a client: one exhaustive `match` per error.
 
 use axum::http::StatusCode;
+use fleetward_domain::attempt::TooMany;
 use fleetward_domain::contract::{Breach, Fault};
 use fleetward_domain::enrolment::NotEnrolled;
 use fleetward_domain::lockout::Locked;
@@ -15,11 +16,13 @@ use crate::app::follow::InvalidPosition;
 use crate::app::health::NotTaken;
 use crate::app::host::HostError;
 use crate::app::idempotency::IdempotencyError;
+use crate::app::login::LoginError;
 use crate::app::operation::{InvalidReference, OperationError};
+use crate::app::password::NotComputed;
 use crate::app::sync::{SetError, SyncError};
 use crate::app::table::TableError;
 use crate::app::target::SelectError;
-use crate::app::user::{LoginError, NotAuthenticated, PasswordError};
+use crate::app::user::{NotAuthenticated, PasswordError};
 use crate::store::StoreError;
 use crate::store::table::TableError as QueryError;
 
@@ -91,6 +94,27 @@ impl From<Locked> for ApiError {
     }
 }
 
+impl From<TooMany> for ApiError {
+    fn from(too_many: TooMany) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", too_many.to_string())
+            .detail("retry_after_s", too_many.retry_after.as_secs())
+            .retry_after(too_many.retry_after)
+    }
+}
+
+impl From<NotComputed> for ApiError {
+    fn from(error: NotComputed) -> Self {
+        match error {
+            NotComputed::Busy { retry_after } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", error.to_string())
+                    .detail("retry_after_s", retry_after.as_secs())
+                    .retry_after(retry_after)
+            }
+            NotComputed::Failed(error) => Self::internal(&error),
+        }
+    }
+}
+
 impl From<LoginError> for ApiError {
     fn from(error: LoginError) -> Self {
         match error {
@@ -98,7 +122,8 @@ impl From<LoginError> for ApiError {
                 Self::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS", error.to_string())
             }
             LoginError::Locked(locked) => locked.into(),
-            LoginError::Hash(error) => Self::internal(&error),
+            LoginError::TooMany(too_many) => too_many.into(),
+            LoginError::Hash(error) => error.into(),
             LoginError::Store(error) => error.into(),
         }
     }
@@ -112,10 +137,14 @@ impl From<PasswordError> for ApiError {
                     .detail("field", "current")
             }
             PasswordError::Locked(locked) => locked.into(),
+            PasswordError::TooMany(too_many) => too_many.into(),
+            PasswordError::Ended => {
+                Self::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIAL", error.to_string())
+            }
             PasswordError::Unacceptable(error) => {
                 Self::invalid("INVALID_PASSWORD", error.to_string()).detail("field", "new")
             }
-            PasswordError::Hash(error) => Self::internal(&error),
+            PasswordError::Hash(error) => error.into(),
             PasswordError::Store(error) => error.into(),
         }
     }

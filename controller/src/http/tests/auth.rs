@@ -34,6 +34,7 @@ async fn a_one_time_password_is_good_for_its_change_only() {
     let answer = login(&site, "grace", &password).await;
     assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
     let cookie = answer.headers["set-cookie"].to_str().unwrap();
+    assert!(cookie.starts_with("__Host-fleetward_session=") && !cookie.contains("Domain"), "{cookie}");
     for part in ["HttpOnly", "SameSite=Strict", "Secure", "Max-Age=86400", "Path=/"] {
         assert!(cookie.contains(part), "{cookie}");
     }
@@ -100,7 +101,7 @@ async fn five_failures_lock_for_five_minutes_and_tell_nothing_else() {
 #[tokio::test]
 async fn a_cookie_is_a_credential_and_a_foreign_page_cannot_use_it() {
     let site = TestSite::new().await;
-    let cookie = format!("fleetward_session={}", site.token);
+    let cookie = format!("__Host-fleetward_session={}", site.token);
     let ask = |verb: &str, headers: &[(&str, &str)]| {
         let mut request =
             Request::builder().method(verb).uri("/api/v1/enrolment-tokens").header("cookie", &cookie);
@@ -120,6 +121,26 @@ async fn a_cookie_is_a_credential_and_a_foreign_page_cannot_use_it() {
     assert_eq!(read(site.send(foreign).await).await.code(), "FOREIGN_ORIGIN");
     let own = ask("POST", &[csrf, ("origin", "https://ctl.example.com")]);
     assert_eq!(read(site.send(own).await).await.status, StatusCode::CREATED);
+}
+
+/// Browsers keep to TLS for a name, and are not told so for an address, which they could not keep to.
+#[tokio::test]
+async fn browsers_keep_to_tls_for_the_controllers_name() {
+    let site = TestSite::new().await;
+    for (host, wanted) in [
+        ("ctl.example.com", true),
+        ("ctl.example.com:7444", true),
+        ("192.0.2.1:7444", false),
+        ("[2001:db8::1]:7444", false),
+        ("localhost:7444", false),
+        ("not a name", false),
+    ] {
+        let request = Request::get("/").header("host", host).body(Body::empty()).unwrap();
+        let answer = site.send(request).await;
+        let hsts = answer.headers().get("strict-transport-security");
+        assert_eq!(hsts.is_some(), wanted, "{host}: {hsts:?}");
+        assert!(hsts.is_none_or(|hsts| !hsts.to_str().unwrap().contains("includeSubDomains")));
+    }
 }
 
 #[tokio::test]

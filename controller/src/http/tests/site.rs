@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::Response;
 use fleetward_domain::contract::FreeArguments;
-use fleetward_domain::lockout::Lockout;
 use fleetward_domain::permission::{Grant, Role};
 use fleetward_domain::run::{Custody, RunState};
 use fleetward_protocol::digest::Digest;
@@ -93,7 +92,7 @@ impl TestSite {
             name: name.parse().unwrap(),
             password_hash: None,
             must_change_password: false,
-            lockout: Lockout::default(),
+            known_parties: Vec::new(),
             disabled_at: None,
             created_at: now,
         };

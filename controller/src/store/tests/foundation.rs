@@ -18,7 +18,7 @@ on_both_engines! {
         let mut tx = store.write().await.unwrap();
         let admin = user::User {
             id: UserId::from_uuid(uuid()), name: "ada".parse().unwrap(), password_hash: Some("$argon2id$".to_owned()),
-            must_change_password: true, lockout: Default::default(), disabled_at: None, created_at: NOW,
+            must_change_password: true, known_parties: Vec::new(), disabled_at: None, created_at: NOW,
         };
         user::insert(&mut tx, &admin).await.unwrap();
         let grant = fleetward_domain::permission::Grant { tenant: tenant::DEFAULT, role: fleetward_domain::permission::Role::Admin };

@@ -2,7 +2,6 @@
 
 use std::future::Future;
 
-use fleetward_domain::lockout::{Lockout, MAX_FAILURES};
 use fleetward_domain::operation::OperationStatus;
 use fleetward_domain::run::RunState;
 use fleetward_protocol::digest::Digest;
@@ -39,7 +38,7 @@ async fn insert_user(store: &Store) -> UserId {
         name: format!("u{}", id.as_uuid().simple()).parse().unwrap(),
         password_hash: None,
         must_change_password: false,
-        lockout: Lockout::default(),
+        known_parties: Vec::new(),
         disabled_at: None,
         created_at: NOW,
     };
@@ -100,26 +99,30 @@ on_both_engines! {
         assert_eq!(wins(&results), 1);
     }
 
-    async fn every_failed_login_counts(store: Store) {
+    async fn a_password_is_replaced_once_and_ends_whoever_logs_in_with_the_one_before(store: Store) {
         let id = insert_user(&store).await;
-        at_once(|_| {
+        let mut tx = store.write().await.unwrap();
+        assert!(user::update_password(&mut tx, id, "before", false, at(1)).await.unwrap());
+        tx.commit().await.unwrap();
+        let results = at_once(|caller| {
             let store = store.clone();
             async move {
-                loop {
-                    let mut tx = store.write().await.unwrap();
-                    let before = user::get(&mut tx, id).await.unwrap().lockout;
-                    let after = before.clone().handle_failure(at(1));
-                    let won = user::update_lockout(&mut tx, id, &before, &after).await.unwrap();
-                    tx.commit().await.unwrap();
-                    if won {
-                        break;
-                    }
-                }
+                let mut tx = store.write().await.unwrap();
+                let won = user::update_own_password(&mut tx, id, "before", &format!("by {caller}"), at(2)).await.unwrap();
+                tx.commit().await.unwrap();
+                won
             }
         }).await;
-        const { assert!(CALLERS >= MAX_FAILURES) };
-        let mut conn = store.read().await.unwrap();
-        assert!(user::get(&mut conn, id).await.unwrap().lockout.check(at(2)).is_err());
+        assert_eq!(wins(&results), 1);
+        let mut tx = store.write().await.unwrap();
+        let known = [fleetward_domain::attempt::Party::of("192.0.2.1".parse().unwrap())];
+        assert!(!user::update_known_parties(&mut tx, id, "before", &known).await.unwrap());
+        let now = user::get(&mut tx, id).await.unwrap().password_hash.unwrap();
+        assert!(user::update_known_parties(&mut tx, id, &now, &known).await.unwrap());
+        assert_eq!(user::get(&mut tx, id).await.unwrap().known_parties, known);
+        user::update_disabled(&mut tx, id, Some(at(3)), at(3)).await.unwrap();
+        assert!(!user::update_known_parties(&mut tx, id, &now, &[]).await.unwrap());
+        tx.commit().await.unwrap();
     }
 
     async fn operations_are_numbered_without_gap(store: Store) {
