@@ -11,8 +11,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use fleetward_protocol::variable;
 use fleetward_protocol::wire::DEFAULT_PORT;
 use serde::{Deserialize, Deserializer};
+use tracing::Level;
 
 pub(crate) use settings::nearest;
 pub use settings::{LiveSettings, Policy, RunSettings, Settings, SettingsError};
@@ -129,11 +131,36 @@ impl AgentConfig {
     }
 }
 
-/// The filter of the log, from `FLEETWARD_LOG`: `error`, `warn`, `info`, `debug` or `trace`.
+/// How much is logged, and what is wrong with the environment: an agent runs on with a word that is none, for a host
+/// that is out of reach because of its log would be worse; but it says so.
 #[must_use]
-pub fn log_level() -> tracing::Level {
-    std::env::var("FLEETWARD_LOG").ok().and_then(|text| text.parse().ok()).unwrap_or(tracing::Level::INFO)
+pub fn log_level() -> (Level, Vec<String>) {
+    let variables: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    read_environment(&variables)
 }
+
+fn read_environment(variables: &[(OsString, OsString)]) -> (Level, Vec<String>) {
+    let mut wrong: Vec<String> =
+        variable::unknown(variables.iter().filter_map(|(name, _)| name.to_str())).iter().map(ToString::to_string).collect();
+    let given = variables.iter().find(|(name, value)| name == LOG && !value.is_empty());
+    let level = given.map(|(_, value)| {
+        let known = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
+        known.into_iter().find(|level| value.eq_ignore_ascii_case(level.as_str())).ok_or(value)
+    });
+    let level = match level {
+        None => Level::INFO,
+        Some(Ok(level)) => level,
+        Some(Err(value)) => {
+            let value: String = value.to_string_lossy().escape_debug().take(40).collect();
+            wrong.push(format!("{LOG} is `{value}`, which is none of error, warn, info, debug and trace; info is taken"));
+            Level::INFO
+        }
+    };
+    (level, wrong)
+}
+
+/// How much is logged: `error`, `warn`, `info` (when absent), `debug` or `trace`.
+const LOG: &str = "FLEETWARD_LOG";
 
 /// A controller's address as a person writes it: `HOST`, `HOST:PORT`, `[IPV6]` or `[IPV6]:PORT`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -229,6 +256,24 @@ pub fn read_controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_level_that_is_none_and_a_misspelt_variable_are_told() {
+        let read = |pairs: &[(&str, &str)]| {
+            let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+            read_environment(&pairs)
+        };
+        assert_eq!(read(&[("FLEETWARD_LOG", "DEBUG"), ("FLEETWARD_URL", "x")]), (Level::DEBUG, vec![]));
+        assert_eq!(read(&[("FLEETWARD_LOG", "")]), (Level::INFO, vec![]));
+        for nonsense in ["debgu", "7", "info,quinn=warn"] {
+            let (level, wrong) = read(&[("FLEETWARD_LOG", nonsense)]);
+            assert_eq!((level, wrong.len()), (Level::INFO, 1));
+            assert!(wrong[0].contains(nonsense) && wrong[0].contains("trace"), "{wrong:?}");
+        }
+        let (_, wrong) = read(&[("FLEETWARD_LOGS", "debug")]);
+        assert!(wrong[0].contains("did you mean FLEETWARD_LOG?"), "{wrong:?}");
+        assert!(variable::KNOWN.contains(&LOG));
+    }
 
     #[test]
     fn addresses() {

@@ -22,14 +22,18 @@ fn main() -> ExitCode {
         };
     }
     let cli = Cli::parse();
+    let (level, wrong) = config::log_level();
     tracing_subscriber::fmt()
-        .with_max_level(config::log_level())
+        .with_max_level(level)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .compact()
         .init();
     let is_service = cli.is_service();
+    for what in wrong {
+        tracing::warn!("{what}");
+    }
     match cli.execute() {
         Ok(code) => code,
         Err(error) => {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::builder::Resettable;
 use clap::{Args, Command, ValueEnum};
+use fleetward_protocol::variable;
 
 use crate::client::address::Address;
 use crate::client::trust::Fingerprint;
@@ -78,6 +79,17 @@ fn without_variables(command: Command, is_left_out: impl Fn(&OsStr) -> bool) -> 
     })
 }
 
+/// The time zone that the environment names (POSIX, Base Definitions, 8.3); `None` is the machine's own.
+pub(crate) fn time_zone() -> Option<String> {
+    std::env::var_os("TZ").map(|name| name.to_string_lossy().into_owned())
+}
+
+/// The variables that look like Fleetward's and are none, in words.
+pub(crate) fn unknown_variables() -> Vec<String> {
+    let names: Vec<String> = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    variable::unknown(names.iter().map(String::as_str)).iter().map(ToString::to_string).collect()
+}
+
 /// Whether the environment asks for no colours: `NO_COLOR` is set and not empty (no-color.org), or the terminal
 /// is `dumb`.
 pub(crate) fn refuses_colour() -> bool {
@@ -116,6 +128,7 @@ mod tests {
         };
         let all = ["FLEETWARD_URL", "FLEETWARD_TOKEN", "FLEETWARD_CA_CERT", "FLEETWARD_FINGERPRINT"];
         assert_eq!(asked(&[]), all);
+        assert!(all.iter().all(|name| variable::KNOWN.contains(name)));
         assert_eq!(asked(&["FLEETWARD_URL", "FLEETWARD_CA_CERT"]), [all[1], all[3]]);
         assert!(asked(&all).is_empty());
     }

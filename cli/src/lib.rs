@@ -39,6 +39,12 @@ use crate::failure::{Exit, Failure};
 pub fn run() -> ExitCode {
     let cli = args::parse();
     let format = cli.globals.output;
+    if !cli.globals.quiet {
+        for unknown in config::unknown_variables() {
+            // Nobody is left to tell that standard error is gone.
+            let _ = writeln!(std::io::stderr().lock(), "warning: {unknown}");
+        }
+    }
     match start(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {

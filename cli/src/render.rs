@@ -11,7 +11,7 @@ use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
 use serde_json::value::RawValue;
 
 use self::time::Clock;
-use crate::config::{ColorChoice, Format, Globals, refuses_colour};
+use crate::config::{self, ColorChoice, Format, Globals, refuses_colour};
 use crate::failure::{Failure, output};
 
 /// How a command talks to whoever started it.
@@ -37,13 +37,22 @@ impl Out {
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && !refuses_colour(),
         };
-        Self {
+        let (zone, unknown) = time::zone(config::time_zone().as_deref());
+        let out = Self {
             format: globals.output,
             colour: wanted(io::stdout().is_terminal()),
             colour_notes: wanted(io::stderr().is_terminal()),
             quiet: globals.quiet,
-            clock: Clock::new(globals.utc),
+            clock: if globals.utc { Clock::utc() } else { Clock::of_zone(zone) },
+        };
+        // A program reads the API's own times, which are in UTC.
+        if let Some(name) = unknown.filter(|_| !globals.utc && globals.output == Format::Table) {
+            out.note(format_args!(
+                "warning: TZ names no time zone that is known here: `{}`; times are in UTC. Zones are named like Europe/Berlin",
+                neutral::text(&name)
+            ));
         }
+        out
     }
 
     /// Writes the API's answer as it is, on a line of its own.

@@ -24,4 +24,5 @@ pub mod output;
 pub mod run;
 pub mod session;
 pub mod time;
+pub mod variable;
 pub mod wire;

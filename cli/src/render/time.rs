@@ -9,13 +9,42 @@ use jiff::tz::TimeZone;
 /// Knows what time it is, and where.
 #[derive(Debug, Clone)]
 pub(crate) struct Clock {
-    utc: bool,
+    zone: TimeZone,
+}
+
+/// The time zone that `TZ` names, else the machine's own; and the name if there is no such zone, which is UTC then.
+///
+/// The zones are those of the machine; where it has none, those that this program brings.
+pub(crate) fn zone(named: Option<&str>) -> (TimeZone, Option<String>) {
+    let Some(named) = named else {
+        // A machine that does not say where it is keeps UTC.
+        return (TimeZone::try_system().unwrap_or(TimeZone::UTC), None);
+    };
+    // POSIX, Base Definitions, 8.3: what begins with a colon is up to the system; everywhere it is a zone's name.
+    let name = named.strip_prefix(':').unwrap_or(named);
+    if name.is_empty() {
+        return (TimeZone::UTC, None);
+    }
+    let file = || {
+        let bytes = std::fs::read(name).ok().filter(|_| name.starts_with('/'))?;
+        TimeZone::tzif(name, &bytes).ok()
+    };
+    let found = jiff::tz::db().get(name).ok().or_else(|| TimeZone::posix(name).ok()).or_else(file);
+    match found {
+        Some(zone) => (zone, None),
+        None => (TimeZone::UTC, Some(named.to_owned())),
+    }
 }
 
 impl Clock {
-    /// The local time zone's clock, or UTC's.
-    pub(crate) const fn new(utc: bool) -> Self {
-        Self { utc }
+    /// UTC's.
+    pub(crate) const fn utc() -> Self {
+        Self { zone: TimeZone::UTC }
+    }
+
+    /// A time zone's.
+    pub(crate) const fn of_zone(zone: TimeZone) -> Self {
+        Self { zone }
     }
 
     /// How long ago `time` was, in the largest sensible unit.
@@ -47,7 +76,7 @@ impl Clock {
     }
 
     fn zone(&self) -> TimeZone {
-        if self.utc { TimeZone::UTC } else { TimeZone::system() }
+        self.zone.clone()
     }
 }
 
@@ -159,6 +188,30 @@ mod tests {
             (3_780_000, "1 h 03 min"),
         ] {
             assert_eq!(span(milliseconds), text);
+        }
+    }
+
+    #[test]
+    fn a_zone_is_found_by_its_name_its_rule_or_its_file() {
+        let summer: Time = "2026-07-02T03:04:05Z".parse().unwrap();
+        let winter: Time = "2026-01-02T03:04:05Z".parse().unwrap();
+        for (named, in_summer, in_winter) in [
+            ("Europe/Berlin", "05:04:05 CEST", "04:04:05 CET"),
+            (":Europe/Berlin", "05:04:05 CEST", "04:04:05 CET"),
+            ("CET-1CEST,M3.5.0,M10.5.0/3", "05:04:05 CEST", "04:04:05 CET"),
+            ("America/New_York", "23:04:05 EDT", "22:04:05 EST"),
+            ("UTC0", "03:04:05 UTC", "03:04:05 UTC"),
+            ("UTC", "03:04:05 UTC", "03:04:05 UTC"),
+            ("", "03:04:05 UTC", "03:04:05 UTC"),
+        ] {
+            let (zone, unknown) = zone(Some(named));
+            assert_eq!(unknown, None, "{named}");
+            assert!(absolute(summer, zone.clone()).ends_with(in_summer), "{named}: {}", absolute(summer, zone));
+            assert!(absolute(winter, zone.clone()).ends_with(in_winter), "{named}: {}", absolute(winter, zone));
+        }
+        for named in ["Mars/Olympus", "Europe/Berlni", "/nonexistent", "/etc/passwd"] {
+            let (zone, unknown) = zone(Some(named));
+            assert_eq!((zone, unknown.as_deref()), (TimeZone::UTC, Some(named)));
         }
     }
 
