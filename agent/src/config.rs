@@ -140,8 +140,10 @@ pub fn log_level() -> (Level, Vec<String>) {
 }
 
 fn read_environment(variables: &[(OsString, OsString)]) -> (Level, Vec<String>) {
-    let mut wrong: Vec<String> =
-        variable::unknown(variables.iter().filter_map(|(name, _)| name.to_str())).iter().map(ToString::to_string).collect();
+    let mut wrong: Vec<String> = variable::unknown(variables.iter().filter_map(|(name, _)| name.to_str()))
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let given = variables.iter().find(|(name, value)| name == LOG && !value.is_empty());
     let level = given.map(|(_, value)| {
         let known = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
@@ -152,7 +154,9 @@ fn read_environment(variables: &[(OsString, OsString)]) -> (Level, Vec<String>) 
         Some(Ok(level)) => level,
         Some(Err(value)) => {
             let value: String = value.to_string_lossy().escape_debug().take(40).collect();
-            wrong.push(format!("{LOG} is `{value}`, which is none of error, warn, info, debug and trace; info is taken"));
+            wrong.push(format!(
+                "{LOG} is `{value}`, which is none of error, warn, info, debug and trace; info is taken"
+            ));
             Level::INFO
         }
     };

@@ -8,10 +8,11 @@ mod serve;
 mod user;
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{Config, Layer};
+use crate::config::{Config, Layer, Name, Sources, unknown_variables};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// The controller of a Fleetward fleet.
@@ -47,14 +48,15 @@ enum Command {
     CheckConfig(Settings),
     /// Print the OpenAPI document of the API.
     Openapi,
-    /// Users, from the controller's own machine: reset-password.
+    /// Users, from the controller's own machine: add, reset-password.
     User(user::User),
     /// The audit log: verify, export.
     Audit(audit::Audit),
 }
 
-/// Where the settings come from.
+/// Where the settings come from: the same for every command.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Settings")]
 struct Settings {
     /// The configuration file [default: /etc/fleetward/controller.toml, if it exists]
     #[arg(long, value_name = "FILE")]
@@ -62,16 +64,62 @@ struct Settings {
     /// The data directory [default: /var/lib/fleetward]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The name or address under which people and agents reach the controller
+    #[arg(long, value_name = "NAME", value_parser = parse_name)]
+    name: Option<String>,
+    /// The database, such as `postgres://user@host/database` [default: SQLite in the data directory]
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// The UDP address agents connect to [default: [::]:7443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    link_listen: Option<SocketAddr>,
+    /// The TCP address of the API and the console [default: [::]:7444]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    http_listen: Option<SocketAddr>,
+    /// Serve the API without TLS; only ever on a loopback address
+    #[arg(long)]
+    http_plain_loopback: bool,
 }
 
 impl Settings {
+    /// The settings, for a command whose output a person reads.
     fn load(&self) -> anyhow::Result<Config> {
-        self.load_with(Layer::default())
+        warn_of_unknown_variables();
+        Ok(self.sources()?.config()?)
     }
 
-    fn load_with(&self, flags: Layer) -> anyhow::Result<Config> {
-        let flags = Layer { data: self.data.clone(), ..flags };
-        Ok(Config::load(self.config.as_deref(), flags)?)
+    /// Each layer by itself.
+    fn sources(&self) -> anyhow::Result<Sources> {
+        let mut flags = Layer {
+            data: self.data.clone(),
+            name: self.name.clone(),
+            database: self.database.clone(),
+            ..Layer::default()
+        };
+        flags.link.listen = self.link_listen;
+        flags.http.listen = self.http_listen;
+        flags.http.plain_loopback = self.http_plain_loopback.then_some(true);
+        Ok(Sources::read(self.config.as_deref(), flags)?)
+    }
+}
+
+/// A name without what surrounds it in a URL: the settings would refuse it as well, but by the name of a file that is
+/// not there yet.
+fn parse_name(text: &str) -> Result<String, String> {
+    text.parse::<Name>().map(|_| text.to_owned()).map_err(|error| match text.split_once("://") {
+        Some((scheme, rest)) => {
+            let name =
+                rest.split(['/', ':']).next().filter(|name| !name.is_empty()).unwrap_or("ctl.example.com");
+            format!("give the name alone, without `{scheme}://` and port, such as `--name {name}`")
+        }
+        None => error.to_string(),
+    })
+}
+
+/// Says which variables look like settings and are none.
+fn warn_of_unknown_variables() {
+    for unknown in unknown_variables() {
+        let _ = writeln!(std::io::stderr(), "fleetward-controller: warning: {unknown}");
     }
 }
 
@@ -82,20 +130,25 @@ pub fn definition() -> clap::Command {
 
 /// Runs the command of the process's arguments.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Init(command) => command.run(),
-        Command::Serve(command) => command.run(),
-        Command::CheckConfig(settings) => check_config::run(&settings),
-        Command::Openapi => openapi::run(),
-        Command::User(command) => command.run(),
-        Command::Audit(command) => command.run(),
-    };
-    match result {
+    match Cli::parse().execute() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The chain once, at the rim.
             let _ = writeln!(std::io::stderr(), "fleetward-controller: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+impl Cli {
+    fn execute(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Init(command) => command.run(),
+            Command::Serve(command) => command.run(),
+            Command::CheckConfig(settings) => check_config::run(&settings),
+            Command::Openapi => openapi::run(),
+            Command::User(command) => command.run(),
+            Command::Audit(command) => command.run(),
         }
     }
 }
@@ -110,3 +163,6 @@ fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(work))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,12 +11,15 @@ mod layer;
 mod value;
 
 pub use layer::Layer;
-pub use value::{InvalidValue, Name, Size, Span};
+pub use value::{Filter, InvalidValue, Name, Size, Span};
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, io};
+
+use fleetward_protocol::variable;
 
 /// Where the configuration file is unless `--config` or `FLEETWARD_CONFIG` says otherwise. It need not exist.
 pub const DEFAULT_FILE: &str = "/etc/fleetward/controller.toml";
@@ -24,6 +27,8 @@ pub const DEFAULT_FILE: &str = "/etc/fleetward/controller.toml";
 pub const DEFAULT_DATA: &str = "/var/lib/fleetward";
 /// The settings that `init` was given, in the data directory.
 pub const INSTANCE_FILE: &str = "instance.toml";
+/// The variable that names the configuration file.
+const FILE_VARIABLE: &str = "FLEETWARD_CONFIG";
 /// The TCP port of the API and the console.
 pub const DEFAULT_HTTP_PORT: u16 = 7444;
 
@@ -122,7 +127,7 @@ pub struct Log {
 }
 
 /// What a log line looks like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people and journald.
@@ -178,17 +183,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, naming the file and line, the variable or the key.
     pub fn load(file: Option<&Path>, flags: Layer) -> Result<Self, ConfigError> {
-        let variables = Layer::from_variables(env::vars_os())?;
-        let from_variable = env::var_os("FLEETWARD_CONFIG").map(PathBuf::from);
-        let named = file.map(Path::to_owned).or(from_variable);
-        let file = match named {
-            Some(path) => read(&path)?,
-            None => read_if_exists(Path::new(DEFAULT_FILE))?,
-        };
-        let upper = flags.over(variables).over(file);
-        let data = upper.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
-        let instance = read_if_exists(&data.join(INSTANCE_FILE))?;
-        Self::from_layer(upper.over(instance))
+        Sources::read(file, flags)?.config()
     }
 
     /// Fills in the defaults.
@@ -248,12 +243,23 @@ impl Config {
             },
             log: Log {
                 format: layer.log.format.unwrap_or(LogFormat::Text),
-                filter: layer.log.filter.unwrap_or_else(|| "info".to_owned()),
+                filter: layer.log.filter.map_or_else(|| "info".to_owned(), |filter| filter.0),
             },
             data,
             name,
             database,
         })
+    }
+
+    /// The address of the API and the console, for people.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match self.http.transport {
+            Transport::PlainLoopback => format!("http://{}", self.http.listen),
+            Transport::OwnCertificate | Transport::Certificate { .. } => {
+                format!("https://{}", authority(&self.name, self.http.listen.port()))
+            }
+        }
     }
 
     /// Where the authority's keys and certificates are.
@@ -273,6 +279,89 @@ impl Config {
     pub fn repo_directory(&self) -> PathBuf {
         self.data.join("repo")
     }
+}
+
+/// The layers that a command is given from outside, read.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// Flags over variables: what only this process was told.
+    given: Layer,
+    /// The configuration file.
+    file: Layer,
+    /// Where that is, if it is one that only this process was told of.
+    named: Option<PathBuf>,
+}
+
+impl Sources {
+    /// Reads `flags`, the environment and the configuration file, which `--config` names as `file`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, naming the file and line or the variable.
+    pub fn read(file: Option<&Path>, flags: Layer) -> Result<Self, ConfigError> {
+        Self::of(file, flags, env::vars_os())
+    }
+
+    fn of(
+        file: Option<&Path>,
+        flags: Layer,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+        let from_variable = variables
+            .iter()
+            .find(|(name, value)| name == FILE_VARIABLE && !value.is_empty())
+            .map(|(_, value)| PathBuf::from(value));
+        let named = file.map(Path::to_owned).or(from_variable);
+        let file = match &named {
+            Some(path) => read(path)?,
+            None => read_if_exists(Path::new(DEFAULT_FILE))?,
+        };
+        Ok(Self { given: flags.over(Layer::from_variables(variables)?), file, named })
+    }
+
+    /// What flags and variables say: no other process knows it.
+    #[must_use]
+    pub const fn given(&self) -> &Layer {
+        &self.given
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.given.data.clone().unwrap_or_else(|| self.usual_data())
+    }
+
+    /// The configuration file, if it is one that only this process was told of.
+    #[must_use]
+    pub fn named_file(&self) -> Option<&Path> {
+        self.named.as_deref()
+    }
+
+    /// Whether a `serve` without any flag or variable finds the same file and the same data directory.
+    #[must_use]
+    pub fn are_usual(&self) -> bool {
+        self.named.is_none() && self.data() == self.usual_data()
+    }
+
+    /// What it all comes to, with what `init` has left in the data directory.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn config(self) -> Result<Config, ConfigError> {
+        let instance = read_if_exists(&self.data().join(INSTANCE_FILE))?;
+        Config::from_layer(self.given.over(self.file).over(instance))
+    }
+
+    fn usual_data(&self) -> PathBuf {
+        self.file.data.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_DATA))
+    }
+}
+
+/// The variables that look like Fleetward's and are none, in words.
+#[must_use]
+pub fn unknown_variables() -> Vec<String> {
+    let names: Vec<String> = env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect();
+    variable::unknown(names.iter().map(String::as_str)).iter().map(ToString::to_string).collect()
 }
 
 /// The SQLite database of a data directory.

@@ -18,7 +18,7 @@ use crate::http;
 use crate::link::{LinkError, LinkServer};
 use crate::pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose};
 use crate::secret::{SecretBox, SecretError};
-use crate::store::{Store, StoreError, host, sync};
+use crate::store::{Store, StoreError, host, sync, user};
 use crate::task::{self, Certificates};
 
 /// How long a store that takes nothing is waited for at the end. With the longest end of the two ports it is less than
@@ -110,6 +110,13 @@ impl Running {
         let mut tx = store.write().await?;
         host::update_offline(&mut tx).await?;
         sync::update_abandoned(&mut tx, now).await?;
+        if user::list(&mut tx).await?.is_empty() {
+            warn!(
+                remedy =
+                    "if this is the right database, make a user with `fleetward-controller user add admin`",
+                "controller.has_no_user"
+            );
+        }
         tx.commit().await?;
         let app = App::start(config, clock, store, authority, secrets).await?;
         let link = LinkServer::start(&app, Arc::clone(&link_certificate))?;

@@ -26,6 +26,9 @@ pub const KNOWN: &[&str] = &[
     "FLEETWARD_RETENTION_OPERATIONS",
     "FLEETWARD_RETENTION_OUTPUT",
     "FLEETWARD_RETENTION_FREE_SPACE",
+    "FLEETWARD_HTTP_LOGINS_PER_MINUTE",
+    "FLEETWARD_RETENTION_AUDIT",
+    "FLEETWARD_RETENTION_AUDIT_SIZE",
     "FLEETWARD_LOG_FORMAT",
     "FLEETWARD_LOG_FILTER",
     // The agent.
@@ -110,7 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_misspelt_is_told_with_what_was_meant() {
-        let names = ["FLEETWARD_HTPP_LISTEN", "PATH", "FLEETWARD_URL", "FLEETWARD_TEST_ALL", "FLEETWARD_LOGG"];
+        let names =
+            ["FLEETWARD_HTPP_LISTEN", "PATH", "FLEETWARD_URL", "FLEETWARD_TEST_ALL", "FLEETWARD_LOGG"];
         let told: Vec<String> = unknown(names).iter().map(ToString::to_string).collect();
         assert_eq!(told.len(), 2, "{told:?}");
         assert!(told[0].contains("FLEETWARD_HTPP_LISTEN") && told[0].ends_with("FLEETWARD_HTTP_LISTEN?"));

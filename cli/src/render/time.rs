@@ -206,8 +206,16 @@ mod tests {
         ] {
             let (zone, unknown) = zone(Some(named));
             assert_eq!(unknown, None, "{named}");
-            assert!(absolute(summer, zone.clone()).ends_with(in_summer), "{named}: {}", absolute(summer, zone));
-            assert!(absolute(winter, zone.clone()).ends_with(in_winter), "{named}: {}", absolute(winter, zone));
+            assert!(
+                absolute(summer, zone.clone()).ends_with(in_summer),
+                "{named}: {}",
+                absolute(summer, zone)
+            );
+            assert!(
+                absolute(winter, zone.clone()).ends_with(in_winter),
+                "{named}: {}",
+                absolute(winter, zone)
+            );
         }
         for named in ["Mars/Olympus", "Europe/Berlni", "/nonexistent", "/etc/passwd"] {
             let (zone, unknown) = zone(Some(named));

@@ -3,21 +3,21 @@
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::app::clock::Clock;
 use crate::app::user;
-use crate::config::{Config, DEFAULT_DATA, INSTANCE_FILE, Layer, Name};
+use crate::config::{Config, ConfigError, DEFAULT_FILE, INSTANCE_FILE, Layer, Sources};
 use crate::pki::{Authority, ServerPurpose};
 use crate::secret::SecretBox;
 use crate::store::{Scope, Store, tenant};
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;
 
-use super::{block_on, print};
+use super::{Settings, block_on, print, warn_of_unknown_variables};
 
 /// Make a new controller. Refuses to touch an existing one.
 #[derive(Debug, Args)]
@@ -25,79 +25,54 @@ use super::{block_on, print};
     after_help = "Example:\n  fleetward-controller init --data /var/lib/fleetward --name ctl.example.com"
 )]
 pub(crate) struct Init {
-    /// The data directory
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_DATA)]
-    data: PathBuf,
-    /// The name or address under which people and agents reach the controller
-    #[arg(long, value_name = "NAME", value_parser = parse_name)]
-    name: String,
+    #[command(flatten)]
+    settings: Settings,
     /// The first administrator's login name
     #[arg(long, value_name = "USER", default_value = "admin")]
     admin: UserName,
-    /// The database, such as `postgres://user@host/database`; SQLite in the data directory when absent
-    #[arg(long, value_name = "URL")]
-    database: Option<String>,
 }
 
 impl Init {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        warn_of_unknown_variables();
         let now = Clock::System.now();
-        let instance = self.data.join(INSTANCE_FILE);
-        let written = self.instance_file();
-        // Parsed as it will be read: a bad name or URL is found before anything is made.
-        let mut layer = Layer::from_toml(&instance, &written)?;
-        layer.data = Some(self.data.clone());
-        let config = Config::from_layer(layer)?;
-        self.refuse_to_overwrite(&config, &instance)?;
+        let sources = self.settings.sources()?;
+        let instance = sources.data().join(INSTANCE_FILE);
+        ensure_absent(&instance, &sources.data())?;
+        let written = instance_file(sources.given())?;
+        let next = next_step(&sources);
+        let config = sources.config().map_err(|error| match error {
+            ConfigError::Unset { key: "name" } => anyhow!(
+                "the controller has no name yet: give it with `--name ctl.example.com`, or set `name` in {DEFAULT_FILE}"
+            ),
+            error => error.into(),
+        })?;
+        let root = config.pki_directory().join("root.key.pem");
+        for path in [root, config.secret_key(), config.data.join("fleetward.db")] {
+            ensure_absent(&path, &config.data)?;
+        }
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(&self.data)
-            .with_context(|| format!("create {}", self.data.display()))?;
+            .create(&config.data)
+            .with_context(|| format!("create {}", config.data.display()))?;
 
         let password = block_on(make_database(&config, &self.admin, now))??;
-        let authority = Authority::create(&config.pki_directory(), &self.name, now)?;
-        authority.ensure_server(ServerPurpose::Link, &self.name, now)?;
-        let web = authority.ensure_server(ServerPurpose::Web, &self.name, now)?;
+        let authority = Authority::create(&config.pki_directory(), &config.name, now)?;
+        authority.ensure_server(ServerPurpose::Link, &config.name, now)?;
+        let web = authority.ensure_server(ServerPurpose::Web, &config.name, now)?;
         SecretBox::load_or_create(&config.secret_key())?;
         write_private(&instance, &written)?;
-        give_to_owner(&self.data)?;
+        give_to_owner(&config.data)?;
 
         let web = web.chain.first().map(|certificate| Digest::of(certificate)).unwrap_or(authority.digest());
-        print(&self.report(&config, &authority.digest(), &web, &password));
+        print(&self.report(&config, &next, [&authority.digest(), &web], &password));
         Ok(())
     }
 
-    /// The settings that `serve` finds in the data directory.
-    fn instance_file(&self) -> String {
-        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
-        let mut text = String::from(
-            "# Written by `fleetward-controller init`. Settings of the configuration file win.\n",
-        );
-        text.push_str(&format!("name = {}\n", quoted(&self.name)));
-        if let Some(database) = &self.database {
-            text.push_str(&format!("database = {}\n", quoted(database)));
-        }
-        text
-    }
-
-    fn refuse_to_overwrite(&self, config: &Config, instance: &Path) -> anyhow::Result<()> {
-        let root = config.pki_directory().join("root.key.pem");
-        let database = self.data.join("fleetward.db");
-        for path in [instance, &root, &config.secret_key(), &database] {
-            ensure!(
-                !path.exists(),
-                "{} exists already: there is a controller in {}; `init` does not overwrite it",
-                path.display(),
-                self.data.display()
-            );
-        }
-        Ok(())
-    }
-
-    fn report(&self, config: &Config, root: &Digest, web: &Digest, password: &str) -> String {
-        let (name, admin, port) = (&self.name, &self.admin, config.http.listen.port());
-        let data = self.data.display();
+    fn report(&self, config: &Config, next: &str, [root, web]: [&Digest; 2], password: &str) -> String {
+        let (name, admin, url) = (&config.name, &self.admin, config.url());
+        let data = config.data.display();
         format!(
             "The controller {name} is ready in {data}.\n\n\
              First administrator   {admin}\n\
@@ -106,25 +81,43 @@ impl Init {
              SHA-256 of the root certificate   {root}\n\
              SHA-256 of the web certificate    {web}\n\n\
              Next:\n  \
-             systemctl enable --now fleetward-controller    # or: fleetward-controller serve --data {data}\n  \
-             fleetward login https://{name}:{port}           # asks for user, password and a new password\n  \
+             {next}\n  \
+             fleetward login {url}           # asks for user, password and a new password\n  \
              fleetward host add NAME --type VM              # prints the command that enrols the host\n\n\
              Back up {data}: without {data}/pki every host must be enrolled again.\n"
         )
     }
 }
 
-/// A name without what surrounds it in a URL: the settings would refuse it as well, but by the name of a file that is
-/// not there yet.
-fn parse_name(text: &str) -> Result<String, String> {
-    text.parse::<Name>().map(|_| text.to_owned()).map_err(|error| match text.split_once("://") {
-        Some((scheme, rest)) => {
-            let name =
-                rest.split(['/', ':']).next().filter(|name| !name.is_empty()).unwrap_or("ctl.example.com");
-            format!("give the name alone, without `{scheme}://` and port, such as `--name {name}`")
-        }
-        None => error.to_string(),
-    })
+/// How the controller that was made is started.
+fn next_step(sources: &Sources) -> String {
+    if sources.are_usual() {
+        return "systemctl enable --now fleetward-controller    # or: fleetward-controller serve".to_owned();
+    }
+    let mut serve = format!("fleetward-controller serve --data {}", sources.data().display());
+    if let Some(file) = sources.named_file() {
+        serve.push_str(&format!(" --config {}", file.display()));
+    }
+    serve
+}
+
+/// The settings that every later command finds in the data directory: all that this one was told by flags and
+/// variables, which nobody may say again.
+fn instance_file(given: &Layer) -> anyhow::Result<String> {
+    let settings = given.to_toml().context("write down the settings")?;
+    Ok(format!(
+        "# Written by `fleetward-controller init`. Settings of the configuration file win.\n{settings}"
+    ))
+}
+
+fn ensure_absent(path: &Path, data: &Path) -> anyhow::Result<()> {
+    ensure!(
+        !path.exists(),
+        "{} exists already: there is a controller in {}; `init` does not overwrite it",
+        path.display(),
+        data.display()
+    );
+    Ok(())
 }
 
 /// Makes the database and the first administrator, whose one-time password is returned.
@@ -194,7 +187,7 @@ mod tests {
             assert!(error.contains(advice) && !error.contains(INSTANCE_FILE), "{error}");
         }
         for name in ["ctl.example.com", "192.0.2.1", "2001:db8::7"] {
-            assert_eq!(parse_name(name).as_deref(), Ok(name));
+            assert_eq!(super::super::parse_name(name).as_deref(), Ok(name));
         }
     }
 }

@@ -1,14 +1,12 @@
 //! `serve`: runs the controller until it is told to stop.
 
-use std::net::SocketAddr;
-
 use crate::app::clock::Clock;
-use crate::config::{Layer, Log, LogFormat};
+use crate::config::{Log, LogFormat, unknown_variables};
 use crate::running::Running;
 use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::Settings;
@@ -18,25 +16,15 @@ use super::Settings;
 pub(crate) struct Serve {
     #[command(flatten)]
     settings: Settings,
-    /// The UDP address agents connect to [default: [::]:7443]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    link_listen: Option<SocketAddr>,
-    /// The TCP address of the API and the console [default: [::]:7444]
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    http_listen: Option<SocketAddr>,
-    /// Serve the API without TLS; only ever on a loopback address
-    #[arg(long)]
-    http_plain_loopback: bool,
 }
 
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let mut flags = Layer::default();
-        flags.link.listen = self.link_listen;
-        flags.http.listen = self.http_listen;
-        flags.http.plain_loopback = self.http_plain_loopback.then_some(true);
-        let config = self.settings.load_with(flags)?;
+        let config = self.settings.sources()?.config()?;
         start_log(&config.log)?;
+        for unknown in unknown_variables() {
+            warn!("{unknown}");
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         runtime.block_on(async {
             // Before anything is started: a signal in between must not kill it half-way.

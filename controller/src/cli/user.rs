@@ -2,8 +2,8 @@
 
 use crate::app::clock::Clock;
 use crate::app::user;
-use crate::store::Store;
-use anyhow::bail;
+use crate::store::{Scope, Store, tenant};
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use fleetward_protocol::name::UserName;
 
@@ -17,10 +17,17 @@ pub(crate) struct User {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Make an administrator, with a one-time password.
+    Add {
+        /// The login name
+        user: UserName,
+        #[command(flatten)]
+        settings: Settings,
+    },
     /// Give a user a new one-time password and end their sessions.
     ResetPassword {
         /// The login name
-        name: UserName,
+        user: UserName,
         #[command(flatten)]
         settings: Settings,
     },
@@ -28,19 +35,33 @@ enum Command {
 
 impl User {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let Command::ResetPassword { name, settings } = self.command;
+        let (name, settings, adds) = match self.command {
+            Command::Add { user, settings } => (user, settings, true),
+            Command::ResetPassword { user, settings } => (user, settings, false),
+        };
         let config = settings.load()?;
         let password = block_on(async {
             let now = Clock::System.now();
             let store = Store::open(&config.database, now).await?;
             let mut tx = store.write().await?;
-            let password = user::reset_password(&mut tx, &name, now).await?;
+            let password = if adds {
+                let tenant = tenant::list(&mut tx, &Scope::Everything).await?.into_iter().next();
+                let tenant = tenant.context("the database has no tenant")?;
+                let added = user::insert_admin(&mut tx, &name, tenant.id, now).await;
+                Some(added.with_context(|| {
+                    format!(
+                        "add {name}; a user who exists gets a new password with `user reset-password {name}`"
+                    )
+                })?)
+            } else {
+                user::reset_password(&mut tx, &name, now).await?
+            };
             tx.commit().await?;
             store.close().await?;
             anyhow::Ok(password)
         })??;
         let Some(password) = password else {
-            bail!("there is no user `{name}`");
+            bail!("there is no user `{name}`; `fleetward-controller user add {name}` makes one");
         };
         print(&format!("One-time password of {name}, to be changed at the next login:\n\n    {password}\n"));
         Ok(())

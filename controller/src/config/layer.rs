@@ -4,21 +4,23 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
-use super::value::{Name, Size, Span};
+use super::value::{Filter, Name, Size, Span};
 use super::{ConfigError, LogFormat};
 
 /// The settings of one layer; absent ones are left to the layer below. `docs/configuration.md` describes them.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Layer {
     /// See [`Config::data`](super::Config::data).
+    #[serde(skip_serializing)]
     pub data: Option<PathBuf>,
     /// See [`Config::name`](super::Config::name).
-    #[serde(deserialize_with = "name")]
+    #[serde(deserialize_with = "name", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// See [`Config::database`](super::Config::database).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
     /// See [`Link`](super::Link).
     pub link: LinkLayer,
@@ -29,16 +31,17 @@ pub struct Layer {
     /// See [`Retention`](super::Retention).
     pub retention: RetentionLayer,
     /// See [`Log`](super::Log).
+    #[serde(skip_serializing)]
     pub log: LogLayer,
 }
 
 macro_rules! sections {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* })*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Default, Deserialize)]
+        #[derive(Debug, Clone, Default, Deserialize, Serialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
-            $($(#[$field_doc])* pub $field: Option<$type>,)*
+            $($(#[$field_doc])* #[serde(skip_serializing_if = "Option::is_none")] pub $field: Option<$type>,)*
         }
 
         impl $name {
@@ -99,12 +102,12 @@ sections! {
         /// `text` or `json`
         format: LogFormat,
         /// Such as `info,quinn=warn`.
-        filter: String,
+        filter: Filter,
     }
 }
 
 /// Every setting that a variable can set: `FLEETWARD_` and the key in upper case, `.` as `_`.
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "data",
     "name",
     "database",
@@ -164,7 +167,16 @@ impl Layer {
         })
     }
 
-    /// Takes the settings out of environment variables; others are none of ours.
+    /// The text of a file with these settings: with those that make a controller what it is, without where its data
+    /// are and how a process logs.
+    ///
+    /// # Errors
+    /// If a path is not UTF-8.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Takes the settings out of environment variables; others are none of ours, and an empty one is not set.
     ///
     /// # Errors
     /// [`ConfigError::Variable`] with the variable.
@@ -174,6 +186,10 @@ impl Layer {
         let mut layer = Self::default();
         for (variable, value) in variables {
             let Some(key) = KEYS.iter().find(|key| variable == *variable_of(key)) else { continue };
+            // To a shell script that is how one says "unset".
+            if value.is_empty() {
+                continue;
+            }
             let variable = variable_of(key);
             let invalid = |detail: String| ConfigError::Variable { variable: variable.clone(), detail };
             let text = value.into_string().map_err(|_| invalid("the value is not UTF-8".to_owned()))?;
@@ -202,7 +218,7 @@ impl Layer {
 }
 
 /// The variable that sets `key`.
-fn variable_of(key: &str) -> String {
+pub(super) fn variable_of(key: &str) -> String {
     format!("FLEETWARD_{}", key.to_uppercase().replace('.', "_"))
 }
 

@@ -73,3 +73,83 @@ fn plain_http_is_for_loopback_only() {
     plain("[::]:80").unwrap_err();
     Config::from_layer(layer("name = 'x'\n[http]\nkey = '/k'")).unwrap_err();
 }
+
+#[test]
+fn a_filter_of_the_log_is_levels_and_targets_with_theirs() {
+    for good in ["info", "WARN", "off", "info,quinn=warn", "fleetward_controller[request]=debug,info"] {
+        assert_eq!(
+            Config::from_layer(layer(&format!("name = 'x'\n[log]\nfilter = '{good}'"))).unwrap().log.filter,
+            good
+        );
+    }
+    for nonsense in ["inof", "info,quinn", "info,quinn=wran", "info warn", " ", "=", "quinn=="] {
+        let told = refused(&format!("[log]\nfilter = '{nonsense}'\n"));
+        assert!(told.starts_with("controller.toml:2: `filter`") && told.contains("quinn=warn"), "{told}");
+        let told = variables(&[("FLEETWARD_LOG_FILTER", nonsense)]).unwrap_err().to_string();
+        assert!(told.contains("FLEETWARD_LOG_FILTER") && told.contains("quinn=warn"), "{told}");
+    }
+}
+
+#[test]
+fn every_setting_has_a_variable_that_all_programs_know_of() {
+    for key in layer::KEYS {
+        let variable = layer::variable_of(key);
+        assert!(
+            variable::KNOWN.contains(&variable.as_str()),
+            "{variable} is not in `fleetward_protocol::variable`"
+        );
+    }
+    assert!(variable::KNOWN.contains(&FILE_VARIABLE));
+}
+
+/// Whatever a command is told, it is told from file, variables and flags, and a later one finds the same.
+#[test]
+fn what_init_was_told_is_found_by_every_later_command() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    let file = directory.path().join("controller.toml");
+    fs::write(&file, "[http]\nlisten = '192.0.2.1:8443'\n[log]\nfilter = 'debug'\n").unwrap();
+    let told = |pairs: &[(&str, &str)], flags: Layer| {
+        let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Sources::of(Some(&file), flags, pairs).unwrap()
+    };
+    let flags =
+        Layer { data: Some(data.clone()), name: Some("ctl.example.com".to_owned()), ..Layer::default() };
+    let sources = told(
+        &[
+            ("FLEETWARD_DATABASE", "postgres://fleetward@db.example.com/fleetward"),
+            ("FLEETWARD_RETENTION_OPERATIONS", "7d"),
+            ("FLEETWARD_LOG_FILTER", "trace"),
+        ],
+        flags,
+    );
+    let written = sources.given().to_toml().unwrap();
+    let made = sources.config().unwrap();
+    assert_eq!(
+        (made.database.as_str(), made.url().as_str()),
+        ("postgres://fleetward@db.example.com/fleetward", "https://ctl.example.com:8443")
+    );
+    fs::write(data.join(INSTANCE_FILE), &written).unwrap();
+    let flags = Layer { data: Some(data), ..Layer::default() };
+    let later = told(&[], flags).config().unwrap();
+    assert_eq!((&later.database, later.url()), (&made.database, made.url()));
+    assert_eq!(later.retention.operations, Duration::from_secs(7 * 86_400));
+    // How loud one process was is nobody else's business.
+    assert_eq!((later.log.filter.as_str(), written.contains("log")), ("debug", false));
+}
+
+#[test]
+fn the_address_for_people_has_scheme_and_port() {
+    let url = |text: &str| Config::from_layer(layer(text)).unwrap().url();
+    assert_eq!(url("name = '2001:db8::7'"), "https://[2001:db8::7]:7444");
+    let plain = "name = 'x'\n[http]\nlisten = '127.0.0.1:8080'\nplain_loopback = true";
+    assert_eq!(url(plain), "http://127.0.0.1:8080");
+}
+
+#[test]
+fn a_variable_that_is_set_and_empty_is_not_set() {
+    let upper = variables(&[("FLEETWARD_NAME", ""), ("FLEETWARD_HTTP_KEY", "")]).unwrap();
+    let config = Config::from_layer(upper.over(layer("name = 'a.example.com'"))).unwrap();
+    assert_eq!((config.name.as_str(), config.http.transport), ("a.example.com", Transport::OwnCertificate));
+}

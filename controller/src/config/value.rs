@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
 
 /// Why a text is not a value of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,12 +16,12 @@ pub struct InvalidValue {
 }
 
 /// A span of time: `90s`, `15m`, `24h`, `30d`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Span(pub Duration);
 
 /// A number of bytes: `512KiB`, `64MiB`, `4GiB`, `1TiB`, or a bare number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Written")]
 pub struct Size(pub u64);
 
@@ -28,6 +29,11 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Name(pub String);
+
+/// Which events are logged: levels, and targets with theirs, such as `info,quinn=warn`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct Filter(pub(super) String);
 
 /// A number with or without its unit.
 #[derive(Deserialize)]
@@ -86,6 +92,32 @@ impl FromStr for Name {
     }
 }
 
+impl FromStr for Filter {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // A word alone is a target to `EnvFilter`, of which everything is logged: `inof` would be one that nothing
+        // has, and silence the log.
+        let is_level = |word: &str| {
+            let levels = ["off", "error", "warn", "info", "debug", "trace"];
+            levels.iter().any(|level| level.eq_ignore_ascii_case(word))
+        };
+        let is_plain = |part: &str| !part.contains(['=', '[']);
+        let is_known = text.split(',').all(|part| !is_plain(part) || is_level(part.trim()))
+            // Inside of brackets a comma divides fields, which are not looked at here.
+            || text.contains('[');
+        if is_known && !text.trim().is_empty() && EnvFilter::try_new(text).is_ok() {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidValue {
+                text: text.chars().take(64).collect(),
+                expected: "a filter: off, error, warn, info, debug or trace, and targets with one of them, as in \
+                           `info,quinn=warn`",
+            })
+        }
+    }
+}
+
 /// The number before the longest unit that matches, times its factor.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     units
@@ -95,6 +127,20 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 }
 
 impl TryFrom<String> for Span {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Span> for String {
+    fn from(span: Span) -> Self {
+        format!("{}s", span.0.as_secs())
+    }
+}
+
+impl TryFrom<String> for Filter {
     type Error = InvalidValue;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
