@@ -77,9 +77,29 @@ pub fn directory() -> PathBuf {
 /// # Errors
 /// When there is none.
 pub fn built(name: &str) -> Result<PathBuf> {
-    let package = directory().join(format!("{name}_{}.deb", env!("CARGO_PKG_VERSION")));
-    ensure!(package.exists(), "{} is not there: run `cargo xtask package`", package.display());
-    Ok(package)
+    let directory = directory();
+    let found = of_name(&directory, name)?.into_iter().next();
+    found.with_context(|| {
+        format!("there is no package {name} in {}: run `cargo xtask package`", directory.display())
+    })
+}
+
+/// The packages of that name in a directory, whatever their version and architecture.
+fn of_name(directory: &Path, name: &str) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("read {}", directory.display())),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        if file.ends_with(".deb") && file.split('_').next() == Some(name) {
+            found.push(path);
+        }
+    }
+    Ok(found)
 }
 
 /// Builds the binaries, checks them, and packs them into `target/debian/`.
@@ -138,13 +158,13 @@ pub fn repack(package: &Path, version: &str, into: &Path) -> Result<PathBuf> {
             })
             .collect();
     fs::write(&control, changed)?;
-    let field =
-        |field: &str| process::succeed(Command::new("dpkg-deb").arg("-f").arg(package).arg(field), INSPECT);
-    let target = into.join(format!("{}_{version}_{}.deb", field("Package")?, field("Architecture")?));
+    let fresh = work.path().join("fresh.deb");
     process::succeed(
-        Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-z1", "-b"]).arg(&tree).arg(&target),
+        Command::new("dpkg-deb").args(["--root-owner-group", "-Zgzip", "-z1", "-b"]).arg(&tree).arg(&fresh),
         INSPECT,
     )?;
+    let target = into.join(file_name(&fresh)?);
+    fs::copy(&fresh, &target)?;
     Ok(target)
 }
 
@@ -175,10 +195,25 @@ fn write_completions(program: &Path) -> Result<()> {
 fn pack(part: &Part, build: Build, directory: &Path) -> Result<PathBuf> {
     let mut command = cargo("deb");
     command.args(["--no-build", "--quiet", "--package", part.krate, "--profile", build.profile(part)]);
-    let output = directory.join(format!("{}_{}.deb", part.package, env!("CARGO_PKG_VERSION")));
-    command.arg("--output").arg(&output);
+    let fresh = directory.join("fresh").join(format!("{}.deb", part.package));
+    fs::create_dir_all(directory.join("fresh"))?;
+    command.arg("--output").arg(&fresh);
     process::show_success(&mut command, BUILD)?;
-    Ok(output)
+    // Named as Debian's archives name them, by what the package itself says. One of each is kept, so that
+    // `fleetward-agent_*.deb` is the one that was built last.
+    for old in of_name(directory, part.package)? {
+        fs::remove_file(&old).with_context(|| format!("remove {}", old.display()))?;
+    }
+    let named = directory.join(file_name(&fresh)?);
+    fs::rename(&fresh, &named).with_context(|| format!("name {}", named.display()))?;
+    Ok(named)
+}
+
+/// `NAME_VERSION_ARCHITECTURE.deb`, from the package's own fields.
+fn file_name(package: &Path) -> Result<String> {
+    let field =
+        |field: &str| process::succeed(Command::new("dpkg-deb").arg("-f").arg(package).arg(field), INSPECT);
+    Ok(format!("{}_{}_{}.deb", field("Package")?, field("Version")?, field("Architecture")?))
 }
 
 fn cargo(subcommand: &str) -> Command {
@@ -289,6 +324,48 @@ mod tests {
         let symbols = "0 DF *UND* 0 (GLIBC_2.2.5) free\n0 DF *UND* 0 (GLIBC_2.34) main\n0 (GLIBC_2.4) x";
         assert_eq!(newest_glibc(symbols), Some(Version(2, 34)));
         assert_eq!(floor("libssl3 | libssl3t64, libc6 (>= 2.36), systemd"), Some(Version(2, 36)));
+    }
+
+    /// A package with nothing in it.
+    fn empty(name: &str, version: &str, directory: &Path) -> PathBuf {
+        let tree = directory.join("tree");
+        fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+        let control = format!(
+            "Package: {name}\nVersion: {version}\nArchitecture: amd64\nMaintainer: A <a@example.com>\nDescription: empty\n"
+        );
+        fs::write(tree.join("DEBIAN/control"), control).unwrap();
+        let package = directory.join("built.deb");
+        process::succeed(Command::new("dpkg-deb").arg("-b").arg(&tree).arg(&package), INSPECT).unwrap();
+        package
+    }
+
+    #[test]
+    fn a_package_file_says_name_version_and_architecture() {
+        if !process::is_installed("dpkg-deb") {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let package = empty("fleetward-agent", "0.1.0-1", directory.path());
+        assert_eq!(file_name(&package).unwrap(), "fleetward-agent_0.1.0-1_amd64.deb");
+        let into = directory.path().join("debian");
+        fs::create_dir(&into).unwrap();
+        let newer = repack(&package, "9.9.9-1", &into).unwrap();
+        assert_eq!(newer.file_name().unwrap(), "fleetward-agent_9.9.9-1_amd64.deb");
+        assert_eq!(of_name(&into, "fleetward-agent").unwrap(), [newer]);
+        assert!(of_name(&into, "fleetward").unwrap().is_empty());
+    }
+
+    /// Debian's policy (3.4.1): a synopsis is a phrase, without an article and without a full stop.
+    #[test]
+    fn every_synopsis_is_a_phrase() {
+        for krate in ["agent", "cli", "controller"] {
+            let manifest = fs::read_to_string(workspace::root().join(krate).join("Cargo.toml")).unwrap();
+            let synopsis = manifest.lines().find_map(|line| line.strip_prefix("description = \"")).unwrap();
+            let synopsis = synopsis.trim_end_matches('"');
+            let first = synopsis.split(' ').next().unwrap().to_lowercase();
+            assert!(!["a", "an", "the"].contains(&first.as_str()), "{synopsis}");
+            assert!(!synopsis.ends_with('.') && synopsis.len() < 80, "{synopsis}");
+        }
     }
 
     #[test]
