@@ -12,15 +12,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// A tracked file.
-struct SourceFile {
+pub(crate) struct SourceFile {
     /// From the repository's root, with `/`.
-    path: String,
-    text: String,
+    pub(crate) path: String,
+    /// What it holds.
+    pub(crate) text: String,
 }
 
 impl SourceFile {
     /// The lines before the first `#[cfg(test)]`, numbered from 1: what ships.
-    fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn shipped_lines(&self) -> impl Iterator<Item = (usize, &str)> {
         self.text
             .lines()
             .take_while(|line| line.trim() != "#[cfg(test)]")
@@ -28,7 +29,7 @@ impl SourceFile {
             .map(|(index, line)| (index + 1, line))
     }
 
-    fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         self.path.starts_with("tests/")
             || self.path.contains("/tests/")
             || self.path.contains("/fuzz/")
@@ -39,12 +40,12 @@ impl SourceFile {
     }
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests crate lies in the workspace").to_owned()
 }
 
 /// Every tracked or new text file whose path ends with one of `endings`.
-fn files(endings: &[&str]) -> Vec<SourceFile> {
+pub(crate) fn files(endings: &[&str]) -> Vec<SourceFile> {
     let listing = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard"])
         .current_dir(root())
@@ -63,6 +64,6 @@ fn files(endings: &[&str]) -> Vec<SourceFile> {
 }
 
 /// Fails with one line per violation.
-fn assert_none(law: &str, violations: &[String]) {
+pub(crate) fn assert_none(law: &str, violations: &[String]) {
     assert!(violations.is_empty(), "{law}\n  {}", violations.join("\n  "));
 }

@@ -77,8 +77,8 @@ pub enum HostError {
     NotFound(HostName),
     /// It is in the inventory already.
     #[error(
-        "there is a host `{0}` already; `fleetward host token {0}` makes a new enrolment token for it, `fleetward host \
-         update {0}` changes it"
+        "there is a host `{0}` already; `fleetward host token {0}` makes a new enrolment token for it, \
+         `fleetward host update {0}` changes it"
     )]
     Exists(HostName),
     /// The name or the client ID is taken.
