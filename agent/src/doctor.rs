@@ -405,6 +405,7 @@ fn agent(paths: &Paths) -> Finding {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
     use std::time::Duration;
 
     use super::*;
@@ -420,5 +421,58 @@ mod tests {
         assert!(!closed.advice.contains("let UDP port"), "{closed:?}");
         let silent = not_reached(&address, &link::DialError::NoAnswer(Duration::from_secs(3)));
         assert!(silent.advice.contains("let UDP port 7443 out"), "{silent:?}");
+    }
+
+    #[test]
+    fn what_others_can_read_or_change_is_told_with_the_command_that_mends_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let paths = Paths { config: at("agent.toml"), state: at("state"), client_id: at("client_id") };
+        files::ensure_directory(&paths.runs(), 0o711).unwrap();
+        fs::set_permissions(&paths.state, Permissions::from_mode(0o711)).unwrap();
+        files::ensure_file(&paths.config, 0o644, b"[policy]\nusers = ['root']").unwrap();
+        files::ensure_file(&paths.key(), 0o600, b"").unwrap();
+        files::ensure_file(&paths.root(), 0o644, b"").unwrap();
+        let told = || -> Vec<_> { settings(&paths).into_iter().chain(permissions(&paths)).collect() };
+        assert!(told().iter().all(|finding| finding.severity == Severity::Ok), "{:?}", told());
+
+        let key = paths.journal().with_extension("key");
+        files::ensure_file(&key, 0o644, b"").unwrap();
+        for (path, mode, command) in [
+            (&paths.config, 0o666, "chmod go-w"),
+            (&paths.key(), 0o644, "chmod 0600"),
+            (&paths.root(), 0o664, "chmod go-w"),
+            (&paths.runs(), 0o777, "chmod go-w"),
+            (&key, 0o644, "chmod 0600"),
+        ] {
+            let before = fs::metadata(path).unwrap().permissions();
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+            let wanted = [format!("mode {mode:04o}"), format!("`{command} {}`", path.display())];
+            let is_told = |finding: &Finding| {
+                finding.severity == Severity::Error && wanted.iter().all(|part| finding.detail.contains(part))
+            };
+            assert!(told().iter().any(is_told), "{:?}", told());
+            fs::set_permissions(path, before).unwrap();
+        }
+        fs::remove_file(key).unwrap();
+
+        let words = |policy: &str| {
+            files::ensure_file(&paths.config, 0o644, format!("[policy]\n{policy}").as_bytes()).unwrap();
+            told().into_iter().find(|finding| finding.severity != Severity::Ok)
+        };
+        let absent = words("users = ['root', 'rooot']").unwrap();
+        assert_eq!((absent.severity, absent.advice.as_str()), (Severity::Warning, "did you mean `root`?"));
+        let wrong = words("kinds = ['Script']").unwrap();
+        assert!(wrong.severity == Severity::Error && wrong.detail.contains("did you mean `script`?"));
+        assert_eq!(words("kinds = ['script']"), None);
+
+        if users::may_change_user() {
+            fs::set_permissions(&paths.state, Permissions::from_mode(0o700)).unwrap();
+            let closed = words("").unwrap();
+            assert!(
+                closed.severity == Severity::Warning && closed.advice.contains("chmod o+x"),
+                "{closed:?}"
+            );
+        }
     }
 }

@@ -303,3 +303,39 @@ fn pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>) 
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_can_read_is_not_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        let pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+        let leaf = Leaf {
+            client: ClientId::issued(uuid::Uuid::from_u128(7)),
+            validity: Validity { from: Timestamp::from_millis(0), until: Timestamp::from_millis(1) },
+            public_key: pair.public_key_raw().to_vec(),
+        };
+        for (mode, command) in [
+            (0o600, None),
+            (0o640, Some("chmod 0600")),
+            (0o644, Some("chmod 0600")),
+            (0o622, Some("chmod go-w")),
+        ] {
+            files::ensure_file(&path, mode, pair.serialize_pem().as_bytes()).unwrap();
+            match (read_key(&path, &leaf), command) {
+                (Ok(Some(_)), None) => {}
+                (Err(error), Some(command)) => {
+                    let told = error.to_string();
+                    assert!(told.contains(&format!("`{command} {}`", path.display())), "{told}");
+                }
+                (read, _) => panic!("mode {mode:o}: {read:?}"),
+            }
+        }
+        let public = directory.path().join("root.pem");
+        files::ensure_file(&public, 0o666, b"").unwrap();
+        assert!(read_certificates(&public).unwrap_err().to_string().contains("chmod go-w"));
+    }
+}

@@ -130,7 +130,7 @@ impl Settings {
 impl Policy {
     /// Looks for values that can have been meant otherwise only.
     fn check(&self) -> Result<(), String> {
-        for kind in self.kinds.iter().flatten().filter(|kind| !KINDS.contains(&kind.as_str())) {
+        if let Some(kind) = self.kinds.iter().flatten().find(|kind| !KINDS.contains(&kind.as_str())) {
             let hint = nearest(kind, KINDS.iter().copied()).map_or_else(
                 || format!("; it knows {}", KINDS.join(", ")),
                 |known| format!("; did you mean `{known}`?"),

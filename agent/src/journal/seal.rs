@@ -102,7 +102,7 @@ mod tests {
     fn an_order_opens_with_its_key_for_its_run_alone() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal.key");
-        drop(Seal::load_or_create(&path).unwrap());
+        Seal::load_or_create(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         for order in [&b""[..], b"TOKEN=hunter2", &[7; 100_000]] {
             let seal = Seal::load_or_create(&path).unwrap();
