@@ -235,9 +235,20 @@ mod tests {
         Store::open_with(&test.url, NOW, limits).await.unwrap()
     }
 
+    /// A connection, however long the wait: on a busy machine even the first one takes longer than these limits let it.
+    async fn turn(store: &Store) -> Search {
+        loop {
+            match store.search().await {
+                Ok(search) => return search,
+                Err(StoreError::Busy) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     async fn a_statement_that_takes_too_long_is_stopped(test: TestStore) {
         let store = opened(&test, Duration::from_millis(50)).await;
-        let mut search = store.search().await.unwrap();
+        let mut search = turn(&store).await;
         let stopped = search.rows(query(ENDLESS)).await.unwrap_err();
         assert!(matches!(stopped, StoreError::Stopped { after } if !after.is_zero()), "{stopped:?}");
         assert!(stopped.to_string().contains("filter"), "{stopped}");
@@ -248,7 +259,7 @@ mod tests {
 
     async fn searches_wait_for_each_other_and_other_readers_for_none(test: TestStore) {
         let store = opened(&test, Duration::from_secs(3600)).await;
-        let (mut one, mut two) = (store.search().await.unwrap(), store.search().await.unwrap());
+        let (mut one, mut two) = (turn(&store).await, turn(&store).await);
         let third = store.search().await.unwrap_err();
         assert!(matches!(third, StoreError::Busy), "{third:?}");
         store.read().await.unwrap();
@@ -257,13 +268,7 @@ mod tests {
         assert!(begun.is_err());
         drop(one);
         if store.engine() == Engine::Sqlite {
-            let mut next = loop {
-                match store.search().await {
-                    Ok(next) => break next,
-                    Err(StoreError::Busy) => {}
-                    Err(error) => panic!("{error}"),
-                }
-            };
+            let mut next = turn(&store).await;
             assert_eq!(next.rows(query("SELECT 7 AS n")).await.unwrap().len(), 1);
         }
         assert_eq!(two.rows(query("SELECT 7 AS n")).await.unwrap().len(), 1);
