@@ -135,7 +135,7 @@ fn every_command_that_a_program_script_or_unit_names_is_understood() {
                 }
                 _ => None,
             };
-            for line in typed {
+            if let Some(line) = typed {
                 let line = line
                     .split_once("cargo xtask")
                     .map_or(line.to_owned(), |(_, rest)| format!("cargo xtask{rest}"));
