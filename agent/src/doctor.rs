@@ -15,9 +15,9 @@ use crate::platform::{clock, users};
 use crate::status;
 
 /// A difference of clocks that is worth a word, in milliseconds.
-const SKEW_WORTH_A_WORD: i64 = 5_000;
+const SKEW_WORTH_A_WORD: u64 = 5_000;
 /// A difference of clocks that breaks certificates and deadlines, in milliseconds.
-const SKEW_THAT_BREAKS: i64 = 60_000;
+const SKEW_THAT_BREAKS: u64 = 60_000;
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -310,17 +310,17 @@ fn clock_skew(paths: &Paths) -> Finding {
     let check = "clock";
     match status::read_report(paths).and_then(|report| report.skew_ms) {
         None => Finding::warning(check, "not compared yet", "it is compared when the agent connects"),
-        Some(skew) if skew.abs() >= SKEW_THAT_BREAKS => Finding::error(
+        Some(skew) if skew.unsigned_abs() >= SKEW_THAT_BREAKS => Finding::error(
             check,
-            format!("{} s {} the controller's", skew.abs() / 1000, direction(skew)),
+            format!("{} s {} the controller's", skew.unsigned_abs() / 1000, direction(skew)),
             "set the clock (timedatectl set-ntp true): certificates and deadlines depend on it",
         ),
-        Some(skew) if skew.abs() >= SKEW_WORTH_A_WORD => Finding::warning(
+        Some(skew) if skew.unsigned_abs() >= SKEW_WORTH_A_WORD => Finding::warning(
             check,
-            format!("{} s {} the controller's", skew.abs() / 1000, direction(skew)),
+            format!("{} s {} the controller's", skew.unsigned_abs() / 1000, direction(skew)),
             "let NTP set the clock (timedatectl set-ntp true)",
         ),
-        Some(skew) => Finding::ok(check, format!("within {} ms of the controller's", skew.abs())),
+        Some(skew) => Finding::ok(check, format!("within {} ms of the controller's", skew.unsigned_abs())),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn sheet(host: &Host, out: &Out) -> String {
     sheet.row("Added", out.clock.at(host.created_at));
     sheet.row("Last seen", host.last_seen.map(|time| out.clock.at_and_ago(time)).unwrap_or_default());
     sheet.row("Latency", host.latency_ms.map(latency).unwrap_or_default());
-    if let Some(skew) = host.clock_skew_ms.filter(|skew| skew.abs() >= 1000) {
+    if let Some(skew) = host.clock_skew_ms.filter(|skew| skew.unsigned_abs() >= 1000) {
         let direction = if skew > 0 { "ahead of" } else { "behind" };
         let text = format!("{} {direction} the controller's", span(skew.unsigned_abs()));
         sheet.toned(out, "Clock", text, Tone::Warn);

@@ -1,87 +1,60 @@
 //! A host's connection, from its certificate to its departure.
 
+mod admission;
+mod report;
+mod seat;
+
+pub use admission::{Admitted, NotAdmitted, admit};
+pub use report::{renew, take_facts, take_notice};
+pub use seat::HeldSeat;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_domain::refusal::Telling;
 use fleetward_domain::run::{RunEvent, RunState};
-use fleetward_protocol::facts::Facts;
-use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
-use fleetward_protocol::message::{ControllerMessage, Hello, Welcome};
-use fleetward_protocol::name::HostName;
-use serde_bytes::ByteBuf;
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::message::{Hello, Welcome};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::warn;
 
 use super::App;
 use super::actor::Actor;
 use super::audit::{self, Entry};
-use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer, Seat};
+use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer};
 use super::order::{self, LoadedStep, OrderError};
 use super::recorder::Change;
 use super::refusal;
-use crate::pki::{HostKey, PeerIdentity, PkiError};
 use crate::secret::SecretBox;
-use crate::store::host::{self, Connected, Enrolment, Host, Lifecycle, Notice};
+use crate::store::host::{self, Connected, Enrolment, Host};
 use crate::store::run::{self, Run};
-use crate::store::{Connection, Scope, StoreError, certificate, operation};
+use crate::store::{Connection, Scope, operation};
 
 /// How often an agent says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(3);
 /// Silence after which a host is offline.
 const SILENCE: Duration = Duration::from_secs(9);
 /// A difference of clocks above which people are told.
-const NOTABLE_SKEW_MS: i64 = 30_000;
+const NOTABLE_SKEW_MS: u64 = 30_000;
 
-/// A host whose certificate is good.
-#[derive(Debug, Clone)]
-pub struct Admitted {
-    /// Who it is.
-    pub identity: PeerIdentity,
-    /// Its row.
-    pub host: HostId,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// Its name.
-    pub name: HostName,
-}
-
-/// Why a connection is not admitted.
+/// Why a session is not established.
 #[derive(Debug, thiserror::Error)]
-pub enum NotAdmitted {
-    /// The certificate was not issued by this controller, or was removed.
-    #[error("the certificate is not known to this controller; enrol the host again")]
-    Unknown,
-    /// The certificate was revoked.
-    #[error("the certificate is revoked; enrol the host again with a token made for it")]
-    Revoked,
-    /// The host is not in the inventory any more.
-    #[error("the host is retired in the inventory")]
-    Retired,
-    /// The certificate names another client ID than the inventory.
-    #[error("the certificate names another client ID than the inventory")]
-    OtherClient,
-    /// The store failed.
+pub enum JoinError {
+    /// The certificate is not good any more.
     #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl NotAdmitted {
-    /// Whether trying again is pointless.
-    #[must_use]
-    pub const fn is_final(&self) -> bool {
-        !matches!(self, Self::Store(_))
-    }
+    NotAdmitted(#[from] NotAdmitted),
+    /// What the host holds could not be found out.
+    #[error(transparent)]
+    Order(#[from] OrderError),
 }
 
 /// An established session.
 #[derive(Debug)]
 pub struct Session {
     /// Its place in the fleet.
-    pub seat: Arc<Seat>,
+    pub seat: HeldSeat,
     /// What the host will be asked for.
     pub commands: mpsc::UnboundedReceiver<HostCommand>,
     /// The answer to the hello.
@@ -103,50 +76,28 @@ pub enum Departure {
     Silent,
     /// The agent said what it may not say.
     BrokeProtocol,
+    /// The certificate that the connection was opened with ended.
+    Expired,
     /// A newer connection took over.
     Superseded,
     /// The host was revoked or retired.
     Revoked,
 }
 
-/// Whether the certificate that TLS has verified is still good, and whose it is.
-///
-/// # Errors
-/// [`NotAdmitted`].
-pub async fn admit(app: &App, identity: &PeerIdentity) -> Result<Admitted, NotAdmitted> {
-    let mut conn = app.store().read().await?;
-    let certificate =
-        certificate::find(&mut conn, &identity.fingerprint).await?.ok_or(NotAdmitted::Unknown)?;
-    if certificate.revoked_at.is_some() {
-        return Err(NotAdmitted::Revoked);
-    }
-    let host = match host::get_by_id(&mut conn, &Scope::Everything, certificate.host).await {
-        Ok(host) => host,
-        Err(StoreError::NotFound { .. }) => return Err(NotAdmitted::Retired),
-        Err(error) => return Err(error.into()),
-    };
-    if host.lifecycle == Lifecycle::Retired {
-        return Err(NotAdmitted::Retired);
-    }
-    if host.enrolment == Enrolment::Revoked {
-        return Err(NotAdmitted::Revoked);
-    }
-    if host.declared.client_id != identity.client {
-        return Err(NotAdmitted::OtherClient);
-    }
-    Ok(Admitted { identity: identity.clone(), host: host.id, tenant: host.tenant, name: host.declared.name })
-}
-
 /// Takes the host's seat and finds out what it holds.
 ///
+/// The certificate is looked at before the seat is taken, so that a revoked one drives nobody out, and again after
+/// it: whoever revokes it commits first and then closes the seat, so in either order one of the two is noticed.
+///
 /// # Errors
-/// If the store or the recorder fails; the seat is free again then.
+/// If the certificate is not good any more, or the store fails; the seat is free again then.
 pub async fn join(
     app: &App,
     admitted: &Admitted,
     hello: &Hello,
     remote: SocketAddr,
-) -> Result<Session, OrderError> {
+) -> Result<Session, JoinError> {
+    admit(app, &admitted.identity).await?;
     let now = app.now();
     let clock_skew_ms = hello.clock.as_millis().saturating_sub(now.as_millis());
     let newcomer = Newcomer {
@@ -159,10 +110,15 @@ pub async fn join(
     // The seat first: a run that is handed out from now on is sent to this session, and one that was handed out
     // before is found in the store.
     let joined = app.fleet().join(newcomer, now);
-    let held = match take_up(app, admitted, hello).await {
+    let seat = HeldSeat::new(app.clone(), joined.seat);
+    let held = async {
+        admit(app, &admitted.identity).await?;
+        Ok::<_, JoinError>(take_up(app, admitted, hello).await?)
+    };
+    let held = match held.await {
         Ok(held) => held,
         Err(error) => {
-            let _ = app.fleet().leave(&joined.seat);
+            seat.leave(Departure::Disconnected, &error.to_string());
             return Err(error);
         }
     };
@@ -174,7 +130,7 @@ pub async fn join(
             .with("newer", remote.to_string());
         audit::record_alone(app, entry).await;
     }
-    if clock_skew_ms.abs() > NOTABLE_SKEW_MS {
+    if clock_skew_ms.unsigned_abs() > NOTABLE_SKEW_MS {
         warn!(host = %admitted.name, clock_skew_ms, "connection.clock_skew");
     }
     let connected = Connected {
@@ -191,7 +147,7 @@ pub async fn join(
     }
     let millis = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
     Ok(Session {
-        seat: joined.seat,
+        seat,
         commands: joined.commands,
         welcome: Welcome {
             controller_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -203,106 +159,6 @@ pub async fn join(
         attach: held.attach,
         forget: held.forget,
     })
-}
-
-/// Gives the seat back.
-pub async fn leave(app: &App, seat: &Seat, departure: Departure, reason: &str) {
-    if !app.fleet().leave(seat) {
-        return;
-    }
-    info!(host = %seat.host, ?departure, reason, "connection.left");
-    app.dispatcher().host_offline(seat.host);
-    app.presences().note_offline(seat.host, seat.presence().last_seen);
-    app.fleet().announce(FleetEvent::Host { tenant: seat.tenant, host: seat.host });
-}
-
-/// Stores what is true of the host.
-pub async fn take_facts(app: &App, seat: &Seat, facts: Facts) {
-    let write = async {
-        let mut tx = app.store().write().await?;
-        host::update_facts(&mut tx, seat.host, &facts, app.now()).await?;
-        tx.commit().await
-    };
-    if let Err(error) = write.await {
-        // The agent sends them again when they change, and at its next connection.
-        warn!(host = %seat.host, %error, "connection.facts_not_stored");
-        return;
-    }
-    app.fleet().announce(FleetEvent::Host { tenant: seat.tenant, host: seat.host });
-}
-
-/// Stores something that an operator should know about the host.
-pub async fn take_notice(app: &App, seat: &Seat, text: &str) {
-    let now = app.now();
-    let write = async {
-        let mut tx = app.store().write().await?;
-        let row = host::get_by_id(&mut tx, &Scope::Everything, seat.host).await?;
-        host::update_notice(&mut tx, seat.host, &Notice { at: now, text: text.to_owned() }).await?;
-        let shown: String = text.chars().take(500).collect();
-        let name = row.declared.name;
-        let entry = Entry::new("host.notice", Actor::Host(name.clone()), &name).tenant(seat.tenant);
-        audit::record(&mut tx, entry.with("text", shown), now).await?;
-        tx.commit().await
-    };
-    if let Err(error) = write.await {
-        error!(host = %seat.host, %error, "connection.notice_not_stored");
-    }
-    app.fleet().announce(FleetEvent::Host { tenant: seat.tenant, host: seat.host });
-}
-
-/// Why a certificate is not renewed.
-#[derive(Debug, thiserror::Error)]
-enum NotRenewed {
-    #[error("the certificate request is not valid")]
-    Request(#[from] crate::pki::InvalidRequest),
-    #[error("the certificate request names another client ID than the connection proves")]
-    OtherClient,
-    #[error("the controller could not issue a certificate now")]
-    Certificate(#[from] PkiError),
-    #[error("the controller could not store the certificate now")]
-    Store(#[from] StoreError),
-    #[error("the certificate is not good any more: {0}")]
-    NotAdmitted(#[from] NotAdmitted),
-}
-
-/// Answers a host that asks for a new certificate for the identity it has proved.
-pub async fn renew(app: &App, seat: &Seat, identity: &PeerIdentity, request: &[u8]) -> ControllerMessage {
-    match try_renew(app, seat, identity, request).await {
-        Ok(chain) => ControllerMessage::Renewed { chain },
-        Err(error) => {
-            warn!(host = %seat.host, %error, "connection.renewal_refused");
-            let entry = Entry::new("host.renewal_refused", Actor::System, &identity.client)
-                .tenant(seat.tenant)
-                .with("reason", error.to_string());
-            audit::record_alone(app, entry).await;
-            ControllerMessage::RenewRefused { reason: error.to_string() }
-        }
-    }
-}
-
-async fn try_renew(
-    app: &App,
-    seat: &Seat,
-    identity: &PeerIdentity,
-    request: &[u8],
-) -> Result<Vec<ByteBuf>, NotRenewed> {
-    let key = HostKey::parse(request)?;
-    if key.claimed() != Some(&identity.client) {
-        return Err(NotRenewed::OtherClient);
-    }
-    // A session outlives neither revocation nor retirement, but the question costs little.
-    let admitted = admit(app, identity).await?;
-    let now = app.now();
-    let lifetime = app.config().enrolment.certificate_lifetime;
-    let issued = app.authority().issue_host(&key, &identity.client, now, lifetime)?;
-    let mut tx = app.store().write().await?;
-    certificate::insert(&mut tx, &issued.row(seat.tenant, seat.host, now)).await?;
-    let entry = Entry::new("host.certificate_renewed", Actor::Host(admitted.name.clone()), &admitted.name)
-        .tenant(seat.tenant)
-        .with("serial", issued.serial.clone());
-    audit::record(&mut tx, entry, now).await?;
-    tx.commit().await?;
-    Ok(issued.chain.into_iter().map(|certificate| ByteBuf::from(certificate.to_vec())).collect())
 }
 
 /// Records that a peer was turned away, or counts it; which of both.

@@ -198,7 +198,12 @@ async fn try_enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Res
     let now = app.now();
     let mut tx = app.store().write().await?;
     let known = token::find(&mut tx, &secret).await?;
-    let host = host::find_by_client(&mut tx, &verified.client).await?;
+    let mut host = host::find_by_client(&mut tx, &verified.client).await?;
+    if let Some(found) = &host {
+        // From here to the commit it is neither revoked nor retired, nor enrolled by another token.
+        host::lock(&mut tx, found.id).await?;
+        host = host::find_by_client(&mut tx, &verified.client).await?;
+    }
     let decision = decide(&mut tx, known.as_ref(), &verified, host.as_ref(), now).await?;
     let known = known.ok_or(Failure::Refused(EnrolRefusal::UnknownToken))?;
     if !token::update_used(&mut tx, known.id, &verified.key, now).await? {

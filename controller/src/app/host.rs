@@ -338,8 +338,12 @@ pub(super) fn cut_off_from(fleet: &Fleet, dispatcher: &Dispatcher, tenant: Tenan
 
 async fn begin(app: &App, permit: &Permit, name: &HostName) -> Result<(Tx, Host), HostError> {
     let mut tx = app.store().write().await?;
-    let host = host::find(&mut tx, &permit.scope(), name).await?;
-    Ok((tx, host.ok_or_else(|| HostError::NotFound(name.clone()))?))
+    let not_found = || HostError::NotFound(name.clone());
+    let found = host::find(&mut tx, &permit.scope(), name).await?.ok_or_else(not_found)?;
+    // Whatever is decided by the row is decided by the row that is changed.
+    host::lock(&mut tx, found.id).await?;
+    let host = host::find(&mut tx, &permit.scope(), name).await?.ok_or_else(not_found)?;
+    Ok((tx, host))
 }
 
 fn announce(app: &App, host: &Host) {

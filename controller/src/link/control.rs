@@ -17,8 +17,8 @@ use super::frame::{self, Frames, ReceiveError, SendError};
 use super::port::Port;
 use super::reason::chain;
 use super::run;
-use crate::app::connection::{self, Admitted, Departure};
-use crate::app::fleet::{Attach, CloseReason, HostCommand, Seat};
+use crate::app::connection::{self, Admitted, Departure, HeldSeat, JoinError, NotAdmitted};
+use crate::app::fleet::{Attach, CloseReason, HostCommand};
 use crate::pki::PeerIdentity;
 
 /// Messages of one host that may be worked on at the same time; an agent that sends more has lost its way.
@@ -43,6 +43,10 @@ enum End {
     Superseded,
     #[error("the host was revoked or retired")]
     Revoked,
+    #[error(transparent)]
+    NotAdmitted(NotAdmitted),
+    #[error("the certificate of this connection has expired; connect again with a renewed one")]
+    Expired,
     #[error("the controller stops")]
     Stopping,
     #[error("the controller could not take the session: {0}")]
@@ -56,8 +60,8 @@ impl End {
             Self::Session(SessionError::Silent(_)) => close::SILENT,
             Self::Session(_) | Self::Receive(_) | Self::Send(_) | Self::TooMany => close::PROTOCOL,
             Self::Superseded => close::SUPERSEDED,
-            Self::Revoked => close::REVOKED,
-            Self::Stopping | Self::Unavailable(_) => close::SHUTDOWN,
+            Self::Revoked | Self::NotAdmitted(_) => close::REVOKED,
+            Self::Stopping | Self::Unavailable(_) | Self::Expired => close::SHUTDOWN,
         }
     }
 
@@ -68,7 +72,17 @@ impl End {
             Self::Session(SessionError::Silent(_)) => Departure::Silent,
             Self::Session(_) | Self::Receive(_) | Self::Send(_) | Self::TooMany => Departure::BrokeProtocol,
             Self::Superseded => Departure::Superseded,
-            Self::Revoked => Departure::Revoked,
+            Self::Revoked | Self::NotAdmitted(_) => Departure::Revoked,
+            Self::Expired => Departure::Expired,
+        }
+    }
+}
+
+impl From<CloseReason> for End {
+    fn from(reason: CloseReason) -> Self {
+        match reason {
+            CloseReason::Revoked => Self::Revoked,
+            CloseReason::Superseded => Self::Superseded,
         }
     }
 }
@@ -90,10 +104,7 @@ pub(super) async fn serve(port: &Arc<Port>, connection: Connection, identity: Pe
     let end = match greet(port, &connection, &admitted).await {
         Ok(mut live) => {
             let end = live.run().await;
-            let seat = Arc::clone(&live.seat);
-            // The runs' tasks end with the session; what they had not handed over is asked for again.
-            drop(live);
-            connection::leave(&port.app, &seat, end.departure(), &end.to_string()).await;
+            live.end(&end);
             end
         }
         Err(end) => end,
@@ -101,7 +112,10 @@ pub(super) async fn serve(port: &Arc<Port>, connection: Connection, identity: Pe
     info!(host = %admitted.name, %remote, reason = chain(&end), "link.closed");
     if matches!(
         end,
-        End::Session(SessionError::Unexpected { .. }) | End::Receive(ReceiveError::Decode(_)) | End::TooMany
+        End::Session(SessionError::Unexpected { .. })
+            | End::Receive(ReceiveError::Decode(_))
+            | End::TooMany
+            | End::NotAdmitted(_)
     ) {
         port.refused(remote, &format!("{}: {}", admitted.name, chain(&end))).await;
     }
@@ -116,7 +130,7 @@ struct Live {
     session: ControllerSession,
     send: SendStream,
     frames: Frames,
-    seat: Arc<Seat>,
+    seat: HeldSeat,
     commands: mpsc::UnboundedReceiver<HostCommand>,
     runs: JoinSet<RunId>,
     attached: HashMap<RunId, run::Handle>,
@@ -143,9 +157,11 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
         // The machine lets nothing else through as the first message.
         _ => return Err(End::Gone),
     };
-    let joined = connection::join(&port.app, admitted, &hello, connection.remote_address())
-        .await
-        .map_err(|error| End::Unavailable(chain(&error)))?;
+    let joined = match connection::join(&port.app, admitted, &hello, connection.remote_address()).await {
+        Ok(joined) => joined,
+        Err(JoinError::NotAdmitted(error)) if error.is_final() => return Err(End::NotAdmitted(error)),
+        Err(error) => return Err(End::Unavailable(chain(&error))),
+    };
     session.welcome(joined.welcome);
     if !joined.forget.is_empty() {
         session.send(ControllerMessage::Forget { runs: joined.forget });
@@ -168,18 +184,39 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
             send
         },
     };
-    if let Err(end) = live.flush().await {
-        connection::leave(&port.app, &live.seat, end.departure(), &end.to_string()).await;
+    if let Err(end) = live.begin(joined.attach).await {
+        live.end(&end);
         return Err(end);
     }
     info!(host = %admitted.name, remote = %connection.remote_address(), agent = %hello.agent_version, "link.established");
-    for attach in joined.attach {
-        live.attach(attach);
-    }
     Ok(live)
 }
 
 impl Live {
+    /// Greets the host and opens the streams of its runs, unless it was told to go in the meantime.
+    async fn begin(&mut self, attach: Vec<Attach>) -> Result<(), End> {
+        let mut queued = Vec::new();
+        while let Ok(command) = self.commands.try_recv() {
+            match command {
+                HostCommand::Close(reason) => return Err(reason.into()),
+                command => queued.push(command),
+            }
+        }
+        self.flush().await?;
+        for attach in attach {
+            self.attach(attach);
+        }
+        queued.into_iter().try_for_each(|command| self.handle_command(command))
+    }
+
+    /// Leaves the seat.
+    fn end(self, end: &End) {
+        let Self { seat, runs, .. } = self;
+        // The runs' tasks end with the session; what they had not handed over is asked for again.
+        drop(runs);
+        seat.leave(end.departure(), &end.to_string());
+    }
+
     async fn run(&mut self) -> End {
         loop {
             if let Err(end) = self.flush().await {
@@ -222,10 +259,13 @@ impl Live {
 
     fn handle_message(&mut self, message: AgentMessage) -> Result<(), End> {
         let now = self.port.app.now();
-        self.seat.heard(now, self.connection.rtt());
+        if now >= self.identity.not_after {
+            return Err(End::Expired);
+        }
+        self.seat.seat().heard(now, self.connection.rtt());
         match self.session.handle_message(message, self.port.monotonic())? {
             ControllerEvent::Heartbeat { clock } => {
-                self.seat.heard_clock(clock, now);
+                self.seat.seat().heard_clock(clock, now);
                 Ok(())
             }
             ControllerEvent::Goodbye => Err(End::Goodbye),
@@ -239,14 +279,14 @@ impl Live {
         if self.errands.len() >= MAX_ERRANDS {
             return Err(End::TooMany);
         }
-        let (app, seat, identity) = (self.port.app.clone(), Arc::clone(&self.seat), self.identity.clone());
+        let (app, seat, identity) = (self.port.app.clone(), Arc::clone(self.seat.seat()), self.identity.clone());
         match message {
             AgentMessage::Facts(facts) => self.errands.spawn(async move {
-                connection::take_facts(&app, &seat, *facts).await;
+                connection::take_facts(&app, &seat, &identity, *facts).await;
                 None
             }),
             AgentMessage::Notice { text } => self.errands.spawn(async move {
-                connection::take_notice(&app, &seat, &text).await;
+                connection::take_notice(&app, &seat, &identity, &text).await;
                 None
             }),
             AgentMessage::Renew { csr } => {
@@ -274,8 +314,7 @@ impl Live {
                     None
                 });
             }
-            HostCommand::Close(CloseReason::Revoked) => return Err(End::Revoked),
-            HostCommand::Close(CloseReason::Superseded) => return Err(End::Superseded),
+            HostCommand::Close(reason) => return Err(reason.into()),
         }
         Ok(())
     }

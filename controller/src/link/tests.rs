@@ -28,6 +28,7 @@ use crate::app::{enrolment, host as hosts, operation};
 use crate::store::testing::limit_growth;
 use crate::testing::{TestController, has_no_room};
 
+mod authority;
 mod crowd;
 mod host;
 

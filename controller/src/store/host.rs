@@ -268,6 +268,19 @@ pub async fn find_by_client(conn: &mut Connection, client: &ClientId) -> Result<
     query(COLUMNS).push(FROM).push("h.client_id = ").value(client).find(conn, read).await
 }
 
+/// Keeps a host as it is until the caller's transaction ends: what decides by its row, and by its certificates,
+/// looks at them after this. Whether there is such a host.
+///
+/// # Errors
+/// If the database fails.
+pub async fn lock(conn: &mut Connection, id: HostId) -> Result<bool, StoreError> {
+    // A write that changes nothing is the lock that both engines know.
+    query("UPDATE host SET updated_at = updated_at WHERE id = $1 AND deleted_at IS NULL")
+        .bind(id)
+        .took(conn)
+        .await
+}
+
 /// Replaces what the inventory says about a host, and takes it back into the inventory if it was retired;
 /// whether there is such a host. Its enrolment is the caller's business ([`update_enrolment`]), also when the
 /// client ID changes.
