@@ -292,7 +292,7 @@ async fn insert_newcomer(
     now: Timestamp,
 ) -> Result<(HostId, TenantId, HostName), Failure> {
     let id = HostId::from_uuid(Uuid::now_v7());
-    let name = free_name(conn, tenant, client, hostname).await?;
+    let name = free_name(conn, tenant, id, client, hostname).await?;
     let host = NewHost {
         id,
         tenant,
@@ -317,25 +317,29 @@ async fn insert_newcomer(
     Ok((id, tenant, name))
 }
 
-/// What the host calls itself, if that is a name nobody has; with a piece of its client ID otherwise.
+/// What the host calls itself, if that is a name nobody has; with as much of what tells it from others as it takes
+/// otherwise: the end of its client ID, all of it, its row's id.
 async fn free_name(
     conn: &mut Connection,
     tenant: TenantId,
+    id: HostId,
     client: &ClientId,
     hostname: &str,
 ) -> Result<HostName, Failure> {
     let scope = Scope::of(tenant);
     let own: Option<HostName> = hostname.parse().ok();
-    if let Some(name) = &own
-        && host::find(conn, &scope, name).await?.is_none()
-    {
-        return Ok(name.clone());
-    }
-    let short: String =
-        client.as_str().chars().rev().take(12).collect::<Vec<_>>().into_iter().rev().collect();
     let base: String =
-        own.map_or_else(|| "host".to_owned(), |name| name.as_str().chars().take(100).collect());
-    format!("{base}-{short}").parse().map_err(|_| Failure::Refused(EnrolRefusal::BadRequest))
+        own.as_ref().map_or_else(|| "host".to_owned(), |name| name.as_str().chars().take(50).collect());
+    let (client, id) = (client.as_str(), id.to_string());
+    let short = client.get(client.len().saturating_sub(12)..).unwrap_or(client);
+    let longer = [short, client, id.as_str()].into_iter().map(|end| format!("{base}-{end}").parse().ok());
+    let names: Vec<HostName> = std::iter::once(own).chain(longer).flatten().collect();
+    for name in names {
+        if host::find(conn, &scope, &name).await?.is_none() {
+            return Ok(name);
+        }
+    }
+    Err(Failure::Refused(EnrolRefusal::BadRequest))
 }
 
 impl IssuedHost {

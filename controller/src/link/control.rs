@@ -279,7 +279,8 @@ impl Live {
         if self.errands.len() >= MAX_ERRANDS {
             return Err(End::TooMany);
         }
-        let (app, seat, identity) = (self.port.app.clone(), Arc::clone(self.seat.seat()), self.identity.clone());
+        let (app, seat, identity) =
+            (self.port.app.clone(), Arc::clone(self.seat.seat()), self.identity.clone());
         match message {
             AgentMessage::Facts(facts) => self.errands.spawn(async move {
                 connection::take_facts(&app, &seat, &identity, *facts).await;

@@ -69,7 +69,11 @@ pub async fn admit(app: &App, identity: &PeerIdentity) -> Result<Admitted, NotAd
 ///
 /// # Errors
 /// [`NotAdmitted`].
-pub(super) async fn confirm(app: &App, tx: &mut Tx, identity: &PeerIdentity) -> Result<Admitted, NotAdmitted> {
+pub(super) async fn confirm(
+    app: &App,
+    tx: &mut Tx,
+    identity: &PeerIdentity,
+) -> Result<Admitted, NotAdmitted> {
     let known = certificate::find(tx, &identity.fingerprint).await?.ok_or(NotAdmitted::Unknown)?;
     if !host::lock(tx, known.host).await? {
         return Err(NotAdmitted::Retired);
@@ -77,11 +81,7 @@ pub(super) async fn confirm(app: &App, tx: &mut Tx, identity: &PeerIdentity) -> 
     look_up(app, tx, identity).await
 }
 
-async fn look_up(
-    app: &App,
-    conn: &mut Connection,
-    identity: &PeerIdentity,
-) -> Result<Admitted, NotAdmitted> {
+async fn look_up(app: &App, conn: &mut Connection, identity: &PeerIdentity) -> Result<Admitted, NotAdmitted> {
     let certificate = certificate::find(conn, &identity.fingerprint).await?.ok_or(NotAdmitted::Unknown)?;
     if certificate.revoked_at.is_some() {
         return Err(NotAdmitted::Revoked);

@@ -10,10 +10,10 @@ use fleetward_protocol::wire::{ALPN, MAX_CONTROL_FRAME, close};
 use tokio::time::timeout;
 
 use super::host::FakeHost;
-use super::{SOON, closed_with, enrolled};
+use super::{SOON, closed_with, enrolled, fake};
 use crate::app::connection::{self, Admitted, JoinError, NotAdmitted};
 use crate::app::fleet::{CloseReason, FleetEvent, HostCommand};
-use crate::app::host as hosts;
+use crate::app::{enrolment, host as hosts};
 use crate::link::frame;
 use crate::pki::PeerIdentity;
 use crate::store::{Scope, certificate};
@@ -104,7 +104,9 @@ async fn a_session_ends_with_the_certificate_that_it_was_opened_with() {
     let clock = controller.clock.now();
     session.say(&AgentMessage::Heartbeat { seq: 1, clock }).await;
     assert_eq!(session.hear().await, ControllerMessage::Heartbeat { seq: 1 });
-    controller.clock.advance(controller.app().config().enrolment.certificate_lifetime + Duration::from_secs(60));
+    controller
+        .clock
+        .advance(controller.app().config().enrolment.certificate_lifetime + Duration::from_secs(60));
     session.say(&AgentMessage::Heartbeat { seq: 2, clock }).await;
     assert_eq!(closed_with(&session.connection).await, u64::from(close::SHUTDOWN));
     let (_, again) = (session, connection::admit(controller.app(), &identity(&host)).await);
@@ -145,4 +147,16 @@ async fn a_session_that_just_disappears_leaves_its_seat() {
     });
     assert!(broken.await.unwrap_err().is_panic());
     assert!(controller.app().fleet().is_empty());
+}
+
+#[tokio::test]
+async fn newcomers_whose_client_ids_end_alike_all_enrol() {
+    let controller = TestController::start().await;
+    let permit = controller.permit(Permission::ManageHosts);
+    for prefix in ["FLEET-", "A-", "B-", "C-"] {
+        let issued = enrolment::make_unbound_token(controller.app(), &permit, None).await.unwrap();
+        let mut host = fake(&controller, &issued.token);
+        host.client = format!("{prefix}00000000-0000-4000-8000-000000000001").parse().unwrap();
+        assert!(host.enrol(&issued.token).await, "it waits for approval");
+    }
 }
