@@ -19,9 +19,11 @@ use fleetward_protocol::name::{HostName, LinuxUser, ResourceName, ScriptName, Ta
 
 use crate::contract::{FreeArguments, Variable};
 
+pub use content::shell_word;
 pub use path::{InvalidRepoPath, RepoPath};
 pub use problem::{Problem, Severity};
 
+mod content;
 mod declaration;
 mod fields;
 mod links;
@@ -29,6 +31,7 @@ mod path;
 mod problem;
 mod scripts;
 pub mod secrets;
+pub mod share;
 mod yaml;
 
 /// The largest `links.yaml` or `scripts.yaml`, in bytes. A larger one is refused unread.

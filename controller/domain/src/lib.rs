@@ -18,6 +18,7 @@ pub mod lockout;
 pub mod operation;
 pub mod permission;
 pub mod refusal;
+pub mod printable;
 pub mod rollout;
 pub mod run;
 pub mod session;

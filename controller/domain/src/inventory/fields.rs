@@ -9,6 +9,11 @@ use super::yaml::{Entry, Node, Value, shorten};
 /// The longest list of tags, flags and the like.
 const MAX_LIST: usize = 1000;
 
+/// How a field without a value is corrected, by what it has to be.
+pub(super) const SCALAR: &str = "give it one, or remove the field";
+const LIST: &str = "write `[]` for none, or remove the field";
+pub(super) const MAP: &str = "write `{}` for none, or remove the field";
+
 /// The fields of one map, each taken at most once.
 pub(super) struct Fields<'n> {
     /// The map's own path, such as `links.web-1`.
@@ -32,6 +37,20 @@ impl<'n> Fields<'n> {
         }
     }
 
+    /// As [`Self::take`], for a field that may be absent but not be there without a value: where the value decides
+    /// what is in force, a person who wrote the key meant something, and nothing is not the same as none.
+    pub(super) fn given(&mut self, report: &mut Report, names: &[&str], none: &str) -> Option<&'n Entry> {
+        for slot in &mut self.entries {
+            if let Some(entry) =
+                slot.take_if(|entry| names.contains(&entry.key.as_str()) && entry.value.is_null())
+            {
+                let field = format!("{}.{}", self.path, shorten(&entry.key));
+                report.error(entry.at, &field, format!("is there, but has no value; {none}"));
+            }
+        }
+        self.take(names)
+    }
+
     /// The entry called by the first of `names` that is there and not null.
     pub(super) fn take(&mut self, names: &[&str]) -> Option<&'n Entry> {
         let mut taken = None;
@@ -41,6 +60,14 @@ impl<'n> Fields<'n> {
             taken = taken.or(entry.filter(|entry| !entry.value.is_null()));
         }
         taken
+    }
+
+    /// As [`Self::take`], but it stays.
+    pub(super) fn peek(&self, names: &[&str]) -> Option<&'n Entry> {
+        let found = |name: &&str| {
+            self.entries.iter().flatten().find(|entry| entry.key == **name && !entry.value.is_null()).copied()
+        };
+        names.iter().find_map(found)
     }
 
     /// A text that has to be there.
@@ -67,13 +94,27 @@ impl<'n> Fields<'n> {
         text(report, &self.child(&entry.key), &entry.value)
     }
 
-    /// A text that may be absent, parsed.
+    /// A text that may be absent, parsed; null is told from absent.
     pub(super) fn parsed<T: FromStr<Err: Display>>(
         &mut self,
         report: &mut Report,
         names: &[&str],
     ) -> Option<T> {
+        let entry = self.given(report, names, SCALAR)?;
+        self.parse(report, entry)
+    }
+
+    /// A text that may be absent or null, which is the same, parsed.
+    pub(super) fn parsed_or_null<T: FromStr<Err: Display>>(
+        &mut self,
+        report: &mut Report,
+        names: &[&str],
+    ) -> Option<T> {
         let entry = self.take(names)?;
+        self.parse(report, entry)
+    }
+
+    fn parse<T: FromStr<Err: Display>>(&self, report: &mut Report, entry: &Entry) -> Option<T> {
         let field = self.child(&entry.key);
         let text = text(report, &field, &entry.value)?;
         parse_or_report(report, entry.value.at, &field, &text)
@@ -81,7 +122,7 @@ impl<'n> Fields<'n> {
 
     /// A list of values that may be absent; a single value counts as a list of one.
     pub(super) fn list(&mut self, report: &mut Report, name: &str) -> Vec<(Position, String)> {
-        let Some(entry) = self.take(&[name]) else { return Vec::new() };
+        let Some(entry) = self.given(report, &[name], LIST) else { return Vec::new() };
         let field = self.child(name);
         let items = match &entry.value.value {
             Value::List(items) => items.as_slice(),
@@ -131,7 +172,7 @@ impl<'n> Fields<'n> {
 
     /// A boolean that may be absent.
     pub(super) fn boolean(&mut self, report: &mut Report, name: &str) -> Option<bool> {
-        let entry = self.take(&[name])?;
+        let entry = self.given(report, &[name], SCALAR)?;
         let word = match &entry.value.value {
             Value::Plain(text) => text.to_ascii_lowercase(),
             _ => String::new(),
@@ -150,7 +191,7 @@ impl<'n> Fields<'n> {
 
     /// The fields of a map inside this one, if it is there.
     pub(super) fn map(&mut self, report: &mut Report, name: &str) -> Option<Fields<'n>> {
-        let entry = self.take(&[name])?;
+        let entry = self.given(report, &[name], MAP)?;
         Fields::of(report, &self.child(name), entry.at, &entry.value)
     }
 

@@ -4,14 +4,16 @@
 //! `id`, `ip` or `hostname`, `ssh_user`, `ssh_key` for what the map says as key, `host`, `user`, `ssh.keyRef`.
 
 use std::collections::HashMap;
+use std::net::Ipv6Addr;
 
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::name::HostName;
 
-use super::fields::{Fields, json, parse_or_report, whole};
+use super::fields::{Fields, MAP, SCALAR, json, parse_or_report, whole};
 use super::problem::{Position, Report};
-use super::yaml::{Node, Value, shorten};
+use super::yaml::{Entry, Node, Value, shorten};
 use super::{InventoryHost, MAX_HOSTS};
+use crate::printable::is_line;
 
 /// The kinds that are written the same way whatever case the file uses.
 const KINDS: &[&str] = &["VPS", "Proxmox", "VM", "LXC", "Metal"];
@@ -50,10 +52,13 @@ pub(super) fn read(report: &mut Report, document: &Node) -> Vec<InventoryHost> {
                     hosts.extend(read_host(report, fields, name, Shape::List));
                 }
             }
-            ("links" | "machines", _) if entry.value.is_null() => known = true,
             ("links" | "machines", _) => {
                 known = true;
-                let message = format!("has to be a map from name to host, but is {}", entry.value.describe());
+                let mut message =
+                    format!("has to be a map from name to host, but is {}", entry.value.describe());
+                if entry.value.is_null() {
+                    message.push_str(&format!("; an empty fleet is written `{}: {{}}`", entry.key));
+                }
                 report.error(entry.at, &entry.key, message);
             }
             (key, _) => report.warning(entry.at, &shorten(key), "is not a field known here; it is ignored"),
@@ -88,7 +93,7 @@ fn read_host(
     shape: Shape,
 ) -> Option<InventoryHost> {
     let at = fields.at();
-    let kind = match (fields.take(&["type"]), shape) {
+    let kind = match (take_typed(report, &mut fields, shape, &["type"]), shape) {
         (Some(entry), _) => {
             let field = fields.child("type");
             super::fields::text(report, &field, &entry.value)
@@ -101,18 +106,23 @@ fn read_host(
             None
         }
     };
-    let address = fields.required_text(report, &["host", "ip", "hostname"]).and_then(|(entry, text)| {
+    let address = required_address(report, &mut fields).and_then(|(entry, text)| {
         let valid = text.len() <= 253
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'_' | b'%'));
         if !valid {
-            let message = format!("`{}` is neither an IP address nor a host name", shorten(&text));
+            let mut message = format!("`{}` is neither an IP address nor a host name", shorten(&text));
+            if is_bracketed(&text) {
+                message.push_str("; write an IPv6 address without brackets");
+            } else if text.contains("{{") {
+                message.push_str("; nothing fills templates in here, so write what is meant");
+            }
             report.error(entry.value.at, &fields.child(&entry.key), message);
         }
         valid.then_some(text)
     });
-    let port = match (fields.take(&["port", "ssh_port"]), shape) {
+    let port = match (take_typed(report, &mut fields, shape, &["port", "ssh_port"]), shape) {
         (Some(entry), _) => whole(report, &fields.child(&entry.key), &entry.value, 1..=u64::from(u16::MAX)),
         (None, Shape::List) => Some(22),
         (None, Shape::Map) => {
@@ -130,7 +140,7 @@ fn read_host(
     let mut proxy_jump = None;
     if let Some(mut ssh) = fields.map(report, "ssh") {
         key_ref = short_text(report, &mut ssh, "keyRef").or(key_ref);
-        proxy_jump = ssh.parsed(report, &["proxyJump"]);
+        proxy_jump = ssh.parsed_or_null(report, &["proxyJump"]);
         ssh.finish(report);
     }
     let metadata = read_metadata(report, &mut fields, description);
@@ -154,6 +164,40 @@ fn read_host(
         metadata,
         line: at.line,
     })
+}
+
+/// `host` as text; without quotes, YAML takes an IPv6 address in brackets for a list.
+fn required_address<'n>(report: &mut Report, fields: &mut Fields<'n>) -> Option<(&'n Entry, String)> {
+    let names = ["host", "ip", "hostname"];
+    let bracketed = fields.peek(&names).filter(|entry| {
+        let Value::List(items) = &entry.value.value else { return false };
+        matches!(items.as_slice(), [Node { value: Value::Plain(text) | Value::Quoted(text), .. }]
+            if text.parse::<Ipv6Addr>().is_ok())
+    });
+    let Some(entry) = bracketed else { return fields.required_text(report, &names) };
+    let message = "is a list for YAML; write an IPv6 address without brackets";
+    report.error(entry.value.at, &fields.child(&entry.key), message);
+    fields.take(&names);
+    None
+}
+
+fn is_bracketed(text: &str) -> bool {
+    text.strip_prefix('[')
+        .and_then(|rest| rest.split(']').next())
+        .is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok())
+}
+
+/// A field that the map form requires and the list form has a default for, which no null stands for.
+fn take_typed<'n>(
+    report: &mut Report,
+    fields: &mut Fields<'n>,
+    shape: Shape,
+    names: &[&str],
+) -> Option<&'n Entry> {
+    match shape {
+        Shape::Map => fields.take(names),
+        Shape::List => fields.given(report, names, SCALAR),
+    }
 }
 
 fn read_kind(report: &mut Report, at: Position, field: &str, text: &str) -> Option<String> {
@@ -210,7 +254,7 @@ fn read_metadata(
     fields: &mut Fields<'_>,
     description: Option<String>,
 ) -> serde_json::Map<String, serde_json::Value> {
-    let mut metadata = match fields.take(&["metadata"]) {
+    let mut metadata = match fields.given(report, &["metadata"], MAP) {
         None => serde_json::Map::new(),
         Some(entry) => match json(&entry.value) {
             serde_json::Value::Object(map) => map,
@@ -269,7 +313,7 @@ fn short_text(report: &mut Report, fields: &mut Fields<'_>, name: &str) -> Optio
 }
 
 fn plain_text(report: &mut Report, at: Position, field: &str, text: String) -> Option<String> {
-    if text.len() > MAX_TEXT || text.contains(char::is_control) {
+    if text.len() > MAX_TEXT || !is_line(&text) {
         let message = format!("has to be one line of at most {MAX_TEXT} bytes");
         report.error(at, field, message);
         return None;

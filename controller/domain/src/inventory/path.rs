@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::printable::is_printable;
+
 /// The longest path, in bytes.
 const MAX_PATH: usize = 1024;
 
@@ -26,7 +28,7 @@ pub enum InvalidRepoPath {
     #[error("goes into .git")]
     Git,
     /// It has characters that no script needs.
-    #[error("has a control character or a backslash")]
+    #[error("has a backslash or a character that cannot be seen")]
     Characters,
     /// It is over-long.
     #[error("is longer than {MAX_PATH} bytes")]
@@ -53,7 +55,7 @@ impl FromStr for RepoPath {
         if text.len() > MAX_PATH {
             return Err(InvalidRepoPath::TooLong);
         }
-        if text.chars().any(|c| c.is_control() || c == '\\') {
+        if text.chars().any(|c| !is_printable(c) || c == '\\') {
             return Err(InvalidRepoPath::Characters);
         }
         if text.starts_with('/') {

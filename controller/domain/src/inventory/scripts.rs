@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use fleetward_protocol::action::script::{MAX_CONTENT, names_bash};
+use fleetward_protocol::action::script::MAX_CONTENT;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::ScriptName;
 
+use super::content::shell_word;
 use super::declaration;
-use super::fields::{Fields, parse_or_report, whole};
+use super::fields::{Fields, SCALAR, parse_or_report, whole};
 use super::problem::{Position, Report};
 use super::yaml::{Entry, Node, Value, shorten};
 use super::{Found, InventoryScript, MAX_SCRIPTS, MAX_SCRIPTS_TOTAL, RepoPath};
@@ -61,10 +62,13 @@ pub(super) fn read(
                     reading.add(report, fields, name);
                 }
             }
-            ("scripts", _) if entry.value.is_null() => known = true,
             ("scripts", _) => {
                 known = true;
-                let message = format!("has to be a map from id to script, but is {}", entry.value.describe());
+                let mut message =
+                    format!("has to be a map from id to script, but is {}", entry.value.describe());
+                if entry.value.is_null() {
+                    message.push_str("; no scripts are written `scripts: {}`");
+                }
                 report.error(entry.at, "scripts", message);
             }
             (key, _) => report.warning(entry.at, &shorten(key), "is not a field known here; it is ignored"),
@@ -109,10 +113,10 @@ impl Reading<'_> {
         let free_arguments = declaration::read_free_arguments(report, &mut fields, &flags);
         let environment = declaration::read_environment(report, &mut fields);
         let estimated = fields
-            .take(&["estimatedDuration"])
+            .given(report, &["estimatedDuration"], SCALAR)
             .and_then(|entry| read_duration(report, &fields.child("estimatedDuration"), entry));
         let timeout = fields
-            .take(&["timeout"])
+            .given(report, &["timeout"], SCALAR)
             .and_then(|entry| read_duration(report, &fields.child("timeout"), entry));
         let user = fields.parsed(report, &["user"]);
         let users = fields.parsed_list(report, "users");
@@ -183,8 +187,10 @@ impl Reading<'_> {
             Found::File { content, executable } => {
                 let content = self.check_content(report, at, &field, content)?;
                 if !executable {
-                    let message =
-                        format!("{path} is not executable in git (git update-index --chmod=+x {path})");
+                    let word = shell_word(path.as_str());
+                    let message = format!(
+                        "{path} is not executable in git (run: git update-index --chmod=+x -- {word})"
+                    );
                     report.warning(at, &field, message);
                 }
                 return Some((Some(path), content));
@@ -205,7 +211,7 @@ impl Reading<'_> {
         field: &str,
         content: Vec<u8>,
     ) -> Option<Vec<u8>> {
-        let refusal = refuse_content(&content).or_else(|| {
+        let refusal = super::content::refuse(&content).or_else(|| {
             self.total = self.total.saturating_add(content.len());
             (self.total > MAX_SCRIPTS_TOTAL)
                 .then(|| format!("brings all scripts together above {MAX_SCRIPTS_TOTAL} bytes"))
@@ -214,36 +220,11 @@ impl Reading<'_> {
             report.error(at, field, refusal);
             return None;
         }
+        if let Some(doubt) = super::content::doubt(&content) {
+            report.warning(at, field, doubt);
+        }
         Some(content)
     }
-}
-
-/// Why this content may not run, if it may not.
-fn refuse_content(content: &[u8]) -> Option<String> {
-    if content.len() > MAX_CONTENT {
-        return Some(format!("the script is {} bytes long, but {MAX_CONTENT} are allowed", content.len()));
-    }
-    if let Some(index) = content.windows(2).position(|pair| pair == b"\r\n") {
-        let line = content[..index].iter().filter(|&&byte| byte == b'\n').count() + 1;
-        return Some(format!(
-            "line {line} of the script ends in CRLF, which bash takes for part of the command; \
-             convert it with dos2unix and commit it"
-        ));
-    }
-    if let Some(index) = content.iter().position(|&byte| byte == 0) {
-        return Some(format!("the script has a NUL at byte {index}: it is a binary, not bash"));
-    }
-    if !names_bash(content) {
-        let first = content.split(|&byte| byte == b'\n').next().unwrap_or_default();
-        let first = String::from_utf8_lossy(&first[..first.len().min(200)]).into_owned();
-        let found = if first.starts_with("#!") {
-            format!("the script begins with `{}`", shorten(&first))
-        } else {
-            "the script has no #! line".to_owned()
-        };
-        return Some(format!("{found}, but only bash is run: begin it with #!/bin/bash"));
-    }
-    None
 }
 
 fn too_large(path: &RepoPath, size: u64) -> String {

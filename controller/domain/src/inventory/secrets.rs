@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::content::shell_word;
 use super::problem::{Position, Problem, Report};
 use super::yaml::shorten;
 
@@ -69,7 +70,7 @@ impl fmt::Debug for Secrets {
 
 /// A key file that others than its owner could use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("key file `{path}` has mode {found:04o}, but has to have 0600; run: chmod 600 {path}")]
+#[error("key file `{path}` has mode {found:04o}, but has to have 0600; run: chmod 600 -- {word}", word = shell_word(.path))]
 pub struct KeyModeRefused {
     /// The file.
     pub path: String,

@@ -174,7 +174,7 @@ fn reads_the_rival_shapes() {
     assert_eq!((host.address.as_str(), host.port, host.kind.as_str()), ("192.0.2.1", 22, "VPS"));
     assert_eq!(host.key_ref.as_deref(), Some("keys/one"));
     assert_eq!(host.metadata["description"], "First one");
-    for empty in ["machines: []", "machines:", "links: {}", "links:\n"] {
+    for empty in ["machines: []", "machines: {}", "links: {}"] {
         assert_eq!(read(&[("links.yaml", empty)]).unwrap().hosts, []);
     }
     let scripts = "scripts:\n- {id: up, name: Up, description: Since when, command: uptime}\n";
@@ -182,6 +182,148 @@ fn reads_the_rival_shapes() {
     assert_eq!(inventory.scripts[0].content, b"#!/bin/bash\nuptime");
     assert_eq!(inventory.scripts[0].path, None);
     assert_eq!(read(&[("scripts.yaml", "scripts: []")]).unwrap().scripts, []);
+}
+
+#[test]
+fn nothing_is_not_none() {
+    for null in ["", " ~", " null", " NULL", " # none yet"] {
+        for key in ["links", "machines"] {
+            let found = against_links(&format!("{key}:{null}\n"));
+            let expected = format!(
+                "links.yaml:1:1: {key}: has to be a map from name to host, but is nothing; an empty fleet is written `{key}: {{}}`"
+            );
+            assert_eq!(found, [expected]);
+        }
+        let problems = read(&[("scripts.yaml", &format!("scripts:{null}\n"))]).unwrap_err();
+        assert!(
+            problems[0].message.ends_with("is nothing; no scripts are written `scripts: {}`"),
+            "{problems:?}"
+        );
+        for field in ["tags", "flags", "resources", "timeout", "estimatedDuration", "user"] {
+            let found = against_scripts(&format!("path: a.sh\n    {field}:{null}"), SCRIPT);
+            let expected = format!("scripts.yaml:6:5: scripts.a.{field}: is there, but has no value; ");
+            assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?}");
+        }
+        for field in ["tags", "ssh", "metadata"] {
+            let host = format!(
+                "links:\n  a:\n    type: VM\n    host: 192.0.2.1\n    port: 22\n    user: ops\n    {field}:{null}\n    enrollment: {{clientId: {}}}\n",
+                client(1)
+            );
+            let found = against_links(&host);
+            assert!(
+                found.len() == 1
+                    && found[0].contains(&format!("links.a.{field}: is there, but has no value")),
+                "{found:?}"
+            );
+        }
+    }
+    // Where nothing and none are the same, both are taken.
+    let host = link(1).replace("port: 22", "port: 22, provider: ~, ssh: {keyRef: null, proxyJump: null}");
+    assert_eq!(against_links(&format!("links: {{a: {host}}}")), Vec::<String>::new());
+}
+
+#[test]
+fn what_hides_text_is_refused_wherever_it_stands() {
+    for (text, at) in [
+        ("links: {} # \u{202e}", "1:13"),
+        ("links:\n  a: {provider: \"x\u{2066}y\"}", "2:19"),
+        ("links:\n  a: {provider: \"x\\u202Ey\"}", "2:17"),
+        ("links:\n  a: {metadata: {note: \"\\e[31m\"}}", "2:24"),
+    ] {
+        let found = against_links(text);
+        assert!(found[0].starts_with(&format!("links.yaml:{at}: has the character U+")), "{found:?}");
+    }
+    let found = against_scripts("path: a.sh", "#!/bin/bash\n# \u{202e} }; dlo\n");
+    assert!(found[0].contains("line 2 of the script has the character U+202E"), "{found:?}");
+}
+
+#[test]
+fn says_what_a_file_is_instead() {
+    let lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n";
+    for (content, expected) in [
+        ("\u{feff}#!/bin/bash\n", "the script begins with a byte order mark (BOM)"),
+        ("\u{feff}#!/bin/bash\r\n", "the script begins with a byte order mark (BOM)"),
+        (lfs, "the script is a Git LFS pointer"),
+        ("\0GITCRYPT\0x", "the script is encrypted by git-crypt"),
+        ("../.git/annex", "the script has no #! line"),
+        ("/annex/objects/SHA256E-s1--0", "the script is a git-annex pointer"),
+        (
+            "#!/usr/bin/env -S bash -x\n",
+            "the script begins with `#!/usr/bin/env -S bash -x`: `env -S` is not",
+        ),
+        (
+            "#!/usr/bin/env --split-string=bash\n",
+            "the script begins with `#!/usr/bin/env --split-string=bash`: `env -S`",
+        ),
+        (
+            "#!/usr/bin/env -S python3\n",
+            "the script begins with `#!/usr/bin/env -S python3`, but only bash is run",
+        ),
+    ] {
+        let found = against_scripts("path: a.sh", content);
+        assert!(
+            found.len() == 1
+                && found[0].starts_with(&format!("scripts.yaml:5:11: scripts.a.path: {expected}")),
+            "{content:?} {found:?}"
+        );
+    }
+    let utf16: Vec<u8> =
+        [0xff, 0xfe].into_iter().chain("links: {}".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    for (content, expected) in
+        [(lfs.as_bytes().to_vec(), "is a Git LFS pointer"), (utf16, "is UTF-16; save it as UTF-8")]
+    {
+        let problems = read_bytes(&BTreeMap::from([("links.yaml".to_owned(), content)])).unwrap_err();
+        assert!(problems[0].to_string().starts_with(&format!("links.yaml:1:1: {expected}")), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_remedy_can_be_copied() {
+    let files = [
+        ("scripts.yaml", "scripts: {a: {name: A, description: D, path: \"it's $(x)/a b.sh\"}}"),
+        ("it's $(x)/a b.sh!", SCRIPT),
+    ];
+    let warnings = read(&files).unwrap().warnings;
+    assert!(
+        warnings[0].message.ends_with(r"(run: git update-index --chmod=+x -- 'it'\''s $(x)/a b.sh')"),
+        "{warnings:?}"
+    );
+    for (text, word) in [
+        ("a/b.sh", "a/b.sh"),
+        ("", "''"),
+        ("a b", "'a b'"),
+        ("-x", "'-x'"),
+        ("~x", "'~x'"),
+        ("a'b", r"'a'\''b'"),
+        ("é", "'é'"),
+    ] {
+        assert_eq!(shell_word(text), word);
+    }
+}
+
+#[test]
+fn addresses_and_templates_are_told_how_they_are_written() {
+    let with = |host: &str| against_links(&format!("links:\n  a: {}\n", link(1).replace("192.0.2.1", host)));
+    let block = |host: &str| {
+        against_links(&format!(
+            "links:\n  a:\n    type: VM\n    host: {host}\n    port: 22\n    user: ops\n    enrollment: {{clientId: {}}}\n",
+            client(1)
+        ))
+    };
+    for (found, expected) in [
+        (
+            block("[2001:db8::1]"),
+            "links.yaml:4:11: links.a.host: is a list for YAML; write an IPv6 address without brackets",
+        ),
+        (with("'[2001:db8::1]'"), "write an IPv6 address without brackets"),
+        (with("'[2001:db8::1]:22'"), "write an IPv6 address without brackets"),
+        (with("\"{{ ip }}\""), "nothing fills templates in here"),
+        (block("{{ ip }}"), "has to be in quotes"),
+        (block("{{ip}}"), "has to be in quotes"),
+    ] {
+        assert!(found.len() == 1 && found[0].contains(expected), "{found:?} wanted {expected}");
+    }
+    assert_eq!(with("'2001:db8::1'"), Vec::<String>::new());
 }
 
 #[test]
@@ -515,6 +657,11 @@ fn a_fleet_of_ten_thousand_is_read() {
     assert_eq!(read(&[("links.yaml", &format!("links:\n{text}"))]).unwrap().hosts.len(), 10_000);
 }
 
+/// A file whose only key has no entries is written with `{}`.
+fn whole(text: String) -> String {
+    if text.lines().count() > 1 { text } else { text.replace('\n', " {}\n") }
+}
+
 /// One host as a person might write it, with the fields that must be there.
 fn any_host() -> impl Strategy<Value = (String, String, u8, u16, String)> {
     (
@@ -556,8 +703,8 @@ proptest! {
             listing.push_str(&format!("  '{name}': {{name: \"Run {name}\", description: It runs, path: s/{name}.sh}}\n"));
             files.insert(format!("s/{name}.sh"), format!("{SCRIPT}: {text:?}\n").into_bytes());
         }
-        files.insert("links.yaml".to_owned(), links.into_bytes());
-        files.insert("scripts.yaml".to_owned(), listing.into_bytes());
+        files.insert("links.yaml".to_owned(), whole(links).into_bytes());
+        files.insert("scripts.yaml".to_owned(), whole(listing).into_bytes());
         let inventory = read_bytes(&files).unwrap();
         let found: Vec<_> = inventory.hosts.iter().map(|host| host.name.to_string()).collect();
         prop_assert_eq!(found, hosts.keys().cloned().collect::<Vec<_>>());
@@ -614,6 +761,7 @@ proptest! {
         text.push_str("  bad:\n    tags: [x]\n");
         text.push_str(&if missing < 5 { link(99, Some(names[missing])) } else { script(Some(names[missing])) });
         let last = text.lines().count();
+        let (links, scripts) = (whole(links), whole(scripts));
         let problems = read(&[("links.yaml", &links), ("scripts.yaml", &scripts), ("a.sh", SCRIPT)]).unwrap_err();
         prop_assert_eq!(problems.len(), 1, "{:?}", problems);
         prop_assert_eq!(&problems[0].file, file);

@@ -9,7 +9,9 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
+use super::content::disguise;
 use super::problem::{Position, Report};
+use crate::printable::find_hidden;
 
 /// How deep lists and maps may nest.
 pub(super) const MAX_DEPTH: usize = 32;
@@ -84,15 +86,19 @@ pub(super) fn parse(report: &mut Report, bytes: &[u8]) -> Option<Node> {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
             let at = place(&bytes[..error.valid_up_to()]);
-            report.error(at, "", "is not UTF-8 from here on");
+            match disguise(bytes) {
+                Some(what) => report.error(Position::START, "", what),
+                None => report.error(at, "", "is not UTF-8 from here on"),
+            }
             return None;
         }
     };
-    let forbidden =
-        |c: char| (c.is_control() && !matches!(c, '\n' | '\r' | '\t' | '\u{85}')) || c == '\u{feff}';
-    if let Some((index, c)) = text.char_indices().find(|&(_, c)| forbidden(c)) {
-        let message = format!("has the character U+{:04X}, which YAML does not allow", u32::from(c));
-        report.error(place(&text.as_bytes()[..index]), "", message);
+    if let Some(what) = disguise(bytes) {
+        report.error(Position::START, "", what);
+        return None;
+    }
+    if let Some((index, c)) = find_hidden(text) {
+        report.error(place(&text.as_bytes()[..index]), "", hidden(c));
         return None;
     }
     let mut builder = Builder::new(report);
@@ -105,7 +111,10 @@ pub(super) fn parse(report: &mut Report, bytes: &[u8]) -> Option<Node> {
                 Err(Stop { at, message: explain(text, at, error.info()) })
             }
         };
-        if let Err(Stop { at, message }) = step {
+        if let Err(Stop { at, mut message }) = step {
+            if is_template(text, at) {
+                message.push_str(TEMPLATE);
+            }
             builder.report.error(at, "", message);
             return None;
         }
@@ -115,6 +124,23 @@ pub(super) fn parse(report: &mut Report, bytes: &[u8]) -> Option<Node> {
         report.error(Position::START, "", "is empty");
     }
     root.filter(|_| !broken)
+}
+
+/// What is added where a template's braces were read as a map.
+const TEMPLATE: &str = " (a value that begins with `{{` has to be in quotes, or YAML takes it for a map; nothing fills \
+                        templates in here, so write what is meant)";
+
+/// Whether the place is within the braces of a template, such as `host: {{ ip }}`.
+fn is_template(text: &str, at: Position) -> bool {
+    let line = text.lines().nth(at.line as usize - 1).unwrap_or_default();
+    let start = line.split(": ").take(1).map(str::len).sum::<usize>();
+    line.get(start..).is_some_and(|value| value.trim_start_matches([':', ' ']).starts_with("{{"))
+}
+
+fn hidden(c: char) -> String {
+    let what =
+        if c.is_control() { "YAML does not allow" } else { "hides text or turns its order; remove it" };
+    format!("has the character U+{:04X}, which {what}", u32::from(c))
 }
 
 /// Why the rest of the file is not looked at.
@@ -183,6 +209,10 @@ impl<'r> Builder<'r> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 let text = text.into_owned();
+                // Also what an escape in quotes stands for (`"\u202E"`), which the file's own text does not show.
+                if let Some((_, c)) = find_hidden(&text) {
+                    return Err(stop(at, &hidden(c)));
+                }
                 let as_text =
                     check_tag(at, tag.as_deref(), &["str", "int", "float", "bool", "null"])? == Some("str");
                 let plain = style == ScalarStyle::Plain && !as_text;
