@@ -15,7 +15,7 @@ use fleetward_protocol::time::Timestamp;
 
 use crate::config::Config;
 use crate::pki::Authority;
-use crate::repo::Limits;
+use crate::repo::{Limits, Reach};
 use crate::secret::SecretBox;
 use crate::store::Store;
 
@@ -116,6 +116,7 @@ impl App {
             metrics: metrics.clone(),
             dispatcher: dispatcher.clone(),
         });
+        let reach = if config.inventory.local_remotes { Reach::Anywhere } else { Reach::Others };
         let syncer = Syncer::new(sync::Parts {
             store: store.clone(),
             secrets: secrets.clone(),
@@ -123,7 +124,7 @@ impl App {
             clock: clock.clone(),
             fleet: fleet.clone(),
             dispatcher: dispatcher.clone(),
-            limits: Limits::DEFAULT,
+            limits: Limits { reach, ..Limits::DEFAULT },
             retry: sync::Retry::DEFAULT,
         });
         let (enrolments, logins) = (config.enrolment.attempts_per_minute, config.http.logins_per_minute);

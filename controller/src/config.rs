@@ -47,6 +47,8 @@ pub struct Config {
     pub http: Http,
     /// Enrolment and certificates of hosts.
     pub enrolment: Enrolment,
+    /// The inventory repositories.
+    pub inventory: Inventory,
     /// What is kept, and how long.
     pub retention: Retention,
     /// The log.
@@ -100,6 +102,13 @@ pub struct Enrolment {
     pub attempts_per_minute: u32,
     /// How long a host's certificate is valid. Agents renew at two thirds.
     pub certificate_lifetime: Duration,
+}
+
+/// The inventory repositories.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    /// Whether they may be on the controller's own machine.
+    pub local_remotes: bool,
 }
 
 /// What is kept, and how long.
@@ -234,6 +243,7 @@ impl Config {
                 attempts_per_minute: layer.enrolment.attempts_per_minute.unwrap_or(30),
                 certificate_lifetime: duration(layer.enrolment.certificate_lifetime, 30 * day),
             },
+            inventory: Inventory { local_remotes: layer.inventory.local_remotes.unwrap_or(false) },
             retention: Retention {
                 operations: duration(layer.retention.operations, 365 * day),
                 output: layer.retention.output.map_or(64 << 30, |size| size.0),

@@ -24,7 +24,7 @@ mod url;
 
 pub use credentials::Credentials;
 pub use error::FetchError;
-pub use fetch::{Fetched, History, Limits, fetch};
+pub use fetch::{Fetched, History, Limits, Reach, fetch};
 pub use host_key::{HostKeys, InvalidHostKey};
 pub use snapshot::Snapshot;
 pub use url::{InvalidRemote, Remote, RemoteUrl};

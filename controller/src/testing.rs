@@ -298,5 +298,6 @@ fn config(directory: &Path) -> Config {
     layer.link.listen = Some("127.0.0.1:0".parse().unwrap());
     layer.http.listen = Some("127.0.0.1:0".parse().unwrap());
     layer.http.plain_loopback = Some(true);
+    layer.inventory.local_remotes = Some(true);
     Config::from_layer(layer).unwrap()
 }

@@ -233,6 +233,7 @@ fn config(directory: &Path, link: SocketAddr, http: SocketAddr) -> Config {
     layer.link.listen = Some(link);
     layer.http.listen = Some(http);
     layer.http.plain_loopback = Some(true);
+    layer.inventory.local_remotes = Some(true);
     Config::from_layer(layer).expect("a configuration")
 }
 

@@ -50,6 +50,9 @@ impl Fleet {
         controller.install_deb(&package::built("fleetward-controller")?)?;
         controller.install_deb(&package::built("fleetward")?)?;
         let said = controller.run(&["fleetward-controller", "init", "--name", "ctl.example.com"])?;
+        // The lab's repository is on the controller's host.
+        let allow = "s/^#local_remotes = false/local_remotes = true/";
+        controller.run(&["sed", "-i", allow, "/etc/fleetward/controller.toml"])?;
         controller.run(&["systemctl", "start", "fleetward-controller"])?;
         let fleet = Self { lab, config: tempfile::tempdir()? };
         fleet.log_in(&said)?;

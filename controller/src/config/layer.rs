@@ -28,6 +28,8 @@ pub struct Layer {
     pub http: HttpLayer,
     /// See [`Enrolment`](super::Enrolment).
     pub enrolment: EnrolmentLayer,
+    /// See [`Inventory`](super::Inventory).
+    pub inventory: InventoryLayer,
     /// See [`Retention`](super::Retention).
     pub retention: RetentionLayer,
     /// See [`Log`](super::Log).
@@ -84,6 +86,11 @@ sections! {
         /// Such as `30d`.
         certificate_lifetime: Span,
     }
+    /// `[inventory]`
+    InventoryLayer {
+        /// Whether repositories may be on the controller's own machine.
+        local_remotes: bool,
+    }
     /// `[retention]`
     RetentionLayer {
         /// Such as `365d`.
@@ -122,6 +129,7 @@ pub(super) const KEYS: &[&str] = &[
     "enrolment.token_lifetime",
     "enrolment.attempts_per_minute",
     "enrolment.certificate_lifetime",
+    "inventory.local_remotes",
     "retention.operations",
     "retention.output",
     "retention.free_space",
@@ -142,6 +150,7 @@ impl Layer {
             link: self.link.over(lower.link),
             http: self.http.over(lower.http),
             enrolment: self.enrolment.over(lower.enrolment),
+            inventory: self.inventory.over(lower.inventory),
             retention: self.retention.over(lower.retention),
             log: self.log.over(lower.log),
         }

@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleetward_domain::inventory::shell_word;
+use fleetward_domain::printable::to_line;
 use git2::{ErrorClass, ErrorCode};
 
-use super::{HostKeys, RemoteUrl};
+use super::{HostKeys, InvalidRemote, RemoteUrl};
 
 /// Why a branch could not be fetched. No text holds a credential.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +48,19 @@ pub enum FetchError {
     #[error("there is no repository at {0}, or the credentials may not see it; check the URL")]
     NotFound(RemoteUrl),
     /// The remote sends us elsewhere.
-    #[error("{0} redirects to another server; set the URL that it redirects to")]
-    Redirected(RemoteUrl),
+    #[error(
+        "{url} redirects to {}; redirects are not followed, so set the URL where the repository is now",
+        .to.as_deref().unwrap_or("another address")
+    )]
+    Redirected {
+        /// Where.
+        url: RemoteUrl,
+        /// The server it sends us to, where it is another one.
+        to: Option<String>,
+    },
+    /// On our own machine, which is not to be read.
+    #[error(transparent)]
+    Local(InvalidRemote),
     /// No such branch.
     #[error("{url} has no branch `{branch}`; it has {available}")]
     BranchMissing {
@@ -92,7 +105,8 @@ pub enum FetchError {
     Stopped,
     /// A file remote of another user.
     #[error(
-        "{0} belongs to another user, who could change it under us; if you trust it, run `git config --system --add safe.directory` with its path"
+        "{0} belongs to another user, who could change it under us; if you trust it, run this on the controller: git config --system --add safe.directory {path}",
+        path = shell_word(.0.directory().unwrap_or_default())
     )]
     NotOwned(RemoteUrl),
     /// Our own mirror cannot be made or used.
@@ -145,7 +159,9 @@ pub(super) fn classify(url: &RemoteUrl, error: &git2::Error) -> FetchError {
         (ErrorClass::Http | ErrorClass::Net, _) if says(&["status code: 5", "status code: 429"]) => {
             FetchError::Unreachable { url, detail }
         }
-        (_, _) if says(&["cannot redirect from", "unexpected redirect"]) => FetchError::Redirected(url),
+        (_, _) if says(&["cannot redirect from", "unexpected redirect"]) => {
+            FetchError::Redirected { url, to: redirected_to(error.message()) }
+        }
         (_, _)
             if says(&[
                 "not appear to be a git repository",
@@ -174,8 +190,18 @@ pub(super) fn classify(url: &RemoteUrl, error: &git2::Error) -> FetchError {
     }
 }
 
+/// The host in libgit2's "cannot redirect from 'one' to 'other'".
+pub(super) fn redirected_to(message: &str) -> Option<String> {
+    let to = message.split_once("cannot redirect from ")?.1.split_once("' to '")?.1.strip_suffix('\'')?;
+    Some(match to {
+        // The scheme is named where that is what it refuses.
+        "http" => "a URL that is not encrypted (http://)".to_owned(),
+        host => format!("the server `{}`", to_line(host, 253)),
+    })
+}
+
 /// libgit2's words, which may quote the other end: one line, no control characters, not too long.
 pub(super) fn detail(error: &git2::Error) -> String {
     let words = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
-    words.chars().filter(|c| !c.is_control()).take(300).collect()
+    to_line(&words, 300)
 }

@@ -1,8 +1,11 @@
 //! Fetching a branch into the mirror.
 
 use std::cell::RefCell;
+use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::net::ToSocketAddrs as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
@@ -12,8 +15,9 @@ use git2::{
     RemoteCallbacks, RemoteRedirect, Repository, RepositoryInitOptions,
 };
 
-use super::error::{classify, detail};
-use super::{Credentials, FetchError, HostKeys, Remote};
+use super::error::{classify, detail, redirected_to};
+use super::url::is_own;
+use super::{Credentials, FetchError, HostKeys, InvalidRemote, Remote, RemoteUrl};
 
 /// How long a connection may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -31,11 +35,23 @@ pub struct Limits {
     pub bytes: u64,
     /// Wall-clock time for one fetch.
     pub time: Duration,
+    /// Where it may go.
+    pub reach: Reach,
+}
+
+/// Where a fetch may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To other machines only: on our own there are repositories that are none of the tenant's, above all the other
+    /// mirrors.
+    Others,
+    /// To our own machine, too, but never into the directory of the mirrors.
+    Anywhere,
 }
 
 impl Limits {
     /// 256 MiB and five minutes: far above any sensible inventory.
-    pub const DEFAULT: Self = Self { bytes: 256 << 20, time: Duration::from_secs(300) };
+    pub const DEFAULT: Self = Self { bytes: 256 << 20, time: Duration::from_secs(300), reach: Reach::Others };
 }
 
 /// What a fetch brought.
@@ -75,6 +91,7 @@ pub fn fetch(
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Fetched, FetchError> {
     set_timeouts();
+    check_reach(mirror, remote.url(), limits.reach)?;
     let repository = open_mirror(mirror)?;
     match fetch_into(&repository, remote, previous, limits, is_stopped) {
         // What is damaged is ours, and holds nothing that the remote does not: try once with a fresh one.
@@ -84,6 +101,54 @@ pub fn fetch(
         }
         result => result,
     }
+}
+
+/// Refuses what is out of reach. The name is looked up here and again by the library: whoever answers differently
+/// in between reaches a service that speaks git and takes no credentials of another server; the mirrors are not
+/// among those.
+fn check_reach(mirror: &Path, url: &RemoteUrl, reach: Reach) -> Result<(), FetchError> {
+    if let Some(directory) = url.directory() {
+        let inside = |mirrors: PathBuf| {
+            fs::canonicalize(decode(directory)).is_ok_and(|path| path.starts_with(mirrors))
+        };
+        let is_mirror =
+            mirror.parent().and_then(|mirrors| fs::canonicalize(mirrors).ok()).is_some_and(inside);
+        if is_mirror {
+            return Err(FetchError::NotFound(url.clone()));
+        }
+    }
+    let resolves_here = || {
+        let server = url.server();
+        server
+            .and_then(|server| server.to_socket_addrs().ok())
+            .is_some_and(|mut found| found.any(|at| is_own(at.ip())))
+    };
+    match reach {
+        Reach::Others if url.is_local() || resolves_here() => {
+            Err(FetchError::Local(InvalidRemote::Local(url.as_str().to_owned())))
+        }
+        Reach::Others | Reach::Anywhere => Ok(()),
+    }
+}
+
+/// The path that the library opens for the path of a file URL.
+fn decode(path: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 fn fetch_into(
@@ -115,7 +180,13 @@ fn fetch_into(
     if let Err(error) = fetched {
         return Err(seen.failure.unwrap_or_else(|| match error.class() {
             ErrorClass::Odb | ErrorClass::Reference | ErrorClass::Zlib | ErrorClass::Object => broken(&error),
-            _ => classify(remote.url(), &error),
+            _ => match classify(remote.url(), &error) {
+                FetchError::Redirected { url, to: None } => {
+                    let to = find_redirection(repository, remote, limits, is_stopped);
+                    FetchError::Redirected { url, to }
+                }
+                failure => failure,
+            },
         }));
     }
     let tip = find_tip(&connection, remote)?;
@@ -127,6 +198,28 @@ fn fetch_into(
         _ => true,
     });
     Ok(Fetched { commit: tip.to_string(), history, first_host_key })
+}
+
+/// The server that the remote redirects to. The library names it only to who would follow within one server; so this
+/// asks once more, without credentials and for nothing.
+fn find_redirection(
+    repository: &Repository,
+    remote: &Remote,
+    limits: &Limits,
+    is_stopped: &dyn Fn() -> bool,
+) -> Option<String> {
+    let anonymous = Remote::new(remote.url().clone(), remote.branch(), Credentials::None).ok()?;
+    let started = Instant::now();
+    let watch = Watch { remote: &anonymous, limits, is_stopped, started, seen: RefCell::default() };
+    let mut options = FetchOptions::new();
+    options
+        .remote_callbacks(watch.callbacks())
+        .follow_redirects(RemoteRedirect::Initial)
+        .download_tags(AutotagOption::None)
+        .update_fetchhead(false);
+    let mut connection = repository.remote_anonymous(anonymous.url().as_str()).ok()?;
+    let error = connection.fetch(&["refs/fleetward/none"], Some(&mut options), None).err()?;
+    redirected_to(error.message())
 }
 
 /// The branch's commit, as the remote just listed it. The mirror's own reference may be of an earlier fetch.

@@ -8,12 +8,14 @@ use fleetward_domain::inventory::{self, Found, RepoPath};
 use super::testing::{GitServer, Origin, SshServer, Tls};
 use super::*;
 
+const LIMITS: Limits = Limits { reach: Reach::Anywhere, ..Limits::DEFAULT };
+
 fn remote(url: &str, credentials: Credentials) -> Remote {
     Remote::new(url.parse().unwrap(), "main", credentials).unwrap()
 }
 
 fn fetch_plain(mirror: &Path, remote: &Remote, previous: Option<&str>) -> Result<Fetched, FetchError> {
-    fetch(mirror, remote, previous, &Limits::DEFAULT, &|| false)
+    fetch(mirror, remote, previous, &LIMITS, &|| false)
 }
 
 fn password(password: &str) -> Credentials {
@@ -33,7 +35,7 @@ struct Lab {
 fn lab() -> Lab {
     let directory = tempfile::tempdir().unwrap();
     let origin = Origin::new(&directory.path().join("origin"));
-    let mirror = directory.path().join("mirror.git");
+    let mirror = directory.path().join("mirrors/mirror.git");
     Lab { _directory: directory, origin, mirror }
 }
 
@@ -45,7 +47,7 @@ fn follows_a_file_remote_forward_and_through_a_force_push() {
     let fetched = fetch_plain(&lab.mirror, &remote, None).unwrap();
     assert_eq!(fetched, Fetched { commit: first.clone(), history: History::First, first_host_key: None });
     assert_eq!(fetch_plain(&lab.mirror, &remote, Some(&first)).unwrap().history, History::Unchanged);
-    let second = lab.origin.commit(&[("links.yaml", "links:\n")]);
+    let second = lab.origin.commit(&[("links.yaml", "links: {} # none\n")]);
     let fetched = fetch_plain(&lab.mirror, &remote, Some(&first)).unwrap();
     assert_eq!((fetched.commit.as_str(), fetched.history), (second.as_str(), History::Continued));
     lab.origin.git(&["reset", "--hard", &first]);
@@ -112,6 +114,34 @@ fn says_what_is_wrong_with_a_file_remote() {
 }
 
 #[test]
+fn our_own_machine_is_out_of_reach_unless_allowed_and_the_mirrors_always() {
+    let lab = lab();
+    lab.origin.commit(&[("links.yaml", "links: {}\n")]);
+    let server = GitServer::start(lab.origin.path(), None, Tls::Off);
+    for url in [lab.origin.url(), server.url(), server.url().replace("127.0.0.1", "localhost")] {
+        let remote = remote(&url, Credentials::None);
+        let error = fetch(&lab.mirror, &remote, None, &Limits::DEFAULT, &|| false).unwrap_err();
+        assert!(matches!(error, FetchError::Local(_)), "{url}: {error}");
+        assert!(error.to_string().contains("local_remotes = true"), "{error}");
+        assert!(fetch_plain(&lab.mirror, &remote, None).is_ok(), "{url}");
+    }
+    let other = lab.mirror.with_file_name("other.git");
+    let mirror = lab.mirror.to_str().unwrap();
+    let link = lab.origin.path().with_file_name("link");
+    std::os::unix::fs::symlink(&lab.mirror, &link).unwrap();
+    for path in [
+        mirror,
+        &mirror.replace("mirror.git", "%6dirror.git"),
+        link.to_str().unwrap(),
+        &format!("{mirror}/../mirror.git"),
+    ] {
+        let error =
+            fetch_plain(&other, &remote(&format!("file://{path}"), Credentials::None), None).unwrap_err();
+        assert!(matches!(error, FetchError::NotFound(_)), "{path}: {error}");
+    }
+}
+
+#[test]
 fn a_damaged_or_grown_mirror_is_made_anew() {
     let lab = lab();
     let commit = lab.origin.commit(&[("links.yaml", "links: {}\n")]);
@@ -145,13 +175,13 @@ fn is_bounded_in_bytes_and_time_and_can_be_stopped() {
     lab.origin.commit(&[("noise", &noise)]);
     let server = GitServer::start(lab.origin.path(), None, Tls::Off);
     let remote = remote(&server.url(), Credentials::None);
-    let small = Limits { bytes: 10_000, ..Limits::DEFAULT };
+    let small = Limits { bytes: 10_000, ..LIMITS };
     let error = fetch(&lab.mirror, &remote, None, &small, &|| false).unwrap_err();
     assert!(matches!(error, FetchError::TooLarge { limit: 10_000, .. }), "{error}");
-    let short = Limits { time: Duration::ZERO, ..Limits::DEFAULT };
+    let short = Limits { time: Duration::ZERO, ..LIMITS };
     let error = fetch(&lab.mirror, &remote, None, &short, &|| false).unwrap_err();
     assert!(matches!(error, FetchError::TimedOut { .. }), "{error}");
-    let error = fetch(&lab.mirror, &remote, None, &Limits::DEFAULT, &|| true).unwrap_err();
+    let error = fetch(&lab.mirror, &remote, None, &LIMITS, &|| true).unwrap_err();
     assert!(matches!(error, FetchError::Stopped), "{error}");
     assert!(fetch_plain(&lab.mirror, &remote, None).is_ok());
 }
@@ -164,7 +194,7 @@ fn http_needs_the_right_password() {
     let good = remote(&server.url(), password("hunter2"));
     let fetched = fetch_plain(&lab.mirror, &good, None).unwrap();
     assert_eq!(fetched.commit, commit);
-    let second = lab.origin.commit(&[("links.yaml", "links:\n")]);
+    let second = lab.origin.commit(&[("links.yaml", "links: {} # none\n")]);
     assert_eq!(fetch_plain(&lab.mirror, &good, Some(&commit)).unwrap().commit, second);
     let wrong = fetch_plain(&lab.mirror, &remote(&server.url(), password("hunter3")), None).unwrap_err();
     assert!(matches!(wrong, FetchError::CredentialsRefused(_)), "{wrong}");
@@ -176,7 +206,11 @@ fn http_needs_the_right_password() {
     assert!(matches!(gone, FetchError::NotFound(_)), "{gone}");
     let moved = remote(&server.url_of("moved-away"), password("hunter2"));
     let moved = fetch_plain(&lab.mirror, &moved, None).unwrap_err();
-    assert!(matches!(moved, FetchError::Redirected(_)), "{moved}");
+    assert!(matches!(moved, FetchError::Redirected { .. }), "{moved}");
+    let open = GitServer::start(lab.origin.path(), None, Tls::Off);
+    let moved =
+        fetch_plain(&lab.mirror, &remote(&open.url_of("moved-away"), Credentials::None), None).unwrap_err();
+    assert!(moved.to_string().contains("redirects to the server `192.0.2.1`; "), "{moved}");
     let page = remote(&server.url_of("a-web-page"), password("hunter2"));
     let page = fetch_plain(&lab.mirror, &page, None).unwrap_err();
     assert!(matches!(page, FetchError::Protocol { .. }), "{page}");

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use fleetward_domain::printable::is_printable;
+
 use super::Credentials;
 
 /// The longest URL or branch, in bytes.
@@ -44,6 +46,33 @@ pub enum InvalidRemote {
         "the URL holds user information; remove it from the URL and give it as credentials, which are kept encrypted"
     )]
     SecretInUrl,
+    /// A path that is not absolute, or not one of this kind of machine.
+    #[error(
+        "`{0}` is a path, not a URL; for a repository on the controller's own machine give its absolute path, such as \
+         file:///srv/git/fleet.git, otherwise its URL, such as https://git.example.com/ops/fleet.git"
+    )]
+    Path(String),
+    /// `user@host:port/path`, where the short form has no place for a port.
+    #[error(
+        "`{given}`: git takes `{port}` for a directory here, not for a port; for the port write {with_port}, for the directory \
+         {directory}"
+    )]
+    PortInShortForm {
+        /// The text.
+        given: String,
+        /// What looks like a port.
+        port: u16,
+        /// The URL in which it is one.
+        with_port: String,
+        /// The text in which it is none.
+        directory: String,
+    },
+    /// On the controller's own machine, which its configuration does not allow.
+    #[error(
+        "`{0}` is on the controller's own machine, where there may be more to read than its owner may see; who runs the \
+         controller can allow it with `local_remotes = true` under `[inventory]` in its configuration file"
+    )]
+    Local(String),
     /// Unencrypted to another machine.
     #[error("http:// is not encrypted and is accepted for this machine only; use https://")]
     PlainHttp,
@@ -113,6 +142,30 @@ impl RemoteUrl {
         &self.text
     }
 
+    /// Whether it says itself that it is on this machine: a path, or a loopback address.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.transport, Transport::File) || is_loopback(&self.authority)
+    }
+
+    /// The directory, of a file remote.
+    pub(super) fn directory(&self) -> Option<&str> {
+        matches!(self.transport, Transport::File)
+            .then(|| self.text.strip_prefix("file://").unwrap_or(&self.text))
+    }
+
+    /// The host and port to connect to, of a remote on a network.
+    pub(super) fn server(&self) -> Option<(&str, u16)> {
+        let usual = match self.transport {
+            Transport::File => return None,
+            Transport::Ssh => 22,
+            Transport::Http if self.text.starts_with("http://") => 80,
+            Transport::Http => 443,
+        };
+        let (host, port) = split_server(&self.authority);
+        Some((host, port.and_then(|port| port.parse().ok()).unwrap_or(usual)))
+    }
+
     /// Whether credentials for `other` may be sent to this one: same transport, same server, same port.
     #[must_use]
     pub fn same_server(&self, other: &Self) -> bool {
@@ -126,7 +179,7 @@ impl FromStr for RemoteUrl {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
         let unsupported = || InvalidRemote::Unsupported(shown(text));
-        if text.len() > MAX_TEXT || text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        if text.len() > MAX_TEXT || text.contains(|c: char| !is_printable(c) || c.is_whitespace()) {
             return Err(unsupported());
         }
         if let Some(rest) = text.strip_prefix("https://") {
@@ -142,7 +195,10 @@ impl FromStr for RemoteUrl {
         if text.starts_with("file:///") || (text.starts_with('/') && !text.starts_with("//")) {
             return Ok(Self { text: text.to_owned(), transport: Transport::File, authority: String::new() });
         }
-        scp(text).ok_or_else(unsupported)
+        if is_path(text) {
+            return Err(InvalidRemote::Path(shown(text)));
+        }
+        scp(text).ok_or_else(unsupported)?
     }
 }
 
@@ -157,6 +213,10 @@ fn http(text: &str, rest: &str) -> Option<Result<RemoteUrl, InvalidRemote>> {
     if authority.contains('@') {
         return Some(Err(InvalidRemote::SecretInUrl));
     }
+    // A password may hold a `/` and begin like a port: then the rest of it is in what looks like the path.
+    if path.contains('@') {
+        return Some(Err(InvalidRemote::SecretInUrl));
+    }
     let valid = is_server(authority) && !path.is_empty() && !path.contains(['?', '#']);
     let authority = authority.to_ascii_lowercase();
     valid.then(|| Ok(RemoteUrl { text: text.to_owned(), transport: Transport::Http, authority }))
@@ -165,7 +225,7 @@ fn http(text: &str, rest: &str) -> Option<Result<RemoteUrl, InvalidRemote>> {
 fn ssh(rest: &str) -> Option<Result<RemoteUrl, InvalidRemote>> {
     let (authority, path) = rest.split_once('/')?;
     let (user, server) = authority.rsplit_once('@').unwrap_or(("git", authority));
-    if user.contains(':') {
+    if user.contains(':') || path.contains('@') {
         return Some(Err(InvalidRemote::SecretInUrl));
     }
     let authority = format!("{user}@{}", server.to_ascii_lowercase());
@@ -175,12 +235,62 @@ fn ssh(rest: &str) -> Option<Result<RemoteUrl, InvalidRemote>> {
 }
 
 /// `user@host:path`, with the path as it stands: relative to the user's home unless it starts with `/`.
-fn scp(text: &str) -> Option<RemoteUrl> {
-    let (authority, path) = text.split_once(':')?;
-    let (user, server) = authority.rsplit_once('@').unwrap_or(("git", authority));
+fn scp(text: &str) -> Option<Result<RemoteUrl, InvalidRemote>> {
+    let (before, bracketed) = match text.find('[').filter(|at| text[..*at].ends_with('@') || *at == 0) {
+        Some(at) => (text.get(..at)?, text.get(at + 1..)?.split_once("]:")),
+        None => ("", None),
+    };
+    // `user@[host:port]:path`, which git takes, and `user@[2001:db8::1]:path`.
+    let (authority, path) = match bracketed {
+        Some((inner, path)) if inner.parse::<std::net::Ipv6Addr>().is_ok() => {
+            (format!("{before}[{inner}]"), path)
+        }
+        Some((inner, path)) => {
+            let (host, port) = inner.rsplit_once(':')?;
+            return port_in_short_form(text, &format!("{before}{host}"), port, path).map(Err);
+        }
+        None => {
+            let (authority, path) = text.split_once(':')?;
+            (authority.to_owned(), path)
+        }
+    };
+    let first = path.split('/').next().unwrap_or_default();
+    if first.contains('@') || authority.matches('@').count() > 1 {
+        return Some(Err(InvalidRemote::SecretInUrl));
+    }
+    let (user, server) = authority.rsplit_once('@').unwrap_or(("git", &authority));
     let valid = is_user(user) && is_server(server) && !path.is_empty() && !path.starts_with("//");
+    if !valid {
+        return None;
+    }
+    let (port, rest) = path.split_once([':', '/']).unwrap_or((path, ""));
+    if let Some(refusal) = port_in_short_form(text, &authority, port, rest) {
+        return Some(Err(refusal));
+    }
     let authority = format!("{user}@{}", server.to_ascii_lowercase());
-    valid.then(|| RemoteUrl { text: format!("{authority}:{path}"), transport: Transport::Ssh, authority })
+    Some(Ok(RemoteUrl { text: format!("{authority}:{path}"), transport: Transport::Ssh, authority }))
+}
+
+/// What is said of `authority:port/rest`, if `port` is one.
+fn port_in_short_form(text: &str, authority: &str, port: &str, rest: &str) -> Option<InvalidRemote> {
+    let port: u16 = port.parse().ok().filter(|&port| port > 0)?;
+    let rest = rest.trim_start_matches('/');
+    Some(InvalidRemote::PortInShortForm {
+        given: text.to_owned(),
+        port,
+        with_port: format!("ssh://{authority}:{port}/{rest}"),
+        directory: format!("{authority}:./{port}/{rest}"),
+    })
+}
+
+/// Whether a person means a file: there is no `:` to end a host, or what stands before it is a drive.
+fn is_path(text: &str) -> bool {
+    let is_drive = text.as_bytes().get(..3).is_some_and(|start| {
+        start[0].is_ascii_alphabetic() && start[1] == b':' && matches!(start[2], b'\\' | b'/')
+    });
+    !text.is_empty()
+        && !text.starts_with("//")
+        && (!text.contains(':') || text.starts_with(['.', '~']) || is_drive)
 }
 
 fn is_user(text: &str) -> bool {
@@ -202,12 +312,26 @@ fn is_server(text: &str) -> bool {
         && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
+/// The host, without brackets, and the port of `user@host:port`.
+fn split_server(authority: &str) -> (&str, Option<&str>) {
+    let server = authority.rsplit_once('@').map_or(authority, |(_, server)| server);
+    match server.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, rest)) => (host, rest.strip_prefix(':')),
+        None => server.split_once(':').map_or((server, None), |(host, port)| (host, Some(port))),
+    }
+}
+
 fn is_loopback(authority: &str) -> bool {
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, _)) => host,
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let (host, _) = split_server(authority);
+    let name = host.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost") || host.parse().is_ok_and(is_own)
+}
+
+/// Whether an address is this machine's own, whatever network it is in.
+pub(super) fn is_own(address: IpAddr) -> bool {
+    // `0.0.0.0` and `::` connect to this machine, too.
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
 }
 
 /// The start of a refused text, without what may be a password in it.
@@ -241,9 +365,6 @@ mod tests {
         }
         for text in [
             "",
-            "x",
-            "fleet.git",
-            "../fleet",
             "ftp://example.com/x",
             "git://example.com/x",
             "https://",
@@ -264,9 +385,32 @@ mod tests {
             assert!(matches!(text.parse::<RemoteUrl>(), Err(InvalidRemote::Unsupported(_))), "{text:?}");
         }
         for text in [
+            "x",
+            "fleet.git",
+            "../fleet",
+            "./fleet.git",
+            "~/fleet.git",
+            "ops/fleet.git",
+            "C:\\fleet",
+            "c:/fleet",
+            "../a:b",
+        ] {
+            let error = text.parse::<RemoteUrl>().unwrap_err();
+            assert!(
+                matches!(error, InvalidRemote::Path(_)) && error.to_string().contains("file:///srv"),
+                "{text:?} {error:?}"
+            );
+        }
+        for text in [
             "https://u:hunter2@example.com/x",
             "https://hunter2@example.com/x",
+            "https://u:12/hunter2@example.com/x",
             "ssh://u:hunter2@example.com/x",
+            "ssh://u:12/hunter2@example.com/x",
+            "u:hunter2@example.com:x",
+            "u:hunter2@example.com:ops/fleet.git",
+            "u:22@example.com:hunter2",
+            "hunter2@u@example.com:x",
         ] {
             let error = text.parse::<RemoteUrl>().unwrap_err();
             assert_eq!(error, InvalidRemote::SecretInUrl);
@@ -276,6 +420,79 @@ mod tests {
         assert!(!error.to_string().contains("hunter2"), "{error}");
         assert_eq!("http://git.example.com/x".parse::<RemoteUrl>(), Err(InvalidRemote::PlainHttp));
         assert_eq!("http://127.0.0.1.example.com/x".parse::<RemoteUrl>(), Err(InvalidRemote::PlainHttp));
+    }
+
+    #[test]
+    fn the_short_form_has_no_port_and_the_right_form_is_told() {
+        for (text, with_port, directory) in [
+            (
+                "git@git.example.com:2222/ops/fleet.git",
+                "ssh://git@git.example.com:2222/ops/fleet.git",
+                "git@git.example.com:./2222/ops/fleet.git",
+            ),
+            (
+                "git@git.example.com:2222:ops/fleet.git",
+                "ssh://git@git.example.com:2222/ops/fleet.git",
+                "git@git.example.com:./2222/ops/fleet.git",
+            ),
+            (
+                "git@[git.example.com:2222]:ops/fleet.git",
+                "ssh://git@git.example.com:2222/ops/fleet.git",
+                "git@git.example.com:./2222/ops/fleet.git",
+            ),
+            ("git.example.com:22", "ssh://git.example.com:22/", "git.example.com:./22/"),
+        ] {
+            let error = text.parse::<RemoteUrl>().unwrap_err().to_string();
+            assert!(error.contains(&format!("write {with_port}, for the directory {directory}")), "{error}");
+        }
+        for text in [
+            "git@git.example.com:./2222/x",
+            "git@git.example.com:70000/x",
+            "git@git.example.com:2222x/y",
+            "git@[2001:db8::1]:x",
+        ] {
+            assert!(text.parse::<RemoteUrl>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_on_this_machine_is_known() {
+        for text in [
+            "/srv/git/x",
+            "file:///srv/git/x",
+            "http://127.0.0.1:3000/x",
+            "https://localhost/x",
+            "https://LOCALHOST./x",
+            "https://git.localhost/x",
+            "ssh://ops@127.0.0.2:22/x",
+            "git@localhost:x",
+            "git@[::1]:x",
+            "https://[::1]:8443/x",
+            "https://0.0.0.0/x",
+            "https://[::ffff:127.0.0.1]/x",
+            "ssh://[::]/x",
+        ] {
+            assert!(text.parse::<RemoteUrl>().unwrap().is_local(), "{text}");
+        }
+        for text in [
+            "https://git.example.com/x",
+            "https://127.0.0.1.example.com/x",
+            "git@192.0.2.1:x",
+            "https://[2001:db8::1]/x",
+        ] {
+            assert!(!text.parse::<RemoteUrl>().unwrap().is_local(), "{text}");
+        }
+        let server = |text: &str| {
+            text.parse::<RemoteUrl>().unwrap().server().map(|(host, port)| (host.to_owned(), port))
+        };
+        for (text, host, port) in [
+            ("https://git.example.com/x", "git.example.com", 443),
+            ("http://127.0.0.1:3000/x", "127.0.0.1", 3000),
+            ("ssh://ops@[2001:db8::1]:2222/x", "2001:db8::1", 2222),
+            ("git@git.example.com:x", "git.example.com", 22),
+        ] {
+            assert_eq!(server(text), Some((host.to_owned(), port)));
+        }
     }
 
     #[test]

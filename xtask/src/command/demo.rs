@@ -255,6 +255,7 @@ impl Demo {
         command.env("FLEETWARD_CONFIG", self.directory.join("controller.toml"));
         command.env("FLEETWARD_HTTP_LISTEN", format!("127.0.0.1:{}", self.ports.http));
         command.env("FLEETWARD_HTTP_PLAIN_LOOPBACK", "true");
+        command.env("FLEETWARD_INVENTORY_LOCAL_REMOTES", "true");
         command.env("FLEETWARD_LINK_LISTEN", format!("127.0.0.1:{}", self.ports.link));
         command
     }
