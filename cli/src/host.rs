@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use fleetward_api::host::{
-    EnrolToken as Token, Enrolment, Host, HostCreate, HostCreated, HostQuery, HostUpdate, Status,
+    EnrolToken as Token, Enrolment, Host, HostCreate, HostCreated, HostQuery, HostUpdate, Lifecycle, Status,
     TokenCreate, Verification,
 };
 use fleetward_protocol::client_id::ClientId;
@@ -23,7 +23,7 @@ use crate::render::table::{Cell, Sheet, Table, Tone};
 use crate::render::time::parse_span;
 use crate::render::words;
 
-/// Hosts: add, list, show, update, retire, token, approve, revoke, verify
+/// Hosts: add, list, show, update, retire, delete, token, approve, revoke, verify
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Add a host to the inventory and print the command that enrols it
@@ -36,6 +36,8 @@ pub(crate) enum Command {
     Update(Update),
     /// Take a host out of the inventory; its history stays
     Retire(Sure),
+    /// Delete a retired host; its runs stay
+    Delete(Delete),
     /// Make a new enrolment token for a host
     Token(TokenFor),
     /// Let a quarantined host take part
@@ -49,7 +51,7 @@ pub(crate) enum Command {
 /// A host.
 #[derive(Debug, Args)]
 pub(crate) struct Name {
-    /// The host's name
+    /// The host's name, or its id
     name: HostName,
 }
 
@@ -57,6 +59,24 @@ pub(crate) struct Name {
 #[derive(Debug, Args)]
 pub(crate) struct Sure {
     /// The host's name
+    name: HostName,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// Delete a retired host; its runs stay
+#[derive(Debug, Args)]
+#[command(after_help = "\
+What the inventory said of the host and what it reported are gone, and its certificates are revoked. Its runs, their \
+output and the audit log stay, under its name. It cannot be taken back: with the same client ID it would be a new host. \
+Its name is free without this, as soon as it is retired.
+
+Examples:
+  fleetward host list --lifecycle retired
+  fleetward host delete web-1")]
+pub(crate) struct Delete {
+    /// The host's name, or its id where several had the name
     name: HostName,
     /// Do not ask
     #[arg(long, short)]
@@ -223,9 +243,22 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
         Command::Update(command) => update(command, app).await,
         Command::Retire(Sure { name, yes }) => {
             if !yes {
-                prompt::confirm(&format!("Take {name} out of the inventory and revoke its certificates?"))?;
+                prompt::confirm(&format!(
+                    "Take {name} out of the inventory? It is cut off at once; its history stays."
+                ))?;
             }
-            change(app, Method::DELETE, format!("hosts/{name}"), "retired").await
+            change(app, Method::POST, format!("hosts/{name}/retire"), "retired").await
+        }
+        Command::Delete(Delete { name, yes }) => {
+            if !yes {
+                prompt::confirm(&format!(
+                    "Delete {name} for good? Its entry and what it reported are gone; its runs stay. It cannot be taken \
+                     back."
+                ))?;
+            }
+            app.client.act(Method::DELETE, &format!("hosts/{name}"), Patience::Usual).await?;
+            app.out.note(format_args!("{name} is deleted."));
+            Ok(Exit::Success)
         }
         Command::Token(TokenFor { name, lifetime }) => {
             token(app, &format!("hosts/{name}/token"), &lifetime, &format!("on {name}")).await
@@ -307,6 +340,11 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
 }
 
 fn table(hosts: &[Host], out: &Out) -> String {
+    // Several that are retired may have had one name, which an active one may have now.
+    let name = |host: &Host| match host.lifecycle {
+        Lifecycle::Active => host.name.to_string(),
+        Lifecycle::Retired => format!("{} (id {})", host.name, host.id),
+    };
     let header = ["NAME", "STATUS", "TYPE", "PROVIDER", "OS", "LATENCY", "LAST SEEN", "TAGS"];
     let mut table = Table::new(out, header).right(5);
     for host in hosts {
@@ -314,7 +352,7 @@ fn table(hosts: &[Host], out: &Out) -> String {
         let os = host.facts.as_ref().map(|facts| format!("{} {}", facts.os, facts.os_version));
         let tags: Vec<&str> = host.tags.iter().map(Tag::as_str).collect();
         table.row([
-            host.name.as_str().into(),
+            name(host).into(),
             Cell::new(status).tone(tone),
             host.kind.as_str().into(),
             host.provider.as_str().into(),

@@ -85,8 +85,10 @@ CREATE TABLE host (
   updated_at BIGINT NOT NULL,
   deleted_at BIGINT
 );
-CREATE UNIQUE INDEX host_name ON host (tenant_id, name) WHERE deleted_at IS NULL;
-CREATE UNIQUE INDEX host_client ON host (client_id) WHERE deleted_at IS NULL;
+CREATE UNIQUE INDEX host_name ON host (tenant_id, name) WHERE lifecycle = 'active';
+CREATE UNIQUE INDEX host_client ON host (client_id) WHERE lifecycle = 'active';
+CREATE INDEX host_names ON host (tenant_id, name);
+CREATE INDEX host_clients ON host (client_id);
 CREATE INDEX host_seen ON host (tenant_id, last_seen);
 
 CREATE TABLE host_tag (
@@ -129,6 +131,8 @@ CREATE TABLE repository (
   branch {text} NOT NULL,
   credentials {blob},
   interval_ms BIGINT NOT NULL,
+  good_url {text},
+  good_branch {text},
   good_commit {text},
   good_at BIGINT,
   created_at BIGINT NOT NULL,
@@ -141,7 +145,7 @@ CREATE TABLE sync (
   url {text} NOT NULL,
   branch {text} NOT NULL,
   triggered_by {text} NOT NULL,
-  status {text} NOT NULL CHECK (status IN ('running', 'succeeded', 'failed')),
+  status {text} NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'waiting')),
   started_at BIGINT NOT NULL,
   ended_at BIGINT,
   commit_id {text},
@@ -149,7 +153,8 @@ CREATE TABLE sync (
   problems {text} NOT NULL DEFAULT '[]',
   hosts BIGINT NOT NULL DEFAULT 0,
   scripts BIGINT NOT NULL DEFAULT 0,
-  changes {text} NOT NULL DEFAULT '{}'
+  changes {text} NOT NULL DEFAULT '{}',
+  departures {text}
 );
 CREATE INDEX sync_started ON sync (tenant_id, started_at, id);
 

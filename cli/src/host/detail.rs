@@ -17,6 +17,7 @@ pub(super) fn sheet(host: &Host, out: &Out) -> String {
     let since = host.status_since.map(|time| format!(" since {}", out.clock.at_and_ago(time)));
     let tags: Vec<&str> = host.tags.iter().map(Tag::as_str).collect();
     sheet.row("Name", host.name.as_str());
+    sheet.row("ID", host.id.to_string());
     sheet.toned(out, "Status", format!("{status}{}", since.unwrap_or_default()), tone);
     sheet.row("Type", &host.kind);
     sheet.row("Provider", &host.provider);

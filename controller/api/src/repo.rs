@@ -17,12 +17,32 @@ pub struct Repo {
     pub credentials: CredentialKind,
     /// Minutes between synchronisations; 0 means on demand only.
     pub interval_minutes: u32,
-    /// The commit in force.
-    pub commit: Option<String>,
-    /// Since when it is in force.
-    pub synced_at: Option<Time>,
-    /// The last attempt, good or not.
+    /// The inventory in force; absent while none is.
+    pub in_force: Option<InForce>,
+    /// The last attempt with this URL and branch, good or not.
     pub last_sync: Option<Sync>,
+}
+
+/// The inventory in force, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InForce {
+    /// The repository; another one than is set, until the one that is set was synchronised.
+    pub url: String,
+    /// Its branch.
+    pub branch: String,
+    /// The commit.
+    pub commit: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// `POST /repo/sync`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+pub struct SyncRequest {
+    /// The commit of a synchronisation that is `waiting`: what it takes away is accepted. Another commit needs an
+    /// acceptance of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept: Option<String>,
 }
 
 /// How a repository is authenticated.
@@ -88,6 +108,10 @@ pub struct Sync {
     pub id: SyncId,
     /// Whether it took.
     pub status: SyncStatus,
+    /// The repository it asked.
+    pub url: String,
+    /// The branch.
+    pub branch: String,
     /// When it began.
     pub started_at: Time,
     /// When it ended.
@@ -104,6 +128,32 @@ pub struct Sync {
     pub warnings: Vec<Problem>,
     /// What changed.
     pub changes: SyncChanges,
+    /// Hosts that the commit has.
+    pub hosts: u32,
+    /// Scripts that the commit has.
+    pub scripts: u32,
+    /// What the commit takes away, while it is `waiting` to be accepted.
+    pub departures: Option<Departures>,
+}
+
+/// What a commit takes away if it is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Departures {
+    /// Hosts that are retired, or lose the identity they enrolled with.
+    pub hosts: Leaving,
+    /// Scripts that are retired.
+    pub scripts: Leaving,
+}
+
+/// What leaves, of how many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Leaving {
+    /// The first 200 names.
+    pub names: Vec<String>,
+    /// How many leave.
+    pub count: u32,
+    /// How many are in force.
+    pub of: u32,
 }
 
 /// How a synchronisation ended.
@@ -116,6 +166,8 @@ pub enum SyncStatus {
     Succeeded,
     /// Nothing changed.
     Failed,
+    /// Nothing changed: the commit takes so much away that a person has to accept it first.
+    Waiting,
 }
 
 /// Something wrong in a file of the repository.

@@ -335,7 +335,8 @@ async fn free_name(
     let longer = [short, client, id.as_str()].into_iter().map(|end| format!("{base}-{end}").parse().ok());
     let names: Vec<HostName> = std::iter::once(own).chain(longer).flatten().collect();
     for name in names {
-        if host::find(conn, &scope, &name).await?.is_none() {
+        // The name of a retired host is free.
+        if host::find(conn, &scope, &name).await?.is_none_or(|host| host.lifecycle == Lifecycle::Retired) {
             return Ok(name);
         }
     }

@@ -90,6 +90,17 @@ pub enum HostError {
     /// The host left the inventory.
     #[error("host `{0}` is retired")]
     Retired(HostName),
+    /// Only what is retired is deleted.
+    #[error("host `{0}` is active; retire it first, with {1}")]
+    NotRetired(HostName, &'static str),
+    /// Several retired hosts had the name.
+    #[error("several retired hosts were called `{name}`; name the one that is meant by its id: {}", joined(.ids))]
+    Ambiguous {
+        /// The name.
+        name: HostName,
+        /// The hosts.
+        ids: Vec<HostId>,
+    },
     /// There is nothing to approve.
     #[error("host `{0}` does not wait for approval")]
     NotQuarantined(HostName),
@@ -247,6 +258,45 @@ pub async fn retire(app: &App, permit: &Permit, name: &HostName) -> Result<HostV
     tx.commit().await?;
     cut_off(app, &host);
     Ok(view(app, host))
+}
+
+/// Deletes a retired host, given by its name or id: its entry and what it reported are gone, its certificates are
+/// revoked. Its runs, their output and the audit log stay, under its name.
+///
+/// # Errors
+/// [`HostError::NotRetired`] if it is active, [`HostError::Ambiguous`] if several had the name.
+pub async fn delete(app: &App, permit: &Permit, name: &HostName) -> Result<(), HostError> {
+    let now = app.now();
+    let mut tx = app.store().write().await?;
+    let mut retired = host::list_retired(&mut tx, &permit.scope(), name).await?;
+    let Some(host) = retired.pop() else {
+        let living = host::find(&mut tx, &permit.scope(), name).await?;
+        let living = living.ok_or_else(|| HostError::NotFound(name.clone()))?;
+        let how = match living.source {
+            Source::Api => "`fleetward host retire`",
+            Source::Git => "a commit of the inventory repository that does not have it",
+        };
+        return Err(HostError::NotRetired(living.declared.name, how));
+    };
+    if !retired.is_empty() {
+        let ids = retired.iter().chain([&host]).map(|host| host.id).collect();
+        return Err(HostError::Ambiguous { name: name.clone(), ids });
+    }
+    certificate::update_revoked(&mut tx, host.id, None, "the host was deleted", now).await?;
+    token::delete_unused(&mut tx, host.id).await?;
+    host::delete(&mut tx, &Scope::of(host.tenant), host.id, now).await?;
+    let entry = Entry::new("host.deleted", permit.actor(), &host.declared.name)
+        .tenant(host.tenant)
+        .with("id", host.id.to_string())
+        .with("client_id", host.declared.client_id.as_str());
+    audit::record(&mut tx, entry, now).await?;
+    tx.commit().await?;
+    cut_off(app, &host);
+    Ok(())
+}
+
+fn joined(ids: &[HostId]) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Takes a host out of quarantine: from now on runs are dispatched to it.

@@ -32,12 +32,14 @@ use super::fleet::Fleet;
 use crate::repo::{self, Fetched, History, Limits, Remote, Snapshot};
 use crate::secret::SecretBox;
 use crate::store::page::PageRequest;
-use crate::store::sync::{Counts, Ended, Sync, SyncStatus};
+use crate::store::sync::{Counts, Departures, Ended, Sync, SyncStatus};
 use crate::store::{self, Scope, Store, StoreError};
 
 mod apply;
 mod record;
 mod settings;
+
+use apply::Acceptance;
 
 #[cfg(test)]
 mod tests;
@@ -118,6 +120,8 @@ pub enum SyncError {
 enum Failure {
     Repository(String),
     Files(Vec<Problem>),
+    /// Nothing is wrong; a person has to look first.
+    Waits(Departures),
 }
 
 /// What an attempt learned before it ended.
@@ -125,6 +129,14 @@ enum Failure {
 struct Learned {
     fetched: Option<Fetched>,
     previous: Option<String>,
+}
+
+impl Learned {
+    /// Whether what was fetched is the commit that a person accepted.
+    fn acceptance(&self, accepted: Option<&str>) -> Acceptance {
+        let fetched = self.fetched.as_ref().map(|fetched| fetched.commit.as_str());
+        if accepted.is_some() && accepted == fetched { Acceptance::Given } else { Acceptance::Wanting }
+    }
 }
 
 impl Syncer {
@@ -141,11 +153,17 @@ impl Syncer {
     }
 
     /// Synchronises a tenant's inventory now; the finished attempt, good or not. [`Actor::System`] is the
-    /// interval.
+    /// interval. `accepted` is a commit of which a person has seen what it takes away: if that is what is found, it is
+    /// put in force all the same.
     ///
     /// # Errors
     /// [`SyncError`]; an attempt that failed is not an error but a [`Sync`] that says so.
-    pub async fn sync(&self, tenant: TenantId, by: &Actor) -> Result<Sync, SyncError> {
+    pub async fn sync(
+        &self,
+        tenant: TenantId,
+        by: &Actor,
+        accepted: Option<String>,
+    ) -> Result<Sync, SyncError> {
         let flight = Arc::clone(
             self.0.flights.lock().unwrap_or_else(PoisonError::into_inner).entry(tenant).or_default(),
         );
@@ -157,11 +175,12 @@ impl Syncer {
             // What began after this request was made saw everything that this request could want.
             if let Some((number, sync)) = &*last
                 && *number > seen
+                && (accepted.is_none() || sync.status == SyncStatus::Succeeded)
             {
                 return Ok(sync.clone());
             }
             let number = flight.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let sync = syncer.attempt(tenant, &by).await?;
+            let sync = syncer.attempt(tenant, &by, accepted.as_deref()).await?;
             *last = Some((number, sync.clone()));
             Ok(sync)
         });
@@ -213,7 +232,7 @@ impl Syncer {
             let wait = match passed {
                 Some(passed) if passed < repository.interval => repository.interval - passed,
                 _ => {
-                    self.sync(repository.tenant, &Actor::System).await?;
+                    self.sync(repository.tenant, &Actor::System, None).await?;
                     repository.interval
                 }
             };
@@ -227,14 +246,13 @@ impl Syncer {
         self.0.settings_changed.notified().await;
     }
 
-    async fn attempt(&self, tenant: TenantId, by: &Actor) -> Result<Sync, SyncError> {
+    async fn attempt(&self, tenant: TenantId, by: &Actor, accepted: Option<&str>) -> Result<Sync, SyncError> {
         let parts = &self.0.parts;
         let mut tx = parts.store.write().await?;
         let repository = store::repository::find(&mut tx, &Scope::of(tenant), tenant)
             .await?
             .ok_or(SyncError::NotConfigured)?;
-        let before =
-            store::sync::list(&mut tx, &Scope::of(tenant), &PageRequest::first(1)).await?.items.pop();
+        let before = settings::last_attempt(&mut tx, &repository).await?;
         let mut sync = Sync {
             id: SyncId::from_uuid(Uuid::now_v7()),
             tenant,
@@ -248,17 +266,21 @@ impl Syncer {
             failure: None,
             problems: Vec::new(),
             counts: Counts::default(),
+            departures: None,
         };
         store::sync::insert(&mut tx, &sync).await?;
         tx.commit().await?;
-        let mut learned = Learned { fetched: None, previous: repository.good_commit.clone() };
+        let mut learned = Learned { fetched: None, previous: repository.good_commit().map(str::to_owned) };
         let result = match self.bring(&repository, &mut learned).await {
-            Ok(inventory) => self.put_in_force(&mut sync, by, &repository, &learned, inventory).await?,
+            Ok(inventory) => {
+                let acceptance = learned.acceptance(accepted);
+                self.put_in_force(&mut sync, by, &repository, &learned, inventory, acceptance).await?
+            }
             Err(failure) => Err(failure),
         };
         if let Err(failure) = result {
             sync.commit = learned.fetched.map(|fetched| fetched.commit);
-            self.note_failure(&mut sync, by, before.as_ref(), failure).await?;
+            self.note_refusal(&mut sync, by, before.as_ref(), failure).await?;
         }
         Ok(sync)
     }
@@ -338,12 +360,13 @@ pub async fn remove(app: &App, permit: &Permit) -> Result<bool, StoreError> {
     app.syncer().remove(permit.tenant(), &permit.actor()).await
 }
 
-/// Synchronises the inventory of the caller's tenant now; the finished attempt, good or not.
+/// Synchronises the inventory of the caller's tenant now; the finished attempt, good or not. `accepted` as in
+/// [`Syncer::sync`].
 ///
 /// # Errors
 /// [`SyncError`] if it did not even begin.
-pub async fn run(app: &App, permit: &Permit) -> Result<Sync, SyncError> {
-    app.syncer().sync(permit.tenant(), &permit.actor()).await
+pub async fn run(app: &App, permit: &Permit, accepted: Option<String>) -> Result<Sync, SyncError> {
+    app.syncer().sync(permit.tenant(), &permit.actor(), accepted).await
 }
 
 /// Attempts that the caller may see, newest first.

@@ -10,6 +10,7 @@ use fleetward_api::host::{
     EnrolToken, Host, HostCreate, HostCreated, HostQuery, HostUpdate, TokenCreate, Verification,
 };
 use fleetward_api::page::Page;
+use fleetward_domain::printable::is_line;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag, TenantName};
 use utoipa_axum::router::OpenApiRouter;
@@ -37,7 +38,8 @@ const MAX_TAGS: usize = 64;
 pub(super) fn router() -> OpenApiRouter<Site> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
-        .routes(routes!(get, update, retire))
+        .routes(routes!(get, update, delete))
+        .routes(routes!(retire))
         .routes(routes!(token))
         .routes(routes!(approve))
         .routes(routes!(revoke))
@@ -111,7 +113,7 @@ async fn create(
 /// One host.
 #[utoipa::path(
     get, path = "/hosts/{name}", operation_id = "hostGet", tag = "host",
-    params(("name" = String, Path, description = "The host's name.")),
+    params(("name" = String, Path, description = "The host's name, or its id.")),
     responses((status = 200, description = "The host.", body = Host), Failure),
 )]
 async fn get(
@@ -126,7 +128,7 @@ async fn get(
 /// Changes a host that came from the API.
 #[utoipa::path(
     patch, path = "/hosts/{name}", operation_id = "hostUpdate", tag = "host",
-    params(("name" = String, Path, description = "The host's name.")),
+    params(("name" = String, Path, description = "The host's name, or its id.")),
     request_body = HostUpdate,
     responses((status = 200, description = "The host as it is now.", body = Host), Failure),
 )]
@@ -144,10 +146,10 @@ async fn update(
 
 /// Retires a host.
 ///
-/// It is cut off and leaves the inventory; its history stays.
+/// It is cut off and leaves the inventory; its history stays, and its name is free for another.
 #[utoipa::path(
-    delete, path = "/hosts/{name}", operation_id = "hostRetire", tag = "host",
-    params(("name" = String, Path, description = "The host's name.")),
+    post, path = "/hosts/{name}/retire", operation_id = "hostRetire", tag = "host",
+    params(("name" = String, Path, description = "The host's name, or its id."), IdempotencyKey),
     responses((status = 200, description = "The host as it is now.", body = Host), Failure),
 )]
 async fn retire(
@@ -159,12 +161,30 @@ async fn retire(
     view_one(&site, &permit, retired).await.map(Json)
 }
 
+/// Deletes a retired host.
+///
+/// Its entry and what it reported are gone, and its certificates are revoked. Its runs, their output and the audit log
+/// stay, under its name. With the same client ID it would come back as a new host.
+#[utoipa::path(
+    delete, path = "/hosts/{name}", operation_id = "hostDelete", tag = "host",
+    params(("name" = String, Path, description = "The host's name, or its id where several had the name.")),
+    responses((status = 204, description = "Deleted."), Failure),
+)]
+async fn delete(
+    State(site): State<Site>,
+    permit: Allowed<ManageHosts>,
+    Path(name): Path<HostName>,
+) -> Result<StatusCode, ApiError> {
+    host::delete(&site.app, &permit, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Makes an enrolment token for a host.
 ///
 /// Single-use, expiring, good for this host only; earlier ones of the host end.
 #[utoipa::path(
     post, path = "/hosts/{name}/token", operation_id = "hostToken", tag = "host",
-    params(("name" = String, Path, description = "The host's name."), IdempotencyKey),
+    params(("name" = String, Path, description = "The host's name, or its id."), IdempotencyKey),
     request_body = Option<TokenCreate>,
     responses((status = 201, description = "The token. Shown only here.", body = EnrolToken), Failure),
 )]
@@ -181,7 +201,7 @@ async fn token(
 /// Approves a host in quarantine.
 #[utoipa::path(
     post, path = "/hosts/{name}/approve", operation_id = "hostApprove", tag = "host",
-    params(("name" = String, Path, description = "The host's name."), IdempotencyKey),
+    params(("name" = String, Path, description = "The host's name, or its id."), IdempotencyKey),
     responses((status = 200, description = "The host as it is now.", body = Host), Failure),
 )]
 async fn approve(
@@ -196,7 +216,7 @@ async fn approve(
 /// Revokes a host's certificates and cuts it off at once.
 #[utoipa::path(
     post, path = "/hosts/{name}/revoke", operation_id = "hostRevoke", tag = "host",
-    params(("name" = String, Path, description = "The host's name."), IdempotencyKey),
+    params(("name" = String, Path, description = "The host's name, or its id."), IdempotencyKey),
     responses((status = 200, description = "The host as it is now.", body = Host), Failure),
 )]
 async fn revoke(
@@ -211,7 +231,7 @@ async fn revoke(
 /// Looks at the host's own client-ID file now.
 #[utoipa::path(
     post, path = "/hosts/{name}/verify", operation_id = "hostVerify", tag = "host",
-    params(("name" = String, Path, description = "The host's name.")),
+    params(("name" = String, Path, description = "The host's name, or its id.")),
     responses((status = 200, description = "What it says.", body = Verification), Failure),
 )]
 async fn verify(
@@ -301,7 +321,7 @@ fn check_entry(kind: Option<&str>, provider: Option<&str>, tags: Option<&[Tag]>)
     let refuse = |field: &str, rule: String| {
         Err(ApiError::invalid("INVALID_FIELD", format!("field `{field}`: {rule}")).detail("field", field))
     };
-    let is_word = |text: &str| text.len() <= MAX_WORD && !text.chars().any(char::is_control);
+    let is_word = |text: &str| text.len() <= MAX_WORD && is_line(text);
     match (kind, provider, tags) {
         (Some(kind), ..) if kind.trim().is_empty() || !is_word(kind) => {
             refuse("type", format!("1 to {MAX_WORD} printable characters are expected"))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use fleetward_api::page::{Page, PageQuery};
 use fleetward_api::repo as api;
-use fleetward_api::repo::{Repo, RepoUpdate, Sync};
+use fleetward_api::repo::{Repo, RepoUpdate, Sync, SyncRequest};
 use fleetward_domain::inventory::{Problem, Severity};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -66,14 +66,22 @@ async fn update(
 /// Synchronises now and waits for the end.
 ///
 /// The answer is 200 also when the synchronisation failed: `status` says so, `error` and `problems` say why,
-/// and the last good inventory stays in force.
+/// and the last good inventory stays in force. So it does while the status is `waiting`: the commit takes away more than
+/// a fifth of the hosts or scripts, and three at least; `departures` says which. It is put in force when it is named
+/// in `accept`.
 #[utoipa::path(
     post, path = "/repo/sync", operation_id = "repoSync", tag = "repo",
     params(IdempotencyKey),
+    request_body = Option<SyncRequest>,
     responses((status = 200, description = "How it went.", body = Sync), Failure),
 )]
-async fn synchronise(State(site): State<Site>, permit: Allowed<ManageRepo>) -> Result<Json<Sync>, ApiError> {
-    Ok(Json(sync_view(sync::run(&site.app, &permit).await?)))
+async fn synchronise(
+    State(site): State<Site>,
+    permit: Allowed<ManageRepo>,
+    asked: Option<Json<SyncRequest>>,
+) -> Result<Json<Sync>, ApiError> {
+    let accepted = asked.and_then(|Json(asked)| asked.accept);
+    Ok(Json(sync_view(sync::run(&site.app, &permit, accepted).await?)))
 }
 
 /// Synchronisations, the latest first.
@@ -115,8 +123,12 @@ fn view(settings: Settings) -> Repo {
             CredentialKind::SshKey => api::CredentialKind::SshKey,
         },
         interval_minutes: u32::try_from(settings.interval.as_secs().div_ceil(60)).unwrap_or(u32::MAX),
-        commit: settings.commit,
-        synced_at: settings.commit_at.map(Into::into),
+        in_force: settings.good.map(|good| api::InForce {
+            url: good.url,
+            branch: good.branch,
+            commit: good.commit,
+            since: good.at.into(),
+        }),
         last_sync: settings.last.map(sync_view),
     }
 }
@@ -131,7 +143,10 @@ fn sync_view(sync: store::sync::Sync) -> Sync {
             SyncStatus::Running => api::SyncStatus::Running,
             SyncStatus::Succeeded => api::SyncStatus::Succeeded,
             SyncStatus::Failed => api::SyncStatus::Failed,
+            SyncStatus::Waiting => api::SyncStatus::Waiting,
         },
+        url: sync.url,
+        branch: sync.branch,
         started_at: sync.started_at.into(),
         ended_at: sync.ended_at.map(Into::into),
         triggered_by: sync.triggered_by,
@@ -147,7 +162,16 @@ fn sync_view(sync: store::sync::Sync) -> Sync {
             scripts_changed: changes.scripts_changed,
             scripts_retired: changes.scripts_retired,
         },
+        hosts: sync.counts.hosts,
+        scripts: sync.counts.scripts,
+        departures: sync
+            .departures
+            .map(|leave| api::Departures { hosts: leaving(leave.hosts), scripts: leaving(leave.scripts) }),
     }
+}
+
+fn leaving(leaving: store::sync::Leaving) -> api::Leaving {
+    api::Leaving { names: leaving.names, count: leaving.count, of: leaving.of }
 }
 
 fn problem_view(problem: Problem) -> api::Problem {

@@ -1,6 +1,7 @@
 //! Hosts: the inventory, and what is known of each.
 //!
-//! A name is unique within its tenant and a client ID in the whole store, among hosts that are not deleted.
+//! A name is unique within its tenant and a client ID in the whole store, among active hosts: one that is retired
+//! keeps both for its history and stands in nobody's way.
 //! Labels stand twice, as JSON in the row to be shown and in `host_tag` to be searched by; one function writes
 //! both.
 
@@ -15,9 +16,11 @@ use serde::{Deserialize, Serialize};
 use super::query::{Row, json, query, words};
 use super::{Connection, Scope, StoreError};
 
+mod departure;
 mod list;
 mod presence;
 
+pub use departure::{delete, list_retired, update_retired};
 pub use list::{Count, Declared, Filter, Sort, Target, all_declared, all_for_targets, count, list};
 pub use presence::{
     Connected, Presence, update_connected, update_facts, update_notice, update_offline, update_presence,
@@ -180,11 +183,10 @@ const COLUMNS: &str = "SELECT h.id, h.tenant_id, h.name, h.client_id, h.type, h.
    h.port, h.login_user, h.key_ref, h.proxy_jump, h.metadata, h.tags, h.enrolment_required, h.enrolment, \
    h.lifecycle, h.retired_at, h.status, h.last_seen, h.connected_at, h.rtt_us, h.clock_skew_ms, \
    h.agent_version, h.boot_id, h.journal_id, h.kinds, h.facts, h.facts_at, h.notices, h.created_at, h.updated_at";
+const LATEST: &str = "COALESCE(h.retired_at, 0) DESC, h.id DESC";
 const FROM: &str = " FROM host h WHERE h.deleted_at IS NULL AND ";
-const CONFLICTS: &[(&str, &str)] = &[
-    ("client", "another host has this client ID"),
-    ("name", "another host of the tenant has this name; a retired host keeps its name until it is deleted"),
-];
+const CONFLICTS: &[(&str, &str)] =
+    &[("client", "another host has this client ID"), ("name", "another host of the tenant has this name")];
 
 /// Adds a host.
 ///
@@ -228,18 +230,25 @@ pub async fn get(conn: &mut Connection, scope: &Scope, name: &HostName) -> Resul
     find(conn, scope, name).await?.ok_or(StoreError::NotFound { what: "the host" })
 }
 
-/// The host of this name, if there is one in scope. With several tenants in scope, the first by tenant id.
+/// The host of this name, or else of this id, if there is one in scope: the active one before those that were retired,
+/// of these the latest. With several tenants in scope, the first by tenant id.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn find(conn: &mut Connection, scope: &Scope, name: &HostName) -> Result<Option<Host>, StoreError> {
     query(COLUMNS)
         .push(FROM)
-        .push("h.name = ")
+        .push("(h.name = ")
         .value(name)
-        .push(" AND ")
+        .push(" OR h.id = ")
+        .value(name)
+        .push(") AND ")
         .scope("h.tenant_id", scope)
-        .push(" ORDER BY h.tenant_id LIMIT 1")
+        .push(" ORDER BY CASE WHEN h.name = ")
+        .value(name)
+        .push(" THEN 0 ELSE 1 END, h.lifecycle, h.tenant_id, ")
+        .push(LATEST)
+        .push(" LIMIT 1")
         .find(conn, read)
         .await
 }
@@ -260,12 +269,21 @@ pub async fn get_by_id(conn: &mut Connection, scope: &Scope, id: HostId) -> Resu
     found.ok_or(StoreError::NotFound { what: "the host" })
 }
 
-/// The host with this client ID, if any. Who connects is not known before, so there is no scope.
+/// The host with this client ID, if any: the active one before the latest that was retired. Who connects is not known
+/// before, so there is no scope.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn find_by_client(conn: &mut Connection, client: &ClientId) -> Result<Option<Host>, StoreError> {
-    query(COLUMNS).push(FROM).push("h.client_id = ").value(client).find(conn, read).await
+    query(COLUMNS)
+        .push(FROM)
+        .push("h.client_id = ")
+        .value(client)
+        .push(" ORDER BY h.lifecycle, ")
+        .push(LATEST)
+        .push(" LIMIT 1")
+        .find(conn, read)
+        .await
 }
 
 /// Keeps a host as it is until the caller's transaction ends: what decides by its row, and by its certificates,
@@ -374,47 +392,6 @@ pub async fn update_enrolment(
     .bind(now)
     .took(conn)
     .await
-}
-
-/// Retires an active host: it stays with its history, and nothing runs on it. Whether it was active.
-///
-/// # Errors
-/// If the database fails.
-pub async fn update_retired(conn: &mut Connection, id: HostId, now: Timestamp) -> Result<bool, StoreError> {
-    query(
-        "UPDATE host SET lifecycle = 'retired', retired_at = $2, updated_at = $2 \
-         WHERE id = $1 AND lifecycle = 'active' AND deleted_at IS NULL",
-    )
-    .bind(id)
-    .bind(now)
-    .took(conn)
-    .await
-}
-
-/// Deletes a host: its name and client ID are free again; its runs keep its name. Whether there was one in
-/// scope.
-///
-/// # Errors
-/// If the database fails.
-pub async fn delete(
-    conn: &mut Connection,
-    scope: &Scope,
-    id: HostId,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let took = query(
-        "UPDATE host SET deleted_at = $2, lifecycle = 'retired', status = 'offline', \
-         retired_at = COALESCE(retired_at, $2), updated_at = $2 WHERE id = $1 AND deleted_at IS NULL AND ",
-    )
-    .bind(id)
-    .bind(now)
-    .scope("tenant_id", scope)
-    .took(conn)
-    .await?;
-    if took {
-        query("DELETE FROM host_tag WHERE host_id = $1").bind(id).run(conn).await?;
-    }
-    Ok(took)
 }
 
 async fn insert_tags(

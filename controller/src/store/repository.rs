@@ -21,14 +21,34 @@ pub struct Repository {
     pub credentials: Option<Vec<u8>>,
     /// How often it is synchronised.
     pub interval: Duration,
-    /// The commit of the inventory in force.
-    pub good_commit: Option<String>,
-    /// When that commit was taken over.
-    pub good_at: Option<Timestamp>,
+    /// What is in force.
+    pub good: Option<Good>,
     /// When the repository was first set.
     pub created_at: Timestamp,
     /// When its settings were last changed.
     pub updated_at: Timestamp,
+}
+
+/// The inventory in force: where it came from, which may not be where the next one is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Good {
+    /// The repository's URL, without credentials.
+    pub url: String,
+    /// Its branch.
+    pub branch: String,
+    /// The commit.
+    pub commit: String,
+    /// Since when it is in force.
+    pub at: Timestamp,
+}
+
+impl Repository {
+    /// The commit in force, if it is one of this repository's and branch's.
+    #[must_use]
+    pub fn good_commit(&self) -> Option<&str> {
+        let good = self.good.as_ref()?;
+        (good.url == self.url && good.branch == self.branch).then_some(good.commit.as_str())
+    }
 }
 
 impl std::fmt::Debug for Repository {
@@ -37,15 +57,15 @@ impl std::fmt::Debug for Repository {
             .field("tenant", &self.tenant)
             .field("url", &self.url)
             .field("branch", &self.branch)
-            .field("good_commit", &self.good_commit)
+            .field("good", &self.good)
             .finish_non_exhaustive()
     }
 }
 
-const SELECT: &str = "SELECT tenant_id, url, branch, credentials, interval_ms, good_commit, good_at, \
+const SELECT: &str = "SELECT tenant_id, url, branch, credentials, interval_ms, good_url, good_branch, good_commit, good_at, \
    created_at, updated_at FROM repository WHERE ";
 
-/// Sets a tenant's repository. A new URL or branch forgets the good commit; the inventory stays in force.
+/// Sets a tenant's repository. What is in force stays, wherever it came from.
 ///
 /// # Errors
 /// [`StoreError::Conflict`] if there is no such tenant.
@@ -53,12 +73,7 @@ pub async fn update(conn: &mut Connection, repository: &Repository) -> Result<()
     query(
         "INSERT INTO repository (tenant_id, url, branch, credentials, interval_ms, created_at, updated_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $6) \
-         ON CONFLICT (tenant_id) DO UPDATE SET \
-           good_commit = CASE WHEN repository.url = excluded.url AND repository.branch = excluded.branch \
-             THEN repository.good_commit ELSE NULL END, \
-           good_at = CASE WHEN repository.url = excluded.url AND repository.branch = excluded.branch \
-             THEN repository.good_at ELSE NULL END, \
-           url = excluded.url, branch = excluded.branch, credentials = excluded.credentials, \
+         ON CONFLICT (tenant_id) DO UPDATE SET url = excluded.url, branch = excluded.branch, credentials = excluded.credentials, \
            interval_ms = excluded.interval_ms, updated_at = excluded.updated_at",
     )
     .bind(repository.tenant)
@@ -98,7 +113,8 @@ pub async fn list(conn: &mut Connection, scope: &Scope) -> Result<Vec<Repository
     query(SELECT).scope("tenant_id", scope).push(" ORDER BY tenant_id").list_of(conn, read).await
 }
 
-/// Notes that the inventory of `commit` is in force; whether the tenant has a repository.
+/// Notes that the inventory of `commit` of the repository as it is set is in force, since `now` unless it was already;
+/// whether the tenant has a repository.
 ///
 /// # Errors
 /// If the database fails.
@@ -108,7 +124,11 @@ pub async fn update_good(
     commit: &str,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
-    query("UPDATE repository SET good_commit = $2, good_at = $3 WHERE tenant_id = $1")
+    query(
+        "UPDATE repository SET \
+           good_at = CASE WHEN good_url = url AND good_branch = branch AND good_commit = $2 THEN good_at ELSE $3 END, \
+           good_commit = $2, good_url = url, good_branch = branch WHERE tenant_id = $1",
+    )
         .bind(tenant)
         .bind(commit)
         .bind(now)
@@ -131,9 +151,17 @@ fn read(row: &Row) -> Result<Repository, StoreError> {
         branch: row.get("branch")?,
         credentials: row.find("credentials")?,
         interval: Duration::from_millis(row.get("interval_ms")?),
-        good_commit: row.find("good_commit")?,
-        good_at: row.find("good_at")?,
+        good: read_good(row)?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
+    })
+}
+
+fn read_good(row: &Row) -> Result<Option<Good>, StoreError> {
+    let (url, branch) = (row.find("good_url")?, row.find("good_branch")?);
+    let (commit, at) = (row.find("good_commit")?, row.find("good_at")?);
+    Ok(match (url, branch, commit, at) {
+        (Some(url), Some(branch), Some(commit), Some(at)) => Some(Good { url, branch, commit, at }),
+        _ => None,
     })
 }

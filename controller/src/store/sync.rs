@@ -2,6 +2,7 @@
 
 use fleetward_domain::inventory::Problem;
 use fleetward_protocol::id::{SyncId, TenantId};
+use fleetward_protocol::name::{HostName, ScriptName};
 use fleetward_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,9 @@ words! {
         Succeeded = "succeeded",
         /// The last good inventory stays in force.
         Failed = "failed",
+        /// The commit could be put in force, but takes so much away that a person has to accept it first. The last good
+        /// inventory stays in force.
+        Waiting = "waiting",
     }
 }
 
@@ -48,12 +52,14 @@ pub struct Sync {
     pub problems: Vec<Problem>,
     /// What it read and changed.
     pub counts: Counts,
+    /// What it would take away, while it waits.
+    pub departures: Option<Departures>,
 }
 
 /// How a synchronisation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// [`SyncStatus::Succeeded`] or [`SyncStatus::Failed`].
+    /// Anything but [`SyncStatus::Running`].
     pub status: SyncStatus,
     /// When.
     pub at: Timestamp,
@@ -65,6 +71,47 @@ pub struct Ended {
     pub problems: Vec<Problem>,
     /// What it read and changed.
     pub counts: Counts,
+    /// What it would take away, while it waits.
+    pub departures: Option<Departures>,
+}
+
+/// What a commit takes away, if it is accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departures {
+    /// Hosts that are retired, or lose the identity they enrolled with.
+    pub hosts: Leaving,
+    /// Scripts that are retired.
+    pub scripts: Leaving,
+}
+
+/// What leaves, of how many.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// The first names, in order; at most [`Leaving::MAX_NAMES`].
+    pub names: Vec<String>,
+    /// How many leave.
+    pub count: u32,
+    /// How many are in force.
+    pub of: u32,
+}
+
+impl Departures {
+    /// With the names in order, and how many there are in force.
+    #[must_use]
+    pub fn new(hosts: &[HostName], of_hosts: usize, scripts: &[ScriptName], of_scripts: usize) -> Self {
+        Self { hosts: Leaving::new(hosts, of_hosts), scripts: Leaving::new(scripts, of_scripts) }
+    }
+}
+
+impl Leaving {
+    /// The most names that are kept; the counts are always whole.
+    pub const MAX_NAMES: usize = 200;
+
+    fn new<T: ToString>(names: &[T], of: usize) -> Self {
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let first = names.iter().take(Self::MAX_NAMES).map(ToString::to_string).collect();
+        Self { names: first, count: number(names.len()), of: number(of) }
+    }
 }
 
 /// What a synchronisation read and changed.
@@ -97,7 +144,7 @@ pub struct Changes {
 }
 
 const COLUMNS: &str = "SELECT id, tenant_id, url, branch, triggered_by, status, started_at, ended_at, commit_id, \
-   failure, problems, hosts, scripts, changes";
+   failure, problems, hosts, scripts, changes, departures";
 
 const KEYS: [Key; 2] = [
     Key { expression: "started_at", kind: KeyKind::Integer, direction: Direction::Descending },
@@ -132,7 +179,7 @@ pub async fn insert(conn: &mut Connection, sync: &Sync) -> Result<(), StoreError
 pub async fn update_ended(conn: &mut Connection, id: SyncId, ended: &Ended) -> Result<bool, StoreError> {
     query(
         "UPDATE sync SET status = $2, ended_at = $3, commit_id = $4, problems = $5, hosts = $6, scripts = $7, \
-         changes = $8, failure = $9 WHERE id = $1 AND status = 'running'",
+         changes = $8, failure = $9, departures = $10 WHERE id = $1 AND status = 'running'",
     )
     .bind(id)
     .bind(ended.status)
@@ -143,6 +190,7 @@ pub async fn update_ended(conn: &mut Connection, id: SyncId, ended: &Ended) -> R
     .bind(ended.counts.scripts)
     .bind(json(&ended.counts.changes)?)
     .bind(ended.failure.as_ref())
+    .bind(ended.departures.as_ref().map(json).transpose()?)
     .took(conn)
     .await
 }
@@ -206,5 +254,6 @@ fn read(row: &Row) -> Result<Sync, StoreError> {
             scripts: row.get("scripts")?,
             changes: row.json("changes")?,
         },
+        departures: row.find_json("departures")?,
     })
 }

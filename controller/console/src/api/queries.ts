@@ -101,7 +101,7 @@ export function useHostAct(name: string) {
       onSuccess: refresh,
     }),
     retire: useMutation({
-      mutationFn: () => take(api.DELETE("/api/v1/hosts/{name}", { params })),
+      mutationFn: () => take(api.POST("/api/v1/hosts/{name}/retire", { params })),
       onSuccess: refresh,
     }),
   };
@@ -150,7 +150,8 @@ export function useSyncs() {
 export function useSync() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: () => take(api.POST("/api/v1/repo/sync")),
+    /** `accept` is the commit that waits, once a person has seen what it takes away. */
+    mutationFn: (accept: string | undefined) => take(api.POST("/api/v1/repo/sync", { body: { accept } })),
     onSettled: () => {
       for (const key of ["repo", "scripts", "hosts"]) void client.invalidateQueries({ queryKey: [key] });
     },

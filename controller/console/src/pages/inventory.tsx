@@ -10,6 +10,8 @@ export function InventoryPage() {
   const repo = useRepo();
   const syncs = useSyncs();
   const sync = useSync();
+  const last = repo.data?.last_sync;
+  const waiting = last?.status === "waiting" ? last : null;
   const missing = repo.error instanceof ApiError && repo.error.status === 404;
   return (
     <>
@@ -17,7 +19,7 @@ export function InventoryPage() {
         <h1>Inventory</h1>
         {repo.data && (
           <div className="actions">
-            <button type="button" className="primary" disabled={sync.isPending} onClick={() => sync.mutate()}>
+            <button type="button" className="primary" disabled={sync.isPending} onClick={() => sync.mutate(undefined)}>
               {sync.isPending ? "Syncing…" : "Sync now"}
             </button>
           </div>
@@ -54,13 +56,7 @@ export function InventoryPage() {
             <div>
               <dt>In force</dt>
               <dd>
-                {repo.data.commit ? (
-                  <>
-                    <code>{repo.data.commit.slice(0, 12)}</code> since <Ago time={repo.data.synced_at} />
-                  </>
-                ) : (
-                  "nothing yet"
-                )}
+                <InForce repo={repo.data} />
               </dd>
             </div>
             <div>
@@ -72,6 +68,30 @@ export function InventoryPage() {
               </dd>
             </div>
           </dl>
+        </section>
+      )}
+      {repo.data && !repo.data.last_sync && (
+        <p className="muted">This repository and branch were not synchronised yet.</p>
+      )}
+      {waiting?.departures && waiting.commit && (
+        <section className="card">
+          <h2>Commit {waiting.commit.slice(0, 12)} waits for you</h2>
+          <p>
+            It takes away so much that it is not put in force by itself. What was in force before stays in
+            force.
+          </p>
+          <Leave what="hosts" leaving={waiting.departures.hosts} />
+          <Leave what="scripts" leaving={waiting.departures.scripts} />
+          <div className="actions">
+            <button
+              type="button"
+              className="danger"
+              disabled={sync.isPending}
+              onClick={() => sync.mutate(waiting.commit ?? undefined)}
+            >
+              Put it in force
+            </button>
+          </div>
         </section>
       )}
       {syncs.data && syncs.data.items.length > 0 && (
@@ -88,6 +108,34 @@ export function InventoryPage() {
   );
 }
 
+function InForce({ repo }: { repo: Schemas["Repo"] }) {
+  const now = repo.in_force;
+  if (!now) return "nothing yet";
+  const elsewhere = now.url !== repo.url || now.branch !== repo.branch;
+  return (
+    <>
+      <code>{now.commit.slice(0, 12)}</code> since <Ago time={now.since} />
+      {elsewhere && (
+        <>
+          {" "}
+          from <code>{now.url}</code>, branch {now.branch}, which was set before
+        </>
+      )}
+    </>
+  );
+}
+
+function Leave({ what, leaving }: { what: string; leaving: Schemas["Leaving"] }) {
+  if (leaving.count === 0) return null;
+  const more = leaving.count - leaving.names.length;
+  return (
+    <p>
+      {leaving.count} of {leaving.of} {what}: <span className="muted">{leaving.names.join(", ")}</span>
+      {more > 0 && ` and ${more} more`}
+    </p>
+  );
+}
+
 function SyncEntry({ sync }: { sync: Schemas["Sync"] }) {
   const tone = sync.status === "succeeded" ? "good" : sync.status === "failed" ? "bad" : "busy";
   return (
@@ -98,6 +146,11 @@ function SyncEntry({ sync }: { sync: Schemas["Sync"] }) {
       </p>
       {sync.status === "succeeded" && <p className="muted small">{changes(sync.changes)}</p>}
       {sync.error && <p className="bad-text">{sentence(sync.error)}</p>}
+      {sync.departures && (
+        <p className="warn-text">
+          takes away {sync.departures.hosts.count} hosts and {sync.departures.scripts.count} scripts
+        </p>
+      )}
       <Problems problems={sync.problems} tone="bad-text" />
       <Problems problems={sync.warnings} tone="warn-text" />
     </li>
@@ -110,10 +163,12 @@ function Problems({ problems, tone }: { problems: Schemas["Problem"][]; tone: st
     <ul className="problems">
       {problems.map((problem) => (
         <li key={`${problem.file}:${problem.line}:${problem.field}:${problem.message}`}>
-          <code>
-            {problem.file}
-            {problem.line != null && `:${problem.line}`}
-          </code>{" "}
+          {problem.file && (
+            <code>
+              {problem.file}
+              {problem.line != null && `:${problem.line}`}
+            </code>
+          )}{" "}
           {problem.field && <code className="muted">{problem.field}</code>}{" "}
           <span className={tone}>{problem.message}</span>
         </li>

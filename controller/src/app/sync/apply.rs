@@ -1,14 +1,14 @@
 //! Putting an inventory in force: what it says is compared with what is there, and the difference is written.
 //!
 //! A host's identity is its client ID. An entry is the host with its client ID, whatever that was called
-//! before and whoever declared it; failing that, the git host of its name, which has then got a new identity and
-//! has to enrol again. What nobody claims and came from git is retired. An entry with the name, but not the
+//! before and whoever declared it, also one that was retired; failing that, the active git host of its name, which has
+//! then got a new identity and has to enrol again. What nobody claims and came from git is retired, and its name is free. An entry with the name, but not the
 //! client ID, of a host that the API made is a problem, not a guess. A name that its host leaves is free for another
 //! in the same inventory, so hosts can exchange theirs.
 
 use std::collections::{HashMap, HashSet};
 
-use fleetward_domain::inventory::{Inventory, InventoryHost, InventoryScript, Problem, Severity};
+use fleetward_domain::inventory::{Inventory, InventoryHost, InventoryScript, Problem, Severity, share};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, ScriptName};
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::store::host::{Declaration, Declared, Enrolment, Lifecycle, NewHost, Source};
 use crate::store::script::{Listed, Script};
-use crate::store::sync::{Changes, Counts};
+use crate::store::sync::{Changes, Counts, Departures};
 use crate::store::{Connection, Scope, StoreError, certificate, host, script, token};
 
 /// What became of an inventory.
@@ -39,37 +39,74 @@ pub(super) struct Applied {
 /// What is to be done about hosts.
 #[derive(Debug, Default)]
 struct HostPlan<'i> {
+    /// How many active hosts came from git before.
+    active: usize,
     insert: Vec<&'i InventoryHost>,
     update: Vec<(Declared, &'i InventoryHost)>,
     retire: Vec<Declared>,
     problems: Vec<Problem>,
 }
 
-/// Writes the difference within the caller's transaction; the problems, if the inventory cannot be put in force.
+/// Why an inventory is not put in force.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// It cannot be.
+    Problems(Vec<Problem>),
+    /// It takes away so much that a person has to accept it first.
+    Waits(Departures),
+}
+
+/// Whether a person has seen what this commit takes away, and wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Acceptance {
+    /// Not yet.
+    Wanting,
+    /// Yes.
+    Given,
+}
+
+/// Writes the difference within the caller's transaction, or says why not; nothing is written then.
 pub(super) async fn apply(
     conn: &mut Connection,
     tenant: TenantId,
     inventory: &Inventory,
     commit: &str,
+    acceptance: Acceptance,
     now: Timestamp,
-) -> Result<Result<Applied, Vec<Problem>>, StoreError> {
+) -> Result<Result<Applied, Refused>, StoreError> {
     let mut applied = Applied::default();
     let declared = host::all_declared(conn, tenant).await?;
     let scripts = script::list(conn, &Scope::of(tenant), Listed::WithRetired).await?;
     let mut plan = plan_hosts(declared, &inventory.hosts, says_nothing(inventory, "links"));
     for entry in &plan.insert {
         // Client IDs are unique in the whole store; whose the other one is, is not for this tenant to know.
-        if host::find_by_client(conn, &entry.client_id).await?.is_some() {
+        let other = host::find_by_client(conn, &entry.client_id).await?;
+        if other.is_some_and(|other| other.lifecycle == Lifecycle::Active) {
             let message = format!("{} belongs to a host of another tenant", entry.client_id);
             plan.problems.push(host_problem(entry, "enrollment.clientId", message));
         }
     }
-    let active = scripts.iter().any(|script| script.retired_at.is_none());
-    if says_nothing(inventory, "scripts") && active {
-        plan.problems.push(missing_file("scripts"));
-    }
+    let active: Vec<&ScriptName> =
+        scripts.iter().filter(|script| script.retired_at.is_none()).map(|script| &script.name).collect();
+    let leaving = match says_nothing(inventory, "scripts") {
+        true if !active.is_empty() => {
+            plan.problems.push(missing_file("scripts"));
+            Vec::new()
+        }
+        true => Vec::new(),
+        false => {
+            let stay: HashSet<&ScriptName> = inventory.scripts.iter().map(|script| &script.name).collect();
+            active.iter().filter(|name| !stay.contains(*name)).map(|name| (*name).clone()).collect()
+        }
+    };
     if !plan.problems.is_empty() {
-        return Ok(Err(plan.problems));
+        return Ok(Err(Refused::Problems(plan.problems)));
+    }
+    let hosts = plan.departures();
+    let waits = share::needs_acceptance(plan.active, hosts.len())
+        || share::needs_acceptance(active.len(), leaving.len());
+    if waits && acceptance == Acceptance::Wanting {
+        return Ok(Err(Refused::Waits(Departures::new(&hosts, plan.active, &leaving, active.len()))));
     }
     write_hosts(conn, tenant, plan, &mut applied, now).await?;
     if !says_nothing(inventory, "scripts") {
@@ -91,6 +128,22 @@ pub(super) async fn apply(
     Ok(Ok(applied))
 }
 
+impl HostPlan<'_> {
+    /// The hosts from git that are cut off: those that leave, and those that lose the identity they enrolled with.
+    fn departures(&self) -> Vec<HostName> {
+        let replaced = self.update.iter().filter(|(before, entry)| {
+            is_own(before)
+                && before.enrolment != Enrolment::Pending
+                && before.declared.client_id != entry.client_id
+        });
+        let replaced = replaced.map(|(before, _)| before.declared.name.clone());
+        let mut names: Vec<HostName> =
+            self.retire.iter().map(|host| host.declared.name.clone()).chain(replaced).collect();
+        names.sort();
+        names
+    }
+}
+
 impl Applied {
     /// Whether anything is different from before.
     pub(super) fn has_changes(&self) -> bool {
@@ -99,32 +152,36 @@ impl Applied {
 }
 
 fn plan_hosts<'i>(existing: Vec<Declared>, entries: &'i [InventoryHost], is_silent: bool) -> HostPlan<'i> {
-    let mut plan = HostPlan::default();
+    let is_active = |host: &&Declared| host.lifecycle == Lifecycle::Active;
+    let mut plan =
+        HostPlan { active: existing.iter().filter(|host| is_own(host)).count(), ..HostPlan::default() };
     if is_silent {
-        if existing.iter().any(|host| host.source == Source::Git && host.lifecycle == Lifecycle::Active) {
+        if plan.active > 0 {
             plan.problems.push(missing_file("links"));
         }
         return plan;
     }
-    let by_client: HashMap<&ClientId, &Declared> =
-        existing.iter().map(|host| (&host.declared.client_id, host)).collect();
+    // Of those with one client ID the active one, or else the latest: ids grow with time.
+    let mut by_client: HashMap<&ClientId, &Declared> = HashMap::new();
+    for host in existing.iter().filter(|host| !is_active(host)).chain(existing.iter().filter(is_active)) {
+        by_client.insert(&host.declared.client_id, host);
+    }
     let by_name: HashMap<&HostName, &Declared> =
-        existing.iter().map(|host| (&host.declared.name, host)).collect();
-    let claims = || entries.iter().filter_map(|entry| Some((entry, *by_client.get(&entry.client_id)?)));
-    let claimed: HashSet<HostId> = claims().map(|(_, host)| host.id).collect();
-    // Those whose name is free for another.
-    let leaving: HashSet<HostId> =
-        claims().filter(|(entry, host)| entry.name != host.declared.name).map(|(_, host)| host.id).collect();
-    let mut kept: HashSet<HostId> = claimed.clone();
+        existing.iter().filter(is_active).map(|host| (&host.declared.name, host)).collect();
+    let claimed: HashMap<HostId, &InventoryHost> =
+        entries.iter().filter_map(|entry| Some((by_client.get(&entry.client_id)?.id, entry))).collect();
+    let mut kept: HashSet<HostId> = claimed.keys().copied().collect();
     for entry in entries {
         let same_client = by_client.get(&entry.client_id).copied();
-        let same_name = by_name.get(&entry.name).copied().filter(|host| !leaving.contains(&host.id));
+        // A host whose own entry gives it another name leaves this one.
+        let same_name = by_name.get(&entry.name).copied();
+        let same_name =
+            same_name.filter(|host| claimed.get(&host.id).is_none_or(|claim| claim.name == entry.name));
         match (same_client, same_name) {
             (Some(host), Some(other)) if host.id == other.id => plan.update.push((host.clone(), entry)),
             (_, Some(other)) if other.source == Source::Api => plan.problems.push(clash(entry, other)),
-            (Some(_), Some(other)) => plan.problems.push(name_kept(entry, other)),
-            (Some(host), None) => plan.update.push((host.clone(), entry)),
-            (None, Some(other)) if claimed.contains(&other.id) => plan.problems.push(name_kept(entry, other)),
+            // The other one has no entry any more: it is retired, and its name is free.
+            (Some(host), _) => plan.update.push((host.clone(), entry)),
             (None, Some(other)) => {
                 kept.insert(other.id);
                 plan.update.push((other.clone(), entry));
@@ -132,13 +189,13 @@ fn plan_hosts<'i>(existing: Vec<Declared>, entries: &'i [InventoryHost], is_sile
             (None, None) => plan.insert.push(entry),
         }
     }
-    plan.retire = existing
-        .iter()
-        .filter(|host| host.source == Source::Git && host.lifecycle == Lifecycle::Active)
-        .filter(|host| !kept.contains(&host.id))
-        .cloned()
-        .collect();
+    plan.retire = existing.iter().filter(|host| is_own(host) && !kept.contains(&host.id)).cloned().collect();
     plan
+}
+
+/// Whether the repository's last word on the host is that it is there.
+fn is_own(host: &Declared) -> bool {
+    host.source == Source::Git && host.lifecycle == Lifecycle::Active
 }
 
 async fn write_hosts(
@@ -293,18 +350,9 @@ fn missing_file(stem: &str) -> Problem {
 
 fn clash(entry: &InventoryHost, host: &Declared) -> Problem {
     let message = format!(
-        "the name belongs to a host that was added through the API ({}); remove that host, rename this entry, or \
-         give it that client ID to take the host over",
-        host.declared.client_id
-    );
-    host_problem(entry, "", message)
-}
-
-fn name_kept(entry: &InventoryHost, other: &Declared) -> Problem {
-    let message = format!(
-        "the name is that of another host ({}); a host keeps its name until it is deleted or renamed, so remove that \
-         host first",
-        other.declared.client_id
+        "the name belongs to a host that was added through the API ({}); retire that host (`fleetward host retire {}`), \
+         rename this entry, or give it that client ID to take the host over",
+        host.declared.client_id, host.declared.name
     );
     host_problem(entry, "", message)
 }

@@ -3,7 +3,7 @@
 use fleetward_domain::inventory::{Inventory, Problem};
 use fleetward_protocol::time::Timestamp;
 
-use super::apply::{Applied, apply};
+use super::apply::{Acceptance, Applied, Refused, apply};
 use super::{Ended, Failure, History, Learned, Sync, SyncError, SyncStatus, Syncer, settings, warnings};
 use crate::app::actor::Actor;
 use crate::app::audit::{self, Entry};
@@ -24,6 +24,7 @@ impl Syncer {
         repository: &Repository,
         learned: &Learned,
         inventory: Inventory,
+        acceptance: Acceptance,
     ) -> Result<Result<(), Failure>, SyncError> {
         let parts = &self.0.parts;
         let Some(fetched) = &learned.fetched else {
@@ -37,9 +38,10 @@ impl Syncer {
             let changed = "the repository's settings were changed meanwhile; synchronise again";
             return Ok(Err(Failure::Repository(changed.to_owned())));
         }
-        let applied = match apply(&mut tx, sync.tenant, &inventory, &fetched.commit, now).await {
+        let applied = match apply(&mut tx, sync.tenant, &inventory, &fetched.commit, acceptance, now).await {
             Ok(Ok(applied)) => applied,
-            Ok(Err(problems)) => return Ok(Err(Failure::Files(problems))),
+            Ok(Err(Refused::Problems(problems))) => return Ok(Err(Failure::Files(problems))),
+            Ok(Err(Refused::Waits(departures))) => return Ok(Err(Failure::Waits(departures))),
             // Somebody took a name in between; the next attempt sees it.
             Err(StoreError::Conflict { what }) => return Ok(Err(Failure::Repository(what))),
             Err(error) => return Err(error.into()),
@@ -52,6 +54,7 @@ impl Syncer {
         let is_moved = learned.previous.as_deref() != Some(fetched.commit.as_str());
         if is_moved || applied.has_changes() || is_personal(by) {
             let entry = describe(entry("repository.synced", by, sync), &applied, fetched.history);
+            let entry = if acceptance == Acceptance::Given { entry.with("accepted", true) } else { entry };
             audit::record(&mut tx, entry, now).await?;
         }
         if let Some(host_key) = &fetched.first_host_key {
@@ -75,35 +78,52 @@ impl Syncer {
         Ok(Ok(()))
     }
 
-    /// Notes that an attempt failed; the inventory in force stays.
-    pub(super) async fn note_failure(
+    /// Notes that an attempt failed or waits; the inventory in force stays.
+    pub(super) async fn note_refusal(
         &self,
         sync: &mut Sync,
         by: &Actor,
         before: Option<&Sync>,
         failure: Failure,
     ) -> Result<(), SyncError> {
+        sync.status = SyncStatus::Failed;
         match failure {
             Failure::Repository(text) => sync.failure = Some(text),
             Failure::Files(problems) => sync.problems = problems,
+            Failure::Waits(departures) => {
+                sync.status = SyncStatus::Waiting;
+                sync.departures = Some(departures);
+            }
         }
-        sync.status = SyncStatus::Failed;
-        tracing::warn!(
+        match &sync.departures {
+            Some(leaving) => tracing::warn!(
+                tenant = %sync.tenant, url = %sync.url, branch = %sync.branch, commit = sync.commit.as_deref(),
+                hosts = leaving.hosts.count, scripts = leaving.scripts.count, "sync.waits"
+            ),
+            None => tracing::warn!(
             tenant = %sync.tenant, url = %sync.url, branch = %sync.branch, commit = sync.commit.as_deref(),
             failure = sync.failure.as_deref(), problems = sync.problems.len(),
             first_problem = sync.problems.first().map(Problem::to_string), "sync.failed"
-        );
+            ),
+        }
         let mut tx = self.0.parts.store.write().await?;
         let now = self.0.parts.clock.now();
         // A repository that stays broken is one event, not one for every interval.
         let is_news = before.is_none_or(|before| {
-            (before.status, &before.failure, &before.problems) != (sync.status, &sync.failure, &sync.problems)
+            (before.status, &before.failure, &before.problems, &before.departures)
+                != (sync.status, &sync.failure, &sync.problems, &sync.departures)
+                || (sync.status == SyncStatus::Waiting && before.commit != sync.commit)
         });
         if is_news || is_personal(by) {
             let problems: Vec<String> = sync.problems.iter().take(10).map(Problem::to_string).collect();
-            let entry = entry("repository.sync_failed", by, sync)
-                .with("failure", sync.failure.clone())
-                .with("problems", problems);
+            let entry = match &sync.departures {
+                Some(leaving) => entry("repository.sync_waits", by, sync)
+                    .with("hosts_leaving", leaving.hosts.count)
+                    .with("scripts_leaving", leaving.scripts.count),
+                None => entry("repository.sync_failed", by, sync)
+                    .with("failure", sync.failure.clone())
+                    .with("problems", problems),
+            };
             audit::record(&mut tx, entry, now).await?;
         }
         self.end(tx, sync, now).await
@@ -118,6 +138,7 @@ impl Syncer {
             failure: sync.failure.clone(),
             problems: sync.problems.clone(),
             counts: sync.counts,
+            departures: sync.departures.clone(),
         };
         store::sync::update_ended(&mut tx, sync.id, &ended).await?;
         tx.commit().await?;

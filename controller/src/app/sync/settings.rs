@@ -8,10 +8,10 @@ use fleetward_protocol::time::Timestamp;
 use super::Syncer;
 use crate::app::actor::Actor;
 use crate::app::audit::{self, Entry};
-use crate::repo::{Credentials, HostKeys, InvalidRemote, Remote, RemoteUrl};
+use crate::repo::{Credentials, HostKeys, InvalidRemote, Reach, Remote, RemoteUrl};
 use crate::secret::{SecretBox, SecretError};
 use crate::store::page::PageRequest;
-use crate::store::repository::Repository;
+use crate::store::repository::{Good, Repository};
 use crate::store::sync::Sync;
 use crate::store::{self, Connection, Scope, StoreError};
 
@@ -53,11 +53,9 @@ pub struct Settings {
     pub host_keys: Option<HostKeys>,
     /// How often it is synchronised; zero for on demand only.
     pub interval: Duration,
-    /// The commit in force.
-    pub commit: Option<String>,
-    /// Since when it is in force.
-    pub commit_at: Option<Timestamp>,
-    /// The last attempt, good or not.
+    /// What is in force, and where it came from; it may be another repository than this one.
+    pub good: Option<Good>,
+    /// The last attempt with this URL and branch, good or not.
     pub last: Option<Sync>,
 }
 
@@ -97,6 +95,9 @@ impl Syncer {
     pub async fn set(&self, tenant: TenantId, change: Change, by: &Actor) -> Result<Settings, SetError> {
         let parts = &self.0.parts;
         let url: RemoteUrl = change.url.parse()?;
+        if url.is_local() && parts.limits.reach == Reach::Others {
+            return Err(InvalidRemote::Local(url.as_str().to_owned()).into());
+        }
         let interval = change.interval.unwrap_or(DEFAULT_INTERVAL);
         if !interval.is_zero() && !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval) {
             return Err(SetError::Interval);
@@ -119,8 +120,7 @@ impl Syncer {
             branch: remote.branch().to_owned(),
             credentials: seal(&parts.secrets, remote.credentials())?,
             interval,
-            good_commit: None,
-            good_at: None,
+            good: before.as_ref().and_then(|before| before.good.clone()),
             created_at: now,
             updated_at: now,
         };
@@ -143,7 +143,7 @@ impl Syncer {
         let Some(repository) = store::repository::find(&mut conn, &scope, tenant).await? else {
             return Ok(None);
         };
-        let last = store::sync::list(&mut conn, &scope, &PageRequest::first(1)).await?.items.pop();
+        let last = last_attempt(&mut conn, &repository).await?;
         // What cannot be opened is told by the next attempt, in words; here it only has no kind.
         let credentials = open(&parts.secrets, &repository).unwrap_or_default();
         Ok(Some(show(&repository, &credentials, last)))
@@ -165,6 +165,16 @@ impl Syncer {
         self.0.settings_changed.notify_one();
         Ok(true)
     }
+}
+
+/// The last attempt with the repository as it is set: what another one answered says nothing about it.
+pub(super) async fn last_attempt(
+    conn: &mut Connection,
+    repository: &Repository,
+) -> Result<Option<Sync>, StoreError> {
+    let scope = Scope::of(repository.tenant);
+    let last = store::sync::list(conn, &scope, &PageRequest::first(1)).await?.items.pop();
+    Ok(last.filter(|last| (&last.url, &last.branch) == (&repository.url, &repository.branch)))
 }
 
 /// The remote that a stored repository stands for, or why it stands for none.
@@ -224,8 +234,7 @@ fn show(repository: &Repository, credentials: &Credentials, last: Option<Sync>) 
         credentials: kind,
         host_keys,
         interval: repository.interval,
-        commit: repository.good_commit.clone(),
-        commit_at: repository.good_at,
+        good: repository.good.clone(),
         last,
     }
 }

@@ -9,7 +9,7 @@ use fleetward_protocol::id::{HostId, JournalId};
 use fleetward_protocol::time::Timestamp;
 use proptest::prelude::*;
 
-use super::apply::apply;
+use super::apply::{Acceptance, Refused, apply};
 use super::*;
 use crate::app::fleet::{CloseReason, HostCommand, Newcomer};
 use crate::on_both_engines;
@@ -39,7 +39,7 @@ fn lab(store: &Store) -> Lab {
         clock: clock.clone(),
         fleet: fleet.clone(),
         dispatcher: Dispatcher::new().0,
-        limits: Limits::DEFAULT,
+        limits: Limits { reach: crate::repo::Reach::Anywhere, ..Limits::DEFAULT },
         retry: Retry { times: 2, pause: Duration::ZERO },
     };
     let origin = Origin::new(&directory.path().join("origin"));
@@ -53,7 +53,7 @@ impl Lab {
     }
 
     async fn sync(&self) -> Sync {
-        self.syncer.sync(TENANT, &ada()).await.unwrap()
+        self.syncer.sync(TENANT, &ada(), None).await.unwrap()
     }
 
     async fn hosts(&self) -> BTreeMap<String, Declared> {
@@ -82,7 +82,7 @@ impl Lab {
     async fn add_by_api(&self, name: &str, client: &str) -> HostId {
         let inventory = inventory(&links(&[(name, client, "192.0.2.1")]), None).unwrap();
         let mut tx = self.store.write().await.unwrap();
-        apply(&mut tx, TENANT, &inventory, "-", NOW).await.unwrap().unwrap();
+        apply(&mut tx, TENANT, &inventory, "-", Acceptance::Wanting, NOW).await.unwrap().unwrap();
         let added = host::get(&mut tx, &Scope::of(TENANT), &name.parse().unwrap()).await.unwrap();
         host::update_source(&mut tx, added.id, Source::Git, Source::Api, NOW).await.unwrap();
         tx.commit().await.unwrap();
@@ -112,6 +112,9 @@ fn links(hosts: &[(&str, &str, &str)]) -> String {
 }
 
 fn scripts(names: &[&str]) -> String {
+    if names.is_empty() {
+        return "scripts: {}\n".to_owned();
+    }
     let mut text = "scripts:\n".to_owned();
     for name in names {
         text.push_str(&format!(
@@ -137,7 +140,7 @@ fn inventory(
 on_both_engines! {
     async fn a_good_commit_is_put_in_force_and_a_broken_one_changes_nothing(store: Store) {
         let lab = lab(&store);
-        assert!(matches!(lab.syncer.sync(TENANT, &ada()).await, Err(SyncError::NotConfigured)));
+        assert!(matches!(lab.syncer.sync(TENANT, &ada(), None).await, Err(SyncError::NotConfigured)));
         assert!(lab.syncer.settings(TENANT).await.unwrap().is_none());
         let changes = lab.syncer.changes();
         lab.origin.write("up.sh", "#!/bin/bash\nuptime\n");
@@ -166,7 +169,7 @@ on_both_engines! {
         assert!(told[1].starts_with("scripts.yaml:2:"), "{told:?}");
         assert_eq!(lab.hosts().await.len(), 2);
         let settings = lab.syncer.settings(TENANT).await.unwrap().unwrap();
-        assert_eq!(settings.commit.as_deref(), Some(first.as_str()));
+        assert_eq!(settings.good.as_ref().map(|good| good.commit.as_str()), Some(first.as_str()));
         assert_eq!(settings.last.unwrap(), sync);
         assert_eq!(lab.history().await.len(), 2);
         assert_eq!(lab.audited().await, ["repository.set", "repository.synced", "repository.sync_failed"]);
@@ -242,12 +245,131 @@ on_both_engines! {
         assert_eq!(sync.status, SyncStatus::Succeeded, "{:?}", sync.problems);
         let now = lab.hosts().await;
         assert_eq!((now["db2"].id, now["www"].id), (is["db"].id, is["www"].id));
-        // A host that left the inventory keeps its name.
+        // A host that left the inventory keeps its name for its history only.
         assert_eq!(now["www"].lifecycle, Lifecycle::Retired);
         lab.origin.commit(&[("links.yaml", &links(&[("www", &client(9), "192.0.2.1"), ("db", &client(3), "192.0.2.3")]))]);
         let sync = lab.sync().await;
-        assert_eq!(sync.problems.len(), 1, "{:?}", sync.problems);
-        assert!(sync.problems[0].message.contains("remove that host first"), "{:?}", sync.problems);
+        assert_eq!(sync.status, SyncStatus::Succeeded, "{:?}", sync.problems);
+    }
+
+    async fn a_name_is_free_when_its_host_is_retired(store: Store) {
+        let lab = lab(&store);
+        lab.set(&lab.origin.url(), None).await;
+        let put = async |hosts: &[(&str, u32)]| {
+            let clients: Vec<String> = hosts.iter().map(|(_, number)| client(*number)).collect();
+            let entries: Vec<_> = hosts.iter().zip(&clients).map(|((name, _), id)| (*name, id.as_str(), "192.0.2.1")).collect();
+            lab.origin.commit(&[("links.yaml", &links(&entries))]);
+            let sync = lab.sync().await;
+            assert_eq!(sync.status, SyncStatus::Succeeded, "{hosts:?} {:?} {:?}", sync.failure, sync.problems);
+            let mut conn = store.read().await.unwrap();
+            let rows = host::all_declared(&mut conn, TENANT).await.unwrap();
+            rows.into_iter().map(|row| (row.declared.client_id.to_string(), row)).collect::<BTreeMap<_, _>>()
+        };
+        let first = put(&[("web-1", 1), ("db", 2)]).await[&client(1)].clone();
+        // Gone, and another machine gets its name: a new host, and the old one keeps its own.
+        put(&[("db", 2)]).await;
+        let both = put(&[("web-1", 3), ("db", 2)]).await;
+        let (old, new) = (&both[&client(1)], &both[&client(3)]);
+        assert_eq!((old.id, old.lifecycle, old.declared.name.as_str()), (first.id, Lifecycle::Retired, "web-1"));
+        assert_eq!((new.lifecycle, new.declared.name.as_str()), (Lifecycle::Active, "web-1"));
+        assert_ne!(old.id, new.id);
+        {
+            let mut conn = store.read().await.unwrap();
+            let name = "web-1".parse().unwrap();
+            assert_eq!(host::get(&mut conn, &Scope::of(TENANT), &name).await.unwrap().id, new.id, "the living comes first");
+            let by_id = old.id.to_string().parse().unwrap();
+            assert_eq!(host::get(&mut conn, &Scope::of(TENANT), &by_id).await.unwrap().id, old.id);
+        }
+        // Renamed onto the name of one that leaves in the same commit, and onto one that left before.
+        let moved = put(&[("web-1", 2)]).await;
+        assert_eq!((moved[&client(2)].lifecycle, moved[&client(3)].lifecycle), (Lifecycle::Active, Lifecycle::Retired));
+        // The first comes back with its client ID: it is the same host, under whatever name.
+        let back = put(&[("web-1", 1), ("db", 2)]).await;
+        assert_eq!((back[&client(1)].id, back[&client(1)].lifecycle), (first.id, Lifecycle::Active));
+        // A name that only retired hosts have is deleted with them, one by one.
+        put(&[("db", 2)]).await;
+        let mut tx = store.write().await.unwrap();
+        let scope = Scope::of(TENANT);
+        let gone = host::list_retired(&mut tx, &scope, &"web-1".parse().unwrap()).await.unwrap();
+        assert_eq!(gone.iter().map(|host| host.id).collect::<BTreeSet<_>>(), BTreeSet::from([first.id, new.id]));
+        let living = host::get(&mut tx, &scope, &"db".parse().unwrap()).await.unwrap();
+        assert!(!host::delete(&mut tx, &scope, living.id, NOW).await.unwrap(), "only what is retired");
+        for host in gone {
+            assert!(host::delete(&mut tx, &scope, host.id, NOW).await.unwrap());
+        }
+        assert!(host::find(&mut tx, &scope, &"web-1".parse().unwrap()).await.unwrap().is_none());
+        tx.commit().await.unwrap();
+        // Deleted is not retired: the same client ID is a new host.
+        assert_ne!(put(&[("web-1", 1), ("db", 2)]).await[&client(1)].id, first.id);
+    }
+
+    async fn a_commit_that_takes_much_away_waits_until_it_is_accepted(store: Store) {
+        let lab = lab(&store);
+        lab.set(&lab.origin.url(), None).await;
+        let names: Vec<String> = (0..10).map(|n| format!("h{n}")).collect();
+        let clients: Vec<String> = (0..10).map(client).collect();
+        let hosts: Vec<_> = names.iter().zip(&clients).map(|(name, id)| (name.as_str(), id.as_str(), "192.0.2.1")).collect();
+        for name in ["a", "b", "c"] {
+            lab.origin.write(&format!("{name}.sh"), "#!/bin/bash\n");
+        }
+        lab.origin.commit(&[("links.yaml", &links(&hosts)), ("scripts.yaml", &scripts(&["a", "b", "c"]))]);
+        assert_eq!(lab.sync().await.status, SyncStatus::Succeeded, "the first import takes nothing away");
+        let first = lab.origin.commit(&[("links.yaml", &links(&hosts[3..]))]);
+        let sync = lab.sync().await;
+        assert_eq!((sync.status, sync.commit.as_deref(), sync.failure.as_deref()), (SyncStatus::Waiting, Some(first.as_str()), None));
+        let leaving = sync.departures.clone().unwrap();
+        assert_eq!((leaving.hosts.names.as_slice(), leaving.hosts.count, leaving.hosts.of), (&names[..3], 3, 10));
+        assert_eq!((leaving.scripts.count, leaving.scripts.of), (0, 3));
+        // It is written down, and told once.
+        assert_eq!(lab.syncer.sync(TENANT, &Actor::System, None).await.unwrap().status, SyncStatus::Waiting);
+        let settings = lab.syncer.settings(TENANT).await.unwrap().unwrap();
+        assert_eq!(settings.last.unwrap().departures, Some(leaving));
+        assert_ne!(settings.good.unwrap().commit, first);
+        assert_eq!(lab.audited().await, ["repository.set", "repository.synced", "repository.sync_waits"]);
+        assert!(lab.hosts().await.values().all(|host| host.lifecycle == Lifecycle::Active));
+        // The acceptance of one commit is not that of another.
+        let second = lab.origin.commit(&[("links.yaml", "links: {}\n"), ("scripts.yaml", "scripts: {}\n")]);
+        let sync = lab.syncer.sync(TENANT, &ada(), Some(first)).await.unwrap();
+        let leaving = sync.departures.unwrap();
+        assert_eq!((sync.status, leaving.hosts.count, leaving.scripts.count), (SyncStatus::Waiting, 10, 3));
+        let sync = lab.syncer.sync(TENANT, &ada(), Some(second)).await.unwrap();
+        assert_eq!((sync.status, sync.counts.changes.hosts_retired, sync.counts.changes.scripts_retired), (SyncStatus::Succeeded, 10, 3));
+        // An identity that is replaced is a host that is cut off.
+        lab.origin.commit(&[("links.yaml", &links(&hosts))]);
+        lab.sync().await;
+        let mut tx = store.write().await.unwrap();
+        for host in host::all_declared(&mut tx, TENANT).await.unwrap() {
+            host::update_enrolment(&mut tx, host.id, Enrolment::Pending, Enrolment::Enrolled, NOW).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+        let others: Vec<String> = (100..110).map(client).collect();
+        let replaced: Vec<_> = names.iter().zip(&others).map(|(name, id)| (name.as_str(), id.as_str(), "192.0.2.1")).collect();
+        lab.origin.commit(&[("links.yaml", &links(&replaced))]);
+        let sync = lab.sync().await;
+        assert_eq!((sync.status, sync.departures.unwrap().hosts.count), (SyncStatus::Waiting, 10));
+    }
+
+    async fn what_is_in_force_is_told_from_what_is_set_and_what_was_tried(store: Store) {
+        let lab = lab(&store);
+        let first = lab.origin.commit(&[("links.yaml", &links(&[("web-1", &client(1), "192.0.2.1")]))]);
+        lab.set(&lab.origin.url(), None).await;
+        lab.sync().await;
+        lab.clock.advance(Duration::from_secs(60));
+        lab.sync().await;
+        // Another repository, which fails: what is in force came from the first, and is still there.
+        let gone = format!("{}-gone", lab.origin.url());
+        let settings = lab.set(&gone, None).await;
+        let good = settings.good.clone().unwrap();
+        assert_eq!((good.url.as_str(), good.branch.as_str(), good.commit.as_str(), good.at), (lab.origin.url().as_str(), "main", first.as_str(), NOW));
+        assert_eq!((settings.url.as_str(), settings.last), (gone.as_str(), None), "nothing was tried there yet");
+        assert_eq!(lab.sync().await.status, SyncStatus::Failed);
+        let failed = lab.syncer.settings(TENANT).await.unwrap().unwrap();
+        assert_eq!((failed.good, failed.last.unwrap().url), (settings.good, gone));
+        // And back: the failure of the other one is not shown here.
+        let back = lab.set(&lab.origin.url(), None).await;
+        assert_eq!((back.good.unwrap().commit, back.last), (first, None));
+        let sync = lab.sync().await;
+        assert_eq!((sync.status, sync.counts.hosts, sync.counts.changes), (SyncStatus::Succeeded, 1, store::sync::Changes::default()));
     }
 
     async fn a_host_of_the_api_is_taken_over_by_client_id_only(store: Store) {
@@ -297,7 +419,7 @@ on_both_engines! {
         let mut requests = tokio::task::JoinSet::new();
         for _ in 0..20 {
             let syncer = lab.syncer.clone();
-            requests.spawn(async move { syncer.sync(TENANT, &ada()).await.unwrap().id });
+            requests.spawn(async move { syncer.sync(TENANT, &ada(), None).await.unwrap().id });
         }
         let ids: BTreeSet<_> = requests.join_all().await.into_iter().collect();
         assert_eq!(lab.history().await.len(), ids.len());
@@ -310,7 +432,7 @@ on_both_engines! {
         lab.origin.commit(&[("links.yaml", &links(&[("web-1", &client(1), "192.0.2.1")]))]);
         let mut changes = lab.syncer.changes();
         let ada = ada();
-        let mut request = Box::pin(lab.syncer.sync(TENANT, &ada));
+        let mut request = Box::pin(lab.syncer.sync(TENANT, &ada, None));
         assert!(request.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_pending());
         drop(request);
         changes.changed().await.unwrap();
@@ -456,7 +578,7 @@ fn a_rewritten_history_is_taken_with_a_note() {
         let lost = lab.origin.commit(&[("links.yaml", &links(&[("web-1", &client(1), "192.0.2.1")]))]);
         lab.sync().await;
         lab.origin.git(&["reset", "--hard", &base]);
-        lab.origin.commit(&[("links.yaml", "links:\n")]);
+        lab.origin.commit(&[("links.yaml", "links: {} # none\n")]);
         let sync = lab.sync().await;
         assert_eq!((sync.status, sync.counts.changes.hosts_retired), (SyncStatus::Succeeded, 1));
         let told = sync.problems[0].to_string();
@@ -546,6 +668,15 @@ thread_local! {
     };
 }
 
+/// The client IDs of active hosts, and the names of active scripts.
+async fn living(conn: &mut store::Connection, tenant: TenantId) -> (BTreeSet<String>, BTreeSet<String>) {
+    let hosts = host::all_declared(conn, tenant).await.unwrap();
+    let hosts = hosts.into_iter().filter(|host| host.lifecycle == Lifecycle::Active);
+    let scripts = script::list(conn, &Scope::of(tenant), Listed::Active).await.unwrap();
+    let scripts = scripts.into_iter().map(|script| script.name.to_string()).collect();
+    (hosts.map(|host| host.declared.client_id.to_string()).collect(), scripts)
+}
+
 async fn follow(store: &Store, commits: &[Wanted]) -> Result<(), TestCaseError> {
     let tenant = TenantId::from_uuid(Uuid::now_v7());
     let mut tx = store.write().await.unwrap();
@@ -568,7 +699,21 @@ async fn follow(store: &Store, commits: &[Wanted]) -> Result<(), TestCaseError> 
         let inventory = inventory(&links(&entries), Some((&scripts(&names), &files))).unwrap();
         let mut tx = store.write().await.unwrap();
         let now = Timestamp::from_millis(NOW.as_millis() + i64::try_from(at).unwrap());
-        let applied = apply(&mut tx, tenant, &inventory, &format!("c{at}"), now).await.unwrap().unwrap();
+        // Whatever the files say, no more than the share leaves before somebody accepts it.
+        let before = living(&mut tx, tenant).await;
+        let commit = format!("c{at}");
+        let mut applied =
+            apply(&mut tx, tenant, &inventory, &commit, Acceptance::Wanting, now).await.unwrap();
+        let after = living(&mut tx, tenant).await;
+        for (before, after) in [(&before.0, &after.0), (&before.1, &after.1)] {
+            let left = before.difference(after).count();
+            prop_assert!(left < 3 || left * 5 <= before.len(), "{} of {} left", left, before.len());
+        }
+        if let Err(Refused::Waits(_)) = &applied {
+            prop_assert_eq!(&before, &after, "what waits changes nothing");
+            applied = apply(&mut tx, tenant, &inventory, &commit, Acceptance::Given, now).await.unwrap();
+        }
+        let applied = applied.unwrap();
         let rows = host::all_declared(&mut tx, tenant).await.unwrap();
         let written = script::list(&mut tx, &Scope::of(tenant), Listed::WithRetired).await.unwrap();
         tx.commit().await.unwrap();

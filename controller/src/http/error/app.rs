@@ -159,6 +159,10 @@ impl From<HostError> for ApiError {
             HostError::Taken(_) => conflict("HOST_TAKEN", text),
             HostError::FromGit(name) => conflict("HOST_FROM_GIT", text).detail("host", name.as_str()),
             HostError::Retired(name) => conflict("HOST_RETIRED", text).detail("host", name.as_str()),
+            HostError::NotRetired(name, _) => conflict("HOST_ACTIVE", text).detail("host", name.as_str()),
+            HostError::Ambiguous { name, .. } => {
+                conflict("HOST_AMBIGUOUS", text).detail("host", name.as_str())
+            }
             HostError::NotQuarantined(name) => {
                 conflict("HOST_NOT_QUARANTINED", text).detail("host", name.as_str())
             }

@@ -55,7 +55,8 @@ async fn a_host_is_added_changed_and_retired() {
     assert_eq!(too_short.code(), "INVALID_LIFETIME");
     assert_eq!(site.call("POST", "/api/v1/enrolment-tokens", None).await.status, StatusCode::CREATED);
 
-    let retired = site.call("DELETE", "/api/v1/hosts/web-1", None).await.json();
+    assert_eq!(site.call("DELETE", "/api/v1/hosts/web-1", None).await.code(), "HOST_ACTIVE");
+    let retired = site.call("POST", "/api/v1/hosts/web-1/retire", None).await.json();
     assert_eq!(retired["lifecycle"], "retired");
     assert_eq!(site.get("/api/v1/hosts").await["items"], json!([]));
     assert_eq!(site.get("/api/v1/hosts?lifecycle=all").await["items"].as_array().unwrap().len(), 1);
@@ -66,6 +67,55 @@ async fn a_host_is_added_changed_and_retired() {
     assert_eq!(actions, ["host.retired", "host.changed", "host.added"]);
     let about = site.get("/api/v1/audit?subject=web-1&actor=ada").await;
     assert_eq!(about["items"].as_array().unwrap().len(), 4, "{about}");
+}
+
+#[tokio::test]
+async fn a_retired_host_leaves_its_name_and_can_be_deleted() {
+    let site = TestSite::new().await;
+    let add = async || {
+        let added = site.call("POST", "/api/v1/hosts", Some(json!({ "name": "web-1", "type": "VM" }))).await;
+        assert_eq!(added.status, StatusCode::CREATED, "{added:?}");
+        added.json()["host"]["id"].as_str().unwrap().to_owned()
+    };
+    let retire = async || site.call("POST", "/api/v1/hosts/web-1/retire", None).await.status;
+    let first = add().await;
+    assert_eq!(retire().await, StatusCode::OK);
+    let second = add().await;
+    // The name is the living one's; the other is found by its id.
+    assert_eq!(site.get("/api/v1/hosts/web-1").await["id"], json!(second));
+    let old = site.get(&format!("/api/v1/hosts/{first}")).await;
+    assert_eq!((&old["name"], &old["lifecycle"]), (&json!("web-1"), &json!("retired")));
+    let active = site.call("DELETE", &format!("/api/v1/hosts/{second}"), None).await;
+    assert_eq!((active.status, active.code().as_str()), (StatusCode::CONFLICT, "HOST_ACTIVE"));
+    assert_eq!(retire().await, StatusCode::OK);
+    let both = site.call("DELETE", "/api/v1/hosts/web-1", None).await;
+    assert_eq!((both.status, both.code().as_str()), (StatusCode::CONFLICT, "HOST_AMBIGUOUS"));
+    let told = both.json()["error"].as_str().unwrap().to_owned();
+    assert!(told.contains(&first) && told.contains(&second), "{told}");
+    for path in [format!("/api/v1/hosts/{first}"), "/api/v1/hosts/web-1".to_owned()] {
+        assert_eq!(site.call("DELETE", &path, None).await.status, StatusCode::NO_CONTENT, "{path}");
+    }
+    assert_eq!(site.call("DELETE", "/api/v1/hosts/web-1", None).await.code(), "HOST_NOT_FOUND");
+    assert_eq!(site.get("/api/v1/hosts?lifecycle=all").await["items"], json!([]));
+    let audit = site.get("/api/v1/audit?action=host.deleted").await;
+    assert_eq!(audit["items"][0]["details"]["id"], json!(second), "{audit}");
+}
+
+#[tokio::test]
+async fn text_that_hides_itself_is_refused() {
+    let site = TestSite::new().await;
+    for (kind, provider) in
+        [("V\u{202e}PS", ""), ("VM", "Exam\u{2066}ple"), ("VM", "Exa\u{200b}mple"), ("V\u{1b}M", "")]
+    {
+        let body = json!({ "name": "web-1", "type": kind, "provider": provider });
+        assert_eq!(
+            site.call("POST", "/api/v1/hosts", Some(body)).await.code(),
+            "INVALID_FIELD",
+            "{kind:?} {provider:?}"
+        );
+    }
+    let body = json!({ "name": "web-1", "type": "VM", "provider": "Häuser 株式会社" });
+    assert_eq!(site.call("POST", "/api/v1/hosts", Some(body)).await.status, StatusCode::CREATED);
 }
 
 #[tokio::test]

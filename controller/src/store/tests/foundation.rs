@@ -78,21 +78,21 @@ on_both_engines! {
 
         let repo = repository::Repository {
             tenant: tenant::DEFAULT, url: "https://git.example.com/f.git".to_owned(), branch: "main".to_owned(), credentials: Some(vec![0, 1, 255]),
-            interval: std::time::Duration::from_secs(900), good_commit: None, good_at: None, created_at: NOW, updated_at: NOW,
+            interval: std::time::Duration::from_secs(900), good: None, created_at: NOW, updated_at: NOW,
         };
         repository::update(&mut tx, &repo).await.unwrap();
         assert!(repository::update_good(&mut tx, tenant::DEFAULT, "c0ffee", NOW).await.unwrap());
         repository::update(&mut tx, &repo).await.unwrap();
         let kept = repository::find(&mut tx, &everything, tenant::DEFAULT).await.unwrap().unwrap();
-        assert_eq!((kept.good_commit.as_deref(), kept.credentials), (Some("c0ffee"), Some(vec![0, 1, 255])));
+        assert_eq!((kept.good_commit(), kept.credentials.clone()), (Some("c0ffee"), Some(vec![0, 1, 255])));
 
         let started = sync::Sync {
             id: SyncId::from_uuid(uuid()), tenant: tenant::DEFAULT, url: repo.url.clone(), branch: repo.branch.clone(),
             triggered_by: "ada".to_owned(), status: sync::SyncStatus::Running, started_at: NOW, ended_at: None, commit: None,
-            failure: None, problems: vec![], counts: sync::Counts::default(),
+            failure: None, problems: vec![], counts: sync::Counts::default(), departures: None,
         };
         sync::insert(&mut tx, &started).await.unwrap();
-        let ended = sync::Ended { status: sync::SyncStatus::Failed, at: at(1), commit: None, failure: Some("gone".to_owned()), problems: vec![], counts: sync::Counts::default() };
+        let ended = sync::Ended { status: sync::SyncStatus::Failed, at: at(1), commit: None, failure: Some("gone".to_owned()), problems: vec![], counts: sync::Counts::default(), departures: None };
         assert!(sync::update_ended(&mut tx, started.id, &ended).await.unwrap());
         assert!(!sync::update_ended(&mut tx, started.id, &ended).await.unwrap());
         assert_eq!(sync::list(&mut tx, &everything, &PageRequest::first(1)).await.unwrap().items[0].failure.as_deref(), Some("gone"));
