@@ -117,6 +117,11 @@ impl Client {
         self.exchange(&Method::POST, path, Some(json(body)?), Repeat::Never, Patience::Usual).await
     }
 
+    /// As [`Self::send`], for what waits for another machine.
+    pub(crate) async fn send_patiently(&self, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
+        self.exchange(&Method::POST, path, Some(json(body)?), Repeat::Safely, Patience::Long).await
+    }
+
     /// Asks for `path` to be done, without a body.
     pub(crate) async fn act(&self, method: Method, path: &str, patience: Patience) -> Result<Bytes, Failure> {
         self.exchange(&method, path, None, Repeat::Safely, patience).await

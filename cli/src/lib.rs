@@ -82,7 +82,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Password(command) => auth::password(command, &App::new(&globals)?).await,
         Command::Host(command) => host::execute(command, &App::new(&globals)?).await,
         Command::EnrolToken(command) => host::enrol_token(&command, &App::new(&globals)?).await,
-        Command::Repo(command) => repo::execute(command, &App::new(&globals)?).await,
+        Command::Repo(command) => repo::execute(command, &globals).await,
         Command::Script(command) => script::execute(command, &App::new(&globals)?).await,
         Command::Run(command) => run::execute(command, &App::new(&globals)?).await,
         Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,

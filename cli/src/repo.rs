@@ -1,17 +1,21 @@
 //! `repo`.
 
+mod check;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fleetward_api::page::PageQuery;
-use fleetward_api::repo::{CredentialKind, Credentials, Problem, Repo, RepoUpdate, Sync, SyncStatus};
+use fleetward_api::repo::{
+    CredentialKind, Credentials, Departures, Problem, Repo, RepoUpdate, Sync, SyncChanges, SyncRequest,
+    SyncStatus,
+};
 use hyper::Method;
 
 use crate::app::App;
-use crate::client::Patience;
-use crate::config::Format;
+use crate::config::{Format, Globals};
 use crate::failure::{Exit, Failure};
 use crate::prompt;
 use crate::render::table::{Cell, Sheet, Table, Tone};
@@ -23,17 +27,19 @@ const HISTORY: u32 = 20;
 /// How long to wait between two looks at a synchronisation that has not ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// The inventory repository: set, sync, status, history
+/// The inventory repository: set, sync, status, history, check
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Name the git repository that holds hosts and scripts
     Set(Set),
     /// Fetch it now and take what it says
-    Sync,
+    Sync(SyncNow),
     /// Show which commit is in force and how the last synchronisation went
     Status,
     /// List past synchronisations
     History(History),
+    /// Check an inventory in a directory, without a controller
+    Check(check::Check),
 }
 
 /// Name the git repository that holds hosts and scripts
@@ -73,6 +79,27 @@ pub(crate) struct Set {
     no_credentials: bool,
 }
 
+/// Fetch it now and take what it says
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A commit that takes away more than a fifth of the hosts or scripts, and three at least, is not put in force at once: it \
+waits, and what it takes away is listed. --accept shows the list again, asks, and puts that very commit in force; if the \
+branch has moved on meanwhile, the new commit needs an acceptance of its own.
+
+Exits with 0 if the commit is in force, and with 1 if it failed or waits.
+
+Examples:
+  fleetward repo sync
+  fleetward repo sync --accept")]
+pub(crate) struct SyncNow {
+    /// Put the commit in force that waits, with all that it takes away
+    #[arg(long)]
+    accept: bool,
+    /// Do not ask
+    #[arg(long, short, requires = "accept")]
+    yes: bool,
+}
+
 /// List past synchronisations
 #[derive(Debug, Args)]
 pub(crate) struct History {
@@ -82,15 +109,19 @@ pub(crate) struct History {
 }
 
 /// `fleetward repo …`.
-pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure> {
+pub(crate) async fn execute(command: Command, globals: &Globals) -> Result<Exit, Failure> {
+    let app = || App::new(globals);
     match command {
-        Command::Set(command) => set(command, app).await,
-        Command::Sync => sync(app).await,
+        // It needs no controller.
+        Command::Check(command) => check::execute(&command, &Out::new(globals)),
+        Command::Set(command) => set(command, &app()?).await,
+        Command::Sync(command) => sync(&command, &app()?).await,
         Command::Status => {
+            let app = app()?;
             let answer = app.client.get("repo").await?;
             app.show::<Repo>(&answer, |repo| status(repo, &app.out))
         }
-        Command::History(command) => history(&command, app).await,
+        Command::History(command) => history(&command, &app()?).await,
     }
 }
 
@@ -134,8 +165,9 @@ fn credentials(command: &Set) -> Result<Option<Credentials>, Failure> {
     Ok(None)
 }
 
-async fn sync(app: &App) -> Result<Exit, Failure> {
-    let mut answer = app.client.act(Method::POST, "repo/sync", Patience::Long).await?;
+async fn sync(command: &SyncNow, app: &App) -> Result<Exit, Failure> {
+    let accept = if command.accept { Some(accepted(command, app).await?) } else { None };
+    let mut answer = app.client.send_patiently("repo/sync", &SyncRequest { accept }).await?;
     let mut sync: Sync = app.client.read(&answer)?;
     while sync.status == SyncStatus::Running {
         tokio::time::sleep(LOOK_AGAIN).await;
@@ -151,9 +183,49 @@ async fn sync(app: &App) -> Result<Exit, Failure> {
     }
     match app.out.format {
         Format::Json => app.out.json(&answer)?,
-        Format::Table => app.out.print(outcome(&sync, &app.out))?,
+        Format::Table => {
+            app.out.print(outcome(&sync, &app.out))?;
+            if sync.status == SyncStatus::Succeeded && sync.changes == SyncChanges::default() {
+                app.out.print(brought_before(&sync, app).await?)?;
+            }
+        }
     }
     Ok(if sync.status == SyncStatus::Succeeded { Exit::Success } else { Exit::Failed })
+}
+
+/// The commit that waits, once its list was shown and, unless `--yes` says so, confirmed.
+async fn accepted(command: &SyncNow, app: &App) -> Result<String, Failure> {
+    let repo: Repo = app.client.read(&app.client.get("repo").await?)?;
+    let waiting = repo.last_sync.filter(|last| last.status == SyncStatus::Waiting);
+    let Some((commit, leaving)) = waiting.and_then(|last| last.commit.zip(last.departures)) else {
+        return Err(Failure::Usage(
+            "nothing waits to be accepted; `fleetward repo sync` reads the repository now".to_owned(),
+        ));
+    };
+    app.out.note(format_args!("Commit {commit} takes away:\n{}", departures(&leaving).trim_end()));
+    if !command.yes {
+        prompt::confirm("Put it in force?")?;
+    }
+    Ok(commit)
+}
+
+/// What the commit brought when an earlier synchronisation, perhaps one that nobody watched, put it in force.
+async fn brought_before(sync: &Sync, app: &App) -> Result<String, Failure> {
+    let earlier = app.collect::<Sync>("repo/syncs", &(), Some(HISTORY)).await?;
+    let same = |other: &&Sync| {
+        other.id != sync.id
+            && other.status == SyncStatus::Succeeded
+            && (&other.url, &other.branch, &other.commit) == (&sync.url, &sync.branch, &sync.commit)
+    };
+    let brought = earlier.iter().filter(same).find(|other| other.changes != SyncChanges::default());
+    Ok(brought.map_or_else(String::new, |brought| {
+        format!(
+            "  The commit came in on {}, asked by {}: {}\n",
+            app.out.clock.at_and_ago(brought.started_at),
+            neutral::text(&brought.triggered_by),
+            what(brought)
+        )
+    }))
 }
 
 async fn history(command: &History, app: &App) -> Result<Exit, Failure> {
@@ -202,14 +274,30 @@ fn status(repo: &Repo, out: &Out) -> String {
             minutes => format!("every {minutes} minutes"),
         },
     );
-    sheet.row("In force", repo.commit.as_deref().unwrap_or("nothing yet"));
-    sheet.row("Since", repo.synced_at.map(|time| out.clock.at_and_ago(time)).unwrap_or_default());
+    match &repo.in_force {
+        None => sheet.row("In force", "nothing yet"),
+        Some(now) => {
+            sheet.row("In force", &now.commit);
+            if (&now.url, &now.branch) != (&repo.url, &repo.branch) {
+                sheet.row("From", format!("{} (branch {}), which was set before", now.url, now.branch));
+            }
+            sheet.row("Since", out.clock.at_and_ago(now.since));
+        }
+    }
     let mut text = sheet.finish();
-    if let Some(last) = &repo.last_sync {
-        let (word, tone) = sync_status(last);
-        let when = out.clock.at_and_ago(last.started_at);
-        text.push_str(&format!("\nLast synchronisation {} on {when}\n", tone.paint(word, out.colour)));
-        text.push_str(&details(last, out));
+    match &repo.last_sync {
+        None => text.push_str("\nThis repository and branch were not synchronised yet.\n"),
+        Some(last) => {
+            let (word, tone) = sync_status(last);
+            let commit = match short_commit(last.commit.as_deref()) {
+                commit if commit.is_empty() => String::new(),
+                commit => format!(" at commit {commit}"),
+            };
+            let when = out.clock.at_and_ago(last.started_at);
+            let word = tone.paint(word, out.colour);
+            text.push_str(&format!("\nLast synchronisation {word}{commit} on {when}\n"));
+            text.push_str(&details(last, out));
+        }
     }
     text
 }
@@ -229,24 +317,57 @@ fn details(sync: &Sync, out: &Out) -> String {
     if let Some(error) = &sync.error {
         text.push_str(&format!("  {}\n", Tone::Bad.paint(&neutral::text(error), out.colour)));
     }
-    for problem in &sync.problems {
-        text.push_str(&format!("  {} {}\n", Tone::Bad.paint("error:", out.colour), place(problem)));
+    text.push_str(&findings(&sync.problems, &sync.warnings, out));
+    if let Some(leaving) = &sync.departures {
+        text.push_str(&departures(leaving));
+        text.push_str("  It waits for you: `fleetward repo sync --accept` puts it in force.\n");
     }
-    for warning in &sync.warnings {
-        text.push_str(&format!("  {} {}\n", Tone::Warn.paint("warning:", out.colour), place(warning)));
-    }
-    if sync.status == SyncStatus::Failed {
-        text.push_str("  The inventory that was in force before stays in force.\n");
-    } else if sync.status == SyncStatus::Succeeded {
-        text.push_str(&format!("  {}\n", what(sync)));
+    match sync.status {
+        SyncStatus::Failed | SyncStatus::Waiting => {
+            text.push_str("  The inventory that was in force before stays in force.\n");
+        }
+        SyncStatus::Succeeded => {
+            let (hosts, scripts) = (sync.hosts as usize, sync.scripts as usize);
+            let holds = format!("{} and {}", words::count(hosts, "host"), words::count(scripts, "script"));
+            text.push_str(&format!("  {}; the commit has {holds}\n", what(sync)));
+        }
+        SyncStatus::Running => {}
     }
     text
 }
 
+/// What stands in the way and what is odd, a line each.
+fn findings(problems: &[Problem], warnings: &[Problem], out: &Out) -> String {
+    let mut text = String::new();
+    for problem in problems {
+        text.push_str(&format!("  {} {}\n", Tone::Bad.paint("error:", out.colour), place(problem)));
+    }
+    for warning in warnings {
+        text.push_str(&format!("  {} {}\n", Tone::Warn.paint("warning:", out.colour), place(warning)));
+    }
+    text
+}
+
+/// What a commit takes away, a line each.
+fn departures(leaving: &Departures) -> String {
+    let mut text = String::new();
+    for (what, leaving) in [("hosts", &leaving.hosts), ("scripts", &leaving.scripts)] {
+        if leaving.count > 0 {
+            let more = (leaving.count as usize).saturating_sub(leaving.names.len());
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let names = neutral::text(&leaving.names.join(" "));
+            text.push_str(&format!("  {} of {} {what}: {names}{more}\n", leaving.count, leaving.of));
+        }
+    }
+    text
+}
+
+/// Where a problem is, and what it is; some are of the repository and not of a file.
 fn place(problem: &Problem) -> String {
     let line = problem.line.map(|line| format!(":{line}")).unwrap_or_default();
-    let field = problem.field.as_ref().map(|field| format!(" {field}:")).unwrap_or_default();
-    neutral::text(&format!("{}{line}:{field} {}", problem.file, problem.message))
+    let file = if problem.file.is_empty() { String::new() } else { format!("{}{line}: ", problem.file) };
+    let field = problem.field.as_ref().map(|field| format!("{field}: ")).unwrap_or_default();
+    neutral::text(&format!("{file}{field}{}", problem.message))
 }
 
 /// What a synchronisation changed, or why it did not.
@@ -256,6 +377,11 @@ fn what(sync: &Sync) -> String {
     }
     if !sync.problems.is_empty() {
         return format!("{} in the files", words::count(sync.problems.len(), "problem"));
+    }
+    if let Some(leaving) = &sync.departures {
+        let (hosts, scripts) = (leaving.hosts.count as usize, leaving.scripts.count as usize);
+        let (hosts, scripts) = (words::count(hosts, "host"), words::count(scripts, "script"));
+        return format!("takes away {hosts} and {scripts}, and waits to be accepted");
     }
     let changes = &sync.changes;
     let mut parts = Vec::new();
@@ -281,6 +407,7 @@ const fn sync_status(sync: &Sync) -> (&'static str, Tone) {
         SyncStatus::Running => ("running", Tone::Warn),
         SyncStatus::Succeeded => ("succeeded", Tone::Good),
         SyncStatus::Failed => ("failed", Tone::Bad),
+        SyncStatus::Waiting => ("waits", Tone::Warn),
     }
 }
 
@@ -297,4 +424,22 @@ fn parse_interval(text: &str) -> Result<u32, String> {
         return Err("an interval is a whole number of minutes, such as 5m or 1h, or `never`".to_owned());
     }
     u32::try_from(seconds / 60).map_err(|_| "an interval is at most some years".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_of_the_repository_has_no_file() {
+        let mut problem = Problem {
+            file: String::new(),
+            line: None,
+            field: Some("refs/heads/main".to_owned()),
+            message: "the history was rewritten".to_owned(),
+        };
+        assert_eq!(place(&problem), "refs/heads/main: the history was rewritten");
+        problem = Problem { file: "links.yaml".to_owned(), line: Some(3), ..problem };
+        assert_eq!(place(&problem), "links.yaml:3: refs/heads/main: the history was rewritten");
+    }
 }

@@ -62,6 +62,23 @@ fn agent_knows_neither_controller_nor_database() {
 }
 
 #[test]
+fn the_cli_knows_of_the_domain_only_how_an_inventory_is_read() {
+    assert_lacks(
+        "fleetward-cli",
+        &["fleetward-controller", "fleetward-agent", "sqlx", "axum", "git2", "quinn"],
+    );
+    let strays: Vec<String> = files(&["rs"])
+        .iter()
+        .filter(|file| file.path.starts_with("cli/"))
+        .flat_map(|file| {
+            file.text.lines().map(|line| format!("{}: {}", file.path, line.trim())).collect::<Vec<_>>()
+        })
+        .filter(|line| line.contains("fleetward_domain::") && !line.contains("fleetward_domain::inventory"))
+        .collect();
+    assert_none("the CLI uses more of the domain than its inventory", &strays);
+}
+
+#[test]
 fn the_agents_dependencies_are_a_reviewed_list() {
     let list = root().join("agent/dependencies.txt");
     let now: String = tree("fleetward-agent").into_iter().map(|name| name + "\n").collect();
