@@ -91,7 +91,7 @@ pub(crate) fn commit(fleet: &Fleet, message: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_file_leaves_the_last_good_inventory_in_force() {
     let fleet = Fleet::with_hosts(0).await;
-    let good = fleet.client.get("/repo").await.expect("the repository")["commit"].clone();
+    let good = fleet.client.get("/repo").await.expect("the repository")["in_force"]["commit"].clone();
     fs::write(fleet.path("repository").join("scripts.yaml"), "scripts:\n  hello: {name: Hi, path: 7}\n")
         .expect("a file");
     commit(&fleet, "Break it");
@@ -101,7 +101,7 @@ async fn a_broken_file_leaves_the_last_good_inventory_in_force() {
     assert_eq!(sync["status"], "failed");
     assert_eq!(sync["problems"][0]["file"], "scripts.yaml");
     assert_eq!(sync["problems"][0]["line"], 2);
-    assert_eq!(fleet.client.get("/repo").await.expect("the repository")["commit"], good);
+    assert_eq!(fleet.client.get("/repo").await.expect("the repository")["in_force"]["commit"], good);
     let scripts = fleet.client.get("/scripts").await.expect("the scripts");
     assert_eq!(scripts["items"].as_array().map(Vec::len), Some(SCRIPTS.len()));
 }
