@@ -5,10 +5,11 @@ use std::collections::HashSet;
 use fleetward_protocol::action::script::{MAX_ARGUMENT, MAX_ARGUMENTS, MAX_VARIABLES, check_variable};
 
 use super::Flag;
-use super::fields::{Fields, text};
+use super::fields::{Fields, MAP, SCALAR, text};
 use super::problem::{Position, Report};
 use super::yaml::{Value, shorten};
 use crate::contract::{FreeArguments, Variable};
+use crate::printable::is_line;
 
 /// The longest description of a variable, in bytes.
 const MAX_DESCRIPTION: usize = 1000;
@@ -24,7 +25,7 @@ pub(super) fn read_flags(report: &mut Report, fields: &mut Fields<'_>) -> Vec<Fl
     }
     let mut flags: Vec<Flag> = Vec::with_capacity(listed.len());
     for (index, (at, text)) in listed.into_iter().enumerate() {
-        if text.is_empty() || text.len() > MAX_ARGUMENT || text.contains(char::is_control) {
+        if text.is_empty() || text.len() > MAX_ARGUMENT || !is_line(&text) {
             let message = format!("has to be one line of 1 to {MAX_ARGUMENT} bytes");
             report.error(at, &format!("{field}[{index}]"), message);
             continue;
@@ -58,7 +59,7 @@ pub(super) fn read_free_arguments(
     flags: &[Flag],
 ) -> FreeArguments {
     let absent = if flags.is_empty() { FreeArguments::Any } else { FreeArguments::None };
-    let Some(entry) = fields.take(&["arguments"]) else { return absent };
+    let Some(entry) = fields.given(report, &["arguments"], SCALAR) else { return absent };
     match &entry.value.value {
         Value::Plain(text) | Value::Quoted(text) if text == "any" => FreeArguments::Any,
         Value::Plain(text) | Value::Quoted(text) if text == "none" => FreeArguments::None,
@@ -76,7 +77,7 @@ pub(super) fn read_free_arguments(
 /// Reads `environment`: a map from name to `{description, required, secret}`, or a list of names.
 pub(super) fn read_environment(report: &mut Report, fields: &mut Fields<'_>) -> Vec<Variable> {
     let field = fields.child("environment");
-    let Some(entry) = fields.take(&["environment"]) else { return Vec::new() };
+    let Some(entry) = fields.given(report, &["environment"], MAP) else { return Vec::new() };
     let plain = |name: &str| Variable {
         name: name.to_owned(),
         description: String::new(),
@@ -139,7 +140,7 @@ fn read_variable(
 ) -> Option<Variable> {
     let mut fields = Fields::of(report, path, at, node)?;
     let description = fields.text(report, &["description"]).unwrap_or_default();
-    if description.len() > MAX_DESCRIPTION || description.contains(char::is_control) {
+    if description.len() > MAX_DESCRIPTION || !is_line(&description) {
         let message = format!("has to be one line of at most {MAX_DESCRIPTION} bytes");
         report.error(at, &fields.child("description"), message);
     }
