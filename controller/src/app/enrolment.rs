@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fleetward_domain::enrolment::{self, Enrol, KnownToken, Standing, VerifiedRequest};
+use fleetward_domain::printable::to_line;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest};
@@ -151,8 +152,7 @@ pub async fn enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Enr
                 } else {
                     warn!(%remote, %refusal, "enrolment.refused");
                 }
-                let hostname: String =
-                    request.hostname.chars().filter(|letter| !letter.is_control()).take(64).collect();
+                let hostname: String = to_line(&request.hostname, 64);
                 Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote)
                     .with("reason", failure.to_string())
                     .with("hostname", hostname)

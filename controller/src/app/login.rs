@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fleetward_domain::attempt::{Party, TooMany};
 use fleetward_domain::lockout::Locked;
+use fleetward_domain::printable::to_line;
 use fleetward_domain::session as rule;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::SessionId;
@@ -108,7 +109,7 @@ async fn try_login(
         user: user.id,
         kind: SessionKind::Login,
         secret_digest: Digest::of(token.as_bytes()),
-        name: client.chars().filter(|letter| !letter.is_control()).take(MAX_CLIENT_NAME).collect(),
+        name: to_line(client, MAX_CLIENT_NAME),
         created_at: now,
         last_used_at: now,
         expires_at: Some(expires_at),
