@@ -201,10 +201,11 @@ export interface paths {
         put?: never;
         post?: never;
         /**
-         * Retires a host.
-         * @description It is cut off and leaves the inventory; its history stays.
+         * Deletes a retired host.
+         * @description Its entry and what it reported are gone, and its certificates are revoked. Its runs, their output and the audit log
+         *     stay, under its name. With the same client ID it would come back as a new host.
          */
-        delete: operations["hostRetire"];
+        delete: operations["hostDelete"];
         options?: never;
         head?: never;
         /** Changes a host that came from the API. */
@@ -222,6 +223,26 @@ export interface paths {
         put?: never;
         /** Approves a host in quarantine. */
         post: operations["hostApprove"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/hosts/{name}/retire": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retires a host.
+         * @description It is cut off and leaves the inventory; its history stays, and its name is free for another.
+         */
+        post: operations["hostRetire"];
         delete?: never;
         options?: never;
         head?: never;
@@ -407,7 +428,9 @@ export interface paths {
         /**
          * Synchronises now and waits for the end.
          * @description The answer is 200 also when the synchronisation failed: `status` says so, `error` and `problems` say why,
-         *     and the last good inventory stays in force.
+         *     and the last good inventory stays in force. So it does while the status is `waiting`: the commit takes away more than
+         *     a fifth of the hosts or scripts, and three at least; `departures` says which. It is put in force when it is named
+         *     in `accept`.
          */
         post: operations["repoSync"];
         delete?: never;
@@ -633,6 +656,13 @@ export interface components {
             passphrase?: string | null;
             /** @description The private key, OpenSSH or PEM text. */
             private_key: string;
+        };
+        /** @description What a commit takes away if it is accepted. */
+        Departures: {
+            /** @description Hosts that are retired, or lose the identity they enrolled with. */
+            hosts: components["schemas"]["Leaving"];
+            /** @description Scripts that are retired. */
+            scripts: components["schemas"]["Leaving"];
         };
         /**
          * @description A direction.
@@ -860,6 +890,32 @@ export interface components {
             tags?: string[] | null;
             /** @description The new type. */
             type?: string | null;
+        };
+        /** @description The inventory in force, and where it came from. */
+        InForce: {
+            /** @description Its branch. */
+            branch: string;
+            /** @description The commit. */
+            commit: string;
+            /** @description Since when. */
+            since: components["schemas"]["Time"];
+            /** @description The repository; another one than is set, until the one that is set was synchronised. */
+            url: string;
+        };
+        /** @description What leaves, of how many. */
+        Leaving: {
+            /**
+             * Format: int32
+             * @description How many leave.
+             */
+            count: number;
+            /** @description The first 200 names. */
+            names: string[];
+            /**
+             * Format: int32
+             * @description How many are in force.
+             */
+            of: number;
         };
         /** @description Processes that held a run's output open after its script's own end. */
         Left: {
@@ -1126,17 +1182,15 @@ export interface components {
         Repo: {
             /** @description The branch followed. */
             branch: string;
-            /** @description The commit in force. */
-            commit?: string | null;
             /** @description How it is authenticated. */
             credentials: components["schemas"]["CredentialKind"];
+            in_force?: components["schemas"]["InForce"] | null;
             /**
              * Format: int32
              * @description Minutes between synchronisations; 0 means on demand only.
              */
             interval_minutes: number;
             last_sync?: components["schemas"]["Sync"] | null;
-            synced_at?: components["schemas"]["Time"] | null;
             /** @description Where it is; user information is removed. */
             url: string;
         };
@@ -1393,23 +1447,38 @@ export interface components {
         Status: "online" | "offline";
         /** @description One synchronisation. */
         Sync: {
+            /** @description The branch. */
+            branch: string;
             /** @description What changed. */
             changes: components["schemas"]["SyncChanges"];
             /** @description The commit it read. */
             commit?: string | null;
+            departures?: components["schemas"]["Departures"] | null;
             ended_at?: components["schemas"]["Time"] | null;
             /** @description What failed before any file was read: the remote, the branch, the credentials. */
             error?: string | null;
+            /**
+             * Format: int32
+             * @description Hosts that the commit has.
+             */
+            hosts: number;
             /** @description Its id. */
             id: string;
             /** @description What is wrong in the files. The last good inventory stays in force. */
             problems: components["schemas"]["Problem"][];
+            /**
+             * Format: int32
+             * @description Scripts that the commit has.
+             */
+            scripts: number;
             /** @description When it began. */
             started_at: components["schemas"]["Time"];
             /** @description Whether it took. */
             status: components["schemas"]["SyncStatus"];
             /** @description Who or what asked for it. */
             triggered_by: string;
+            /** @description The repository it asked. */
+            url: string;
             /** @description What is odd in the files, and was taken all the same. */
             warnings: components["schemas"]["Problem"][];
         };
@@ -1446,11 +1515,19 @@ export interface components {
              */
             scripts_retired: number;
         };
+        /** @description `POST /repo/sync`. */
+        SyncRequest: {
+            /**
+             * @description The commit of a synchronisation that is `waiting`: what it takes away is accepted. Another commit needs an
+             *     acceptance of its own.
+             */
+            accept?: string | null;
+        };
         /**
          * @description How a synchronisation ended.
          * @enum {string}
          */
-        SyncStatus: "running" | "succeeded" | "failed";
+        SyncStatus: "running" | "succeeded" | "failed" | "waiting";
         /** @description About an answer. */
         TableMeta: {
             /** @description The instant the rows were true. */
@@ -1955,7 +2032,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The host's name. */
+                /** @description The host's name, or its id. */
                 name: string;
             };
             cookie?: never;
@@ -1982,26 +2059,24 @@ export interface operations {
             };
         };
     };
-    hostRetire: {
+    hostDelete: {
         parameters: {
             query?: never;
             header?: never;
             path: {
-                /** @description The host's name. */
+                /** @description The host's name, or its id where several had the name. */
                 name: string;
             };
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The host as it is now. */
-            200: {
+            /** @description Deleted. */
+            204: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": components["schemas"]["Host"];
-                };
+                content?: never;
             };
             /** @description It failed: what, and what to do next. */
             default: {
@@ -2019,7 +2094,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The host's name. */
+                /** @description The host's name, or its id. */
                 name: string;
             };
             cookie?: never;
@@ -2058,7 +2133,42 @@ export interface operations {
                 "Idempotency-Key"?: string | null;
             };
             path: {
-                /** @description The host's name. */
+                /** @description The host's name, or its id. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The host as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Host"];
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    hostRetire: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description 1 to 255 visible ASCII characters, unique to this request; a UUID is good. */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                /** @description The host's name, or its id. */
                 name: string;
             };
             cookie?: never;
@@ -2093,7 +2203,7 @@ export interface operations {
                 "Idempotency-Key"?: string | null;
             };
             path: {
-                /** @description The host's name. */
+                /** @description The host's name, or its id. */
                 name: string;
             };
             cookie?: never;
@@ -2128,7 +2238,7 @@ export interface operations {
                 "Idempotency-Key"?: string | null;
             };
             path: {
-                /** @description The host's name. */
+                /** @description The host's name, or its id. */
                 name: string;
             };
             cookie?: never;
@@ -2164,7 +2274,7 @@ export interface operations {
             query?: never;
             header?: never;
             path: {
-                /** @description The host's name. */
+                /** @description The host's name, or its id. */
                 name: string;
             };
             cookie?: never;
@@ -2491,7 +2601,11 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SyncRequest"] | null;
+            };
+        };
         responses: {
             /** @description How it went. */
             200: {
