@@ -151,7 +151,7 @@ export function useSync() {
   const client = useQueryClient();
   return useMutation({
     /** `accept` is the commit that waits, once a person has seen what it takes away. */
-    mutationFn: (accept: string | undefined) => take(api.POST("/api/v1/repo/sync", { body: { accept } })),
+    mutationFn: (accept: string | null) => take(api.POST("/api/v1/repo/sync", { body: { accept } })),
     onSettled: () => {
       for (const key of ["repo", "scripts", "hosts"]) void client.invalidateQueries({ queryKey: [key] });
     },

@@ -19,7 +19,7 @@ export function InventoryPage() {
         <h1>Inventory</h1>
         {repo.data && (
           <div className="actions">
-            <button type="button" className="primary" disabled={sync.isPending} onClick={() => sync.mutate(undefined)}>
+            <button type="button" className="primary" disabled={sync.isPending} onClick={() => sync.mutate(null)}>
               {sync.isPending ? "Syncing…" : "Sync now"}
             </button>
           </div>
@@ -87,7 +87,7 @@ export function InventoryPage() {
               type="button"
               className="danger"
               disabled={sync.isPending}
-              onClick={() => sync.mutate(waiting.commit ?? undefined)}
+              onClick={() => sync.mutate(waiting.commit ?? null)}
             >
               Put it in force
             </button>
