@@ -19,7 +19,12 @@ export function InventoryPage() {
         <h1>Inventory</h1>
         {repo.data && (
           <div className="actions">
-            <button type="button" className="primary" disabled={sync.isPending} onClick={() => sync.mutate(null)}>
+            <button
+              type="button"
+              className="primary"
+              disabled={sync.isPending}
+              onClick={() => sync.mutate(null)}
+            >
               {sync.isPending ? "Syncing…" : "Sync now"}
             </button>
           </div>
