@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sqlx::any::{Any, AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe};
+use tokio::time::timeout;
 
 use super::query::{Query, Row};
 use super::{Conn, Engine, StoreError, Tx};
@@ -168,15 +169,14 @@ async fn stoppable(
     let arguments: SqliteArguments =
         arguments.convert_into().map_err(|error| StoreError::Refused(sqlx::Error::Encode(error)))?;
     let gone = Arc::new(AtomicBool::new(false));
-    let (is_gone, end) = (Arc::clone(&gone), Instant::now() + time);
+    let is_gone = Arc::clone(&gone);
     conn.lock_handle()
         .await?
-        .set_progress_handler(STEPS, move || !is_gone.load(Ordering::Relaxed) && Instant::now() < end);
+        .set_progress_handler(STEPS, move || !is_gone.load(Ordering::Relaxed));
+    // Whoever waits goes when the time is up, or when its own caller goes; either way nobody is left.
     let _watch = SetOnDrop(gone);
-    let rows = sqlx::query_with(AssertSqlSafe(text), arguments)
-        .persistent(persistent)
-        .fetch_all(&mut **conn)
-        .await?;
+    let asked = sqlx::query_with(AssertSqlSafe(text), arguments).persistent(persistent).fetch_all(&mut **conn);
+    let rows = timeout(time, asked).await.map_err(|_| StoreError::Stopped { after: time })??;
     rows.iter().map(|row| Ok(Row::from(AnyRow::try_from(row)?))).collect()
 }
 
