@@ -170,12 +170,11 @@ async fn stoppable(
         arguments.convert_into().map_err(|error| StoreError::Refused(sqlx::Error::Encode(error)))?;
     let gone = Arc::new(AtomicBool::new(false));
     let is_gone = Arc::clone(&gone);
-    conn.lock_handle()
-        .await?
-        .set_progress_handler(STEPS, move || !is_gone.load(Ordering::Relaxed));
+    conn.lock_handle().await?.set_progress_handler(STEPS, move || !is_gone.load(Ordering::Relaxed));
     // Whoever waits goes when the time is up, or when its own caller goes; either way nobody is left.
     let _watch = SetOnDrop(gone);
-    let asked = sqlx::query_with(AssertSqlSafe(text), arguments).persistent(persistent).fetch_all(&mut **conn);
+    let asked =
+        sqlx::query_with(AssertSqlSafe(text), arguments).persistent(persistent).fetch_all(&mut **conn);
     let rows = timeout(time, asked).await.map_err(|_| StoreError::Stopped { after: time })??;
     rows.iter().map(|row| Ok(Row::from(AnyRow::try_from(row)?))).collect()
 }

@@ -111,7 +111,7 @@ on_both_engines! {
         assert_eq!(names, ["B", "_a", "a", "a-b", "aB", "b"]);
     }
 
-    async fn names_are_free_again_after_a_delete(store: Store) {
+    async fn the_name_of_a_retired_host_is_free_and_only_that_host_can_be_deleted(store: Store) {
         let first = new_host(tenant::DEFAULT, "web-1");
         insert_host(&store, &first).await;
         let second = new_host(tenant::DEFAULT, "web-1");
@@ -126,9 +126,13 @@ on_both_engines! {
         assert!(matches!(&taken, StoreError::Conflict { what } if what.contains("client ID")), "{taken:?}");
         drop(tx);
         let mut tx = store.write().await.unwrap();
-        assert!(!host::delete(&mut tx, &Scope::Tenants(vec![]), first.id, at(1)).await.unwrap());
-        assert!(host::delete(&mut tx, &Scope::of(tenant::DEFAULT), first.id, at(1)).await.unwrap());
+        let own = Scope::of(tenant::DEFAULT);
+        assert!(!host::delete(&mut tx, &own, first.id, at(1)).await.unwrap(), "it is active");
+        assert!(host::update_retired(&mut tx, first.id, at(1)).await.unwrap());
         host::insert(&mut tx, &second, NOW).await.unwrap();
+        assert!(!host::delete(&mut tx, &Scope::Tenants(vec![]), first.id, at(2)).await.unwrap());
+        assert!(host::delete(&mut tx, &own, first.id, at(2)).await.unwrap());
+        assert!(!host::delete(&mut tx, &own, first.id, at(3)).await.unwrap(), "it is deleted already");
         tx.commit().await.unwrap();
     }
 
