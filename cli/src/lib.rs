@@ -4,7 +4,7 @@
 //! irreversible) and for scripts (`--output json`, exit codes).
 //!
 //! **What it promises.** Nothing that comes from a host reaches the terminal unless it is harmless there
-//! ([`render::neutral`]). A command that fails says what to do next. Leaving a live view never stops what it shows.
+//! (`render::neutral`). A command that fails says what to do next. Leaving a live view never stops what it shows.
 //!
 //! **Deliberately absent.** Rules: the controller decides everything; this program asks and shows.
 
