@@ -67,13 +67,13 @@ struct Settings {
     /// The name or address under which people and agents reach the controller
     #[arg(long, value_name = "NAME", value_parser = parse_name)]
     name: Option<String>,
-    /// The database, such as `postgres://user@host/database` [default: SQLite in the data directory]
+    /// The database, such as `postgres://user@host/database` (SQLite in the data directory unless told otherwise)
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// The UDP address agents connect to [default: [::]:7443]
+    /// The UDP address agents connect to (every address, port 7443, unless told otherwise)
     #[arg(long, value_name = "ADDRESS:PORT")]
     link_listen: Option<SocketAddr>,
-    /// The TCP address of the API and the console [default: [::]:7444]
+    /// The TCP address of the API and the console (every address, port 7444, unless told otherwise)
     #[arg(long, value_name = "ADDRESS:PORT")]
     http_listen: Option<SocketAddr>,
     /// Serve the API without TLS; only ever on a loopback address
