@@ -53,9 +53,20 @@ pub(crate) struct TestController {
 impl TestController {
     pub(crate) async fn start() -> Self {
         let directory = TempDir::new().unwrap();
+        let config = config(directory.path());
+        Self::start_with(directory, config).await
+    }
+
+    /// As [`Self::start`], with the database of this URL.
+    pub(crate) async fn start_on(database: &str) -> Self {
+        let directory = TempDir::new().unwrap();
+        let config = Config { database: database.to_owned(), ..config(directory.path()) };
+        Self::start_with(directory, config).await
+    }
+
+    async fn start_with(directory: TempDir, config: Config) -> Self {
         // TLS looks at the system's clock, so the certificates must be good there too.
         let clock = Clock::manual(Clock::System.now());
-        let config = config(directory.path());
         Authority::create(&config.pki_directory(), &config.name, clock.now()).unwrap();
         SecretBox::load_or_create(&config.secret_key()).unwrap();
         let store = Store::open(&config.database, clock.now()).await.unwrap();
@@ -99,6 +110,15 @@ impl TestController {
 
     pub(crate) fn permit(&self, permission: Permission) -> Permit {
         self.caller.clone().permit(permission).unwrap()
+    }
+
+    /// A one-time password of the administrator, in the place of the one before.
+    pub(crate) async fn one_time_password(&self) -> String {
+        let mut tx = self.app().store().write().await.unwrap();
+        let now = self.clock.now();
+        let password = user::reset_password(&mut tx, &self.caller.name, now).await.unwrap().unwrap();
+        tx.commit().await.unwrap();
+        password
     }
 
     pub(crate) async fn add_host(&self, name: &str) -> (HostName, Token) {

@@ -12,7 +12,7 @@ use fleetward_protocol::id::{HostId, TenantId, TokenId};
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::time::Timestamp;
 use serde_bytes::ByteBuf;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use super::App;
@@ -26,10 +26,16 @@ use crate::store::host::{self, Declaration, Enrolment, Host, Lifecycle, NewHost,
 use crate::store::token::{self, Token};
 use crate::store::{Connection, Scope, StoreError, certificate};
 
+#[cfg(test)]
+mod tests;
+
 /// The longest life of a token.
 pub const MAX_TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 /// The shortest.
 pub const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
+/// How often an enrolment is begun when others take the names it chose: each of a newcomer's four names and its client
+/// ID can be lost once, since the next time it is seen to be taken.
+const TRIES: u32 = 6;
 
 /// A token that was made: shown once.
 #[derive(Clone)]
@@ -194,17 +200,39 @@ async fn try_enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Res
     let key = HostKey::parse(&request.csr).map_err(|_| Failure::Refused(EnrolRefusal::BadRequest))?;
     let client = key.claimed().cloned().ok_or(Failure::Refused(EnrolRefusal::BadRequest))?;
     let verified = VerifiedRequest { client, key: key.digest() };
+    let mut tries = 1..=TRIES;
+    loop {
+        let is_last = tries.next() == Some(TRIES);
+        match enrol_once(app, request, &secret, &key, &verified, remote).await {
+            // On PostgreSQL two newcomers may find the same name free. Nothing was written; what the other one
+            // took is seen now.
+            Err(Failure::Store(StoreError::Conflict { what })) if !is_last => {
+                debug!(%what, "enrolment.repeated")
+            }
+            ended => return ended,
+        }
+    }
+}
 
+/// An enrolment in one transaction; a conflict if another one took its name or client ID meanwhile.
+async fn enrol_once(
+    app: &App,
+    request: &EnrolRequest,
+    secret: &Digest,
+    key: &HostKey,
+    verified: &VerifiedRequest,
+    remote: SocketAddr,
+) -> Result<EnrolReply, Failure> {
     let now = app.now();
     let mut tx = app.store().write().await?;
-    let known = token::find(&mut tx, &secret).await?;
+    let known = token::find(&mut tx, secret).await?;
     let mut host = host::find_by_client(&mut tx, &verified.client).await?;
     if let Some(found) = &host {
         // From here to the commit it is neither revoked nor retired, nor enrolled by another token.
         host::lock(&mut tx, found.id).await?;
         host = host::find_by_client(&mut tx, &verified.client).await?;
     }
-    let decision = decide(&mut tx, known.as_ref(), &verified, host.as_ref(), now).await?;
+    let decision = decide(&mut tx, known.as_ref(), verified, host.as_ref(), now).await?;
     let known = known.ok_or(Failure::Refused(EnrolRefusal::UnknownToken))?;
     if !token::update_used(&mut tx, known.id, &verified.key, now).await? {
         // Another key was faster.
@@ -219,10 +247,11 @@ async fn try_enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Res
         Enrol::Quarantine => Enrolment::Quarantined,
     };
     if let Some(host) = &host {
+        // It is locked, so it is still as it was read.
         host::update_enrolment(&mut tx, host.id, host.enrolment, standing, now).await?;
     }
     let lifetime = app.config().enrolment.certificate_lifetime;
-    let issued = app.authority().issue_host(&key, &verified.client, now, lifetime)?;
+    let issued = app.authority().issue_host(key, &verified.client, now, lifetime)?;
     certificate::insert(&mut tx, &issued.row(tenant, id, now)).await?;
     // Whoever held the identity before does not any more.
     certificate::update_revoked(&mut tx, id, Some(&issued.fingerprint), "enrolled again", now).await?;

@@ -4,18 +4,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::app::user::reset_password;
 use crate::testing::TestController;
 
 /// Where the user works.
 const HOME: &str = "192.0.2.1";
-
-async fn reset(controller: &TestController) -> String {
-    let mut tx = controller.app().store().write().await.unwrap();
-    let password = reset_password(&mut tx, &admin(), controller.clock.now()).await.unwrap().unwrap();
-    tx.commit().await.unwrap();
-    password
-}
 
 fn admin() -> UserName {
     "admin".parse().unwrap()
@@ -42,7 +34,7 @@ fn address(number: u32) -> String {
 #[tokio::test]
 async fn p2_five_failures_lock_for_five_minutes_even_when_they_come_at_once() {
     let controller = TestController::start().await;
-    let password = reset(&controller).await;
+    let password = controller.one_time_password().await;
     let guesses = (0..8).map(|_| try_from(&controller, "guess", HOME));
     let mut refusals = [0, 0];
     for result in join_all(guesses).await {
@@ -70,7 +62,7 @@ fn p2_a_name_is_locked_for_the_address_that_guessed_and_for_nobody_else() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (controller, password) = runtime.block_on(async {
         let controller = TestController::start().await;
-        let password = reset(&controller).await;
+        let password = controller.one_time_password().await;
         (controller, password)
     });
     let steps = prop::collection::vec((0usize..2, 0u32..2, 0u64..100, prop::bool::weighted(0.1)), 1..12);
@@ -114,7 +106,7 @@ fn p2_a_name_is_locked_for_the_address_that_guessed_and_for_nobody_else() {
 #[tokio::test]
 async fn strangers_lock_nobody_out() {
     let controller = TestController::start().await;
-    let password = reset(&controller).await;
+    let password = controller.one_time_password().await;
     try_from(&controller, &password, HOME).await.unwrap();
     // From one address, and then from so many that the name is guessed at as often as all strangers may.
     for _ in 0..5 {
@@ -154,7 +146,7 @@ async fn one_address_is_limited_whatever_names_it_tries() {
 #[tokio::test]
 async fn a_crowd_of_strangers_does_not_make_a_known_user_wait() {
     let controller = TestController::start().await;
-    let password = reset(&controller).await;
+    let password = controller.one_time_password().await;
     try_from(&controller, &password, HOME).await.unwrap();
     // Computations that take until they are told to end.
     let (end, ended) = std::sync::mpsc::channel::<()>();
@@ -189,7 +181,7 @@ async fn a_crowd_of_strangers_does_not_make_a_known_user_wait() {
 #[tokio::test]
 async fn a_disabled_user_is_as_unknown_as_nobody() {
     let controller = TestController::start().await;
-    let password = reset(&controller).await;
+    let password = controller.one_time_password().await;
     let mut tx = controller.app().store().write().await.unwrap();
     let id = user::find(&mut tx, &admin()).await.unwrap().unwrap().id;
     let now = controller.clock.now();
@@ -204,7 +196,7 @@ async fn a_disabled_user_is_as_unknown_as_nobody() {
 #[tokio::test]
 async fn where_a_user_logged_in_is_remembered_within_bounds() {
     let controller = TestController::start().await;
-    let password = reset(&controller).await;
+    let password = controller.one_time_password().await;
     for number in 0..20 {
         try_from(&controller, &password, &address(number)).await.unwrap();
     }
@@ -214,7 +206,7 @@ async fn where_a_user_logged_in_is_remembered_within_bounds() {
     assert_eq!(known.last().unwrap().to_string(), address(19));
     drop(conn);
     // A new one-time password is for when somebody else may have been there.
-    reset(&controller).await;
+    controller.one_time_password().await;
     let mut conn = controller.app().store().read().await.unwrap();
     assert!(user::find(&mut conn, &admin()).await.unwrap().unwrap().known_parties.is_empty());
 }

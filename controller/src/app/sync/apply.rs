@@ -20,6 +20,9 @@ use crate::store::script::{Listed, Script};
 use crate::store::sync::{Changes, Counts, Departures};
 use crate::store::{Connection, Scope, StoreError, certificate, host, script, token};
 
+#[cfg(test)]
+mod tests;
+
 /// What became of an inventory.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
@@ -206,7 +209,9 @@ async fn write_hosts(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     for retired in plan.retire {
-        host::update_retired(conn, retired.id, now).await?;
+        if !host::update_retired(conn, retired.id, now).await? {
+            return Err(changed(&retired));
+        }
         token::delete_unused(conn, retired.id).await?;
         applied.gone.push(retired.id);
         applied.hosts_retired.push(retired.declared.name);
@@ -223,9 +228,12 @@ async fn write_hosts(
         if !is_back && !is_taken_over && before.declared == declared {
             continue;
         }
-        host::update(conn, tenant, before.id, &declared, now).await?;
-        if is_taken_over {
-            host::update_source(conn, before.id, Source::Api, Source::Git, now).await?;
+        // Whatever happened to it since the plan was made, from here to the commit nobody else changes it.
+        if !host::update(conn, tenant, before.id, &declared, now).await? {
+            return Err(changed(&before));
+        }
+        if is_taken_over && !host::update_source(conn, before.id, Source::Api, Source::Git, now).await? {
+            return Err(changed(&before));
         }
         let is_other = before.declared.client_id != declared.client_id;
         let told = if is_other { &mut applied.gone } else { &mut applied.touched };
@@ -240,7 +248,11 @@ async fn write_hosts(
                 now,
             )
             .await?;
-            host::update_enrolment(conn, before.id, before.enrolment, Enrolment::Pending, now).await?;
+            // On PostgreSQL it may have enrolled, or been revoked, since the plan was made.
+            let is = host::get_by_id(conn, &Scope::of(tenant), before.id).await?.enrolment;
+            if !host::update_enrolment(conn, before.id, is, Enrolment::Pending, now).await? {
+                return Err(changed(&before));
+            }
         }
         let list = if is_back { &mut applied.hosts_added } else { &mut applied.hosts_changed };
         list.push(entry.name.clone());
@@ -254,6 +266,13 @@ async fn write_hosts(
         applied.hosts_added.push(entry.name.clone());
     }
     Ok(())
+}
+
+/// Somebody else changed a host after the plan was made; the next attempt sees it.
+fn changed(host: &Declared) -> StoreError {
+    StoreError::Conflict {
+        what: format!("`{}` was changed meanwhile; synchronise again", host.declared.name),
+    }
 }
 
 async fn write_scripts(

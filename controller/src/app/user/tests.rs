@@ -6,13 +6,6 @@ use crate::testing::TestController;
 
 const NEW: &str = "correct horse battery";
 
-async fn reset(controller: &TestController) -> String {
-    let mut tx = controller.app().store().write().await.unwrap();
-    let password = reset_password(&mut tx, &admin(), controller.clock.now()).await.unwrap().unwrap();
-    tx.commit().await.unwrap();
-    password
-}
-
 fn admin() -> UserName {
     "admin".parse().unwrap()
 }
@@ -24,7 +17,7 @@ async fn try_to(controller: &TestController, password: &str) -> Result<Login, Lo
 #[tokio::test]
 async fn p1_p3_a_login_lasts_a_day_and_a_one_time_password_one_change() {
     let controller = TestController::start().await;
-    let one_time = reset(&controller).await;
+    let one_time = controller.one_time_password().await;
     let login = try_to(&controller, &one_time).await.unwrap();
     assert!(login.caller.must_change_password);
     login.caller.clone().permit(fleetward_domain::permission::Permission::Read).unwrap_err();
@@ -50,7 +43,7 @@ async fn p1_p3_a_login_lasts_a_day_and_a_one_time_password_one_change() {
 #[tokio::test]
 async fn a_password_is_changed_whatever_others_guess_and_own_guesses_are_counted() {
     let controller = TestController::start().await;
-    let one_time = reset(&controller).await;
+    let one_time = controller.one_time_password().await;
     let login = try_to(&controller, &one_time).await.unwrap();
     let other = try_to(&controller, &one_time).await.unwrap();
     // Somebody at the very same address locks the name.

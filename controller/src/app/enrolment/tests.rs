@@ -1,0 +1,95 @@
+//! Enrolments at the same instant, on both engines.
+
+use std::collections::BTreeSet;
+
+use fleetward_domain::permission::Permission;
+use fleetward_protocol::enrol::identity_uri;
+use futures_util::future::join_all;
+use rcgen::{CertificateParams, KeyPair, SanType};
+
+use super::*;
+use crate::store::testing;
+use crate::testing::TestController;
+
+const NEWCOMERS: u32 = 24;
+
+async fn request(controller: &TestController, client: &str) -> EnrolRequest {
+    let permit = controller.permit(Permission::ManageHosts);
+    let issued = make_unbound_token(controller.app(), &permit, None).await.unwrap();
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = vec![SanType::URI(identity_uri(&client.parse().unwrap()).try_into().unwrap())];
+    EnrolRequest {
+        secret: issued.token.secret,
+        csr: params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec(),
+        hostname: "web".to_owned(),
+        agent_version: "0.0.0".to_owned(),
+    }
+}
+
+async fn enrol_all(controller: &TestController, requests: &[EnrolRequest]) -> Vec<EnrolReply> {
+    let remote = "192.0.2.1:7443".parse().unwrap();
+    join_all(requests.iter().map(|request| enrol(controller.app(), request, remote))).await
+}
+
+async fn newcomers_at_the_same_instant_all_enrol(database: &str) {
+    let controller = TestController::start_on(database).await;
+    let mut requests = Vec::new();
+    for number in 0..NEWCOMERS {
+        requests.push(request(&controller, &format!("N{number}-00000000-0000-4000-8000-000000000001")).await);
+    }
+    for reply in enrol_all(&controller, &requests).await {
+        assert!(matches!(reply, EnrolReply::Issued { quarantined: true, .. }), "{reply:?}");
+    }
+    let mut conn = controller.app().store().read().await.unwrap();
+    let hosts = host::all_declared(&mut conn, controller.tenant).await.unwrap();
+    drop(conn);
+    let names: BTreeSet<&str> = hosts.iter().map(|host| host.declared.name.as_str()).collect();
+    assert_eq!(names.len(), NEWCOMERS as usize, "{names:?}");
+    assert!(names.contains("web") && names.contains("web-000000000001"), "{names:?}");
+    controller.stop().await;
+}
+
+/// Machines that were copied: one of them is the host, and the others learn why they are not.
+async fn of_one_client_id_at_the_same_instant_one_enrols(database: &str) {
+    let controller = TestController::start_on(database).await;
+    let mut requests = Vec::new();
+    for _ in 0..8 {
+        requests.push(request(&controller, "FLEET-00000000-0000-4000-8000-000000000001").await);
+    }
+    let replies = enrol_all(&controller, &requests).await;
+    let (issued, refused): (Vec<_>, Vec<_>) =
+        replies.iter().partition(|reply| matches!(reply, EnrolReply::Issued { .. }));
+    assert_eq!(issued.len(), 1, "{refused:?}");
+    for reply in refused {
+        assert_eq!(*reply, EnrolReply::Refused(EnrolRefusal::NeedsBoundToken));
+    }
+    controller.stop().await;
+}
+
+macro_rules! on_both_databases {
+    ($($name:ident)+) => {$(
+        mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn sqlite() {
+                let test = testing::sqlite().await;
+                super::$name(&test.url).await;
+                test.finish().await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                if let Some(test) = testing::postgres(stringify!($name)).await {
+                    super::$name(&test.url).await;
+                    test.finish().await;
+                }
+            }
+        }
+    )+};
+}
+
+on_both_databases! {
+    newcomers_at_the_same_instant_all_enrol
+    of_one_client_id_at_the_same_instant_one_enrols
+}
