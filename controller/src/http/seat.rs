@@ -6,10 +6,11 @@
 //! addresses are counted by it. Loopback is not counted: a proxy on this machine is many people.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use fleetward_domain::attempt::Party;
 use fleetward_protocol::digest::Digest;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -55,7 +56,7 @@ struct Table {
     /// Those without a login, the oldest first.
     newcomers: HashMap<u64, CancellationToken>,
     known: usize,
-    addresses: HashMap<IpAddr, Held>,
+    addresses: HashMap<Party, Held>,
     logins: HashMap<Digest, Login>,
 }
 
@@ -79,7 +80,7 @@ struct Login {
 #[derive(Debug)]
 pub(super) struct Seat {
     number: u64,
-    address: IpAddr,
+    address: Party,
     seats: Seats,
     /// Whose login sits here.
     login: OnceLock<Digest>,
@@ -113,11 +114,11 @@ impl Seats {
 
     /// A seat for a connection that was just made; `None` if its address holds too many.
     pub(super) fn take(&self, remote: IpAddr) -> Option<Arc<Seat>> {
-        let address = accounted(remote);
+        let address = Party::of(remote);
         let cut = CancellationToken::new();
         let mut table = self.lock();
         let held = table.addresses.entry(address).or_default();
-        if held.all >= self.limits.per_address && !address.is_loopback() {
+        if held.all >= self.limits.per_address && !remote.to_canonical().is_loopback() {
             if !std::mem::replace(&mut held.told, true) {
                 tracing::warn!(%address, limit = self.limits.per_address, "http.address_holds_too_many");
             }
@@ -262,17 +263,6 @@ impl Drop for Seat {
     }
 }
 
-/// What stands for an address where addresses are counted.
-fn accounted(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -303,7 +293,10 @@ mod tests {
         assert!(seats.take(address("2001:db8::4")).is_some());
         let proxied: Vec<_> = (0..9).map(|_| seats.take(address("::1"))).collect();
         assert!(proxied.iter().all(Option::is_some));
-        assert_eq!(accounted(address("::ffff:192.0.2.7")), address("192.0.2.7"));
+        // An IPv4 address is one, however it is written.
+        let _mapped: Vec<_> =
+            (0..3).map(|_| seats.take(address("::ffff:192.0.2.7")).expect("a seat")).collect();
+        assert!(seats.take(address("192.0.2.7")).is_none());
     }
 
     #[test]
