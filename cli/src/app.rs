@@ -17,6 +17,9 @@ use crate::context::Contexts;
 use crate::failure::{Exit, Failure};
 use crate::render::Out;
 
+#[cfg(test)]
+mod tests;
+
 /// A command's surroundings.
 #[derive(Debug)]
 pub(crate) struct App {

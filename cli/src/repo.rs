@@ -103,7 +103,7 @@ pub(crate) struct SyncNow {
 /// List past synchronisations
 #[derive(Debug, Args)]
 pub(crate) struct History {
-    /// Synchronisations at most
+    /// Synchronisations at most; 20 when absent, all in JSON
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }

@@ -120,6 +120,42 @@ fn what_cannot_be_meant_is_refused_with_code_2() {
 }
 
 #[test]
+fn every_limit_takes_the_same_numbers_and_refuses_the_others_in_the_same_words() {
+    let lists =
+        ["audit list", "host list", "op list", "op runs OP-1", "op show OP-1", "repo history", "script list"];
+    let mut command = Cli::command();
+    command.build();
+    let mut limited = Vec::new();
+    for noun in command.get_subcommands() {
+        for verb in noun.get_subcommands() {
+            if verb.get_arguments().any(|argument| argument.get_id() == "limit") {
+                limited.push(format!("{} {}", noun.get_name(), verb.get_name()));
+            }
+        }
+    }
+    limited.sort();
+    assert_eq!(limited, lists.map(|list| list.trim_end_matches(" OP-1")));
+    for list in lists {
+        for good in ["1", "1001", "4294967295"] {
+            assert!(parse(&format!("{list} --limit {good}")).is_ok(), "{list} {good}");
+        }
+        for bad in ["0", "-1", "4294967296", "many", "1.5", ""] {
+            let words = list.split(' ').map(str::to_owned).chain([format!("--limit={bad}")]);
+            let error =
+                Cli::try_parse_from(std::iter::once("fleetward".to_owned()).chain(words)).unwrap_err();
+            let told = error.to_string();
+            assert_eq!(error.exit_code(), 2, "{told}");
+            assert!(told.contains("'--limit <COUNT>'"), "{list}: {told}");
+            assert_eq!(
+                told.contains("is not in 1..=4294967295"),
+                ["0", "-1", "4294967296"].contains(&bad),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[test]
 fn usage_lines_show_what_is_needed_and_not_what_was_given() {
     for (line, usage) in [
         ("host retire --yes --controller https://ctl.example.com", "fleetward host retire [OPTIONS] <NAME>"),
