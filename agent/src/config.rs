@@ -16,7 +16,6 @@ use fleetward_protocol::wire::DEFAULT_PORT;
 use serde::{Deserialize, Deserializer};
 use tracing::Level;
 
-pub(crate) use settings::nearest;
 pub use settings::{LiveSettings, Policy, RunSettings, Settings, SettingsError};
 
 use crate::platform::files::{self, FileError};

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use fleetward_protocol::suggest::nearest;
 use serde::Serialize;
 
 use crate::config::{self, Address, Paths, Policy, Settings, SettingsError};
@@ -117,7 +118,7 @@ fn settings(paths: &Paths) -> Vec<Finding> {
 fn absent_users(policy: &Policy) -> Option<Finding> {
     let absent = policy.users.iter().flatten().find(|name| users::read_account(name).is_none())?;
     let known = users::read_names();
-    let advice = match config::nearest(absent, known.iter().map(String::as_str)) {
+    let advice = match nearest(absent, known.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean `{meant}`?"),
         None => "nothing to do if other hosts with this file have it".to_owned(),
     };

@@ -23,6 +23,7 @@ pub mod order;
 pub mod output;
 pub mod run;
 pub mod session;
+pub mod suggest;
 pub mod time;
 pub mod variable;
 pub mod wire;

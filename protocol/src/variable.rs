@@ -82,30 +82,11 @@ pub fn unknown<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<Unknown> {
     found
 }
 
-/// The variable that differs from `name` by the fewest edits: three at most, and less than half of what is its own.
+/// The variable that was perhaps meant; what all of them begin with makes none like another.
 fn nearest(name: &str) -> Option<&'static str> {
-    let own = |name: &str| name.len().saturating_sub(PREFIX.len());
-    let near = KNOWN.iter().filter(|known| known.len().abs_diff(name.len()) <= 3);
-    let (edits, known) = near.map(|&known| (distance(name, known), known)).min()?;
-    (edits <= 3 && edits * 2 < own(known)).then_some(known)
-}
-
-/// Levenshtein's distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let (mut diagonal, mut left) = (i, i + 1);
-        for (above, y) in row.iter_mut().skip(1).zip(b.bytes()) {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = *above;
-            left = replaced.min(*above + 1).min(left + 1);
-            *above = left;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
+    let own = |known: &&'static str| known.strip_prefix(PREFIX);
+    let meant = crate::suggest::nearest(name.strip_prefix(PREFIX)?, KNOWN.iter().filter_map(own))?;
+    KNOWN.iter().find(|known| known.strip_prefix(PREFIX) == Some(meant)).copied()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fleetward_protocol::action::{KINDS, script};
 use fleetward_protocol::name::LinuxUser;
+use fleetward_protocol::suggest::nearest;
 use serde::Deserialize;
 
 use super::Address;
@@ -13,8 +14,6 @@ use crate::platform::trust::Secrecy;
 
 /// The longest `agent.toml`, in bytes.
 const MAX_SETTINGS: u64 = 1 << 20;
-/// Values that differ in more places are not suggested for each other.
-const MAX_DISTANCE: usize = 2;
 
 /// What `agent.toml` says. An empty file allows every kind of action, as every user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -72,6 +71,20 @@ impl Default for RunSettings {
             drains: 32,
             drain_s: 0,
         }
+    }
+}
+
+impl RunSettings {
+    /// [`Self::min_free_mib`] in bytes. A number beyond all disks stays one: it must not turn into none.
+    #[must_use]
+    pub const fn min_free(&self) -> u64 {
+        self.min_free_mib.saturating_mul(1 << 20)
+    }
+
+    /// [`Self::max_output_mib`] in bytes, as above.
+    #[must_use]
+    pub const fn max_output(&self) -> u64 {
+        self.max_output_mib.saturating_mul(1 << 20)
     }
 }
 
@@ -146,14 +159,6 @@ impl Policy {
         }
         Ok(())
     }
-}
-
-/// The known value that was most likely meant, if one is close enough.
-pub(crate) fn nearest<'a>(meant: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let meant = meant.to_lowercase();
-    let distance = |known: &str| strsim::osa_distance(&meant, &known.to_lowercase());
-    let near = known.into_iter().map(|known| (distance(known), known));
-    near.filter(|(distance, _)| *distance <= MAX_DISTANCE).min().map(|(_, known)| known)
 }
 
 /// The file's bytes; `None` if there is no file. Whoever could take it away could take the owner's "no" away: so its
@@ -237,6 +242,17 @@ mod tests {
         assert_eq!(live.current().unwrap(), &Settings::default());
         fs::remove_dir(directory.path()).unwrap();
         assert_eq!(live.current().unwrap(), &Settings::default());
+    }
+
+    /// An owner who means "everything" or "nothing" writes a number like these; 2^44 MiB are 2^64 bytes.
+    #[test]
+    fn an_absurdly_large_size_is_not_taken_for_none() {
+        for mib in [1 << 44, (1 << 44) + 1, i64::MAX] {
+            let text = format!("[runs]\nmin_free_mib = {mib}\nmax_output_mib = {mib}");
+            let runs = Settings::parse(Path::new("agent.toml"), text.as_bytes()).unwrap().runs;
+            assert_eq!((runs.min_free(), runs.max_output()), (u64::MAX, u64::MAX), "{mib}");
+        }
+        assert_eq!(RunSettings::default().min_free(), 64 << 20);
     }
 
     /// The same file, the same length, the same times: only its bytes say "no".

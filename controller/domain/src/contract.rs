@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use fleetward_protocol::name::{LinuxUser, ScriptName};
+use fleetward_protocol::suggest::nearest;
 use serde::{Deserialize, Serialize};
 
 use crate::inventory::Flag;
-use crate::suggest::nearest;
 
 /// How much of a person's text an error repeats.
 const SHOWN: usize = 60;

@@ -22,5 +22,4 @@ pub mod refusal;
 pub mod rollout;
 pub mod run;
 pub mod session;
-mod suggest;
 pub mod target;

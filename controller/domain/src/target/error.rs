@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use fleetward_protocol::suggest::nearest;
+
 use super::HostView;
-use crate::suggest::nearest;
 
 /// An expression that cannot be read. Its text has three lines: what is wrong, the expression, and a caret.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! Builds the tree from the tokens, by recursive descent with a counted depth.
 
 use fleetward_protocol::name::HostName;
+use fleetward_protocol::suggest::nearest;
 
 use super::error::TargetError;
 use super::lexer::{Comparison, Spanned, Text, Token, tokens};
 use super::matching::{Field, Node, Number};
 use super::pattern::{Pattern, is_glob};
 use super::{KEYS, MAX_DEPTH, MAX_LENGTH, NUMBER_KEYS};
-use crate::suggest::nearest;
 
 const EXPECTED: &str = "a host name, a key such as `tag:`, `!` or `(`";
 
