@@ -68,7 +68,7 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     let groups = shared.host.delegated.groups(&order.run.to_string(), Wanted { memory, cpu_milli, tasks });
     let groups = groups.map_err(|error| not_allowed(error.to_string()))?;
     let free = files::read_free_space(&shared.host.paths.state);
-    if free.is_ok_and(|free| free < settings.runs.min_free_mib << 20) {
+    if free.is_ok_and(|free| free < settings.runs.min_free()) {
         return Err(Refusal::DiskFull);
     }
     Ok(Ready { plan, groups, settings })
@@ -128,8 +128,8 @@ fn spec(work: &Work, ready: &Ready, directory: &Path, paths: &Paths) -> Spec {
         }),
         timeout_ms: capped(limits.timeout_ms, settings.runs.max_timeout_s.saturating_mul(1000)),
         grace_ms: limits.grace_ms,
-        output: capped(limits.output, settings.runs.max_output_mib << 20),
-        min_free: settings.runs.min_free_mib << 20,
+        output: capped(limits.output, settings.runs.max_output()),
+        min_free: settings.runs.min_free(),
         groups: groups.clone(),
         drains: (settings.runs.drains > 0).then(|| Drains {
             directory: paths.drains().display().to_string(),
