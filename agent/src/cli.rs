@@ -35,7 +35,7 @@ Environment:
   FLEETWARD_LOG    how much is logged: error, warn, info (when absent), debug or trace";
 
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Files")]
+#[command(next_help_heading = "Global options")]
 struct Files {
     /// The host's own policy and the controllers' addresses
     #[arg(long, global = true, value_name = "FILE", default_value = CONFIG_FILE)]

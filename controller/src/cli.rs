@@ -36,7 +36,11 @@ wins. `check-config` shows what they come to.
 Examples:
   fleetward-controller init --name ctl.example.com
   fleetward-controller serve
-  fleetward-controller user reset-password admin";
+  fleetward-controller user reset-password admin
+
+Environment:
+  FLEETWARD_CONFIG         the configuration file, as --config
+  FLEETWARD_LINK_LISTEN    and so on: any setting, as its key in capitals with _ for the dot";
 
 #[derive(Debug, Subcommand)]
 enum Command {

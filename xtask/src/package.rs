@@ -1,8 +1,15 @@
 //! The three Debian packages, and what they promise about their binaries.
 //!
 //! Promises: the agent links nothing but libc and is smaller than [`AGENT_LIMIT`]; no binary needs a newer glibc than
-//! its package states, and no package states a newer one than Debian 12 has (Ubuntu 24.04 has a newer one). A package
-//! that breaks a promise is not built.
+//! its package states, and no package states a newer one than Debian 12 has (Ubuntu 24.04 has a newer one); lintian finds
+//! neither error nor warning. A package that breaks a promise is not built.
+
+mod changelog;
+mod documents;
+mod lint;
+mod notices;
+
+pub use lint::{is_installed as is_lintian_installed, lint};
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,6 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use jiff::Timestamp;
 
 use crate::{process, workspace};
 
@@ -56,6 +64,9 @@ const AGENT: Part = Part { krate: "fleetward-agent", binary: "fleetward-agent", 
 const CONTROLLER: Part =
     Part { krate: "fleetward-controller", binary: "fleetward-controller", package: "fleetward-controller" };
 const CLI: Part = Part { krate: "fleetward-cli", binary: "fleetward", package: "fleetward" };
+
+/// Writes the manual pages of all three.
+const MANUAL: &str = "fleetward-manual";
 
 impl Build {
     fn profile(self, part: &Part) -> &'static str {
@@ -111,7 +122,9 @@ pub fn build(build: Build) -> Result<Packages> {
         process::is_installed("cargo-deb"),
         "cargo-deb is not installed: run `cargo install cargo-deb --locked`"
     );
-    for (tool, package) in [("readelf", "binutils"), ("objdump", "binutils"), ("dpkg-deb", "dpkg")] {
+    for (tool, package) in
+        [("readelf", "binutils"), ("objdump", "binutils"), ("dpkg-deb", "dpkg"), ("gzip", "gzip")]
+    {
         ensure!(process::is_installed(tool), "{tool} is not installed: apt-get install {package}");
     }
     compile_agent(build)?;
@@ -121,18 +134,24 @@ pub fn build(build: Build) -> Result<Packages> {
         CONTROLLER.krate,
         "--package",
         CLI.krate,
+        "--package",
+        MANUAL,
         "--profile",
         build.profile(&CONTROLLER),
     ]);
     process::show_success(&mut rest, BUILD)?;
 
-    write_completions(&binary(&CLI, build))?;
+    let now = documents::made()?;
+    documents::write_completions(&binary(&CLI, build))?;
+    let programs = [&AGENT, &CONTROLLER, &CLI].map(|part| binary(part, build));
+    documents::write_manual(&binary(&CLI, build).with_file_name(MANUAL), &programs, now)?;
 
     let directory = directory();
     fs::create_dir_all(&directory)?;
     let pack = |part: &Part| -> Result<PathBuf> {
         check(part, &binary(part, build), build)?;
-        pack(part, build, &directory)
+        documents::write(part, &binary(part, build), now)?;
+        pack(part, build, &directory, now)
     };
     Ok(Packages { agent: pack(&AGENT)?, controller: pack(&CONTROLLER)?, cli: pack(&CLI)? })
 }
@@ -181,24 +200,22 @@ fn compile_agent(build: Build) -> Result<()> {
     process::show_success(&mut command, BUILD)
 }
 
-/// Asks the program for its completions, and puts them beside it, where the package's list of files looks.
-fn write_completions(program: &Path) -> Result<()> {
-    let into = program.with_file_name("completion");
-    fs::create_dir_all(&into)?;
-    for shell in ["bash", "zsh", "fish"] {
-        let script = process::succeed(Command::new(program).args(["completion", shell]), INSPECT)?;
-        fs::write(into.join(shell), script + "\n")?;
-    }
-    Ok(())
-}
-
-fn pack(part: &Part, build: Build, directory: &Path) -> Result<PathBuf> {
+fn pack(part: &Part, build: Build, directory: &Path, now: Timestamp) -> Result<PathBuf> {
     let mut command = cargo("deb");
+    command.env("SOURCE_DATE_EPOCH", now.as_second().to_string());
     command.args(["--no-build", "--quiet", "--package", part.krate, "--profile", build.profile(part)]);
     let fresh = directory.join("fresh").join(format!("{}.deb", part.package));
     fs::create_dir_all(directory.join("fresh"))?;
     command.arg("--output").arg(&fresh);
     process::show_success(&mut command, BUILD)?;
+    // Debug binaries are not stripped, and nobody installs them but a lab.
+    match (build, lint::is_installed()) {
+        (Build::Release, true) => lint(&fresh)?,
+        (Build::Release, false) => {
+            println!("  SKIPPED  lintian: because it is not installed; apt-get install lintian");
+        }
+        (Build::Quick, _) => {}
+    }
     // Named as Debian's archives name them, by what the package itself says. One of each is kept, so that
     // `fleetward-agent_*.deb` is the one that was built last.
     for old in of_name(directory, part.package)? {
@@ -267,14 +284,18 @@ fn check(part: &Part, binary: &Path, build: Build) -> Result<()> {
 
 /// The glibc floor in a package's `depends`.
 fn stated_glibc(part: &Part) -> Result<Version> {
-    let metadata = process::succeed(cargo("metadata").args(["--format-version=1", "--no-deps"]), INSPECT)?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let package = metadata["packages"]
-        .as_array()
-        .and_then(|packages| packages.iter().find(|package| package["name"] == part.krate))
-        .with_context(|| format!("no crate {}", part.krate))?;
-    let depends = package["metadata"]["deb"]["depends"].as_str().unwrap_or_default();
+    let manifest = metadata(part)?;
+    let depends = manifest["metadata"]["deb"]["depends"].as_str().unwrap_or_default();
     floor(depends).with_context(|| format!("package {} states no `libc6 (>= …)`", part.package))
+}
+
+/// What the crate's manifest says, as cargo reads it.
+fn metadata(part: &Part) -> Result<serde_json::Value> {
+    let metadata = process::succeed(cargo("metadata").args(["--format-version=1", "--no-deps"]), INSPECT)?;
+    let mut metadata: serde_json::Value = serde_json::from_str(&metadata)?;
+    let packages = metadata["packages"].as_array_mut().context("cargo names no packages")?;
+    let found = packages.iter_mut().find(|package| package["name"] == part.krate);
+    found.map(serde_json::Value::take).with_context(|| format!("no crate {}", part.krate))
 }
 
 fn floor(depends: &str) -> Option<Version> {

@@ -1,9 +1,57 @@
 //! What the packages leave on a host, and what they take away again.
 
-use anyhow::{Result, ensure};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 
 use xtask::fleet::Fleet;
-use xtask::package::built;
+use xtask::package::{built, is_lintian_installed, lint};
+use xtask::process;
+
+/// The packages, each with a program of it and the section of its manual page.
+const PACKAGES: [(&str, &str); 3] =
+    [("fleetward-agent", "8"), ("fleetward-controller", "8"), ("fleetward", "1")];
+
+#[test]
+fn lintian_finds_neither_error_nor_warning() -> Result<()> {
+    if !is_lintian_installed() {
+        let all = std::env::var("FLEETWARD_TEST_ALL").is_ok_and(|all| all == "1");
+        ensure!(!all, "lintian is not installed: apt-get install lintian");
+        return Ok(());
+    }
+    for (package, _) in PACKAGES {
+        lint(&built(package)?)?;
+    }
+    Ok(())
+}
+
+/// Changelog, copyright and notices of others, and a manual page for the program, as Debian's policy (12) wants them.
+#[test]
+fn a_package_documents_itself() -> Result<()> {
+    const LIMIT: Duration = Duration::from_secs(60);
+    for (package, section) in PACKAGES {
+        let file = built(package)?;
+        let unpacked = tempfile::tempdir()?;
+        process::succeed(Command::new("dpkg-deb").arg("-x").arg(&file).arg(unpacked.path()), LIMIT)?;
+        let read = |path: String| {
+            let path = unpacked.path().join(path);
+            let shown = if path.extension().is_some_and(|ending| ending == "gz") { "zcat" } else { "cat" };
+            process::succeed(Command::new(shown).arg(&path), LIMIT)
+        };
+        let version = process::succeed(Command::new("dpkg-deb").arg("-f").arg(&file).arg("Version"), LIMIT)?;
+        let changelog = read(format!("usr/share/doc/{package}/changelog.Debian.gz"))?;
+        let newest = changelog.lines().next().context("an empty changelog")?;
+        ensure!(newest.starts_with(&format!("{package} ({version}) ")), "{newest}");
+        let copyright = read(format!("usr/share/doc/{package}/copyright"))?;
+        ensure!(copyright.contains("License: Apache-2.0") && copyright.contains("  tokio v"), "{copyright}");
+        let notices = read(format!("usr/share/doc/{package}/third-party.gz"))?;
+        ensure!(notices.contains("Permission is hereby granted") && notices.contains("tokio v"), "{package}");
+        let page = read(format!("usr/share/man/man{section}/{package}.{section}.gz"))?;
+        ensure!(page.contains(".SH SYNOPSIS"), "{page}");
+    }
+    Ok(())
+}
 
 #[test]
 fn packages_are_removed_and_purged_cleanly() -> Result<()> {
