@@ -1,7 +1,8 @@
 //! Where the agent keeps its things, and what its owner allows: `/etc/fleetward/agent.toml`.
 //!
 //! The controller cannot write this file; the policy in it is read again before each run that starts, so that an
-//! owner's "no" holds at once. A file that others than its owner could have written is no policy: nothing runs then.
+//! owner's "no" holds at once. A file that is missing, or that others than its owner could have written, is no policy:
+//! nothing runs then.
 //! The only module that reads environment variables.
 
 mod settings;
@@ -231,14 +232,27 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
+/// The controllers' addresses in the configuration. Without one there are none: nothing runs then, but the host can be
+/// enrolled and connect, so that the fleet hears why.
+///
+/// # Errors
+/// If the configuration is there and cannot be used.
+pub fn read_configured_controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
+    match Settings::load(&paths.config) {
+        Ok(settings) => Ok(settings.controllers),
+        Err(SettingsError::Missing { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The controllers' addresses: of the configuration, else those that the enrolment used; empty if neither names any.
 ///
 /// # Errors
-/// If the configuration cannot be used, or what the enrolment left is there and is not addresses.
+/// If the configuration is there and cannot be used, or what the enrolment left is there and is not addresses.
 pub fn read_controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
-    let settings = Settings::load(&paths.config)?;
-    if !settings.controllers.is_empty() {
-        return Ok(settings.controllers);
+    let configured = read_configured_controllers(paths)?;
+    if !configured.is_empty() {
+        return Ok(configured);
     }
     let path = paths.controllers();
     let unusable =

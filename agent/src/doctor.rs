@@ -108,6 +108,10 @@ fn settings(paths: &Paths) -> Vec<Finding> {
                 "look at what it says first; until then nothing runs here",
             )]
         }
+        Err(SettingsError::Missing { path, .. }) => {
+            let advice = SettingsError::restore(&path);
+            vec![Finding::error(check, format!("{} is missing: nothing runs here", path.display()), advice)]
+        }
         Err(error) => {
             vec![Finding::error(check, link::chain(&error), "correct the file; until then nothing runs here")]
         }
@@ -251,7 +255,9 @@ async fn network(paths: &Paths, identity: Option<&Identity>) -> Vec<Finding> {
             return vec![Finding::error("controllers", format!("{}: {source}", path.display()), advice)];
         }
         // The configuration's own finding says it.
-        Err(SettingsError::File(_) | SettingsError::Invalid { .. }) => return Vec::new(),
+        Err(SettingsError::File(_) | SettingsError::Missing { .. } | SettingsError::Invalid { .. }) => {
+            return Vec::new();
+        }
     };
     let mut findings = Vec::new();
     for address in &controllers {
@@ -461,6 +467,12 @@ mod tests {
             files::ensure_file(&paths.config, 0o644, format!("[policy]\n{policy}").as_bytes()).unwrap();
             told().into_iter().find(|finding| finding.severity != Severity::Ok)
         };
+        fs::remove_file(&paths.config).unwrap();
+        let [missing] = &settings(&paths)[..] else { panic!("{:?}", settings(&paths)) };
+        assert_eq!(missing.severity, Severity::Error);
+        assert!(missing.detail.contains("agent.toml is missing: nothing runs"), "{missing:?}");
+        assert!(missing.advice.contains("`install -m 0644 /usr/share/"), "{missing:?}");
+
         let absent = words("users = ['root', 'rooot']").unwrap();
         assert_eq!((absent.severity, absent.advice.as_str()), (Severity::Warning, "did you mean `root`?"));
         let wrong = words("kinds = ['Script']").unwrap();

@@ -6,7 +6,7 @@ use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest, Token};
 use rustls_pki_types::CertificateDer;
 
-use crate::config::{Address, Paths, Settings, SettingsError};
+use crate::config::{self, Address, Paths, SettingsError};
 use crate::identity::{self, ClientIdError, Identity, IdentityError, Request};
 use crate::link::{EnrolLinkError, exchange_enrolment};
 use crate::platform::clock;
@@ -88,8 +88,8 @@ pub async fn enrol(
     {
         return Err(EnrolError::Already(identity.client));
     }
-    let settings = Settings::load(&paths.config)?;
-    let known = if controllers.is_empty() { &settings.controllers } else { controllers };
+    let configured = config::read_configured_controllers(paths)?;
+    let known = if controllers.is_empty() { &configured } else { controllers };
     if known.is_empty() {
         return Err(EnrolError::NoController);
     }

@@ -39,6 +39,7 @@ use tokio::task::JoinSet;
 use crate::config::{LiveSettings, Paths, RunSettings};
 use crate::identity;
 use crate::journal::{Contents, Entry, Journal};
+use crate::link::chain;
 use crate::platform::cgroup::Delegated;
 use crate::platform::clock;
 use crate::platform::users::Account;
@@ -162,8 +163,14 @@ impl Runs {
     #[must_use]
     pub fn recover(host: Host, journal: Journal, contents: &Contents) -> (Self, Vec<String>) {
         let mut settings = LiveSettings::new(host.paths.config.clone());
-        let capacity =
-            settings.current().map_or(RunSettings::default().concurrent, |now| now.runs.concurrent);
+        let capacity = match settings.current() {
+            Ok(settings) => settings.runs.concurrent,
+            Err(error) => {
+                // Each run will be refused with it; whoever reads the log first need not wait for one.
+                tracing::error!(error = chain(&error), "policy_unusable");
+                RunSettings::default().concurrent
+            }
+        };
         let table = Table {
             runs: HashMap::new(),
             forgotten: contents.forgotten.clone(),

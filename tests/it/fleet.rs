@@ -130,7 +130,13 @@ impl Fleet {
     ) -> Result<fleetward_agent::enrol::Enrolled, fleetward_agent::enrol::EnrolError> {
         let address = self.link.to_string().parse().expect("an address");
         let token = token.parse().expect("a token");
-        fleetward_agent::enrol::enrol(&self.paths(name), &[address], &token, Again::Refuse).await
+        let paths = self.paths(name);
+        if !paths.config.exists() {
+            // The package's allows everything.
+            std::fs::create_dir_all(paths.config.parent().expect("a directory")).expect("the host's directory");
+            std::fs::write(&paths.config, "").expect("a policy");
+        }
+        fleetward_agent::enrol::enrol(&paths, &[address], &token, Again::Refuse).await
     }
 
     /// Starts the agent of an enrolled host and waits until the controller shows it online.

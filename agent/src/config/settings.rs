@@ -14,6 +14,8 @@ use crate::platform::trust::Secrecy;
 
 /// The longest `agent.toml`, in bytes.
 const MAX_SETTINGS: u64 = 1 << 20;
+/// Where the package keeps a second copy of its `agent.toml`, to restore the first from.
+const PACKAGED: &str = "/usr/share/fleetward-agent/agent.toml";
 
 /// What `agent.toml` says. An empty file allows every kind of action, as every user.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -94,6 +96,18 @@ pub enum SettingsError {
     /// It exists and cannot be read, or others could have written it.
     #[error(transparent)]
     File(#[from] FileError),
+    /// It, or what it is a link to, is not there. The package brings it: somebody took it away, or it was lost.
+    #[error(
+        "{} is missing, and without its owner's policy nothing runs on this host; {}",
+        path.display(),
+        Self::restore(path)
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for last.
+        source: FileError,
+    },
     /// It is not what it should be.
     #[error("{} is not valid: {detail}", path.display())]
     Invalid {
@@ -118,14 +132,25 @@ pub enum SettingsError {
     },
 }
 
+impl SettingsError {
+    /// What to do when the file at `path` is missing.
+    #[must_use]
+    pub fn restore(path: &Path) -> String {
+        let path = path.display();
+        format!(
+            "restore it from a backup, or take the package's, which allows everything: `install -m 0644 {PACKAGED} {path}`"
+        )
+    }
+}
+
 impl Settings {
-    /// Reads the file; an absent one is an empty one.
+    /// Reads the file.
     ///
     /// # Errors
-    /// If it cannot be read, if others than root and the agent's own user can write it or put another in its place,
+    /// [`SettingsError::Missing`] if there is none. If it cannot be read, if others than root and the agent's own user can write it or put another in its place,
     /// or if it has an unknown key, an unknown value or a wrong type.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
-        read(path)?.map_or_else(|| Ok(Self::default()), |bytes| Self::parse(path, &bytes))
+        Self::parse(path, &read(path)?)
     }
 
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, SettingsError> {
@@ -161,23 +186,14 @@ impl Policy {
     }
 }
 
-/// The file's bytes; `None` if there is no file. Whoever could take it away could take the owner's "no" away: so its
-/// directory is looked at too, and that of the file which it is a link to.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    let directory = |path: &Path| path.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned);
-    let near = directory(path);
-    match files::read_trust(&near, Secrecy::Public) {
-        Err(error) if error.is_absent() => return Ok(None),
-        other => other?,
-    }
-    if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
-        && let Ok(target) = std::fs::canonicalize(path)
-    {
-        files::read_trust(&directory(&target), Secrecy::Public)?;
-    }
+/// The file's bytes. Whoever could take it away could take the owner's "no" away: so that there is none is never taken for
+/// a "yes".
+fn read(path: &Path) -> Result<Vec<u8>, SettingsError> {
     match files::read_trusted(path, MAX_SETTINGS, Secrecy::Public) {
-        Err(error) if error.is_absent() => Ok(None),
-        other => other.map(Some),
+        Err(error) if error.is_absent() => {
+            Err(SettingsError::Missing { path: path.to_owned(), source: error })
+        }
+        other => Ok(other?),
     }
 }
 
@@ -186,7 +202,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 #[derive(Debug)]
 pub struct LiveSettings {
     path: PathBuf,
-    parsed: Option<(Option<Vec<u8>>, Settings)>,
+    parsed: Option<(Vec<u8>, Settings)>,
 }
 
 impl LiveSettings {
@@ -207,10 +223,7 @@ impl LiveSettings {
         let (_, settings) = match same {
             Some(parsed) => self.parsed.insert(parsed),
             None => {
-                let settings = match &bytes {
-                    Some(bytes) => Settings::parse(&self.path, bytes)?,
-                    None => Settings::default(),
-                };
+                let settings = Settings::parse(&self.path, &bytes)?;
                 self.parsed.insert((bytes, settings))
             }
         };
@@ -230,6 +243,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("agent.toml");
         let mut live = LiveSettings::new(path.clone());
+        assert!(matches!(live.current(), Err(SettingsError::Missing { .. })));
+        fs::write(&path, "").unwrap();
         assert_eq!(live.current().unwrap(), &Settings::default());
         fs::write(&path, "controllers = ['192.0.2.1']\n[policy]\nkinds = ['script']\nusers = ['deploy']")
             .unwrap();
@@ -238,10 +253,42 @@ mod tests {
         assert!(settings.policy.users.as_ref().unwrap().contains("deploy"));
         fs::write(&path, "[policy]\nuser = ['deploy']").unwrap();
         assert!(live.current().unwrap_err().to_string().contains("user"));
-        fs::remove_file(&path).unwrap();
-        assert_eq!(live.current().unwrap(), &Settings::default());
-        fs::remove_dir(directory.path()).unwrap();
-        assert_eq!(live.current().unwrap(), &Settings::default());
+    }
+
+    /// Whoever takes the file, its directory or what it is a link to away does not take the owner's "no" away.
+    #[test]
+    fn a_policy_that_is_gone_allows_nothing_and_says_how_to_restore_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("etc");
+        fs::create_dir(&place).unwrap();
+        let path = place.join("agent.toml");
+        let target = place.join("agent.toml.d");
+        let mut live = LiveSettings::new(path.clone());
+        let mut told = || match live.current() {
+            Err(error @ SettingsError::Missing { .. }) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        let remedy = format!("`install -m 0644 {PACKAGED} {}`", path.display());
+        assert!(told().contains(&remedy), "{}", told());
+        fs::write(&target, "[policy]\nkinds = []").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        assert!(Settings::load(&path).unwrap().policy.kinds.unwrap().is_empty());
+        fs::remove_file(&target).unwrap();
+        assert!(told().contains(&remedy));
+        fs::remove_dir_all(&place).unwrap();
+        assert!(told().contains(&remedy));
+        // The link in the middle is another's: there is no telling what the owner said.
+        if nix::unistd::geteuid().is_root() {
+            let theirs = directory.path().join("theirs");
+            fs::create_dir_all(&theirs).unwrap();
+            fs::create_dir(&place).unwrap();
+            fs::write(&target, "").unwrap();
+            std::os::unix::fs::symlink(&place, theirs.join("current")).unwrap();
+            std::os::unix::fs::symlink(theirs.join("current/agent.toml.d"), &path).unwrap();
+            assert_eq!(Settings::load(&path).unwrap(), Settings::default());
+            std::os::unix::fs::chown(&theirs, Some(65534), None).unwrap();
+            assert!(Settings::load(&path).unwrap_err().to_string().contains("belongs to user 65534"));
+        }
     }
 
     /// An owner who means "everything" or "nothing" writes a number like these; 2^44 MiB are 2^64 bytes.
@@ -304,12 +351,7 @@ mod tests {
                 }
             }
         }
-        // Absent is an empty file, unless somebody else could have removed it.
         fs::remove_file(&path).unwrap();
-        assert_eq!(told(), "");
-        set(&place, 0o777);
-        assert!(told().contains("go-w"));
-        set(&place, 0o755);
 
         // What a link leads to is looked at like the file itself.
         let elsewhere = directory.path().join("elsewhere");

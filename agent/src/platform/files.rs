@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::stat::{Mode, umask};
 
-use super::trust::{Distrust, Secrecy};
+use super::trust::{self, Distrust, Impasse, Secrecy};
 
 /// Something about a file failed.
 #[derive(Debug, thiserror::Error)]
@@ -154,11 +154,12 @@ pub fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
 }
 
 /// The same, of a file that the agent obeys or keeps a secret in: nobody but root and the agent's own user may be able
-/// to write it, or to read it if it is private.
+/// to write it, or to read it if it is private, and the same holds for everything on the way to it, links included.
 ///
 /// # Errors
 /// As [`read_file`], and [`FileError::Distrusted`].
 pub fn read_trusted(path: &Path, cap: u64, secrecy: Secrecy) -> Result<Vec<u8>, FileError> {
+    let path = &follow("read", path)?;
     let failed = |error| FileError::new("read", path, error);
     let file = File::open(path).map_err(failed)?;
     // Of the file that is open: another could have taken its place meanwhile.
@@ -172,8 +173,17 @@ pub fn read_trusted(path: &Path, cap: u64, secrecy: Secrecy) -> Result<Vec<u8>, 
 /// # Errors
 /// [`FileError::Distrusted`] if not, and if it is not there.
 pub fn read_trust(path: &Path, secrecy: Secrecy) -> Result<(), FileError> {
+    let path = &follow("look at", path)?;
     let metadata = fs::metadata(path).map_err(|error| FileError::new("look at", path, error))?;
     Ok(Distrust::find(path, &metadata, secrecy)?)
+}
+
+/// Where `path` leads; see [`trust::follow`].
+fn follow(act: &'static str, path: &Path) -> Result<PathBuf, FileError> {
+    trust::follow(path).map_err(|impasse| match impasse {
+        Impasse::Distrusted(distrust) => distrust.into(),
+        Impasse::Failed(path, error) => FileError::new(act, &path, error),
+    })
 }
 
 fn read_whole(file: File, cap: u64) -> io::Result<Vec<u8>> {

@@ -85,6 +85,8 @@ impl Machine {
         std::fs::create_dir(machine.paths().state).unwrap();
         std::fs::create_dir(machine.paths().runs()).unwrap();
         machine.write_client_id(machine.client.as_str());
+        // The package's allows everything.
+        std::fs::write(machine.paths().config, "").unwrap();
         machine
     }
 

@@ -181,6 +181,11 @@ impl Demo {
             fs::set_permissions(&state, fs::Permissions::from_mode(0o700))?;
             self.enrol(&name)?;
         }
+        let policy = state.join("agent.toml");
+        if !policy.exists() {
+            // Without one nothing would run.
+            fs::copy(workspace::root().join("packaging/agent/agent.toml"), policy)?;
+        }
         children.start(&name, self.agent(&name).arg("run"))
     }
 
