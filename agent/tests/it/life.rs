@@ -262,7 +262,13 @@ async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
     }
     std::fs::write(machine.paths().config, "[runs]\nmin_free_mib = 1000000000000").unwrap();
     assert_eq!(life.refusal(&script(&body)).await, Refusal::DiskFull);
+    // Whoever takes the file away does not take the owner's "no" away.
     std::fs::remove_file(machine.paths().config).unwrap();
+    match life.refusal(&script(&body)).await {
+        Refusal::NotAllowed { rule } => assert!(rule.contains("agent.toml is missing"), "{rule}"),
+        refusal => panic!("{refusal:?}"),
+    }
+    std::fs::write(machine.paths().config, "").unwrap();
 
     let mut late = script(&body);
     late.remaining = std::time::Duration::ZERO;
@@ -272,7 +278,7 @@ async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
     assert_eq!(life.refusal(&altered).await, Refusal::DigestMismatch);
     assert!(!starts.exists());
     // What may be refused for a passing reason is held until the controller has committed the refusal.
-    assert_eq!(life.runs.load().held, 8);
+    assert_eq!(life.runs.load().held, 9);
     assert_eq!(life.finish(&script(&body)).await.outcome, Outcome::Exited(0));
 }
 
