@@ -133,7 +133,8 @@ impl Fleet {
         let paths = self.paths(name);
         if !paths.config.exists() {
             // The package's allows everything.
-            std::fs::create_dir_all(paths.config.parent().expect("a directory")).expect("the host's directory");
+            std::fs::create_dir_all(paths.config.parent().expect("a directory"))
+                .expect("the host's directory");
             std::fs::write(&paths.config, "").expect("a policy");
         }
         fleetward_agent::enrol::enrol(&paths, &[address], &token, Again::Refuse).await
