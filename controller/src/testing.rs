@@ -13,7 +13,7 @@ use fleetward_domain::permission::{Grant, Grants, Permission, Role};
 use fleetward_domain::run::RunEvent;
 use fleetward_protocol::enrol::Token;
 use fleetward_protocol::id::{JournalId, OperationId, RunId, SessionId, TenantId};
-use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::name::{HostName, ScriptName, UserName};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -110,6 +110,22 @@ impl TestController {
 
     pub(crate) fn permit(&self, permission: Permission) -> Permit {
         self.caller.clone().permit(permission).unwrap()
+    }
+
+    /// What an administrator of another tenant, and of that one only, may do; the tenant is made by it.
+    pub(crate) async fn permit_elsewhere(&self, tenant: &str, permission: Permission) -> Permit {
+        let now = self.clock.now();
+        let id = TenantId::from_uuid(Uuid::now_v7());
+        let row =
+            tenant::Tenant { id, name: tenant.parse().unwrap(), title: tenant.to_owned(), created_at: now };
+        let name: UserName = format!("admin-of-{tenant}").parse().unwrap();
+        let mut tx = self.app().store().write().await.unwrap();
+        tenant::insert(&mut tx, &row).await.unwrap();
+        user::insert_admin(&mut tx, &name, id, now).await.unwrap();
+        let user = crate::store::user::find(&mut tx, &name).await.unwrap().unwrap().id;
+        tx.commit().await.unwrap();
+        let grants = Grants::new(vec![Grant { tenant: id, role: Role::Admin }]);
+        Caller { user, name, grants, ..self.caller.clone() }.permit(permission).unwrap()
     }
 
     /// A one-time password of the administrator, in the place of the one before.

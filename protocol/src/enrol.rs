@@ -128,9 +128,10 @@ pub enum EnrolRefusal {
     /// The controller could not do it now.
     #[error("the controller could not enrol the host now; its log says why")]
     Unavailable,
-    /// The token is bound to no host, and a host with this client ID is enrolled or waits for approval.
+    /// The token is bound to no host, and a host with this client ID is enrolled or waits for approval, or belongs to
+    /// another tenant than the token.
     #[error(
-        "a host is enrolled under this client ID already; only a token made for it with `fleetward host token <host>` can enrol it again"
+        "another host has this client ID already; only a token made for it with `fleetward host token <host>` can enrol it again"
     )]
     NeedsBoundToken,
 }

@@ -3,6 +3,7 @@
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::EnrolRefusal;
+use fleetward_protocol::id::TenantId;
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -56,12 +57,23 @@ impl Standing {
 /// A token as the store knows it, found by its secret's digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownToken {
+    /// The tenant it was made in.
+    pub tenant: TenantId,
     /// The host it was made for; `None` if it was made for any.
     pub client: Option<ClientId>,
     /// Not good from here on.
     pub expires: Timestamp,
     /// The public key (digest of its SPKI) of the request that used it up.
     pub used_by: Option<Digest>,
+}
+
+/// The inventory's host with a request's client ID, in whatever tenant it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownHost {
+    /// The tenant it belongs to.
+    pub tenant: TenantId,
+    /// How far it has come.
+    pub standing: Standing,
 }
 
 /// A certificate request whose signature was verified.
@@ -82,7 +94,10 @@ pub enum Enrol {
     Quarantine,
 }
 
-/// Decides on a request. `host` is the standing of the inventory's host with the request's client ID.
+/// Decides on a request. `host` is the inventory's host with the request's client ID.
+///
+/// A token enrols hosts of its own tenant only. Of a host of another one the answer tells no more than that the client
+/// ID is taken, however far that host has come.
 ///
 /// A token is used up by the first key it enrols. The same key may use it again while it lasts, so that a reply
 /// that was lost on its way strands nobody.
@@ -92,7 +107,7 @@ pub enum Enrol {
 pub fn decide(
     token: Option<&KnownToken>,
     request: &VerifiedRequest,
-    host: Option<Standing>,
+    host: Option<KnownHost>,
     now: Timestamp,
 ) -> Result<Enrol, EnrolRefusal> {
     let token = token.ok_or(EnrolRefusal::UnknownToken)?;
@@ -107,7 +122,10 @@ pub fn decide(
         Some(client) if *client != request.client => return Err(EnrolRefusal::WrongClient),
         bound => bound.is_some(),
     };
-    match (host, is_bound) {
+    if host.is_some_and(|host| host.tenant != token.tenant) {
+        return Err(EnrolRefusal::NeedsBoundToken);
+    }
+    match (host.map(|host| host.standing), is_bound) {
         (Some(Standing::Retired), _) | (None, true) => Err(EnrolRefusal::Retired),
         (Some(Standing::Pending | Standing::Enrolled | Standing::Revoked), true) => Ok(Enrol::Issue),
         // A quarantine ends by approval only.

@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fleetward_domain::enrolment::{self, Enrol, KnownToken, Standing, VerifiedRequest};
+use fleetward_domain::enrolment::{self, Enrol, KnownHost, KnownToken, Standing, VerifiedRequest};
 use fleetward_domain::printable::to_line;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest};
 use fleetward_protocol::id::{HostId, TenantId, TokenId};
-use fleetward_protocol::name::HostName;
+use fleetward_protocol::name::{HostName, TenantName, UserName};
 use fleetward_protocol::time::Timestamp;
 use serde_bytes::ByteBuf;
 use tracing::{debug, error, info, warn};
@@ -24,7 +24,7 @@ use super::refusal;
 use crate::pki::{HostKey, IssuedHost, PkiError};
 use crate::store::host::{self, Declaration, Enrolment, Host, Lifecycle, NewHost, Source};
 use crate::store::token::{self, Token};
-use crate::store::{Connection, Scope, StoreError, certificate};
+use crate::store::{Connection, Scope, StoreError, certificate, tenant, user};
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +40,8 @@ const TRIES: u32 = 6;
 /// A token that was made: shown once.
 #[derive(Clone)]
 pub struct Issued {
+    /// Names it in the audit log.
+    pub id: TokenId,
     /// What the agent is given.
     pub token: fleetward_protocol::enrol::Token,
     /// When it stops working.
@@ -81,7 +83,9 @@ pub async fn make_token(
         return Err(TokenError::Retired(name.clone()));
     }
     let issued = insert_token(app, permit, &mut tx, host.tenant, Some(&host), lifetime, now).await?;
-    let entry = Entry::new("token.made", permit.actor(), name).tenant(host.tenant);
+    let entry = Entry::new("token.made", permit.actor(), name)
+        .tenant(host.tenant)
+        .with("token", issued.id.to_string());
     audit::record(&mut tx, entry, now).await?;
     tx.commit().await?;
     Ok(issued)
@@ -99,7 +103,9 @@ pub async fn make_unbound_token(
     let now = app.now();
     let mut tx = app.store().write().await?;
     let issued = insert_token(app, permit, &mut tx, permit.tenant(), None, lifetime, now).await?;
-    let entry = Entry::new("token.made", permit.actor(), "any host").tenant(permit.tenant());
+    let entry = Entry::new("token.made", permit.actor(), "any host")
+        .tenant(permit.tenant())
+        .with("token", issued.id.to_string());
     audit::record(&mut tx, entry, now).await?;
     tx.commit().await?;
     Ok(issued)
@@ -138,12 +144,20 @@ pub(super) async fn insert_token(
     token::insert(conn, &row).await?;
     let client = host.map(|host| host.declared.client_id.clone());
     let token = fleetward_protocol::enrol::Token { secret, root: app.authority().digest(), client };
-    Ok(Issued { token, expires_at })
+    Ok(Issued { id: row.id, token, expires_at })
 }
 
-/// Answers a host that wants to enrol. Everything is audited.
+/// Answers a host that wants to enrol. Everything is audited, with the token, its maker and its tenant if there is one.
 pub async fn enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> EnrolReply {
-    match try_enrol(app, request, remote).await {
+    // Before anything is computed: a stranger without a token costs one look-up.
+    let (voucher, enrolled) = match find_voucher(app, &Digest::of(&request.secret)).await {
+        Ok(voucher) => {
+            let enrolled = try_enrol(app, request, &voucher, remote).await;
+            (Some(voucher), enrolled)
+        }
+        Err(failure) => (None, Err(failure)),
+    };
+    match enrolled {
         Ok(reply) => {
             app.metrics().enrolled("issued");
             reply
@@ -159,14 +173,56 @@ pub async fn enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Enr
                     warn!(%remote, %refusal, "enrolment.refused");
                 }
                 let hostname: String = to_line(&request.hostname, 64);
-                Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote)
+                let entry = Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote)
                     .with("reason", failure.to_string())
-                    .with("hostname", hostname)
+                    .with("hostname", hostname);
+                match &voucher {
+                    // Who made the token learns what it was tried for; nobody else's host is named.
+                    Some(voucher) => voucher.tell(entry).tenant(voucher.token.tenant),
+                    None => entry,
+                }
             };
             let _ = refusal::record(app, KIND, Some(remote.ip()), entry).await;
             EnrolReply::Refused(refusal)
         }
     }
+}
+
+/// A token that a host came with, and who vouches for the host by it.
+#[derive(Debug, Clone)]
+struct Voucher {
+    token: Token,
+    maker: Option<UserName>,
+    tenant: TenantName,
+}
+
+impl Voucher {
+    /// Adds what whoever judges the enrolment has to know.
+    fn tell(&self, entry: Entry) -> Entry {
+        let maker = self.maker.as_ref().map_or("a user who is gone", UserName::as_str);
+        entry
+            .with("token", self.token.id.to_string())
+            .with("token_made_by", maker)
+            .with("token_tenant", self.tenant.as_str())
+            .with("token_bound", self.token.host.is_some())
+    }
+}
+
+/// The token with this secret.
+async fn find_voucher(app: &App, secret: &Digest) -> Result<Voucher, Failure> {
+    let mut conn = app.store().read().await?;
+    let found = token::find(&mut conn, secret).await?;
+    let token = found.ok_or(Failure::Refused(EnrolRefusal::UnknownToken))?;
+    let maker = match token.created_by {
+        Some(id) => match user::get(&mut conn, id).await {
+            Ok(user) => Some(user.name),
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        },
+        None => None,
+    };
+    let tenant = tenant::get(&mut conn, &Scope::Everything, token.tenant).await?.name;
+    Ok(Voucher { token, maker, tenant })
 }
 
 /// Why an enrolment was not granted.
@@ -189,21 +245,19 @@ impl Failure {
     }
 }
 
-async fn try_enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Result<EnrolReply, Failure> {
-    // Before anything is computed: a stranger without a token costs one look-up.
-    let secret = Digest::of(&request.secret);
-    let mut conn = app.store().read().await?;
-    if token::find(&mut conn, &secret).await?.is_none() {
-        return Err(Failure::Refused(EnrolRefusal::UnknownToken));
-    }
-    drop(conn);
+async fn try_enrol(
+    app: &App,
+    request: &EnrolRequest,
+    voucher: &Voucher,
+    remote: SocketAddr,
+) -> Result<EnrolReply, Failure> {
     let key = HostKey::parse(&request.csr).map_err(|_| Failure::Refused(EnrolRefusal::BadRequest))?;
     let client = key.claimed().cloned().ok_or(Failure::Refused(EnrolRefusal::BadRequest))?;
     let verified = VerifiedRequest { client, key: key.digest() };
     let mut tries = 1..=TRIES;
     loop {
         let is_last = tries.next() == Some(TRIES);
-        match enrol_once(app, request, &secret, &key, &verified, remote).await {
+        match enrol_once(app, request, voucher, &key, &verified, remote).await {
             // On PostgreSQL two newcomers may find the same name free. Nothing was written; what the other one
             // took is seen now.
             Err(Failure::Store(StoreError::Conflict { what })) if !is_last => {
@@ -218,14 +272,14 @@ async fn try_enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Res
 async fn enrol_once(
     app: &App,
     request: &EnrolRequest,
-    secret: &Digest,
+    voucher: &Voucher,
     key: &HostKey,
     verified: &VerifiedRequest,
     remote: SocketAddr,
 ) -> Result<EnrolReply, Failure> {
     let now = app.now();
     let mut tx = app.store().write().await?;
-    let known = token::find(&mut tx, secret).await?;
+    let known = token::find(&mut tx, &voucher.token.secret_digest).await?;
     let mut host = host::find_by_client(&mut tx, &verified.client).await?;
     if let Some(found) = &host {
         // From here to the commit it is neither revoked nor retired, nor enrolled by another token.
@@ -261,7 +315,7 @@ async fn enrol_once(
         .with("client_id", verified.client.as_str())
         .with("serial", issued.serial.clone())
         .with("quarantined", standing == Enrolment::Quarantined);
-    audit::record(&mut tx, entry, now).await?;
+    audit::record(&mut tx, voucher.tell(entry), now).await?;
     tx.commit().await?;
     info!(host = %name, %remote, quarantined = standing == Enrolment::Quarantined, "enrolment.issued");
     // A connection with the certificate before is no longer its host's. Usually there is none.
@@ -289,9 +343,14 @@ async fn decide(
         },
         None => None,
     };
-    let known =
-        token.map(|token| KnownToken { client: bound, expires: token.expires_at, used_by: token.used_by });
-    enrolment::decide(known.as_ref(), request, host.map(standing), now).map_err(Failure::Refused)
+    let known = token.map(|token| KnownToken {
+        tenant: token.tenant,
+        client: bound,
+        expires: token.expires_at,
+        used_by: token.used_by,
+    });
+    let host = host.map(|host| KnownHost { tenant: host.tenant, standing: standing(host) });
+    enrolment::decide(known.as_ref(), request, host, now).map_err(Failure::Refused)
 }
 
 /// How far a host of the store has come.

@@ -202,7 +202,8 @@ pub async fn add(
         enrolment::insert_token(app, permit, &mut tx, new.tenant, Some(&host), token_lifetime, now).await?;
     let entry = Entry::new("host.added", permit.actor(), &name)
         .tenant(new.tenant)
-        .with("client_id", client_id.as_str());
+        .with("client_id", client_id.as_str())
+        .with("token", issued.id.to_string());
     audit::record(&mut tx, entry, now).await?;
     tx.commit().await?;
     announce(app, &host);

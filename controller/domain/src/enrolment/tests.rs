@@ -15,10 +15,18 @@ fn request() -> VerifiedRequest {
     VerifiedRequest { client: client(1), key: Digest::of(b"key") }
 }
 
+const TENANT: TenantId = TenantId::from_uuid(Uuid::from_u128(1));
+const OTHER: TenantId = TenantId::from_uuid(Uuid::from_u128(2));
+
+fn host(standing: Standing) -> KnownHost {
+    KnownHost { tenant: TENANT, standing }
+}
+
 const NOW: Timestamp = Timestamp::from_millis(1000);
 
 fn token(bound: Option<u128>, used_by: Option<&[u8]>) -> KnownToken {
     KnownToken {
+        tenant: TENANT,
         client: bound.map(client),
         expires: Timestamp::from_millis(2000),
         used_by: used_by.map(Digest::of),
@@ -38,12 +46,12 @@ fn the_whole_table() {
     let mut table = String::new();
     for (name, token) in &tokens {
         writeln!(table, "{name}").unwrap();
-        for host in std::iter::once(None).chain(Standing::ALL.map(Some)) {
-            let decision = match decide(Some(token), &request(), host, NOW) {
+        for standing in std::iter::once(None).chain(Standing::ALL.map(Some)) {
+            let decision = match decide(Some(token), &request(), standing.map(host), NOW) {
                 Ok(enrol) => format!("{enrol:?}"),
                 Err(refusal) => format!("- {refusal:?}"),
             };
-            writeln!(table, "  {:12} {decision}", host.map_or("unknown", Standing::as_str)).unwrap();
+            writeln!(table, "  {:12} {decision}", standing.map_or("unknown", Standing::as_str)).unwrap();
         }
     }
     expect![[r#"
@@ -96,11 +104,12 @@ fn the_whole_table() {
 #[test]
 fn an_expired_or_unknown_token_enrols_nobody() {
     let token = token(Some(1), None);
-    let at =
-        |millis| decide(Some(&token), &request(), Some(Standing::Pending), Timestamp::from_millis(millis));
+    let at = |millis| {
+        decide(Some(&token), &request(), Some(host(Standing::Pending)), Timestamp::from_millis(millis))
+    };
     assert_eq!(at(1999), Ok(Enrol::Issue));
     assert_eq!(at(2000), Err(EnrolRefusal::ExpiredToken));
-    assert_eq!(decide(None, &request(), Some(Standing::Pending), NOW), Err(EnrolRefusal::UnknownToken));
+    assert_eq!(decide(None, &request(), Some(host(Standing::Pending)), NOW), Err(EnrolRefusal::UnknownToken));
 }
 
 fn file() -> impl Strategy<Value = ClientIdFile> {
@@ -120,6 +129,27 @@ fn file() -> impl Strategy<Value = ClientIdFile> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// A client ID stands in git, so it is no secret: only the host's own tenant can make the token that enrols it.
+    #[test]
+    fn no_token_enrols_a_host_of_another_tenant(
+        standing in prop::sample::select(&Standing::ALL[..]),
+        bound in prop::option::of(0u128..3),
+        used_by in prop::option::of(prop::sample::select(vec![&b"key"[..], b"thief"])),
+        now in 0i64..3000,
+    ) {
+        let (token, now) = (token(bound, used_by), Timestamp::from_millis(now));
+        let decide = |host| decide(Some(&token), &request(), Some(host), now);
+        let elsewhere = KnownHost { tenant: OTHER, standing };
+        let answer = decide(elsewhere);
+        prop_assert!(answer.is_err(), "{:?}", answer);
+        // And the answer does not tell how far the other tenant's host has come.
+        for standing in Standing::ALL {
+            prop_assert_eq!(decide(KnownHost { standing, ..elsewhere }), answer);
+        }
+        // Nor does it say anything that no host of the token's own tenant is told.
+        prop_assert!(Standing::ALL.iter().any(|&standing| decide(host(standing)) == answer) || bound.is_some());
+    }
 
     #[test]
     fn p11_enrolled_if_and_only_if_the_file_is_the_inventory_id(number in 0u128..4, file in file()) {

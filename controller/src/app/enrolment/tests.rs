@@ -14,8 +14,16 @@ use crate::testing::TestController;
 const NEWCOMERS: u32 = 12;
 
 async fn request(controller: &TestController, client: &str, hostname: &str) -> EnrolRequest {
-    let permit = controller.permit(Permission::ManageHosts);
-    let issued = make_unbound_token(controller.app(), &permit, None).await.unwrap();
+    request_by(controller, &controller.permit(Permission::ManageHosts), client, hostname).await
+}
+
+async fn request_by(
+    controller: &TestController,
+    permit: &Permit,
+    client: &str,
+    hostname: &str,
+) -> EnrolRequest {
+    let issued = make_unbound_token(controller.app(), permit, None).await.unwrap();
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(identity_uri(&client.parse().unwrap()).try_into().unwrap())];
     EnrolRequest {
@@ -70,6 +78,52 @@ async fn of_one_client_id_at_the_same_instant_one_enrols(database: &str) {
     controller.stop().await;
 }
 
+async fn newest_event(
+    controller: &TestController,
+    tenant: TenantId,
+    kind: &str,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut conn = controller.app().store().search().await.unwrap();
+    let filter = crate::store::audit::Filter { kind: Some(kind.to_owned()), ..Default::default() };
+    let page = crate::store::page::PageRequest::first(1);
+    let mut events =
+        crate::store::audit::list(&mut conn, &Scope::of(tenant), &filter, &page).await.unwrap().items;
+    events.pop().unwrap().event.details
+}
+
+/// Client IDs stand in git, where everybody reads them: whose token it is decides.
+async fn a_token_of_another_tenant_takes_no_pending_host_over(database: &str) {
+    let controller = TestController::start_on(database).await;
+    let (name, token) = controller.add_host("n-6").await;
+    let client = token.client.unwrap();
+    let elsewhere = controller.permit_elsewhere("other", Permission::ManageHosts).await;
+    let foreign = request_by(&controller, &elsewhere, client.as_str(), "n-6").await;
+    let replies = enrol_all(&controller, &[foreign]).await;
+    assert_eq!(replies, [EnrolReply::Refused(EnrolRefusal::NeedsBoundToken)]);
+    let mut conn = controller.app().store().read().await.unwrap();
+    let host = host::get(&mut conn, &Scope::of(controller.tenant), &name).await.unwrap();
+    drop(conn);
+    assert_eq!(host.enrolment, Enrolment::Pending);
+    let refused = newest_event(&controller, elsewhere.tenant(), "enrolment.refused").await;
+    let made = newest_event(&controller, elsewhere.tenant(), "token.made").await;
+    assert_eq!(
+        (&refused["token"], &refused["token_made_by"], &refused["token_tenant"]),
+        (&made["token"], &"admin-of-other".into(), &"other".into())
+    );
+
+    // A token of its own tenant puts it into quarantine, and whoever approves it sees by whose token it came.
+    let own = request(&controller, client.as_str(), "n-6").await;
+    let replies = enrol_all(&controller, &[own]).await;
+    assert!(matches!(replies[..], [EnrolReply::Issued { quarantined: true, .. }]), "{replies:?}");
+    let enrolled = newest_event(&controller, controller.tenant, "host.enrolled").await;
+    let made = newest_event(&controller, controller.tenant, "token.made").await;
+    assert_eq!(
+        (&enrolled["token"], &enrolled["token_made_by"], &enrolled["token_bound"]),
+        (&made["token"], &"admin".into(), &false.into())
+    );
+    controller.stop().await;
+}
+
 macro_rules! on_both_databases {
     ($($name:ident)+) => {$(
         mod $name {
@@ -96,4 +150,5 @@ macro_rules! on_both_databases {
 on_both_databases! {
     newcomers_at_the_same_instant_all_enrol
     of_one_client_id_at_the_same_instant_one_enrols
+    a_token_of_another_tenant_takes_no_pending_host_over
 }
