@@ -124,10 +124,11 @@ fn router(site: Site) -> Router {
     let (api, document) = routes().split_for_parts();
     let document: OpenApi = document::finish(document);
     let parameters = Arc::new(Parameters::of(&document));
+    let keyed = Arc::new(idempotency::Keyed::of(&document));
     api.merge(SwaggerUi::new("/api/docs").url("/api/openapi.json", document))
         .fallback(console::serve)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn_with_state(site.clone(), idempotency::layer))
+        .layer(from_fn_with_state((site.clone(), keyed), idempotency::layer))
         .layer(from_fn_with_state(parameters, parameter::refuse_unknown))
         .layer(from_fn(body::limit_time))
         .layer(DefaultBodyLimit::max(body::MAX_BODY))

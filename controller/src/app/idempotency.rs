@@ -2,6 +2,9 @@
 //!
 //! The answer may hold what is shown only once (a token), so it is sealed before it is kept.
 //!
+//! What is kept is bounded: a user has at most [`MAX_KEYS`] living keys, and of an answer above [`MAX_KEPT`] only the
+//! status is kept.
+//!
 //! **What it promises.** Per user and key at most one request is carried out within [`LIFETIME`]. One that the
 //! controller was stopped in the middle of is not tried again by itself: nobody knows whether it took effect, and
 //! the caller is told so.
@@ -20,6 +23,10 @@ use crate::store::idempotency::{self, Answer, Claim};
 
 /// How long a key is remembered.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// The living keys that a user has at most: one who makes more is answered with 429 until the first one is forgotten.
+pub const MAX_KEYS: u64 = 10_000;
+/// The largest answer that is kept, in bytes.
+pub const MAX_KEPT: usize = 64 << 10;
 const PURPOSE: &str = "idempotency.response";
 
 /// What is to be done with a request.
@@ -47,6 +54,22 @@ pub enum IdempotencyError {
         "the first request with this idempotency key has no answer: it is still under way, or the controller was stopped in the middle of it; look whether it took effect, and take a new key if it did not"
     )]
     Unanswered,
+    /// The first one was carried out, and its answer was too large to be kept.
+    #[error(
+        "the request with this idempotency key was carried out and answered with status {status}; its answer was too large to be kept, so look up what it did"
+    )]
+    NotKept {
+        /// The status of the first answer.
+        status: u16,
+    },
+    /// The user has too many living keys.
+    #[error(
+        "you have {MAX_KEYS} idempotency keys of the last 24 hours; wait, or send requests without a key where a repetition does no harm"
+    )]
+    TooMany {
+        /// How long until the first of them is forgotten.
+        retry_after: Duration,
+    },
     /// The answer is kept, and cannot be opened, or cannot be sealed.
     #[error("keep the answer to a request")]
     Secret(#[from] SecretError),
@@ -68,19 +91,27 @@ pub async fn begin(
     let now = app.now();
     let mut tx = app.store().write().await?;
     let claim = idempotency::insert(&mut tx, caller.user, key, request, now + LIFETIME, now).await?;
+    if claim == Claim::New {
+        let (living, first_ends) = idempotency::living(&mut tx, caller.user, now).await?;
+        if living > MAX_KEYS {
+            let retry_after = first_ends.since(now).clamp(Duration::from_secs(1), LIFETIME);
+            return Err(IdempotencyError::TooMany { retry_after });
+        }
+    }
     tx.commit().await?;
     match claim {
         Claim::New => Ok(Verdict::New),
         Claim::Different => Err(IdempotencyError::Reused),
         Claim::Pending => Err(IdempotencyError::Unanswered),
-        Claim::Answered(Answer { status, body }) => {
+        Claim::Answered(Answer { status, body: None }) => Err(IdempotencyError::NotKept { status }),
+        Claim::Answered(Answer { status, body: Some(body) }) => {
             let sealed = STANDARD.decode(body).map_err(|_| SecretError::NotOurs)?;
             Ok(Verdict::Answered { status, body: app.secrets().open(PURPOSE, &sealed)? })
         }
     }
 }
 
-/// Keeps the answer of a request that was begun.
+/// Keeps the answer of a request that was begun; of a large one only that there was one.
 ///
 /// # Errors
 /// If it cannot be sealed or stored.
@@ -91,7 +122,11 @@ pub async fn finish(
     status: u16,
     body: &[u8],
 ) -> Result<(), IdempotencyError> {
-    let answer = Answer { status, body: STANDARD.encode(app.secrets().seal(PURPOSE, body)?) };
+    let sealed = match body.len() {
+        0..=MAX_KEPT => Some(STANDARD.encode(app.secrets().seal(PURPOSE, body)?)),
+        _ => None,
+    };
+    let answer = Answer { status, body: sealed };
     let mut tx = app.store().write().await?;
     idempotency::update_answered(&mut tx, caller.user, key, &answer).await?;
     Ok(tx.commit().await?)

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::Site;
 use super::caller::{LoggedIn, set_cookie};
-use super::document::Failure;
+use super::document::{Failure, IdempotencyKey};
 use super::error::ApiError;
 use super::extract::{Json, Path};
 use super::listen::Remote;
@@ -95,6 +95,7 @@ async fn me(State(site): State<Site>, LoggedIn(caller): LoggedIn) -> Result<Json
 /// Every other login of the caller ends.
 #[utoipa::path(
     post, path = "/auth/password", operation_id = "authPassword", tag = "auth",
+    params(IdempotencyKey),
     request_body = PasswordChange,
     responses((status = 204, description = "Changed."), Failure),
 )]

@@ -22,8 +22,11 @@ use super::caller::COOKIE;
         title = "Fleetward",
         description = "Runs scripts on a fleet of hosts: inventory, operations, live output.\n\n\
             Every failed request answers with an `ErrorBody`. Lists are paged: pass `next_cursor` back as `cursor`. \
-            A `POST` may carry an `Idempotency-Key`; sent again with the same key within 24 hours, the request is \
-            answered as it was and not carried out again. Requests that change something and authenticate by \
+            A `POST` that changes something may carry an `Idempotency-Key`; sent again with the same key within 24 \
+            hours, the request is answered as it was and not carried out again. Where nothing is changed the key is \
+            ignored. An answer above 64 KiB is not kept: the repetition is answered with 409 \
+            `IDEMPOTENCY_ANSWER_NOT_KEPT` and the first `status`. A user has 10000 keys within 24 hours; a further \
+            one is answered with 429. Requests that change something and authenticate by \
             cookie must carry `Origin`, as browsers do, or the header `X-Fleetward-Console: 1`.",
     ),
     components(schemas(ErrorBody, OutputEvent)),

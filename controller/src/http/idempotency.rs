@@ -1,17 +1,25 @@
 //! `Idempotency-Key` on `POST`: the layer between a repeated request and its handler.
 //!
+//! Only routes whose description names the header take keys: those that change something. Elsewhere it is ignored, for
+//! what is read may be read again, and its answer is not kept.
+//!
 //! A request with a key is carried out to its end even if the client goes away, so that its answer is there when
 //! the client comes back. Refusals to do it now (429, 503) are not kept: nothing was done, and the same key may be
 //! tried again. A failure in the middle (any other 5xx, a database that went away, a disk that failed) leaves the
 //! key without an answer: nobody knows whether the request took effect, so it is not carried out again with this
 //! key.
 
+use std::collections::HashSet;
+use std::sync::Arc;
+
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use fleetward_protocol::digest::Digest;
+use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::{OpenApi, RefOr};
 
 use super::Site;
 use super::body;
@@ -26,11 +34,40 @@ const MAX_KEY: usize = 255;
 /// No answer to a `POST` is larger; one that were would not be kept.
 const MAX_ANSWER: usize = 4 << 20;
 
+/// The routes that take keys.
+#[derive(Debug)]
+pub(super) struct Keyed(HashSet<String>);
+
+impl Keyed {
+    /// As the document says.
+    pub(super) fn of(document: &OpenApi) -> Self {
+        let takes_keys = |operation: &Operation| {
+            operation.parameters.iter().flatten().any(|parameter| match parameter {
+                RefOr::T(parameter) => {
+                    parameter.parameter_in == ParameterIn::Header
+                        && parameter.name.eq_ignore_ascii_case(KEY.as_str())
+                }
+                RefOr::Ref(_) => false,
+            })
+        };
+        let paths = document.paths.paths.iter();
+        let keyed = paths.filter(|(_, item)| item.post.as_ref().is_some_and(takes_keys));
+        Self(keyed.map(|(path, _)| path.clone()).collect())
+    }
+
+    fn takes(&self, request: &Request) -> bool {
+        let path = request.extensions().get::<MatchedPath>();
+        request.method() == Method::POST && path.is_some_and(|path| self.0.contains(path.as_str()))
+    }
+}
+
 /// Answers a repeated request as the first one; passes everything else on.
-pub(super) async fn layer(State(site): State<Site>, request: Request, next: Next) -> Response {
-    // Logging in has no user yet whose key it could be.
-    let applies = request.method() == Method::POST && !request.uri().path().ends_with("/auth/login");
-    if !applies || !request.headers().contains_key(KEY) {
+pub(super) async fn layer(
+    State((site, keyed)): State<(Site, Arc<Keyed>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if !request.headers().contains_key(KEY) || !keyed.takes(&request) {
         return next.run(request).await;
     }
     match once(site, request, next).await {

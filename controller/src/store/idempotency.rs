@@ -25,8 +25,8 @@ pub enum Claim {
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
-    /// The body.
-    pub body: String,
+    /// The body; `None` if it was too large to be kept.
+    pub body: Option<String>,
 }
 
 /// Claims a key for a request: of any number of parallel calls, one gets [`Claim::New`]. A key that expired is
@@ -93,7 +93,7 @@ pub async fn update_answered(
     .bind(user)
     .bind(key)
     .bind(answer.status)
-    .bind(&answer.body)
+    .bind(answer.body.as_ref())
     .took(conn)
     .await
 }
@@ -110,6 +110,26 @@ pub async fn delete_unanswered(conn: &mut Connection, user: UserId, key: &str) -
         .await
 }
 
+/// How many keys of a user are remembered at `now`, and when the first of them ends; `now` if there are none.
+///
+/// # Errors
+/// If the database fails.
+pub async fn living(
+    conn: &mut Connection,
+    user: UserId,
+    now: Timestamp,
+) -> Result<(u64, Timestamp), StoreError> {
+    let found = query(
+        "SELECT COUNT(*) AS living, COALESCE(MIN(expires_at), $2) AS first_ends FROM idempotency \
+         WHERE user_id = $1 AND expires_at > $2",
+    )
+    .bind(user)
+    .bind(now)
+    .find(conn, |row| Ok((row.get::<u64>("living")?, row.get::<Timestamp>("first_ends")?)))
+    .await?;
+    Ok(found.unwrap_or((0, now)))
+}
+
 /// Removes keys that expired; how many.
 ///
 /// # Errors
@@ -119,6 +139,7 @@ pub async fn delete_expired(conn: &mut Connection, now: Timestamp) -> Result<u64
 }
 
 fn answer(row: &Row) -> Result<Option<Answer>, StoreError> {
-    let (status, body) = (row.find("status")?, row.find("response")?);
-    Ok(status.zip(body).map(|(status, body)| Answer { status, body }))
+    let status = row.find("status")?;
+    let body = row.find("response")?;
+    Ok(status.map(|status| Answer { status, body }))
 }

@@ -362,6 +362,14 @@ impl From<IdempotencyError> for ApiError {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", text)
             }
             IdempotencyError::Unanswered => conflict("IDEMPOTENCY_KEY_IN_USE", text),
+            IdempotencyError::NotKept { status } => {
+                conflict("IDEMPOTENCY_ANSWER_NOT_KEPT", text).detail("status", status)
+            }
+            IdempotencyError::TooMany { retry_after } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_IDEMPOTENCY_KEYS", text)
+                    .detail("retry_after_s", retry_after.as_secs())
+                    .retry_after(retry_after)
+            }
             IdempotencyError::Secret(error) => Self::internal(&error),
             IdempotencyError::Store(error) => error.into(),
         }

@@ -54,6 +54,85 @@ async fn the_same_key_adds_one_host_and_shows_its_token_again() {
     assert_eq!(post(&site, &carol, path, "key-1", &other).await.status, StatusCode::CREATED);
 }
 
+/// What is read may be read again: its answers would only fill the disk.
+#[tokio::test]
+async fn what_changes_nothing_keeps_no_answer() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    for (path, body) in [
+        ("/api/v1/tables/query", json!({ "table": "hosts" })),
+        ("/api/v1/targets/preview", json!({ "on": "all" })),
+    ] {
+        for _ in 0..2 {
+            let answer = post(&site, &site.token, path, "key-1", &body).await;
+            assert_ne!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{answer:?}");
+            assert!(!answer.headers.contains_key("idempotency-replayed"), "{path}: {answer:?}");
+        }
+    }
+    let mut conn = site.app.store().read().await.unwrap();
+    let user = crate::store::user::find(&mut conn, &"ada".parse().unwrap()).await.unwrap().unwrap().id;
+    let (living, _) = crate::store::idempotency::living(&mut conn, user, site.clock.now()).await.unwrap();
+    assert_eq!(living, 0);
+}
+
+/// A user's keys and their answers take a bounded place.
+#[tokio::test]
+async fn keys_and_answers_that_are_kept_are_bounded() {
+    use crate::app::idempotency::{LIFETIME, MAX_KEPT, MAX_KEYS};
+    use crate::store::idempotency::{self, Answer};
+    use fleetward_protocol::digest::Digest;
+
+    let site = TestSite::new().await;
+    let now = site.clock.now();
+    let mut tx = site.app.store().write().await.unwrap();
+    let user = crate::store::user::find(&mut tx, &"ada".parse().unwrap()).await.unwrap().unwrap().id;
+    for number in 0..MAX_KEYS - 1 {
+        let (key, digest) = (format!("old-{number}"), Digest::of(b""));
+        idempotency::insert(&mut tx, user, &key, &digest, now + LIFETIME, now).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let path = "/api/v1/hosts";
+    let body = |name: &str| json!({ "name": name, "type": "VM" });
+    assert_eq!(post(&site, &site.token, path, "last", &body("web-1")).await.status, StatusCode::CREATED);
+    let refused = post(&site, &site.token, path, "too-many", &body("web-2")).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_IDEMPOTENCY_KEYS")
+    );
+    assert_eq!(refused.headers["retry-after"], LIFETIME.as_secs().to_string().as_str());
+    // Keys that are known are still answered, and another user has keys of their own.
+    let again = post(&site, &site.token, path, "last", &body("web-1")).await;
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let bob = site.login_as("bob", fleetward_domain::permission::Role::Admin).await;
+    assert_eq!(post(&site, &bob, path, "first", &body("web-2")).await.status, StatusCode::CREATED);
+
+    // Of a large answer the status is kept.
+    let mut tx = site.app.store().write().await.unwrap();
+    let bob_id = crate::store::user::find(&mut tx, &"bob".parse().unwrap()).await.unwrap().unwrap().id;
+    tx.commit().await.unwrap();
+    let caller = crate::app::access::Caller {
+        user: bob_id,
+        name: "bob".parse().unwrap(),
+        session: fleetward_protocol::id::SessionId::from_uuid(uuid::Uuid::nil()),
+        ends_at: None,
+        grants: fleetward_domain::permission::Grants::new(Vec::new()),
+        must_change_password: false,
+        remote: None,
+    };
+    let digest = Digest::of(b"request");
+    crate::app::idempotency::begin(&site.app, &caller, "large", &digest).await.unwrap();
+    let large = vec![b'x'; MAX_KEPT + 1];
+    crate::app::idempotency::finish(&site.app, &caller, "large", 201, &large).await.unwrap();
+    let repeated = crate::app::idempotency::begin(&site.app, &caller, "large", &digest).await;
+    assert!(
+        matches!(repeated, Err(crate::app::idempotency::IdempotencyError::NotKept { status: 201 })),
+        "{repeated:?}"
+    );
+    let mut tx = site.app.store().write().await.unwrap();
+    let claim = idempotency::insert(&mut tx, bob_id, "large", &digest, now + LIFETIME, now).await.unwrap();
+    assert_eq!(claim, idempotency::Claim::Answered(Answer { status: 201, body: None }));
+}
+
 /// Whoever reads a body, with a key or without, reads it for a limited time, and a trickle does not prolong it.
 #[tokio::test]
 async fn no_body_is_waited_for_without_end() {

@@ -195,7 +195,7 @@ on_both_engines! {
         assert_eq!(claims.iter().filter(|claim| **claim == Claim::New).count(), 1);
         assert!(claims.iter().all(|claim| matches!(claim, Claim::New | Claim::Pending)));
         let mut tx = store.write().await.unwrap();
-        let answer = Answer { status: 201, body: "{}".to_owned() };
+        let answer = Answer { status: 201, body: Some("{}".to_owned()) };
         assert!(idempotency::update_answered(&mut tx, user, "key", &answer).await.unwrap());
         assert!(!idempotency::update_answered(&mut tx, user, "key", &answer).await.unwrap());
         let again = idempotency::insert(&mut tx, user, "key", &request, at(60), at(1)).await.unwrap();
