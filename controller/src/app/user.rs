@@ -21,6 +21,7 @@ use super::audit::{self, Entry};
 use super::ending::Ending;
 use super::password::{self, HashFailed, NotComputed, Standing, Unacceptable};
 use super::refusal;
+use crate::store::page::{Page, PageRequest};
 use crate::store::session::{Session, SessionKind};
 use crate::store::user::{self, User};
 use crate::store::{Connection, StoreError, Tx, session};
@@ -120,13 +121,17 @@ pub async fn logout(app: &App, caller: &Caller) -> Result<(), StoreError> {
     end_session(app, caller, caller.session).await.map(|_| ())
 }
 
-/// The caller's sessions, oldest first.
+/// The caller's sessions, the latest first.
 ///
 /// # Errors
-/// If the store fails.
-pub async fn list_sessions(app: &App, caller: &Caller) -> Result<Vec<Session>, StoreError> {
+/// If the cursor is not from this list, or the store fails.
+pub async fn list_sessions(
+    app: &App,
+    caller: &Caller,
+    page: &PageRequest,
+) -> Result<Page<Session>, StoreError> {
     let mut conn = app.store().read().await?;
-    session::list(&mut conn, caller.user).await
+    session::list(&mut conn, caller.user, page).await
 }
 
 /// Ends one of the caller's sessions; whether there was such a one.
@@ -191,7 +196,7 @@ async fn try_change_password(
     let now = app.now();
     let mut tx = app.store().write().await?;
     // What was verified must still be so: the login goes on, and the password is still that one.
-    let is_live = session::list(&mut tx, user.id).await?.iter().any(|session| session.id == caller.session);
+    let is_live = session::is_of(&mut tx, user.id, caller.session).await?;
     let was = user.password_hash.as_deref().unwrap_or_default();
     if !is_live || !user::update_own_password(&mut tx, user.id, was, &hash, now).await? {
         return Err(PasswordError::Ended);

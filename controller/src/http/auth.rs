@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleetward_api::auth::{Grant, LoginRequest, LoginResponse, Me, PasswordChange, Role, Session};
-use fleetward_api::page::Page;
+use fleetward_api::page::{Page, PageQuery};
 use fleetward_domain::permission;
 use fleetward_protocol::id::SessionId;
 use fleetward_protocol::time::Timestamp;
@@ -16,8 +16,9 @@ use super::Site;
 use super::caller::{LoggedIn, set_cookie};
 use super::document::{Failure, IdempotencyKey};
 use super::error::ApiError;
-use super::extract::{Json, Path};
+use super::extract::{Json, Path, Query};
 use super::listen::Remote;
+use super::page::{page, request};
 use crate::app::access::{Caller, Denied};
 use crate::app::{login, tenant, user};
 use crate::store;
@@ -111,17 +112,17 @@ async fn password(
 /// The caller's live logins.
 #[utoipa::path(
     get, path = "/auth/sessions", operation_id = "authSessionList", tag = "auth",
-    responses((status = 200, description = "The logins, the latest first.", body = Page<Session>), Failure),
+    params(PageQuery),
+    responses((status = 200, description = "One page of logins, the latest first.", body = Page<Session>), Failure),
 )]
 async fn session_list(
     State(site): State<Site>,
     LoggedIn(caller): LoggedIn,
+    Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Session>>, ApiError> {
     let caller = settled(caller)?;
-    let mut sessions = user::list_sessions(&site.app, &caller).await?;
-    sessions.reverse();
-    let items = sessions.into_iter().map(|session| show(session, &caller)).collect();
-    Ok(Json(Page { items, next_cursor: None }))
+    let found = user::list_sessions(&site.app, &caller, &request(asked.limit, asked.cursor)?).await?;
+    Ok(Json(page(found, |session| show(session, &caller))))
 }
 
 /// Ends one of the caller's logins.

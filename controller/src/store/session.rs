@@ -4,8 +4,9 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{SessionId, UserId};
 use fleetward_protocol::time::Timestamp;
 
+use super::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use super::query::{Row, query, words};
-use super::{Connection, StoreError};
+use super::{Connection, Reader, StoreError};
 
 words! {
     /// What a session was made for.
@@ -38,8 +39,13 @@ pub struct Session {
     pub expires_at: Option<Timestamp>,
 }
 
-const SELECT: &str =
-    "SELECT id, user_id, kind, secret_digest, name, created_at, last_used_at, expires_at FROM session WHERE ";
+const COLUMNS: &str =
+    "SELECT id, user_id, kind, secret_digest, name, created_at, last_used_at, expires_at";
+
+const KEYS: [Key; 2] = [
+    Key { expression: "created_at", kind: KeyKind::Integer, direction: Direction::Descending },
+    Key { expression: "id", kind: KeyKind::Text, direction: Direction::Descending },
+];
 
 /// Adds a session.
 ///
@@ -72,8 +78,8 @@ pub async fn find_live(
     secret_digest: &Digest,
     now: Timestamp,
 ) -> Result<Option<Session>, StoreError> {
-    query(SELECT)
-        .push("secret_digest = ")
+    query(COLUMNS)
+        .push(" FROM session WHERE secret_digest = ")
         .value(secret_digest)
         .push(" AND (expires_at IS NULL OR expires_at > ")
         .value(now)
@@ -82,12 +88,31 @@ pub async fn find_live(
         .await
 }
 
-/// A user's sessions, oldest first.
+/// Whether a user has this session.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list(conn: &mut Connection, user: UserId) -> Result<Vec<Session>, StoreError> {
-    query(SELECT).push("user_id = ").value(user).push(" ORDER BY created_at, id").list_of(conn, read).await
+pub async fn is_of(conn: &mut Connection, user: UserId, id: SessionId) -> Result<bool, StoreError> {
+    let found = query("SELECT id FROM session WHERE id = $1 AND user_id = $2")
+        .bind(id)
+        .bind(user)
+        .find(conn, |row| row.get::<SessionId>("id"))
+        .await?;
+    Ok(found.is_some())
+}
+
+/// A user's sessions, the latest first.
+///
+/// # Errors
+/// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.
+pub async fn list(
+    conn: &mut impl Reader,
+    user: UserId,
+    page: &PageRequest,
+) -> Result<Page<Session>, StoreError> {
+    let select = select_keys(query(COLUMNS), &KEYS).push(" FROM session WHERE user_id = ").value(user);
+    let rows = conn.rows(push_page(select, &KEYS, page)?).await?;
+    cut(rows, &KEYS, page, read)
 }
 
 /// Notes a use, if the last one was noted before `before`; whether it was written. Asking for a minute or so

@@ -150,6 +150,7 @@ async fn sessions_are_listed_and_ended_by_their_owner() {
     let sessions = site.get("/api/v1/auth/sessions").await;
     assert_eq!(sessions["items"].as_array().unwrap().len(), 1);
     assert_eq!(sessions["items"][0]["current"], true);
+    assert_eq!(site.get("/api/v1/auth/sessions?limit=1000").await["items"], sessions["items"]);
     let id = sessions["items"][0]["id"].as_str().unwrap().to_owned();
     let path = format!("/api/v1/auth/sessions/{id}");
     assert_eq!(site.call_as(&other, "DELETE", &path, None).await.code(), "SESSION_NOT_FOUND");

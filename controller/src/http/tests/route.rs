@@ -49,6 +49,26 @@ fn the_document_is_the_one_checked_in() {
     assert!(held == made, "controller/openapi.json is stale; run the test again with UPDATE_EXPECT=1");
 }
 
+/// Whoever reads a list asks for pages of it, the command line every list: one that took no `limit` would be refused.
+#[test]
+fn every_list_takes_limit_and_cursor() {
+    let document = document();
+    let mut lists = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let answer = &item["get"]["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+        if !answer.as_str().is_some_and(|answer| answer.contains("/Page_")) {
+            continue;
+        }
+        lists += 1;
+        let parameters = item["get"]["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for name in ["limit", "cursor"] {
+            let is_it = |parameter: &&Value| parameter["name"] == name && parameter["in"] == "query";
+            assert!(parameters.iter().any(|parameter| is_it(&parameter)), "{path} takes no `{name}`");
+        }
+    }
+    assert!(lists >= 6, "{lists} lists found");
+}
+
 #[test]
 fn operation_ids_are_unique() {
     let document = document();
