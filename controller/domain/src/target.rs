@@ -10,7 +10,7 @@
 //! `!` binds strongest, then `&`, then `|`: `a | b & !c` is `a | (b & (!c))`. A bare word is a host's name; with
 //! `*` (any characters), `?` (one character), `[1-20]` (numbers; `[01-20]` with leading zeros) or `{a,b}` it is a
 //! glob over names, as `pattern` describes. It means the hosts there are: one that is missing in a range is no
-//! error. Names and tags are compared exactly,
+//! error. No new host gets a name that is a word of the language ([`check_name`]). Names and tags are compared exactly,
 //! everything else without regard to case. Anything may be quoted with `"` or `'`: quoted text is literal, so
 //! `"all"` is a host of that name. A value of a closed set ([`STATUSES`], [`ENROLMENTS`]) has to be in it: misspelt
 //! under `!` it would mean every host. Keys are listed by [`KEYS`] and [`NUMBER_KEYS`]; every fact may also be
@@ -27,6 +27,7 @@ mod parser;
 mod pattern;
 
 use fleetward_protocol::facts::Facts;
+use fleetward_protocol::name::HostName;
 
 use crate::enrolment::Standing;
 
@@ -37,6 +38,27 @@ use matching::Node;
 pub const MAX_LENGTH: usize = 4096;
 /// The deepest nesting of parentheses and negations.
 pub const MAX_DEPTH: usize = 32;
+
+/// The bare words that mean something of their own in an expression.
+pub(crate) const WORDS: &[&str] = &["all", "and", "not", "or"];
+
+/// A host's name that an expression would take for something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a host cannot be called `{0}`: that word means something of its own in target expressions (`run --on {0}`); take another name"
+)]
+pub struct ReservedName(&'static str);
+
+/// Refuses to call a host by a word of the language of expressions: whoever writes `all` means every host.
+///
+/// # Errors
+/// [`ReservedName`] for such a word.
+pub fn check_name(name: &HostName) -> Result<(), ReservedName> {
+    match WORDS.iter().find(|word| name.as_str().eq_ignore_ascii_case(word)) {
+        Some(word) => Err(ReservedName(word)),
+        None => Ok(()),
+    }
+}
 
 /// The keys that stand before a `:`.
 pub const KEYS: &[&str] = &[

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleetward_domain::enrolment::{self, Enrol, KnownHost, KnownToken, Standing, VerifiedRequest};
 use fleetward_domain::printable::to_line;
+use fleetward_domain::target::check_name;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest};
@@ -415,7 +416,7 @@ async fn free_name(
     hostname: &str,
 ) -> Result<HostName, Failure> {
     let scope = Scope::of(tenant);
-    let own: Option<HostName> = hostname.parse().ok();
+    let own: Option<HostName> = hostname.parse().ok().filter(|name| check_name(name).is_ok());
     let base: String =
         own.as_ref().map_or_else(|| "host".to_owned(), |name| name.as_str().chars().take(50).collect());
     let (client, id) = (client.as_str(), id.to_string());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleetward_domain::enrolment::{ClientIdFile, Verification};
+use fleetward_domain::target::{ReservedName, check_name};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::message::ClientIdReport;
@@ -75,6 +76,9 @@ pub enum HostError {
     /// There is no such host.
     #[error("there is no host `{0}`")]
     NotFound(HostName),
+    /// The name means something else where hosts are named.
+    #[error(transparent)]
+    Reserved(#[from] ReservedName),
     /// It is in the inventory already.
     #[error(
         "there is a host `{0}` already; `fleetward host token {0}` makes a new enrolment token for it, \
@@ -169,6 +173,7 @@ pub async fn add(
 ) -> Result<(HostView, Issued), HostError> {
     let now = app.now();
     let name = addition.name;
+    check_name(&name)?;
     let client_id = addition.client_id.unwrap_or_else(|| ClientId::issued(Uuid::new_v4()));
     let new = NewHost {
         id: HostId::from_uuid(Uuid::now_v7()),

@@ -14,6 +14,7 @@ use super::problem::{Position, Report};
 use super::yaml::{Entry, Node, Value, shorten};
 use super::{InventoryHost, MAX_HOSTS};
 use crate::printable::is_line;
+use crate::target::check_name;
 
 /// The kinds that are written the same way whatever case the file uses.
 const KINDS: &[&str] = &["VPS", "Proxmox", "VM", "LXC", "Metal"];
@@ -277,6 +278,9 @@ fn check_across(report: &mut Report, hosts: &[InventoryHost]) {
     let mut clients: HashMap<&ClientId, &InventoryHost> = HashMap::new();
     for host in hosts {
         let at = Position { line: host.line, column: 1 };
+        if let Err(error) = check_name(&host.name) {
+            report.error(at, &fields_path(Some(&host.name), ""), error.to_string());
+        }
         if let Some(line) = names.insert(&host.name, host.line) {
             let message = format!("the host is already in line {line}; remove one");
             report.error(at, &fields_path(Some(&host.name), ""), message);

@@ -380,3 +380,20 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// A name that a host may have means that host when it is written bare, and none other.
+    #[test]
+    fn a_name_that_is_not_refused_means_its_host(
+        text in prop_oneof!["[a-zA-Z][a-z0-9-]{0,6}[a-z0-9]", prop::sample::select(WORDS).prop_map(str::to_owned)]
+    ) {
+        let name: HostName = text.parse().unwrap();
+        let alone = Target::parse(&text).is_ok_and(|target| {
+            let host = |name| HostView { name, ..fleet(&[]).remove(0) };
+            target.matches(&host(text.as_str())) && !target.matches(&host("another-host"))
+        });
+        let is_word = WORDS.contains(&text.to_lowercase().as_str());
+        prop_assert_eq!(check_name(&name).is_err(), is_word);
+        prop_assert!(alone || is_word, "{} does not mean its host", text);
+    }
+}

@@ -78,6 +78,20 @@ async fn of_one_client_id_at_the_same_instant_one_enrols(database: &str) {
     controller.stop().await;
 }
 
+/// An agent may call itself what it likes; where targets are named, `all` means every host.
+async fn a_newcomer_is_not_called_by_a_word_of_targets(database: &str) {
+    let controller = TestController::start_on(database).await;
+    let client = "FLEET-00000000-0000-4000-8000-000000000001";
+    let all = request(&controller, client, "all").await;
+    let replies = enrol_all(&controller, &[all]).await;
+    assert!(matches!(replies[..], [EnrolReply::Issued { .. }]), "{replies:?}");
+    let mut conn = controller.app().store().read().await.unwrap();
+    let hosts = host::all_declared(&mut conn, controller.tenant).await.unwrap();
+    drop(conn);
+    assert_eq!(hosts[0].declared.name.as_str(), "all-000000000001");
+    controller.stop().await;
+}
+
 async fn newest_event(
     controller: &TestController,
     tenant: TenantId,
@@ -151,4 +165,5 @@ on_both_databases! {
     newcomers_at_the_same_instant_all_enrol
     of_one_client_id_at_the_same_instant_one_enrols
     a_token_of_another_tenant_takes_no_pending_host_over
+    a_newcomer_is_not_called_by_a_word_of_targets
 }

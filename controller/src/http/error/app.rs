@@ -155,6 +155,7 @@ impl From<HostError> for ApiError {
         let text = error.to_string();
         match error {
             HostError::NotFound(name) => no_host(name.as_str()),
+            HostError::Reserved(_) => Self::invalid("RESERVED_NAME", text),
             HostError::Exists(name) => conflict("HOST_TAKEN", text).detail("host", name.as_str()),
             HostError::Taken(_) => conflict("HOST_TAKEN", text),
             HostError::FromGit(name) => conflict("HOST_FROM_GIT", text).detail("host", name.as_str()),

@@ -168,3 +168,12 @@ async fn hosts_are_filtered_sorted_and_paged() {
         (&json!(2), &json!(0), &json!("web-2"))
     );
 }
+
+#[tokio::test]
+async fn no_host_is_called_by_a_word_of_target_expressions() {
+    let site = TestSite::new().await;
+    for name in ["all", "not", "and", "or"] {
+        let answer = site.call("POST", "/api/v1/hosts", Some(json!({ "name": name, "type": "VM" }))).await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, "RESERVED_NAME"));
+    }
+}
