@@ -141,6 +141,8 @@ CREATE TABLE repository (
 
 CREATE TABLE sync (
   id {text} PRIMARY KEY,
+  -- Counts the attempts: which is the last does not depend on clocks.
+  number BIGINT NOT NULL,
   tenant_id {text} NOT NULL REFERENCES tenant (id),
   url {text} NOT NULL,
   branch {text} NOT NULL,
@@ -156,7 +158,8 @@ CREATE TABLE sync (
   changes {text} NOT NULL DEFAULT '{}',
   departures {text}
 );
-CREATE INDEX sync_started ON sync (tenant_id, started_at, id);
+CREATE INDEX sync_number ON sync (number, id);
+CREATE INDEX sync_of_tenant ON sync (tenant_id, number, id);
 
 CREATE TABLE script_content (
   digest {text} PRIMARY KEY,

@@ -41,7 +41,8 @@ impl Lockout {
     /// [`Locked`] while the lock lasts.
     pub fn check(&self, now: Timestamp) -> Result<(), Locked> {
         match self.locked_until {
-            Some(until) if now < until => {
+            // A lock that seems to last longer was set before the clock was set back: nobody is held up until then.
+            Some(until) if now < until && until.since(now) <= LOCK => {
                 let seconds = until.since(now).as_millis().div_ceil(1000);
                 let retry_after = Duration::from_secs(u64::try_from(seconds).unwrap_or(u64::MAX));
                 Err(Locked { until, retry_after })
@@ -57,7 +58,7 @@ impl Lockout {
             return self;
         }
         self.locked_until = None;
-        self.failures.retain(|&at| now.since(at) < WINDOW);
+        self.failures.retain(|&at| is_recent(at, now));
         self.failures.push(now);
         if self.failures.len() >= MAX_FAILURES {
             self.failures.clear();
@@ -87,8 +88,13 @@ impl Lockout {
     /// How many failures count at `now`.
     #[must_use]
     pub fn failures(&self, now: Timestamp) -> usize {
-        self.failures.iter().filter(|&&at| now.since(at) < WINDOW).count()
+        self.failures.iter().filter(|&&at| is_recent(at, now)).count()
     }
+}
+
+/// Whether a failure still counts; one of the future does if the clocks differ by less than the window.
+fn is_recent(at: Timestamp, now: Timestamp) -> bool {
+    now.since(at) < WINDOW && at.since(now) < WINDOW
 }
 
 #[cfg(test)]
@@ -115,6 +121,24 @@ mod tests {
         );
         assert_eq!(lockout.check(at(310)), Ok(()));
         assert_eq!(lockout.failures(at(310)), 0);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out_for_longer() {
+        let year = 365 * 86_400;
+        let mut lockout = Lockout::default();
+        for second in 0..5 {
+            lockout = lockout.handle_failure(at(year + second));
+        }
+        assert!(lockout.check(at(year + 5)).is_err());
+        assert_eq!(lockout.check(at(0)), Ok(()));
+        lockout = lockout.handle_failure(at(0));
+        assert_eq!((lockout.failures(at(1)), lockout.check(at(1))), (1, Ok(())));
+        let mut early = Lockout::default();
+        for second in 0..4 {
+            early = early.handle_failure(at(year + second));
+        }
+        assert_eq!(early.handle_failure(at(0)).check(at(1)), Ok(()), "failures of the future do not count");
     }
 
     proptest! {

@@ -40,4 +40,10 @@ impl Clock {
             millis.fetch_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
         }
     }
+    /// Sets a manual clock, also back, as a system's clock may be.
+    pub fn set(&self, at: Timestamp) {
+        if let Self::Manual(millis) = self {
+            millis.store(at.as_millis(), Ordering::SeqCst);
+        }
+    }
 }

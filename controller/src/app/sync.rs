@@ -228,7 +228,9 @@ impl Syncer {
                 let scope = Scope::of(repository.tenant);
                 store::sync::list(&mut conn, &scope, &PageRequest::first(1)).await?.items.pop()
             };
-            let passed = last.map(|last| self.0.parts.clock.now().since(last.started_at));
+            let now = self.0.parts.clock.now();
+            // An attempt of the future was made before the clock was set back. Nobody knows when that was: it is due.
+            let passed = last.filter(|last| last.started_at <= now).map(|last| now.since(last.started_at));
             let wait = match passed {
                 Some(passed) if passed < repository.interval => repository.interval - passed,
                 _ => {

@@ -147,7 +147,7 @@ const COLUMNS: &str = "SELECT id, tenant_id, url, branch, triggered_by, status, 
    failure, problems, hosts, scripts, changes, departures";
 
 const KEYS: [Key; 2] = [
-    Key { expression: "started_at", kind: KeyKind::Integer, direction: Direction::Descending },
+    Key { expression: "number", kind: KeyKind::Integer, direction: Direction::Descending },
     Key { expression: "id", kind: KeyKind::Text, direction: Direction::Descending },
 ];
 
@@ -157,8 +157,8 @@ const KEYS: [Key; 2] = [
 /// [`StoreError::Conflict`] if there is no such tenant.
 pub async fn insert(conn: &mut Connection, sync: &Sync) -> Result<(), StoreError> {
     query(
-        "INSERT INTO sync (id, tenant_id, url, branch, triggered_by, status, started_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        "INSERT INTO sync (id, tenant_id, url, branch, triggered_by, status, started_at, number) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT COALESCE(MAX(number), 0) + 1 FROM sync))",
     )
     .bind(sync.id)
     .bind(sync.tenant)
@@ -222,7 +222,7 @@ pub async fn get(conn: &mut Connection, scope: &Scope, id: SyncId) -> Result<Syn
     found.ok_or(StoreError::NotFound { what: "the synchronisation" })
 }
 
-/// Synchronisations in scope, newest first.
+/// Synchronisations in scope, the last begun first, whatever the clock showed then.
 ///
 /// # Errors
 /// [`StoreError::InvalidCursor`] if the page's cursor is not from this list.

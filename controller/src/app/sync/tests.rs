@@ -467,6 +467,26 @@ on_both_engines! {
         assert!(!lab.syncer.remove(TENANT, &ada()).await.unwrap());
     }
 
+    async fn a_clock_that_was_ahead_for_a_while_holds_nothing_up(store: Store) {
+        let lab = lab(&store);
+        let first = lab.origin.commit(&[("links.yaml", "links: {}\n")]);
+        lab.set(&lab.origin.url(), None).await;
+        let year = Duration::from_secs(365 * 86_400);
+        lab.clock.advance(year);
+        assert_eq!(lab.sync().await.commit.as_deref(), Some(first.as_str()));
+        lab.clock.set(NOW);
+        let second = lab.origin.commit(&[("links.yaml", "links: {} # again\n")]);
+        let quarter = Duration::from_secs(900);
+        assert_eq!(lab.syncer.sync_due().await.unwrap(), Some(quarter));
+        let last = lab.syncer.settings(TENANT).await.unwrap().unwrap().last.unwrap();
+        assert_eq!((last.commit.as_deref(), last.started_at), (Some(second.as_str()), NOW));
+        let commits: Vec<_> = lab.history().await.into_iter().map(|sync| sync.commit.unwrap()).collect();
+        assert_eq!(commits, [second, first]);
+        // From then on the interval counts again.
+        lab.clock.advance(Duration::from_secs(300));
+        assert_eq!(lab.syncer.sync_due().await.unwrap(), Some(Duration::from_secs(600)));
+    }
+
     async fn credentials_are_sealed_and_stay_with_their_server(store: Store) {
         let lab = lab(&store);
         let commit = lab.origin.commit(&[("links.yaml", "links: {}\n")]);
