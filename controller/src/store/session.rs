@@ -39,8 +39,7 @@ pub struct Session {
     pub expires_at: Option<Timestamp>,
 }
 
-const COLUMNS: &str =
-    "SELECT id, user_id, kind, secret_digest, name, created_at, last_used_at, expires_at";
+const COLUMNS: &str = "SELECT id, user_id, kind, secret_digest, name, created_at, last_used_at, expires_at";
 
 const KEYS: [Key; 2] = [
     Key { expression: "created_at", kind: KeyKind::Integer, direction: Direction::Descending },

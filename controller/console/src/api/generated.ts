@@ -1786,7 +1786,10 @@ export interface operations {
     authPassword: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description 1 to 255 visible ASCII characters, unique to this request; a UUID is good. */
+                "Idempotency-Key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -1816,14 +1819,19 @@ export interface operations {
     };
     authSessionList: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description Rows at most: 1 to 1000, 100 when absent. */
+                limit?: number;
+                /** @description `next_cursor` of the page before; the first page when absent. */
+                cursor?: string;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The logins, the latest first. */
+            /** @description One page of logins, the latest first. */
             200: {
                 headers: {
                     [name: string]: unknown;

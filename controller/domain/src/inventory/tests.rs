@@ -59,7 +59,10 @@ fn against_scripts(entry: &str, content: &str) -> Vec<String> {
 fn no_host_is_called_by_a_word_of_target_expressions() {
     for name in ["all", "All", "not", "and", "or"] {
         let found = against_links(&format!("links:\n  a: {}\n  {name}: {}\n", link(1), link(2)));
-        assert!(found[0].starts_with(&format!("links.yaml:3:1: links.{name}: a host cannot be called")), "{found:?}");
+        assert!(
+            found[0].starts_with(&format!("links.yaml:3:1: links.{name}: a host cannot be called")),
+            "{found:?}"
+        );
     }
 }
 
