@@ -88,7 +88,7 @@ async fn a_newcomer_is_not_called_by_a_word_of_targets(database: &str) {
     let mut conn = controller.app().store().read().await.unwrap();
     let hosts = host::all_declared(&mut conn, controller.tenant).await.unwrap();
     drop(conn);
-    assert_eq!(hosts[0].declared.name.as_str(), "all-000000000001");
+    assert_eq!(hosts[0].declared.name.as_str(), "host-000000000001");
     controller.stop().await;
 }
 
