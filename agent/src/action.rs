@@ -11,6 +11,7 @@ use fleetward_protocol::action::{Action, InvalidAction};
 use fleetward_protocol::name::ResourceName;
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
+use fleetward_protocol::text::Text;
 
 use crate::platform::users::Account;
 
@@ -49,7 +50,7 @@ pub enum Argument {
 pub fn plan(order: &Order, content: &[u8], own: &Account) -> Result<Plan, Refusal> {
     match Action::parse(&order.action) {
         Ok(Action::Script(script)) => script::plan(order, &script, content, own),
-        Err(InvalidAction::Unsupported { kind }) => Err(Refusal::Unsupported { kind }),
-        Err(error @ InvalidAction::Malformed { .. }) => Err(Refusal::Malformed { detail: error.to_string() }),
+        Err(InvalidAction::Unsupported { kind }) => Err(Refusal::Unsupported { kind: Text::of(&kind) }),
+        Err(error @ InvalidAction::Malformed { .. }) => Err(Refusal::Malformed { detail: Text::of(error) }),
     }
 }

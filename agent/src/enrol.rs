@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest, Token};
+use fleetward_protocol::text::Text;
 use rustls_pki_types::CertificateDer;
 
 use crate::config::{self, Address, Paths, SettingsError};
@@ -134,8 +135,8 @@ async fn ask(controllers: &[Address], token: &Token, request: &Request) -> Resul
     let message = EnrolRequest {
         secret: token.secret,
         csr: request.csr.clone(),
-        hostname,
-        agent_version: crate::VERSION.to_owned(),
+        hostname: Text::of(&hostname),
+        agent_version: Text::of(crate::VERSION),
     };
     let mut failures = Vec::new();
     for address in controllers {

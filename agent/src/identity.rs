@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{client_of_uri, identity_uri};
-use fleetward_protocol::message::{ClientIdReport, MAX_CLIENT_ID_LINE};
+use fleetward_protocol::message::ClientIdReport;
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls_pki_types::pem::PemObject as _;
@@ -253,14 +254,11 @@ pub fn read_client_id_report(path: &Path) -> ClientIdReport {
         Err(error) => {
             let cause =
                 std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            ClientIdReport::Unreadable { detail: format!("{error}{cause}") }
+            ClientIdReport::Unreadable { detail: Text::of(format_args!("{error}{cause}")) }
         }
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
-            let mut line = text.lines().next().unwrap_or_default().trim().to_owned();
-            let end = line.floor_char_boundary(MAX_CLIENT_ID_LINE);
-            line.truncate(end);
-            ClientIdReport::Found(line)
+            ClientIdReport::Found(Text::of(text.lines().next().unwrap_or_default().trim()))
         }
     }
 }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleetward_protocol::id::{BootId, JournalId};
+use fleetward_protocol::printable::to_line;
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::close;
 use tokio::sync::watch;
@@ -187,7 +188,10 @@ pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
     }
 }
 
-/// An error and its causes, in one line.
+/// What is said of an error at most, in characters: part of it may be the peer's own words.
+const MAX_SAID: usize = 1000;
+
+/// An error and its causes, in one printable line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -196,5 +200,5 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         text.push_str(&cause.to_string());
         next = cause.source();
     }
-    text
+    to_line(&text, MAX_SAID)
 }

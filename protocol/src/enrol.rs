@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client_id::ClientId;
 use crate::digest::Digest;
+use crate::text::Word;
 use crate::wire;
 
 const TOKEN_PREFIX: &str = "fwt1_";
@@ -74,9 +75,9 @@ pub struct EnrolRequest {
     #[serde(with = "serde_bytes")]
     pub csr: Vec<u8>,
     /// What the host calls itself; shown where a person approves it.
-    pub hostname: String,
+    pub hostname: Word,
     /// The agent's package version.
-    pub agent_version: String,
+    pub agent_version: Word,
 }
 
 /// The controller's answer.

@@ -14,11 +14,14 @@ use serde::{Deserialize, Serialize};
 use crate::facts::Facts;
 use crate::id::{BootId, JournalId, RunId};
 use crate::run::{CancelCause, Left, Outcome, Refusal};
+use crate::text::{Line, List, Text, Word};
 use crate::time::Timestamp;
 use crate::wire::{self, DecodeError, EncodeError};
 
 /// The most runs a [`Hello`] names; an agent that holds more names the oldest.
 pub const MAX_HELD: usize = 8192;
+/// The most kinds of action a [`Hello`] names.
+pub const MAX_KINDS: usize = 64;
 
 /// From the agent, on the control stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,7 +46,7 @@ pub enum AgentMessage {
     /// Something an operator should know: an orphan found at start, a spool that could not be read.
     Notice {
         /// One paragraph of plain text.
-        text: String,
+        text: Line,
     },
     /// The agent stops on purpose (restart, upgrade, shutdown). Runs go on.
     Goodbye,
@@ -53,15 +56,15 @@ pub enum AgentMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// The agent's package version.
-    pub agent_version: String,
+    pub agent_version: Word,
     /// This boot of the host.
     pub boot: BootId,
     /// This life of the host's journal.
     pub journal: JournalId,
     /// The kinds of action this agent knows.
-    pub kinds: Vec<String>,
-    /// Runs the journal holds, [`MAX_HELD`] at most.
-    pub held: Vec<RunId>,
+    pub kinds: List<Word, MAX_KINDS>,
+    /// Runs the journal holds.
+    pub held: List<RunId, MAX_HELD>,
     /// The host's clock.
     pub clock: Timestamp,
 }
@@ -89,7 +92,7 @@ pub enum ControllerMessage {
     /// A renewal that was not granted.
     RenewRefused {
         /// Why, for the host's log.
-        reason: String,
+        reason: Line,
     },
 }
 
@@ -97,7 +100,7 @@ pub enum ControllerMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The controller's package version.
-    pub controller_version: String,
+    pub controller_version: Word,
     /// The controller's clock.
     pub clock: Timestamp,
     /// How often the agent sends a heartbeat, in milliseconds.
@@ -120,15 +123,14 @@ pub enum StreamKind {
 /// The answer to [`StreamKind::ClientId`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientIdReport {
-    /// The file's first line, without surrounding white space, [`MAX_CLIENT_ID_LINE`] bytes at most; it need not
-    /// be a client ID.
-    Found(String),
+    /// The file's first line, without surrounding white space; it need not be a client ID.
+    Found(Text<MAX_CLIENT_ID_LINE>),
     /// There is no such file.
     Missing,
     /// The file could not be read.
     Unreadable {
         /// The operating system's reason.
-        detail: String,
+        detail: Line,
     },
 }
 

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::text::Line;
+
 /// How a run that was started ended. Append-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
@@ -71,34 +73,34 @@ pub enum Refusal {
     /// `/etc/fleetward/client_id`, the certificate and the order do not name the same client ID.
     ClientIdMismatch {
         /// What the file holds, as far as it is readable.
-        found: String,
+        found: Line,
     },
     /// This agent does not know the kind of action (it is older than the controller).
     Unsupported {
         /// The kind that was asked for.
-        kind: String,
+        kind: Line,
     },
     /// The order or its parameters could not be understood.
     Malformed {
         /// What was wrong.
-        detail: String,
+        detail: Line,
     },
     /// The content that came with the order does not have the digest the order names.
     DigestMismatch,
     /// The host's own policy in `/etc/fleetward/agent.toml` does not allow it.
     NotAllowed {
         /// The rule that said no.
-        rule: String,
+        rule: Line,
     },
     /// The Linux user to run as does not exist, or the agent may not become it.
     NoSuchUser {
         /// The user asked for.
-        user: String,
+        user: Line,
     },
     /// The working directory does not exist or cannot be entered.
     NoSuchDirectory {
         /// The path asked for.
-        path: String,
+        path: Line,
     },
     /// The script's first line does not name bash.
     NotBash,
@@ -109,7 +111,7 @@ pub enum Refusal {
     /// The process could not be started.
     SpawnFailed {
         /// The operating system's reason.
-        detail: String,
+        detail: Line,
     },
     /// A cancel arrived before the start.
     CancelledBeforeStart,

@@ -11,24 +11,25 @@ use fleetward_protocol::message::{AgentMessage, ControllerMessage, Hello, Welcom
 use fleetward_protocol::session::{
     AgentEvent, AgentSession, ControllerEvent, ControllerSession, HANDSHAKE_TIMEOUT, Monotonic, SessionError,
 };
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use proptest::prelude::*;
 use uuid::Uuid;
 
 fn hello() -> Hello {
     Hello {
-        agent_version: "0".to_owned(),
+        agent_version: Text::of("0"),
         boot: BootId::from_uuid(Uuid::nil()),
         journal: JournalId::from_uuid(Uuid::nil()),
-        kinds: Vec::new(),
-        held: Vec::new(),
+        kinds: List::default(),
+        held: List::default(),
         clock: Timestamp::from_millis(0),
     }
 }
 
 fn welcome(heartbeat_ms: u32, silence_ms: u32) -> Welcome {
     Welcome {
-        controller_version: "0".to_owned(),
+        controller_version: Text::of("0"),
         clock: Timestamp::from_millis(0),
         heartbeat_ms,
         silence_ms,
@@ -257,7 +258,7 @@ fn any_controller_message() -> impl Strategy<Value = ControllerMessage> {
             .prop_map(|(heartbeat, silence)| ControllerMessage::Welcome(welcome(heartbeat, silence))),
         6 => (0u64..6).prop_map(|seq| ControllerMessage::Heartbeat { seq }),
         1 => Just(ControllerMessage::Forget { runs: vec![RunId::from_uuid(Uuid::nil())] }),
-        1 => Just(ControllerMessage::RenewRefused { reason: String::new() }),
+        1 => Just(ControllerMessage::RenewRefused { reason: Text::default() }),
     ]
 }
 

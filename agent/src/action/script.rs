@@ -7,6 +7,7 @@ use fleetward_protocol::action::script::{Script, names_bash};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
+use fleetward_protocol::text::Text;
 
 use super::{Argument, Plan};
 use crate::platform::users::{self, Account};
@@ -47,13 +48,13 @@ fn account(script: &Script, own: &Account) -> Result<Option<Account>, Refusal> {
     users::read_account(user.as_str())
         .filter(|account| account.uid == own.uid || users::may_change_user())
         .map(|account| (account.uid != own.uid).then_some(account))
-        .ok_or_else(|| Refusal::NoSuchUser { user: user.to_string() })
+        .ok_or_else(|| Refusal::NoSuchUser { user: Text::of(user.as_str()) })
 }
 
 fn directory(script: &Script, actor: &Account) -> Result<PathBuf, Refusal> {
     match &script.directory {
         Some(path) if std::path::Path::new(path).is_dir() => Ok(path.into()),
-        Some(path) => Err(Refusal::NoSuchDirectory { path: path.clone() }),
+        Some(path) => Err(Refusal::NoSuchDirectory { path: Text::of(path) }),
         // Service accounts have homes that do not exist; that is no reason not to run.
         None if actor.home.is_dir() => Ok(actor.home.clone()),
         None => Ok("/".into()),
@@ -73,7 +74,7 @@ fn interpreter(content: &[u8]) -> Result<(String, Vec<String>), Refusal> {
         .into_iter()
         .chain(BASH)
         .find(|path| std::path::Path::new(path).exists())
-        .ok_or_else(|| Refusal::SpawnFailed { detail: "bash is not installed on this host".into() })?;
+        .ok_or_else(|| Refusal::SpawnFailed { detail: Text::of("bash is not installed on this host") })?;
     Ok((program.to_owned(), words.map(str::to_owned).collect()))
 }
 
@@ -173,10 +174,10 @@ mod tests {
         let python = b"#!/usr/bin/env python3\n";
         assert_eq!(planned(&script(python), python), Err(Refusal::NotBash));
         let nowhere = Script { directory: Some("/nonexistent".into()), ..script(CONTENT) };
-        let refusal = Refusal::NoSuchDirectory { path: "/nonexistent".into() };
+        let refusal = Refusal::NoSuchDirectory { path: Text::of("/nonexistent") };
         assert_eq!(planned(&nowhere, CONTENT), Err(refusal));
         let nobody = Script { user: Some("no-such-user".parse().unwrap()), ..script(CONTENT) };
-        assert_eq!(planned(&nobody, CONTENT), Err(Refusal::NoSuchUser { user: "no-such-user".into() }));
+        assert_eq!(planned(&nobody, CONTENT), Err(Refusal::NoSuchUser { user: Text::of("no-such-user") }));
         let mut order_of_future = script(CONTENT);
         order_of_future.user = Some(users::read_own_account().name.parse().unwrap());
         assert_eq!(planned(&order_of_future, CONTENT).unwrap().account, None);

@@ -7,6 +7,7 @@ use fleetward_protocol::action::KINDS;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage, Hello, MAX_HELD, Welcome};
 use fleetward_protocol::session::{AgentEvent, AgentSession, SessionError};
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::wire::MAX_CONTROL_FRAME;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use rustls_pki_types::CertificateDer;
@@ -164,7 +165,7 @@ impl Control<'_> {
             AgentEvent::Message(ControllerMessage::Renewed { chain }) => self.handle_renewed(chain),
             AgentEvent::Message(ControllerMessage::RenewRefused { reason }) => {
                 self.renewal = None;
-                tracing::warn!(reason, "renewal_refused");
+                tracing::warn!(%reason, "renewal_refused");
             }
             // The session keeps these to itself.
             AgentEvent::Message(ControllerMessage::Welcome(_) | ControllerMessage::Heartbeat { .. }) => {}
@@ -177,7 +178,7 @@ impl Control<'_> {
         let skew_ms = welcome.clock.as_millis().saturating_sub(now.as_millis());
         tracing::info!(
             controller = %self.address,
-            version = welcome.controller_version,
+            version = %welcome.controller_version,
             quarantined = welcome.quarantined,
             skew_ms,
             "connected"
@@ -190,7 +191,7 @@ impl Control<'_> {
         });
         let notices = std::mem::take(&mut *self.link.notices.lock().unwrap_or_else(PoisonError::into_inner));
         for text in notices {
-            self.session.send(AgentMessage::Notice { text });
+            self.session.send(AgentMessage::Notice { text: Text::of(&text) });
         }
         self.facts_due = Instant::now();
         self.renewal_due = self.renewal_time();
@@ -281,14 +282,12 @@ impl Control<'_> {
 }
 
 fn hello(link: &Link) -> Hello {
-    let mut held = link.runs.held();
-    held.truncate(MAX_HELD);
     Hello {
-        agent_version: crate::VERSION.to_owned(),
+        agent_version: Text::of(crate::VERSION),
         boot: link.boot,
         journal: link.journal,
-        kinds: KINDS.iter().map(|&kind| kind.to_owned()).collect(),
-        held,
+        kinds: List::of(KINDS.iter().map(|&kind| Text::of(kind))),
+        held: List::of(link.runs.held()),
         clock: clock::now(),
     }
 }
@@ -303,5 +302,5 @@ fn failed(error: FrameError) -> Ended {
 }
 
 fn closed(error: &ConnectionError) -> Ended {
-    Ended::Closed { detail: error.to_string(), cause: cause_of(error) }
+    Ended::Closed { detail: super::chain(error), cause: cause_of(error) }
 }

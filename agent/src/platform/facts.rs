@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use fleetward_protocol::facts::{Disk, Facts};
+use fleetward_protocol::facts::{Disk, Facts, MAX_LISTED};
+use fleetward_protocol::text::{List, Word};
 
 /// File systems that hold data; the others are the kernel's own views.
 const DATA: [&str; 14] = [
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "nfs", "nfs4", "overlay", "vfat",
     "xfs", "zfs",
 ];
-const MAX_DISKS: usize = 64;
-const MAX_ADDRESSES: usize = 64;
 
 /// The facts of this host now. What cannot be read is empty or zero.
 #[must_use]
@@ -22,7 +21,7 @@ pub fn read() -> Facts {
     let memory = parse_meminfo(&read_text("/proc/meminfo").unwrap_or_default());
     let names = nix::sys::utsname::uname().ok();
     let name = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
-        names.as_ref().map(|names| part(names).to_string_lossy().into_owned()).unwrap_or_default()
+        names.as_ref().map(|names| Word::of(&part(names).to_string_lossy())).unwrap_or_default()
     };
     Facts {
         hostname: name(nix::sys::utsname::UtsName::nodename),
@@ -55,7 +54,7 @@ pub fn is_news(old: &Facts, new: &Facts) -> bool {
             ..disk.clone()
         });
         let memory = facts.memory_available.saturating_mul(10).checked_div(facts.memory_total).unwrap_or(0);
-        let disks = disks.collect();
+        let disks = List::of(disks);
         Facts { disks, memory_available: memory, uptime_s: 0, load: [0; 3], ..facts.clone() }
     };
     still(old) != still(new)
@@ -72,9 +71,9 @@ fn read_text(path: impl AsRef<Path>) -> Option<String> {
 }
 
 // os-release(5): KEY=value, the value perhaps quoted as a shell would.
-fn os_field(text: &str, key: &str) -> String {
+fn os_field(text: &str, key: &str) -> Word {
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    value.unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
+    Word::of(value.unwrap_or_default().trim().trim_matches(['"', '\'']))
 }
 
 // proc_meminfo(5): `Name:   123 kB`
@@ -86,12 +85,12 @@ fn parse_meminfo(text: &str) -> Memory {
     Memory { total: field("MemTotal"), available: field("MemAvailable"), swap: field("SwapTotal") }
 }
 
-fn parse_cpu_model(text: &str) -> String {
+fn parse_cpu_model(text: &str) -> Word {
     // x86 says `model name`, arm (where it says anything) `Model`.
     let keys = ["model name", "Model"];
     let value = text.lines().find_map(|line| {
         let (key, value) = line.split_once(':')?;
-        keys.contains(&key.trim()).then(|| value.trim().to_owned())
+        keys.contains(&key.trim()).then(|| Word::of(value.trim()))
     });
     value.unwrap_or_default()
 }
@@ -116,7 +115,7 @@ fn read_memory_limit() -> Option<u64> {
         .find_map(|path| read_text(path)?.trim().parse().ok())
 }
 
-fn read_disks() -> Vec<Disk> {
+fn read_disks() -> List<Disk, MAX_LISTED> {
     let mounts = parse_mounts(&read_text("/proc/self/mountinfo").unwrap_or_default());
     let disks = mounts.into_iter().filter_map(|(mount, file_system)| {
         // A network file system whose server is gone would block here for ever.
@@ -127,9 +126,14 @@ fn read_disks() -> Vec<Disk> {
         #[expect(clippy::useless_conversion, reason = "not useless on every target")]
         let size = |blocks| u64::from(blocks).saturating_mul(u64::from(stat.fragment_size()));
         let (total, available) = (size(stat.blocks()), size(stat.blocks_available()));
-        (total > 0).then_some(Disk { mount, file_system, total, available })
+        (total > 0).then_some(Disk {
+            mount: Word::of(&mount),
+            file_system: Word::of(&file_system),
+            total,
+            available,
+        })
     });
-    disks.take(MAX_DISKS).collect()
+    List::of(disks)
 }
 
 /// Mount point and type of each data file system, once per device.
@@ -154,15 +158,15 @@ fn unescape(text: &str) -> String {
         .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
 }
 
-fn read_addresses() -> Vec<String> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
+fn read_addresses() -> List<Word, MAX_LISTED> {
+    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return List::default() };
     let addresses = interfaces.filter_map(|interface| {
         let address = interface.address?;
         let v4 = address.as_sockaddr_in().map(|address| std::net::IpAddr::V4(address.ip()));
         v4.or_else(|| address.as_sockaddr_in6().map(|address| std::net::IpAddr::V6(address.ip())))
     });
     let shown = addresses.filter(is_global).map(|address| address.to_string());
-    shown.collect::<BTreeSet<_>>().into_iter().take(MAX_ADDRESSES).collect()
+    List::of(shown.collect::<BTreeSet<_>>().iter().map(|address| Word::of(address)))
 }
 
 fn is_global(address: &std::net::IpAddr) -> bool {
@@ -175,8 +179,8 @@ fn is_global(address: &std::net::IpAddr) -> bool {
 }
 
 /// After systemd-detect-virt(1): a container first, then what the firmware says.
-fn read_virtualisation() -> String {
-    let container = read_text("/run/systemd/container").map(|text| text.trim().to_owned());
+fn read_virtualisation() -> Word {
+    let container = read_text("/run/systemd/container").map(|text| Word::of(text.trim()));
     if let Some(container) = container.filter(|text| !text.is_empty()) {
         return container;
     }
@@ -184,11 +188,11 @@ fn read_virtualisation() -> String {
         [("/.dockerenv", "docker"), ("/run/.containerenv", "podman"), ("/dev/lxd/sock", "lxc")]
     {
         if Path::new(file).exists() {
-            return name.to_owned();
+            return Word::of(name);
         }
     }
     if Path::new("/proc/vz").exists() && !Path::new("/proc/bc").exists() {
-        return "openvz".to_owned();
+        return Word::of("openvz");
     }
     let firmware = ["sys_vendor", "product_name", "board_vendor", "bios_vendor"]
         .iter()
@@ -197,7 +201,7 @@ fn read_virtualisation() -> String {
         .join("\n");
     let hypervisor = read_text("/sys/hypervisor/type").unwrap_or_default();
     let cpuinfo = read_text("/proc/cpuinfo").unwrap_or_default();
-    detect(&firmware, &hypervisor, &cpuinfo).to_owned()
+    Word::of(detect(&firmware, &hypervisor, &cpuinfo))
 }
 
 fn detect(firmware: &str, hypervisor: &str, cpuinfo: &str) -> &'static str {
@@ -243,7 +247,7 @@ mod tests {
         assert_eq!(os_field(release, "PRETTY_NAME"), "Debian GNU/Linux 12 (bookworm)");
         assert_eq!(
             (os_field(release, "ID"), os_field(release, "VERSION_ID")),
-            ("debian".into(), "12".into())
+            (Word::of("debian"), Word::of("12"))
         );
         assert_eq!(os_field(release, "BUILD_ID"), "");
 

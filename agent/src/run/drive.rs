@@ -9,6 +9,7 @@ use fleetward_protocol::id::RunId;
 use fleetward_protocol::message::{Dispatch, Finished};
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 use tokio::process::Child;
 use tokio::sync::{oneshot, watch};
@@ -61,11 +62,13 @@ pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> wa
     let order = match order {
         Ok(order) if order.run == run => order,
         Ok(_) => {
-            drive.refuse_unaccepted(Refusal::Malformed { detail: "the order is for another run".into() });
+            drive.refuse_unaccepted(Refusal::Malformed { detail: Text::of("the order is for another run") });
             return watched;
         }
         Err(error) => {
-            drive.refuse_unaccepted(Refusal::Malformed { detail: format!("the order: {error}") });
+            drive.refuse_unaccepted(Refusal::Malformed {
+                detail: Text::of(format_args!("the order: {error}")),
+            });
             return watched;
         }
     };
@@ -172,9 +175,9 @@ impl Drive {
 
     async fn read_work(&self) -> Result<Work, Refusal> {
         let accepted = self.shared.journal.read(self.run).await;
-        let accepted = accepted.map_err(|error| Refusal::SpawnFailed { detail: error.to_string() })?;
+        let accepted = accepted.map_err(|error| Refusal::SpawnFailed { detail: Text::of(error) })?;
         let order = Order::decode(&accepted.order)
-            .map_err(|error| Refusal::Malformed { detail: format!("the order: {error}") })?;
+            .map_err(|error| Refusal::Malformed { detail: Text::of(format_args!("the order: {error}")) })?;
         Ok(Work { order, content: accepted.content })
     }
 
@@ -411,5 +414,5 @@ fn not_journalled(error: &JournalError) -> Refusal {
         return Refusal::DiskFull;
     }
     let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    Refusal::SpawnFailed { detail: format!("{error}{cause}") }
+    Refusal::SpawnFailed { detail: Text::of(format_args!("{error}{cause}")) }
 }

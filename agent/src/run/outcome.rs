@@ -8,6 +8,7 @@ use std::path::Path;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::Refusal;
+use fleetward_protocol::text::Text;
 use fleetward_protocol::wire;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +65,7 @@ pub(super) fn not_prepared(error: &io::Error) -> Refusal {
     if error.kind() == io::ErrorKind::StorageFull {
         return Refusal::DiskFull;
     }
-    Refusal::SpawnFailed { detail: format!("prepare the run: {error}") }
+    Refusal::SpawnFailed { detail: Text::of(format_args!("prepare the run: {error}")) }
 }
 
 #[cfg(test)]
@@ -75,7 +76,7 @@ mod tests {
     fn a_torn_result_is_none() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(End::read(directory.path()).unwrap(), None);
-        let end = End::Refused(Refusal::SpawnFailed { detail: "no".into() });
+        let end = End::Refused(Refusal::SpawnFailed { detail: Text::of("no") });
         end.write(directory.path()).unwrap();
         assert_eq!(End::read(directory.path()).unwrap(), Some(end));
         let path = directory.path().join(RESULT);

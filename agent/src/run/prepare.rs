@@ -8,6 +8,7 @@ use std::path::Path;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::order::Limits;
 use fleetward_protocol::run::Refusal;
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 
 use super::spec::{Drains, Environment, SCRIPT, SPEC, Spec, User};
@@ -46,7 +47,7 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     if now > order.deadline {
         return Err(Refusal::DeadlinePassed);
     }
-    let not_allowed = |rule: String| Refusal::NotAllowed { rule };
+    let not_allowed = |rule: String| Refusal::NotAllowed { rule: Text::of(&rule) };
     // A policy that cannot be used allows nothing.
     let settings = shared.settings().map_err(|error| not_allowed(chain(&error)))?;
     let kind = &order.action.kind;
@@ -76,7 +77,7 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
 
 /// The file, the certificate and the order must name the same host.
 fn check_client(shared: &Shared, ordered: &ClientId) -> Result<(), Refusal> {
-    let mismatch = |found: String| Refusal::ClientIdMismatch { found };
+    let mismatch = |found: String| Refusal::ClientIdMismatch { found: Text::of(&found) };
     let found = match identity::read_client_id(&shared.host.paths.client_id) {
         Ok(Some(found)) => found,
         Ok(None) => return Err(Refusal::ClientIdMissing),

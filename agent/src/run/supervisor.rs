@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::output::Stream;
 use fleetward_protocol::run::{Fate, Outcome, Refusal};
+use fleetward_protocol::text::Text;
 use fleetward_protocol::wire;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -115,7 +116,7 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         Ok(child) => child,
         Err(detail) => {
             tree.ensure_groups_absent();
-            End::Refused(Refusal::SpawnFailed { detail }).write(directory)?;
+            End::Refused(Refusal::SpawnFailed { detail: Text::of(&detail) }).write(directory)?;
             drop((&agent).write(&[signal::ENDED]));
             return Ok(());
         }
@@ -177,7 +178,7 @@ fn prepare(directory: &Path, agent: &UnixStream) -> io::Result<Option<Prepared>>
 
 fn never_told_to_go(directory: &Path) -> io::Result<()> {
     let detail = "the agent stopped before it could start the run".to_owned();
-    End::Refused(Refusal::SpawnFailed { detail }).write(directory)
+    End::Refused(Refusal::SpawnFailed { detail: Text::of(&detail) }).write(directory)
 }
 
 struct Supervisor {

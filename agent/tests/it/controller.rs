@@ -11,6 +11,7 @@ use fleetward_protocol::message::{
     AgentMessage, ControllerMessage, Finished, Hello, OpenRun, RunDown, RunUp, StreamKind, Welcome,
 };
 use fleetward_protocol::session::{RunSink, SinkEvent};
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{self, ALPN, ALPN_ENROL, MAX_CONTROL_FRAME, MAX_ENROL_FRAME, MAX_RUN_FRAME};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -123,7 +124,7 @@ impl Controller {
             panic!("no hello")
         };
         let welcome = Welcome {
-            controller_version: "test".into(),
+            controller_version: Text::of("test"),
             clock: Timestamp::from_millis(0),
             heartbeat_ms: 60_000,
             silence_ms: 180_000,

@@ -5,6 +5,7 @@ use fleetward_agent::run::outcome::End;
 use fleetward_agent::run::{Opened, Stage};
 use fleetward_protocol::message::OpenRun;
 use fleetward_protocol::run::{Outcome, Refusal};
+use fleetward_protocol::text::Text;
 
 use crate::delegation::Service;
 use crate::host::{Machine, boot, last, run_id, script, skipped, written};
@@ -241,10 +242,10 @@ async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
 
     machine.write_client_id("FLEET-00000000-0000-4000-8000-000000000001");
     let found = "FLEET-00000000-0000-4000-8000-000000000001".to_owned();
-    assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMismatch { found });
+    assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMismatch { found: Text::of(&found) });
     machine.write_client_id("not a client id");
     let found = "not a client id".to_owned();
-    assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMismatch { found });
+    assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMismatch { found: Text::of(&found) });
     std::fs::remove_file(machine.paths().client_id).unwrap();
     assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMissing);
     machine.write_client_id(machine.client.as_str());

@@ -13,6 +13,7 @@ use fleetward_protocol::message::{
 use fleetward_protocol::output::Records;
 use fleetward_protocol::run::{CancelCause, Outcome};
 use fleetward_protocol::session::SinkEvent;
+use fleetward_protocol::text::Text;
 use fleetward_protocol::wire::{MAX_RUN_FRAME, close};
 use quinn::{Connection, ConnectionError};
 
@@ -55,7 +56,7 @@ async fn a_host_enrols_connects_runs_and_leaves() {
     let (machine, controller) = enrolled(YEAR).await;
     let agent = start(&machine);
     let mut session = controller.session().await;
-    assert_eq!(session.hello.kinds, ["script"]);
+    assert_eq!(session.hello.kinds[..], [Text::of("script")]);
     assert!(matches!(session.message().await, Some(AgentMessage::Facts(_))));
 
     let request = script("echo out; echo err >&2; exit 3");
@@ -91,7 +92,7 @@ async fn output_continues_where_the_controller_has_it_after_a_lost_connection() 
     tokio::fs::write(gate, "go\n").await.unwrap();
 
     let session = controller.session().await;
-    assert_eq!(session.hello.held, [request.run]);
+    assert_eq!(session.hello.held[..], [request.run]);
     // The acceptance may not have been committed: the dispatch comes again, and nothing starts twice.
     let mut stream = session.open(OpenRun { offset: log.len() as u64, ..open }).await;
     let expected: String =
@@ -174,7 +175,7 @@ async fn a_stream_of_an_unknown_kind_is_refused_and_the_session_goes_on() {
     assert!(
         matches!(reset, quinn::ReadToEndError::Read(quinn::ReadError::Reset(code)) if code == close::UNSUPPORTED.into())
     );
-    assert_eq!(ask_client_id(&session.connection).await, ClientIdReport::Found(machine.client.to_string()));
+    assert_eq!(ask_client_id(&session.connection).await, ClientIdReport::Found(Text::of(machine.client)));
     agent.shutdown().await;
 }
 
@@ -265,7 +266,7 @@ async fn an_orphan_supervisor_is_reported_to_the_controller() {
     std::fs::remove_file(machine.paths().journal()).unwrap();
     let agent = start(&machine);
     let mut session = controller.session().await;
-    assert_eq!(session.hello.held, []);
+    assert!(session.hello.held.is_empty());
     let notice = loop {
         match session.message().await {
             Some(AgentMessage::Notice { text }) if text.contains(&request.run.to_string()) => break text,

@@ -32,7 +32,7 @@ fn as_daemon(body: &str) -> Request {
 
 async fn refused_to_spawn(life: &Life, request: &Request) -> String {
     match life.refusal(request).await {
-        Refusal::SpawnFailed { detail } => detail,
+        Refusal::SpawnFailed { detail } => detail.into(),
         refusal => panic!("{refusal:?}"),
     }
 }

@@ -5,6 +5,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::EnrolRefusal;
 use fleetward_protocol::id::TenantId;
 use fleetward_protocol::name::HostName;
+use fleetward_protocol::printable::to_line;
 use fleetward_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -194,7 +195,7 @@ impl Verification {
                 let line = content.strip_suffix('\n').unwrap_or(content);
                 let matches = line.parse::<ClientId>().is_ok_and(|found| found == *inventory);
                 (!matches).then(|| VerificationFailure::Different {
-                    found: line.chars().filter(|c| !c.is_control()).take(80).collect(),
+                    found: to_line(line, 80),
                     expected: inventory.clone(),
                 })
             }

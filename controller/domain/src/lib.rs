@@ -17,7 +17,6 @@ pub mod inventory;
 pub mod lockout;
 pub mod operation;
 pub mod permission;
-pub mod printable;
 pub mod refusal;
 pub mod rollout;
 pub mod run;

@@ -17,6 +17,8 @@ use fleetward_domain::refusal::Telling;
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::message::{Hello, Welcome};
+use fleetward_protocol::printable::to_line;
+use fleetward_protocol::text::Text;
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -150,7 +152,7 @@ pub async fn join(
         seat,
         commands: joined.commands,
         welcome: Welcome {
-            controller_version: env!("CARGO_PKG_VERSION").to_owned(),
+            controller_version: Text::of(env!("CARGO_PKG_VERSION")),
             clock: now,
             heartbeat_ms: millis(HEARTBEAT),
             silence_ms: millis(SILENCE),
@@ -165,7 +167,7 @@ pub async fn join(
 pub async fn record_refused_peer(app: &App, remote: SocketAddr, reason: &str) -> Telling {
     const KIND: &str = "link.refused";
     let entry = || {
-        let shown: String = reason.chars().filter(|letter| !letter.is_control()).take(300).collect();
+        let shown = to_line(reason, 300);
         Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote).with("reason", shown)
     };
     refusal::record(app, KIND, Some(remote.ip()), entry).await

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fleetward_domain::enrolment::{self, Enrol, KnownHost, KnownToken, Standing, VerifiedRequest};
-use fleetward_domain::printable::to_line;
 use fleetward_domain::target::check_name;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest};
 use fleetward_protocol::id::{HostId, TenantId, TokenId};
 use fleetward_protocol::name::{HostName, TenantName, UserName};
+use fleetward_protocol::printable::to_line;
 use fleetward_protocol::time::Timestamp;
 use serde_bytes::ByteBuf;
 use tracing::{debug, error, info, warn};

@@ -365,9 +365,9 @@ pub async fn verify(app: &App, permit: &Permit, name: &HostName) -> Result<Verif
         Ok(Err(_)) | Err(_) => return Err(HostError::NoAnswer(name.clone())),
     };
     let file = match report {
-        ClientIdReport::Found(line) => ClientIdFile::Content(line),
+        ClientIdReport::Found(line) => ClientIdFile::Content(line.into()),
         ClientIdReport::Missing => ClientIdFile::Missing,
-        ClientIdReport::Unreadable { detail } => ClientIdFile::Unreadable(detail),
+        ClientIdReport::Unreadable { detail } => ClientIdFile::Unreadable(detail.into()),
     };
     let verification = Verification::of(&view.host.declared.client_id, &file);
     if !verification.is_enrolled() {

@@ -10,9 +10,9 @@ use fleetward_api::host::{
     EnrolToken, Host, HostCreate, HostCreated, HostQuery, HostUpdate, TokenCreate, Verification,
 };
 use fleetward_api::page::Page;
-use fleetward_domain::printable::is_line;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag, TenantName};
+use fleetward_protocol::printable::is_line;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

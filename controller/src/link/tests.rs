@@ -14,8 +14,9 @@ use fleetward_protocol::message::{
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
 use fleetward_protocol::session::HANDSHAKE_TIMEOUT;
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
-use fleetward_protocol::wire::{ALPN, ALPN_ENROL, MAX_CONTROL_FRAME, close};
+use fleetward_protocol::wire::{self, ALPN, ALPN_ENROL, MAX_CONTROL_FRAME, close};
 use quinn::ConnectionError;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -518,12 +519,31 @@ async fn what_a_host_notices_is_kept_with_it() {
     let (name, host) = enrolled(&controller, "web-1").await;
     let mut session = host.connect().await;
     let mut events = controller.app().fleet().watch();
-    session.say(&AgentMessage::Notice { text: "a supervisor that nobody knows".to_owned() }).await;
+    session.say(&AgentMessage::Notice { text: Text::of("a supervisor that nobody knows") }).await;
     timeout(SOON, events.recv()).await.unwrap().unwrap();
     let mut conn = controller.app().store().read().await.unwrap();
     let kept = crate::store::host::get(&mut conn, &crate::store::Scope::Everything, &name).await.unwrap();
     assert_eq!(kept.notices.len(), 1, "{:?}", kept.notices);
     assert_eq!(kept.notices[0].text, "a supervisor that nobody knows");
+}
+
+/// Whose hello would put a line into the log, or steer the terminal of whoever lists the hosts, gets no session.
+#[tokio::test]
+async fn a_hello_that_is_not_printable_is_none() {
+    let controller = TestController::start().await;
+    let (name, host) = enrolled(&controller, "web-1").await;
+    for forged in [b"0\n2.0", b"\x1b[31m"] {
+        let connection = host.dial(ALPN, Some(&host.chain)).await.unwrap();
+        let (mut send, _receive) = connection.open_bi().await.unwrap();
+        let mut hello = wire::frame(&AgentMessage::Hello(host.hello(vec![])), MAX_CONTROL_FRAME).unwrap();
+        let version = hello.windows(5).position(|part| part == b"0.0.0").unwrap();
+        hello[version..version + 5].copy_from_slice(forged);
+        send.write_all(&hello).await.unwrap();
+        assert_eq!(closed_with(&connection).await, u64::from(close::PROTOCOL));
+    }
+    let mut conn = controller.app().store().read().await.unwrap();
+    let host = crate::store::host::get(&mut conn, &crate::store::Scope::Everything, &name).await.unwrap();
+    assert_eq!(host.agent_version, None);
 }
 
 #[tokio::test]
@@ -569,7 +589,7 @@ async fn verifying_compares_the_hosts_own_file() {
     for (file, matches) in [(host.client.to_string(), true), (client(42).to_string(), false)] {
         let answer = async {
             let (mut send, _) = session.accept_stream(StreamKind::ClientId).await;
-            frame::send(&mut send, &ClientIdReport::Found(file), MAX_CONTROL_FRAME).await.unwrap();
+            frame::send(&mut send, &ClientIdReport::Found(Text::of(&file)), MAX_CONTROL_FRAME).await.unwrap();
             send.finish().unwrap();
             send.stopped().await.unwrap();
         };

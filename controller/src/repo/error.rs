@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use fleetward_domain::inventory::shell_word;
-use fleetward_domain::printable::to_line;
+use fleetward_protocol::printable::to_line;
 use git2::{ErrorClass, ErrorCode};
 
 use super::{HostKeys, InvalidRemote, RemoteUrl};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use fleetward_domain::printable::is_printable;
+use fleetward_protocol::printable::is_printable;
 
 use super::Credentials;
 

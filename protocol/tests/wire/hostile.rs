@@ -12,6 +12,7 @@ use fleetward_protocol::message::{
 };
 use fleetward_protocol::order::Order;
 use fleetward_protocol::output::Records;
+use fleetward_protocol::text::{List, Word};
 use fleetward_protocol::wire::{self, DecodeError};
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
@@ -200,13 +201,20 @@ fn a_frame_above_its_cap_is_refused_before_anything_is_allocated() {
 #[test]
 fn the_largest_messages_fit() {
     use fleetward_protocol::action::script::MAX_CONTENT;
-    use fleetward_protocol::message::{Dispatch, Hello, MAX_HELD, OpenRun};
+    use fleetward_protocol::facts::{Disk, Facts, MAX_LISTED};
+    use fleetward_protocol::message::{Dispatch, Hello, MAX_HELD, MAX_KINDS, OpenRun};
     use fleetward_protocol::order::MAX_ORDER;
 
     let AgentMessage::Hello(hello) = message::from_agent().remove(0) else { panic!("the hello comes first") };
-    let held = vec![hello.held[0]; MAX_HELD];
-    let hello = AgentMessage::Hello(Hello { held, ..hello });
+    let word = Word::of(&"x".repeat(1000));
+    let held = List::of(vec![hello.held[0]; MAX_HELD]);
+    let kinds = List::of(vec![word.clone(); MAX_KINDS]);
+    let hello = AgentMessage::Hello(Hello { agent_version: word.clone(), held, kinds, ..hello });
     wire::frame(&hello, wire::MAX_CONTROL_FRAME).unwrap();
+    let disk = Disk { mount: word.clone(), file_system: word.clone(), total: 1, available: 1 };
+    let (disks, addresses) = (List::of(vec![disk; MAX_LISTED]), List::of(vec![word; MAX_LISTED]));
+    let facts = AgentMessage::Facts(Box::new(Facts { disks, addresses, ..message::facts() }));
+    wire::frame(&facts, wire::MAX_CONTROL_FRAME).unwrap();
     let RunDown::Open(open) = message::run_down().remove(0) else { panic!("the open comes first") };
     let dispatch = Dispatch { order: vec![0; MAX_ORDER], content: vec![0; MAX_CONTENT], remaining_ms: 0 };
     let open = RunDown::Open(OpenRun { dispatch: Some(dispatch), ..open });
@@ -214,6 +222,21 @@ fn the_largest_messages_fit() {
     assert_eq!(wire::decode::<RunDown>(&body, wire::MAX_RUN_FRAME).unwrap(), open);
     let piece = RunUp::Output { offset: u64::MAX, bytes: vec![0; wire::MAX_OUTPUT_PIECE].into() };
     wire::frame(&piece, wire::MAX_RUN_FRAME).unwrap();
+}
+
+/// A host can put no line of its own into the controller's log, list or terminal: where a message has text, what is not
+/// printable, or too long, makes it no message.
+#[test]
+fn text_that_is_not_one_printable_line_is_no_message() {
+    let hello = wire::encode(&message::from_agent().remove(0), wire::MAX_CONTROL_FRAME).unwrap();
+    let version = hello.windows(5).position(|part| part == b"1.2.3").unwrap();
+    wire::decode::<AgentMessage>(&hello, wire::MAX_CONTROL_FRAME).unwrap();
+    for forged in [b"1\n2.3", b"1\x1b[3m", b"1\x00.23", b"1\xc2\x9b2J"] {
+        let mut hello = hello.clone();
+        hello[version..version + 5].copy_from_slice(&forged[..5]);
+        let refused = wire::decode::<AgentMessage>(&hello, wire::MAX_CONTROL_FRAME);
+        assert!(matches!(refused, Err(DecodeError::Malformed(_))), "{refused:?}");
+    }
 }
 
 proptest! {

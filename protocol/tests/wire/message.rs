@@ -12,6 +12,7 @@ use fleetward_protocol::message::{
 };
 use fleetward_protocol::order::{Limits, Order};
 use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use serde_bytes::ByteBuf;
 use uuid::Uuid;
@@ -34,21 +35,26 @@ pub(crate) fn client() -> ClientId {
 
 pub(crate) fn facts() -> Facts {
     Facts {
-        hostname: "web-1".to_owned(),
-        os: "debian".to_owned(),
-        os_version: "12".to_owned(),
-        os_name: "Debian".to_owned(),
-        kernel: "6.1".to_owned(),
-        arch: "x86_64".to_owned(),
-        cpu_model: "cpu".to_owned(),
+        hostname: Text::of("web-1"),
+        os: Text::of("debian"),
+        os_version: Text::of("12"),
+        os_name: Text::of("Debian"),
+        kernel: Text::of("6.1"),
+        arch: Text::of("x86_64"),
+        cpu_model: Text::of("cpu"),
         cpus: 2,
         memory_total: 3,
         memory_available: 4,
         swap_total: 5,
-        disks: vec![Disk { mount: "/".to_owned(), file_system: "ext4".to_owned(), total: 6, available: 7 }],
-        addresses: vec!["192.0.2.1".to_owned()],
+        disks: List::of([Disk {
+            mount: Text::of("/"),
+            file_system: Text::of("ext4"),
+            total: 6,
+            available: 7,
+        }]),
+        addresses: List::of([Text::of("192.0.2.1")]),
         uptime_s: 8,
-        virtualisation: "kvm".to_owned(),
+        virtualisation: Text::of("kvm"),
         load: [9, 10, 11],
         reboot_required: true,
     }
@@ -57,17 +63,17 @@ pub(crate) fn facts() -> Facts {
 pub(crate) fn from_agent() -> Vec<AgentMessage> {
     vec![
         AgentMessage::Hello(Hello {
-            agent_version: "1.2.3".to_owned(),
+            agent_version: Text::of("1.2.3"),
             boot: BootId::from_uuid(uuid(0xb0)),
             journal: JournalId::from_uuid(uuid(0x10)),
-            kinds: vec!["script".to_owned()],
-            held: vec![run(1), run(2)],
+            kinds: List::of([Text::of("script")]),
+            held: List::of([run(1), run(2)]),
             clock: at(-1),
         }),
         AgentMessage::Heartbeat { seq: 1, clock: at(2) },
         AgentMessage::Facts(Box::new(facts())),
         AgentMessage::Renew { csr: vec![0xc5, 0x40] },
-        AgentMessage::Notice { text: "é".to_owned() },
+        AgentMessage::Notice { text: Text::of("é") },
         AgentMessage::Goodbye,
     ]
 }
@@ -75,7 +81,7 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
 pub(crate) fn from_controller() -> Vec<ControllerMessage> {
     vec![
         ControllerMessage::Welcome(Welcome {
-            controller_version: "1.2.3".to_owned(),
+            controller_version: Text::of("1.2.3"),
             clock: at(1),
             heartbeat_ms: 3000,
             silence_ms: 9000,
@@ -84,7 +90,7 @@ pub(crate) fn from_controller() -> Vec<ControllerMessage> {
         ControllerMessage::Heartbeat { seq: 1 },
         ControllerMessage::Forget { runs: vec![run(1)] },
         ControllerMessage::Renewed { chain: vec![ByteBuf::from([0xde]), ByteBuf::from([0xad])] },
-        ControllerMessage::RenewRefused { reason: "no".to_owned() },
+        ControllerMessage::RenewRefused { reason: Text::of("no") },
     ]
 }
 
@@ -94,9 +100,9 @@ pub(crate) fn stream_kinds() -> Vec<StreamKind> {
 
 pub(crate) fn client_id_reports() -> Vec<ClientIdReport> {
     vec![
-        ClientIdReport::Found("FLEET".to_owned()),
+        ClientIdReport::Found(Text::of("FLEET")),
         ClientIdReport::Missing,
-        ClientIdReport::Unreadable { detail: "EIO".to_owned() },
+        ClientIdReport::Unreadable { detail: Text::of("EIO") },
     ]
 }
 
@@ -116,17 +122,17 @@ pub(crate) fn run_down() -> Vec<RunDown> {
 pub(crate) fn refusals() -> Vec<Refusal> {
     vec![
         Refusal::ClientIdMissing,
-        Refusal::ClientIdMismatch { found: "x".to_owned() },
-        Refusal::Unsupported { kind: "x".to_owned() },
-        Refusal::Malformed { detail: "x".to_owned() },
+        Refusal::ClientIdMismatch { found: Text::of("x") },
+        Refusal::Unsupported { kind: Text::of("x") },
+        Refusal::Malformed { detail: Text::of("x") },
         Refusal::DigestMismatch,
-        Refusal::NotAllowed { rule: "x".to_owned() },
-        Refusal::NoSuchUser { user: "x".to_owned() },
-        Refusal::NoSuchDirectory { path: "/x".to_owned() },
+        Refusal::NotAllowed { rule: Text::of("x") },
+        Refusal::NoSuchUser { user: Text::of("x") },
+        Refusal::NoSuchDirectory { path: Text::of("/x") },
         Refusal::NotBash,
         Refusal::DeadlinePassed,
         Refusal::DiskFull,
-        Refusal::SpawnFailed { detail: "x".to_owned() },
+        Refusal::SpawnFailed { detail: Text::of("x") },
         Refusal::CancelledBeforeStart,
     ]
 }
@@ -190,8 +196,8 @@ pub(crate) fn enrol_request() -> EnrolRequest {
     EnrolRequest {
         secret: [7; 32],
         csr: vec![0xc5, 0x40],
-        hostname: "web-1".to_owned(),
-        agent_version: "1.2.3".to_owned(),
+        hostname: Text::of("web-1"),
+        agent_version: Text::of("1.2.3"),
     }
 }
 

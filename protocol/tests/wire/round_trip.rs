@@ -14,6 +14,7 @@ use fleetward_protocol::message::{
 };
 use fleetward_protocol::output::{MAX_RECORD, Record, Records, Stream};
 use fleetward_protocol::run::{Fate, Left};
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire;
 use proptest::prelude::*;
@@ -45,8 +46,10 @@ fn client() -> impl Strategy<Value = ClientId> {
 
 fn facts() -> impl Strategy<Value = Facts> {
     let text = || ".{0,20}";
-    let disk = (text(), text(), any::<u64>(), any::<u64>())
-        .prop_map(|(mount, file_system, total, available)| Disk { mount, file_system, total, available });
+    let disk =
+        (text(), text(), any::<u64>(), any::<u64>()).prop_map(|(mount, file_system, total, available)| {
+            Disk { mount: Text::of(&mount), file_system: Text::of(&file_system), total, available }
+        });
     let texts = (text(), text(), text(), text(), text(), text());
     let numbers = (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
     let rest = (
@@ -58,21 +61,21 @@ fn facts() -> impl Strategy<Value = Facts> {
         any::<bool>(),
     );
     (texts, numbers, rest).prop_map(|(texts, numbers, rest)| Facts {
-        hostname: texts.0,
-        os: texts.1,
-        os_version: texts.2,
-        os_name: texts.3,
-        kernel: texts.4,
-        arch: texts.5,
+        hostname: Text::of(&texts.0),
+        os: Text::of(&texts.1),
+        os_version: Text::of(&texts.2),
+        os_name: Text::of(&texts.3),
+        kernel: Text::of(&texts.4),
+        arch: Text::of(&texts.5),
         cpus: numbers.0,
         memory_total: numbers.1,
         memory_available: numbers.2,
         swap_total: numbers.3,
         uptime_s: numbers.4,
-        cpu_model: rest.0,
-        virtualisation: rest.1,
-        disks: rest.2,
-        addresses: rest.3,
+        cpu_model: Text::of(&rest.0),
+        virtualisation: Text::of(&rest.1),
+        disks: List::of(rest.2),
+        addresses: List::of(rest.3.iter().map(|address| Text::of(address))),
         load: rest.4,
         reboot_required: rest.5,
     })
@@ -89,12 +92,19 @@ pub(crate) fn from_agent() -> impl Strategy<Value = AgentMessage> {
     prop_oneof![
         hello.prop_map(|(agent_version, (boot, journal), kinds, held, clock)| {
             let (boot, journal) = (BootId::from_uuid(boot), JournalId::from_uuid(journal));
-            AgentMessage::Hello(Hello { agent_version, boot, journal, kinds, held, clock })
+            AgentMessage::Hello(Hello {
+                agent_version: Text::of(&agent_version),
+                boot,
+                journal,
+                kinds: List::of(kinds.iter().map(|kind| Text::of(kind))),
+                held: List::of(held),
+                clock,
+            })
         }),
         (any::<u64>(), at()).prop_map(|(seq, clock)| AgentMessage::Heartbeat { seq, clock }),
         facts().prop_map(|facts| AgentMessage::Facts(Box::new(facts))),
         bytes().prop_map(|csr| AgentMessage::Renew { csr }),
-        ".{0,40}".prop_map(|text| AgentMessage::Notice { text }),
+        ".{0,40}".prop_map(|text| AgentMessage::Notice { text: Text::of(&text) }),
         Just(AgentMessage::Goodbye),
     ]
 }
@@ -108,7 +118,7 @@ pub(crate) fn from_controller() -> impl Strategy<Value = ControllerMessage> {
     prop_oneof![
         welcome.prop_map(|(controller_version, clock, heartbeat_ms, silence_ms, quarantined)| {
             ControllerMessage::Welcome(Welcome {
-                controller_version,
+                controller_version: Text::of(&controller_version),
                 clock,
                 heartbeat_ms,
                 silence_ms,
@@ -118,7 +128,7 @@ pub(crate) fn from_controller() -> impl Strategy<Value = ControllerMessage> {
         any::<u64>().prop_map(|seq| ControllerMessage::Heartbeat { seq }),
         prop::collection::vec(run(), 0..20).prop_map(|runs| ControllerMessage::Forget { runs }),
         chain().prop_map(|chain| ControllerMessage::Renewed { chain }),
-        ".{0,40}".prop_map(|reason| ControllerMessage::RenewRefused { reason }),
+        ".{0,40}".prop_map(|reason| ControllerMessage::RenewRefused { reason: Text::of(&reason) }),
     ]
 }
 
@@ -193,7 +203,7 @@ proptest! {
 
     #[test]
     fn a_client_id_report(line in ".{0,100}") {
-        let report = ClientIdReport::Found(line);
+        let report = ClientIdReport::Found(Text::of(&line));
         prop_assert_eq!(through(&report, wire::MAX_CONTROL_FRAME), report);
     }
 

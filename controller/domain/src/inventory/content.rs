@@ -3,7 +3,7 @@
 use fleetward_protocol::action::script::{MAX_CONTENT, names_bash};
 
 use super::yaml::shorten;
-use crate::printable::find_hidden;
+use fleetward_protocol::printable::find_hidden;
 
 /// What a file is instead of what its name says, and what to do; `None` if it may be what it says.
 pub(super) fn disguise(content: &[u8]) -> Option<&'static str> {

@@ -9,7 +9,7 @@ use super::fields::{Fields, MAP, SCALAR, text};
 use super::problem::{Position, Report};
 use super::yaml::{Value, shorten};
 use crate::contract::{FreeArguments, Variable};
-use crate::printable::is_line;
+use fleetward_protocol::printable::is_line;
 
 /// The longest description of a variable, in bytes.
 const MAX_DESCRIPTION: usize = 1000;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::printable::is_printable;
+use fleetward_protocol::printable::is_printable;
 
 /// The longest path, in bytes.
 const MAX_PATH: usize = 1024;

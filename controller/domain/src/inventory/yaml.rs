@@ -11,7 +11,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::content::disguise;
 use super::problem::{Position, Report};
-use crate::printable::find_hidden;
+use fleetward_protocol::printable::find_hidden;
 
 /// How deep lists and maps may nest.
 pub(super) const MAX_DEPTH: usize = 32;

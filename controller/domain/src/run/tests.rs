@@ -1,3 +1,4 @@
+use fleetward_protocol::text::Text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -32,7 +33,7 @@ fn lost_causes() -> Vec<LostCause> {
 fn refusals() -> Vec<Refusal> {
     vec![
         Refusal::ClientIdMissing,
-        Refusal::ClientIdMismatch { found: "x".to_owned() },
+        Refusal::ClientIdMismatch { found: Text::of("x") },
         Refusal::NotBash,
         Refusal::DeadlinePassed,
         Refusal::CancelledBeforeStart,
@@ -156,7 +157,7 @@ fn stored_states_keep_their_text() {
         RunState::Running(custody),
         RunState::Failed(Failure::Exit(3)),
         RunState::Cancelled(Cause::PreviousStepFailed),
-        RunState::Refused(Refusal::NoSuchUser { user: "www".to_owned() }),
+        RunState::Refused(Refusal::NoSuchUser { user: Text::of("www") }),
         RunState::Lost(LostCause::Reboot),
     ]
     .iter()

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use fleetward_protocol::printable::in_line;
+
 use fleetward_protocol::suggest::nearest;
 
 use super::HostView;
@@ -43,10 +45,9 @@ impl fmt::Display for TargetError {
         const SHOWN: usize = 60;
         let before: Vec<char> = self.before().chars().collect();
         let skipped = before.len().saturating_sub(SHOWN);
-        let printable = |c: &char| if c.is_control() { ' ' } else { *c };
-        let before: String = before.iter().skip(skipped).map(printable).collect();
+        let before: String = before.iter().skip(skipped).copied().map(in_line).collect();
         let after = self.text.get(self.at..).unwrap_or_default();
-        let after: String = after.chars().take(SHOWN).map(|c| printable(&c)).collect();
+        let after: String = after.chars().take(SHOWN).map(in_line).collect();
         let caret = " ".repeat(before.chars().count());
         write!(f, "column {}: {}\n  {before}{after}\n  {caret}^", self.column(), self.message)
     }

@@ -1,26 +1,27 @@
 use expect_test::{Expect, expect};
 use fleetward_protocol::facts::Facts;
+use fleetward_protocol::text::{List, Text};
 use proptest::prelude::*;
 
 use super::*;
 
 fn facts(os: &str, version: &str, cpus: u32, memory_gib: u64) -> Facts {
     Facts {
-        hostname: "h".to_owned(),
-        os: os.to_owned(),
-        os_version: version.to_owned(),
-        os_name: format!("{os} GNU/Linux {version}"),
-        kernel: "6.1.0-18-amd64".to_owned(),
-        arch: "x86_64".to_owned(),
-        cpu_model: String::new(),
+        hostname: Text::of("h"),
+        os: Text::of(os),
+        os_version: Text::of(version),
+        os_name: Text::of(format_args!("{os} GNU/Linux {version}")),
+        kernel: Text::of("6.1.0-18-amd64"),
+        arch: Text::of("x86_64"),
+        cpu_model: Text::default(),
         cpus,
         memory_total: memory_gib << 30,
         memory_available: 0,
         swap_total: 0,
-        disks: Vec::new(),
-        addresses: vec!["192.0.2.7".to_owned(), "2001:db8::7".to_owned()],
+        disks: List::default(),
+        addresses: List::of(["192.0.2.7", "2001:db8::7"].map(Text::of)),
         uptime_s: 3600,
-        virtualisation: "kvm".to_owned(),
+        virtualisation: Text::of("kvm"),
         load: [0; 3],
         reboot_required: false,
     }

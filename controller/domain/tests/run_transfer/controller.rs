@@ -14,6 +14,7 @@ use fleetward_protocol::run::{LostCause, Outcome};
 use fleetward_protocol::session::{
     ControllerEvent, ControllerSession, Monotonic, RunSink, SinkEvent, continuation,
 };
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -136,7 +137,7 @@ impl Controller {
         }
         let session = self.session.as_mut().unwrap();
         session.welcome(Welcome {
-            controller_version: "0".to_owned(),
+            controller_version: Text::of("0"),
             clock: now,
             heartbeat_ms: 3000,
             silence_ms: 9000,

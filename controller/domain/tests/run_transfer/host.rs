@@ -11,6 +11,7 @@ use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use fleetward_protocol::session::{
     AgentEvent, AgentSession, Monotonic, RunSource, SourceEvent, SourceTransmit,
 };
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -82,11 +83,11 @@ impl Host {
 
     pub(crate) fn connect(&mut self, link: &mut Link, now: Timestamp) {
         let hello = Hello {
-            agent_version: "0".to_owned(),
+            agent_version: Text::of("0"),
             boot: BootId::from_uuid(Uuid::from_u128(self.boot)),
             journal: JournalId::from_uuid(Uuid::from_u128(self.journal)),
-            kinds: vec!["script".to_owned()],
-            held: self.entries.keys().copied().collect(),
+            kinds: List::of([Text::of("script")]),
+            held: List::of(self.entries.keys().copied()),
             clock: now,
         };
         let mut session = AgentSession::new(hello, Monotonic::default());

@@ -4,6 +4,7 @@
 
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::message::ControllerMessage;
+use fleetward_protocol::text::Text;
 use serde_bytes::ByteBuf;
 use tracing::{error, warn};
 
@@ -75,7 +76,7 @@ pub async fn renew(app: &App, seat: &Seat, identity: &PeerIdentity, request: &[u
                 .tenant(seat.tenant)
                 .with("reason", error.to_string());
             audit::record_alone(app, entry).await;
-            ControllerMessage::RenewRefused { reason: error.to_string() }
+            ControllerMessage::RenewRefused { reason: Text::of(error) }
         }
     }
 }

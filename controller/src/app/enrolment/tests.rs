@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fleetward_domain::permission::Permission;
 use fleetward_protocol::enrol::identity_uri;
+use fleetward_protocol::text::Text;
 use futures_util::future::join_all;
 use rcgen::{CertificateParams, KeyPair, SanType};
 
@@ -29,8 +30,8 @@ async fn request_by(
     EnrolRequest {
         secret: issued.token.secret,
         csr: params.serialize_request(&KeyPair::generate().unwrap()).unwrap().der().to_vec(),
-        hostname: hostname.to_owned(),
-        agent_version: "0.0.0".to_owned(),
+        hostname: Text::of(hostname),
+        agent_version: Text::of("0.0.0"),
     }
 }
 

@@ -7,6 +7,7 @@ use fleetward_protocol::message::Finished;
 use fleetward_protocol::output::{HEADER, Record, Stream};
 use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use fleetward_protocol::session::SinkEvent;
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -207,7 +208,7 @@ fn ends() -> impl Strategy<Value = (RunEvent, Option<String>)> {
         }),
         4 => "[a-z]{1,20}".prop_map(|rule| {
             let told = format!("refused: the host's own policy in agent.toml does not allow it: {rule}");
-            (RunEvent::Refused(Refusal::NotAllowed { rule }), Some(told))
+            (RunEvent::Refused(Refusal::NotAllowed { rule: Text::of(&rule) }), Some(told))
         }),
         2 => lost.prop_map(|(cause, told)| (RunEvent::Finished(Outcome::Lost(cause)), Some(told.to_owned()))),
     ]

@@ -11,6 +11,7 @@ use fleetward_protocol::message::{
 };
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::run::Outcome;
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{ALPN, ALPN_ENROL, MAX_CONTROL_FRAME, MAX_ENROL_FRAME, MAX_RUN_FRAME};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -78,8 +79,8 @@ impl FakeHost {
         let request = EnrolRequest {
             secret: token.secret,
             csr: request,
-            hostname: "fake.example.com".to_owned(),
-            agent_version: "0.0.0".to_owned(),
+            hostname: Text::of("fake.example.com"),
+            agent_version: Text::of("0.0.0"),
         };
         frame::send(&mut send, &request, MAX_ENROL_FRAME).await.unwrap();
         Frames::new(receive, MAX_ENROL_FRAME).next().await.unwrap().unwrap()
@@ -123,11 +124,11 @@ impl FakeHost {
 
     pub(super) fn hello(&self, held: Vec<RunId>) -> Hello {
         Hello {
-            agent_version: "0.0.0".to_owned(),
+            agent_version: Text::of("0.0.0"),
             boot: BootId::from_uuid(Uuid::nil()),
             journal: self.journal,
-            kinds: vec!["script".to_owned()],
-            held,
+            kinds: List::of([Text::of("script")]),
+            held: List::of(held),
             clock: self.clock,
         }
     }

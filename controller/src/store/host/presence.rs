@@ -2,6 +2,8 @@
 
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::id::{BootId, HostId, JournalId};
+use fleetward_protocol::message::MAX_KINDS;
+use fleetward_protocol::text::{List, Word};
 use fleetward_protocol::time::Timestamp;
 
 use super::{Notice, Status};
@@ -12,13 +14,13 @@ use crate::store::{Connection, StoreError};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Connected {
     /// The agent's version.
-    pub agent_version: String,
+    pub agent_version: Word,
     /// This boot.
     pub boot: BootId,
     /// This life of the journal.
     pub journal: JournalId,
     /// The kinds of action the agent knows.
-    pub kinds: Vec<String>,
+    pub kinds: List<Word, MAX_KINDS>,
     /// How far its clock is ahead, in milliseconds.
     pub clock_skew_ms: i64,
 }
@@ -41,7 +43,6 @@ pub struct Presence {
 // PostgreSQL allows 65,535 parameters, SQLite 32,766; the text of a full batch is always the same.
 const PRESENCE_BATCH: usize = 200;
 const MAX_NOTICES: usize = 20;
-const MAX_NOTICE: usize = 4096;
 
 /// Notes that a host connected; whether there is such a host.
 ///
@@ -59,7 +60,7 @@ pub async fn update_connected(
     )
     .bind(id)
     .bind(now)
-    .bind(&connected.agent_version)
+    .bind(connected.agent_version.as_str())
     .bind(connected.boot)
     .bind(connected.journal)
     .bind(json(&connected.kinds)?)
@@ -130,11 +131,11 @@ pub async fn update_facts(
     .bind(id)
     .bind(json(facts)?)
     .bind(now)
-    .bind(printable(&facts.os))
-    .bind(printable(&facts.os_version))
-    .bind(printable(&facts.kernel))
-    .bind(printable(&facts.arch))
-    .bind(printable(&facts.virtualisation))
+    .bind(facts.os.as_str())
+    .bind(facts.os_version.as_str())
+    .bind(facts.kernel.as_str())
+    .bind(facts.arch.as_str())
+    .bind(facts.virtualisation.as_str())
     .took(conn)
     .await
 }
@@ -151,14 +152,8 @@ pub async fn update_notice(conn: &mut Connection, id: HostId, notice: &Notice) -
         return Ok(false);
     };
     let mut notices: Vec<Notice> = row.json("notices")?;
-    let text = notice.text.chars().take(MAX_NOTICE).collect();
-    notices.push(Notice { at: notice.at, text });
+    notices.push(notice.clone());
     let surplus = notices.len().saturating_sub(MAX_NOTICES);
     notices.drain(..surplus);
     query("UPDATE host SET notices = $2 WHERE id = $1").bind(id).bind(json(&notices)?).took(conn).await
-}
-
-/// What a host says may hold NUL, which PostgreSQL's text cannot.
-fn printable(text: &str) -> String {
-    text.chars().filter(|letter| !letter.is_control()).take(200).collect()
 }

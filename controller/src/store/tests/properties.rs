@@ -7,6 +7,7 @@ use fleetward_domain::operation::OperationStatus;
 use fleetward_domain::run::RunState;
 use fleetward_protocol::id::{HostId, OperationId, TenantId};
 use fleetward_protocol::run::{Fate, Left};
+use fleetward_protocol::text::Text;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -253,7 +254,7 @@ fn final_states() -> impl Strategy<Value = RunState> {
         (1..65_i32).prop_map(|signal| RunState::Failed(Failure::Signal(signal))),
         Just(RunState::TimedOut),
         Just(RunState::Cancelled(Cause::Halted)),
-        "[a-z ]{0,20}".prop_map(|rule| RunState::Refused(Refusal::NotAllowed { rule })),
+        "[a-z ]{0,20}".prop_map(|rule| RunState::Refused(Refusal::NotAllowed { rule: Text::of(&rule) })),
         Just(RunState::Expired),
         prop::sample::select(vec![LostCause::Reboot, LostCause::SupervisorGone]).prop_map(RunState::Lost),
     ]
