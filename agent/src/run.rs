@@ -10,6 +10,7 @@ pub mod attach;
 pub mod drain;
 mod drive;
 mod ending;
+mod mend;
 pub mod outcome;
 mod prepare;
 pub mod process;
@@ -49,6 +50,9 @@ use queue::Queue;
 
 /// How long a forgotten run's id is remembered after its deadline: hosts' clocks may step.
 const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+
+/// A spool with so much left to tell is looked through at once, in bytes.
+const AT_ONCE: u64 = 1 << 20;
 
 /// How far a run has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +139,8 @@ struct Shared {
     host: Host,
     journal: Journal,
     settings: Mutex<LiveSettings>,
+    /// Held while a long spool is looked through.
+    looking: tokio::sync::Mutex<()>,
     table: Mutex<Table>,
     /// One per run that has not ended. They end with the agent, wherever they are; the journal knows.
     tasks: Mutex<JoinSet<()>>,
@@ -181,6 +187,7 @@ impl Runs {
             host,
             journal,
             settings: Mutex::new(settings),
+            looking: tokio::sync::Mutex::default(),
             table: Mutex::new(table),
             spare: Mutex::new(None),
             tasks: Mutex::default(),
@@ -195,7 +202,10 @@ impl Runs {
     pub async fn open(&self, open: OpenRun) -> Opened {
         let held = self.shared.table().runs.get(&open.run).map(|held| held.progress.subscribe());
         let mut progress = match (held, open.dispatch) {
-            (Some(progress), _) => progress,
+            (Some(progress), _) => {
+                self.ensure_readable(open.run, open.offset).await;
+                progress
+            }
             (None, None) => return Opened::Unknown,
             // It was here, ended, and was committed: whoever dispatches it again has lost its memory.
             (None, Some(_)) if self.shared.table().forgotten.contains_key(&open.run) => {
@@ -206,6 +216,26 @@ impl Runs {
         // The sender lives in the table or in the task that accepts; it never leaves without a last word.
         drop(progress.wait_for(|progress| progress.stage != Stage::Accepting).await);
         Opened::Held(progress)
+    }
+
+    /// Makes sure that what is left to tell of a run that ended can be read back.
+    async fn ensure_readable(&self, run: RunId, offset: u64) {
+        let progress = self.shared.table().runs.get(&run).map(|held| held.progress.clone());
+        let Some(progress) = progress else { return };
+        let Stage::Finished { started, end } = progress.borrow().stage.clone() else { return };
+        let directory = self.shared.directory(run);
+        let look = move || mend::ensure_readable(&directory, offset, &end);
+        let mended = if progress.borrow().output.saturating_sub(offset) <= AT_ONCE {
+            look()
+        } else {
+            // Aside, so that the session goes on meanwhile; one at a time, so that a host with many has one thread for it.
+            let _turn = self.shared.looking.lock().await;
+            tokio::task::spawn_blocking(look).await.ok().flatten()
+        };
+        if let Some(end) = mended {
+            let output = end.log_length;
+            progress.send_replace(Progress { stage: Stage::Finished { started, end }, output });
+        }
     }
 
     /// Stops a run, or keeps it from starting. Repeating it changes nothing.

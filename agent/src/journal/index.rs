@@ -93,6 +93,14 @@ impl Index {
         }
     }
 
+    /// The entries of a journal that knows what this one does at `now`, but for its runs that wait and its id.
+    pub(super) fn ended_or_started(&self, now: Timestamp) -> impl Iterator<Item = Entry> {
+        self.compacted(now).into_iter().filter_map(|kept| match kept {
+            Kept::Entry(Entry::Opened { .. }) | Kept::Record(_) => None,
+            Kept::Entry(entry) => Some(entry),
+        })
+    }
+
     /// The entries of a journal that means the same at `now`, with the spans of the records to copy unchanged.
     pub(super) fn compacted(&self, now: Timestamp) -> Vec<Kept> {
         let opened = self.journal.map(|journal| Kept::Entry(Entry::Opened { journal }));

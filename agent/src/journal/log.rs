@@ -13,7 +13,7 @@ use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::EncodeError;
 
 use super::Accepted;
-use super::entry::{self, Entry, HEADER};
+use super::entry::{self, Entry, HEADER, Place};
 use super::index::{Index, Kept, Phase, Span};
 use crate::platform::files::FileError;
 
@@ -21,6 +21,10 @@ use crate::platform::files::FileError;
 const COMPACT_ABOVE: u64 = 1 << 20;
 /// Zeros behind the last record when room was made; made anew when less than half is left.
 const ROOM: u64 = 64 << 10;
+/// How far behind a record that is not whole another one is looked for: further than one write reaches.
+const MAX_SEARCHED: usize = 64 << 20;
+/// How many bytes are hashed in that search, so that what looks like many records cannot hold up the agent's start.
+const MAX_HASHED: usize = 256 << 20;
 
 /// The journal could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +103,7 @@ pub enum Recovery {
         /// How many bytes.
         bytes: u64,
     },
-    /// It could not be read and was put aside; a new life begins.
+    /// It could not be read, or not to its end, and was put aside; a new life begins.
     Replaced {
         /// Where the damaged one is.
         damaged: PathBuf,
@@ -150,7 +154,8 @@ impl Log {
         let mut spans = Vec::with_capacity(entries.len());
         for entry in entries {
             let start = bytes.len();
-            entry.append_to(&mut bytes).map_err(JournalError::Encode)?;
+            let place = if start == 0 { Place::First } else { Place::Follows };
+            entry.append_to(&mut bytes, place).map_err(JournalError::Encode)?;
             spans.push(Span { offset: self.end + start as u64, length: (bytes.len() - start) as u64 });
         }
         let write = || {
@@ -221,20 +226,19 @@ impl Log {
         let staged = staged(&self.path);
         let file = open_file(&staged, Open::Fresh).map_err(failed)?;
         for kept in self.index.compacted(now) {
-            bytes.clear();
             let entry = match kept {
-                Kept::Entry(entry) => {
-                    entry.append_to(&mut bytes).map_err(JournalError::Encode)?;
-                    Some(entry)
-                }
+                Kept::Entry(entry) => Some(entry),
                 Kept::Record(span) => {
-                    bytes = self.read_span(span)?;
-                    bytes.split_first_chunk().and_then(|(header, body)| entry::read(header, body))
+                    let record = self.read_span(span)?;
+                    record.split_first_chunk().and_then(|(header, body)| entry::read(header, body))
                 }
             };
             let Some(entry) = entry else {
                 return Err(failed(io::Error::other("a record changed since it was written")));
             };
+            bytes.clear();
+            // The file takes its place whole: none of its records can be missing because of a crash.
+            entry.append_to(&mut bytes, Place::First).map_err(JournalError::Encode)?;
             file.write_all_at(&bytes, written).map_err(failed)?;
             let length = bytes.len() as u64;
             index.apply(&entry, Span { offset: written, length });
@@ -271,12 +275,12 @@ impl Log {
         let length = file.metadata().map_err(failed)?.len();
         let (index, end) = scan(&file, length).map_err(failed)?;
         let Some(id) = index.journal() else {
-            // Not one entry can be read: whatever it knew is lost, and the controller must be told by a new id.
-            let damaged = path.with_extension(format!("damaged-{}", now.as_millis()));
-            std::fs::rename(path, &damaged).map_err(failed)?;
-            return Ok((Self::create(path, fresh)?, Recovery::Replaced { damaged }));
+            return Self::replace(path, &index, fresh, now);
         };
         let torn = !is_zero(&file, end, length).map_err(failed)?;
+        if torn && is_followed(&file, end, length).map_err(failed)? {
+            return Self::replace(path, &index, fresh, now);
+        }
         let recovery = if torn {
             // Cut off even where the next record would cover it: behind that one, the rest could pass for a record.
             file.set_len(end).map_err(failed)?;
@@ -287,6 +291,26 @@ impl Log {
         };
         let length = if torn { end } else { length };
         Ok((Self { path: path.to_owned(), file, index, id, end, length, compacted: 0 }, recovery))
+    }
+
+    /// Puts a damaged journal aside. What it knew is lost, in part or whole, and the controller must be told by a new id.
+    /// What can still be read of it and starts nothing stays known. What only waited does not: that it was started since
+    /// may stand in what cannot be read.
+    fn replace(
+        path: &Path,
+        index: &Index,
+        fresh: JournalId,
+        now: Timestamp,
+    ) -> Result<(Self, Recovery), JournalError> {
+        let failed = |source| JournalError::Io { act: "put a damaged journal aside", source };
+        let damaged = path.with_extension(format!("damaged-{}", now.as_millis()));
+        std::fs::rename(path, &damaged).map_err(failed)?;
+        let mut log = Self::create(path, fresh)?;
+        let kept: Vec<Entry> = index.ended_or_started(now).collect();
+        if !kept.is_empty() {
+            log.append(&kept)?;
+        }
+        Ok((log, Recovery::Replaced { damaged }))
     }
 
     fn read_span(&self, span: Span) -> Result<Vec<u8>, JournalError> {
@@ -322,6 +346,32 @@ fn scan(file: &File, length: u64) -> io::Result<(Index, u64)> {
         index.apply(&entry, span);
         end += span.length;
     }
+}
+
+/// Whether a whole record that was written later stands behind the one at `end` that is not whole. Only what was written
+/// last can be torn by a crash: the rest had been durable, and was damaged since. The length in the damaged record's header
+/// may be what is damaged, so every place is tried. Where that cannot be told within the limits, it is damage: that
+/// starts nothing twice.
+fn is_followed(file: &File, end: u64, length: u64) -> io::Result<bool> {
+    let rest = usize::try_from(length - end).unwrap_or(usize::MAX).min(MAX_SEARCHED);
+    if (rest as u64) < length - end {
+        return Ok(true);
+    }
+    let mut bytes = vec![0; rest];
+    file.read_exact_at(&mut bytes, end)?;
+    let mut hashed = 0;
+    for at in 1..bytes.len() {
+        let Some((header, body)) = bytes[at..].split_first_chunk() else { break };
+        let Some(body) = entry::body_length(header).and_then(|length| body.get(..length)) else { continue };
+        if entry::place(header) == Place::Follows {
+            continue;
+        }
+        hashed += body.len();
+        if hashed > MAX_HASHED || entry::read(header, body).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether there is nothing but zeros from `start` to `end`.

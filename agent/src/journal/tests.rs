@@ -111,6 +111,44 @@ proptest! {
         prop_assert_eq!(meaning(open(&path, life(2)).0.index()), after);
     }
 
+    /// One flipped bit anywhere: what is not the last write had been durable, and the journal does not go on as if it had
+    /// never been. No run waits to be started that does not wait.
+    #[test]
+    fn damage_starts_nothing_that_was_started(
+        writes in prop::collection::vec(entries(), 1..6),
+        place in any::<prop::sample::Index>(),
+        bit in 0..8_u8,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let (mut log, _) = open(&path, life(1));
+        let mut last = 0;
+        for entries in writes.iter().filter(|entries| !entries.is_empty()) {
+            last = usize::try_from(log.end()).unwrap();
+            log.append(entries).unwrap();
+        }
+        let before = meaning(log.index());
+        let mut bytes = std::fs::read(&path).unwrap();
+        drop(log);
+        let place = place.index(bytes.len());
+        bytes[place] ^= 1 << bit;
+        std::fs::write(&path, &bytes).unwrap();
+        let (log, recovery) = open(&path, life(2));
+        if place < last {
+            let replaced = matches!(recovery, Recovery::Replaced { .. });
+            prop_assert!(replaced, "{:?}", recovery);
+            prop_assert_eq!(log.id(), life(2));
+            prop_assert!(waiting_of(&log).is_empty());
+            let started = |told: &String| before.contains(told) || told.contains("forgotten") || !told.contains("Accepted");
+            prop_assert!(meaning(log.index()).iter().all(started));
+        }
+        // And it goes on from there.
+        let after = meaning(log.index());
+        drop(log);
+        let (log, recovery) = open(&path, life(3));
+        prop_assert_eq!((recovery, meaning(log.index())), (Recovery::Clean, after));
+    }
+
     /// A compacted journal means the same, and a crash anywhere in the compaction changes nothing.
     #[test]
     fn compaction_keeps_the_meaning_at_every_step(entries in entries(), cut in any::<prop::sample::Index>()) {

@@ -12,6 +12,8 @@ use fleetward_protocol::text::Text;
 use fleetward_protocol::wire;
 use serde::{Deserialize, Serialize};
 
+use crate::platform::files;
+
 /// The file's name in the run's directory.
 pub const RESULT: &str = "result";
 const MAX_RESULT: usize = 16 << 10;
@@ -32,13 +34,26 @@ impl End {
     /// # Errors
     /// If it cannot be written; nothing that could be mistaken for a result is left then.
     pub fn write(&self, directory: &Path) -> io::Result<()> {
-        let body = wire::encode(self, MAX_RESULT).map_err(io::Error::other)?;
-        let mut bytes = Digest::of(&body).as_bytes()[..CHECK].to_vec();
-        bytes.extend_from_slice(&body);
+        let bytes = self.encode()?;
         let path = directory.join(RESULT);
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all_at(&bytes, 0)?;
         file.sync_data()
+    }
+
+    /// Puts this in the place of an earlier last word, durably: after a crash it is the one or the other.
+    ///
+    /// # Errors
+    /// If it cannot be written; the earlier one is still there then.
+    pub fn replace(&self, directory: &Path) -> io::Result<()> {
+        files::ensure_file(&directory.join(RESULT), 0o600, &self.encode()?).map_err(io::Error::other)
+    }
+
+    fn encode(&self) -> io::Result<Vec<u8>> {
+        let body = wire::encode(self, MAX_RESULT).map_err(io::Error::other)?;
+        let mut bytes = Digest::of(&body).as_bytes()[..CHECK].to_vec();
+        bytes.extend_from_slice(&body);
+        Ok(bytes)
     }
 
     /// The run's last word, if there is one. A torn one is none.

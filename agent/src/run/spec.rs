@@ -17,6 +17,8 @@ pub const SPEC: &str = "spec";
 pub const SCRIPT: &str = "script";
 /// The supervisor's socket in the run's directory.
 pub const CONTROL: &str = "control";
+/// A file in the run's directory that its supervisor makes between the word to go and the start.
+pub const STARTED: &str = "started";
 const MAX_SPEC: usize = 2 << 20;
 
 /// The largest environment, encoded; what an order may bring is far less.

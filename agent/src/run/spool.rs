@@ -312,12 +312,20 @@ fn stretch_begun(offset: u64, length: u64) -> Option<u64> {
 /// # Errors
 /// If the file cannot be read.
 pub fn read_sound_length(path: &Path) -> io::Result<u64> {
+    read_sound_end(path, 0, u64::MAX)
+}
+
+/// Where the whole records end that stand in a spool between `from`, where one begins, and `until`.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn read_sound_end(path: &Path, from: u64, until: u64) -> io::Result<u64> {
     let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(from),
         other => other?,
     };
-    let length = file.metadata()?.len();
-    let mut sound = 0;
+    let length = file.metadata()?.len().min(until);
+    let mut sound = from;
     let mut bytes = vec![0; HEADER + MAX_RECORD];
     while sound < length {
         let wanted = usize::try_from(length - sound).unwrap_or(usize::MAX).min(bytes.len());

@@ -36,7 +36,7 @@ use super::drain::Drain;
 use super::ending::{Ending, Over, Pipes};
 use super::outcome::{End, not_prepared};
 use super::process::{self, Streams};
-use super::spec::{CONTROL, Environment, MAX_ENVIRONMENT, Spec};
+use super::spec::{CONTROL, Environment, MAX_ENVIRONMENT, STARTED, Spec};
 use super::spool::{FULL_RECORD, Spool};
 use super::tree::Tree;
 use crate::platform::cgroup::Group;
@@ -111,6 +111,9 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         tree.ensure_groups_absent();
         return never_told_to_go(directory);
     }
+    // Should the journal be damaged one day, this still tells that the script must not be started again. Where it cannot
+    // be made, the journal alone does.
+    drop(std::fs::File::create(directory.join(STARTED)));
     let started = Instant::now();
     let child = match standing_by.and_then(|waiting| waiting.go().map_err(|error| error.in_full(&spec))) {
         Ok(child) => child,

@@ -374,3 +374,103 @@ fn a_result_without_its_output_is_lost() {
         assert_eq!(output.stdout.len() + output.stderr.len(), 4, "what is whole is still there");
     });
 }
+
+/// Flips a bit of the journal's last record, as a failing disk may.
+fn damage_last_record(journal: &std::path::Path) {
+    let mut bytes = std::fs::read(journal).unwrap();
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[last] ^= 0x40;
+    std::fs::write(journal, bytes).unwrap();
+}
+
+/// Whatever the journal lost at its end (one record, or the run as a whole), the run's directory still tells that it was
+/// started: while it runs, when its supervisor was killed without a word of output, and when it has ended.
+#[test]
+fn a_run_whose_start_the_journal_lost_is_not_started_again() {
+    for (now, whole) in [("runs", false), ("runs", true), ("killed", false), ("killed", true), ("ended", false), ("ended", true)]
+    {
+        let machine = Machine::new();
+        let (gate, starts) = (machine.path("gate"), machine.path("starts"));
+        let request = script(&format!(
+            "mkfifo {gate}; echo $PPID >> {starts}; read < {gate}",
+            gate = gate.display(),
+            starts = starts.display()
+        ));
+        let journal = machine.paths().journal();
+        let first = runtime();
+        let (before, supervisor) = first.block_on(async {
+            let life = machine.start(boot(1));
+            let before = std::fs::read(&journal).unwrap();
+            let mut progress = life.begin(&request).await;
+            drop(progress.wait_for(|progress| matches!(progress.stage, Stage::Running { .. })).await.unwrap());
+            // Opened for writing when the script opens it for reading.
+            let opened = gate.clone();
+            let text = loop {
+                match std::fs::read_to_string(&starts) {
+                    Ok(text) if text.ends_with('\n') && opened.exists() => break text,
+                    _ => tokio::task::yield_now().await,
+                }
+            };
+            (before, text.trim().parse::<i32>().unwrap())
+        });
+        drop(first);
+        match now {
+            "killed" => kill_with_children(supervisor),
+            "ended" => {
+                std::fs::write(&gate, "go\n").unwrap();
+                exited(supervisor);
+            }
+            _ => {}
+        }
+        if whole { std::fs::write(&journal, before).unwrap() } else { damage_last_record(&journal) }
+        let second = runtime();
+        second.block_on(async {
+            let life = machine.start(boot(1));
+            assert_eq!(life.runs.held(), [request.run], "{now} {whole}");
+            // The controller may not have heard the acceptance, and dispatches again.
+            let progress = life.begin(&request).await;
+            if now == "runs" {
+                tokio::fs::write(&gate, "go\n").await.unwrap();
+            }
+            let lost = Outcome::Lost(LostCause::SupervisorGone);
+            let wanted = if now == "killed" { lost } else { Outcome::Exited(0) };
+            assert_eq!(finished(progress).await.outcome, wanted, "{now} {whole}");
+        });
+        assert_eq!(std::fs::read_to_string(&starts).unwrap(), format!("{supervisor}\n"), "{now} {whole}");
+    }
+}
+
+/// Otherwise the controller would refuse the same damaged bytes again and again, and the run would never end.
+#[test]
+fn a_damaged_spool_costs_output_and_not_the_result() {
+    for has in [0, 17, 34] {
+        let machine = Machine::new();
+        let request = script("echo one; echo two >&2; exit 3");
+        let first = runtime();
+        let length = first.block_on(async { machine.start(boot(1)).finish(&request).await.log_length });
+        drop(first);
+        assert_eq!(length, 34, "two records of four bytes");
+        let spool = machine.paths().runs().join(request.run.to_string()).join("spool");
+        let mut bytes = std::fs::read(&spool).unwrap();
+        bytes[17..33].fill(0xff);
+        std::fs::write(&spool, bytes).unwrap();
+        // The answer does not change with the next restart.
+        for _ in 0..2 {
+            runtime().block_on(async {
+                let life = machine.start(boot(1));
+                let open =
+                    fleetward_protocol::message::OpenRun { run: request.run, offset: has, dispatch: None };
+                let Opened::Held(progress) = life.runs.open(open).await else { panic!("unknown") };
+                let end = finished(progress).await;
+                assert_eq!(end.outcome, Outcome::Exited(3));
+                if has == length {
+                    assert_eq!(end.log_length, length, "the controller has it all");
+                    return;
+                }
+                let output = life.output(request.run, &end);
+                assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"one\n"[..], &b""[..]));
+                assert_eq!(output.dropped, 4, "the marker counts what is missing");
+            });
+        }
+    }
+}
