@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleetward_api::error::ErrorBody;
 use fleetward_api::page::{MAX_LIMIT, Page};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request, Response};
@@ -37,6 +37,10 @@ use crate::failure::Failure;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How long a synchronisation of a repository may take.
 const SLOW_ANSWER_WITHIN: Duration = Duration::from_secs(600);
+/// The longest answer that is read whole, in bytes. A page of a list is far below.
+const MAX_ANSWER: usize = 64 << 20;
+/// How many seconds a download may bring nothing.
+const SILENCE_S: u32 = 60;
 /// How often a request is made before the controller counts as unreachable.
 const ATTEMPTS: u32 = 3;
 /// How long to wait before the second attempt; tripled for each further one.
@@ -157,6 +161,9 @@ impl Client {
             for item in page.items.iter().take(left as usize) {
                 take(item)?;
             }
+            if page.items.is_empty() && page.next_cursor.is_some() {
+                return Err(self.odd("its list has an empty page before its end".to_owned()));
+            }
             left = left.saturating_sub(u32::try_from(page.items.len()).unwrap_or(u32::MAX));
             match page.next_cursor {
                 Some(next) if cursor.as_ref() != Some(&next) => cursor = Some(next),
@@ -253,8 +260,13 @@ impl Client {
 
     async fn collect(&self, response: Response<Incoming>, patience: Patience) -> Result<Bytes, Failure> {
         let body = async {
-            let collected = response.into_body().collect().await;
-            Ok(collected.map_err(|error| self.unreachable(io::Error::other(error)))?.to_bytes())
+            match Limited::new(response.into_body(), MAX_ANSWER).collect().await {
+                Ok(collected) => Ok(collected.to_bytes()),
+                Err(error) if error.is::<LengthLimitError>() => {
+                    Err(self.odd(format!("its answer is longer than {} MiB", MAX_ANSWER >> 20)))
+                }
+                Err(error) => Err(self.unreachable(io::Error::other(error))),
+            }
         };
         self.within(patience, body).await
     }
@@ -347,6 +359,18 @@ impl Stream {
                 Err(error) => return Some(Err(io::Error::other(error))),
             }
         }
+    }
+
+    /// As [`Self::next`]; an error when nothing comes for a minute.
+    pub(crate) async fn next_in_time(&mut self) -> Option<Result<Bytes, io::Error>> {
+        // Counted second by second: time in which this process was stopped is nobody's silence.
+        for _ in 0..SILENCE_S {
+            if let Ok(next) = tokio::time::timeout(Duration::from_secs(1), self.next()).await {
+                return next;
+            }
+        }
+        let what = format!("nothing came for {SILENCE_S} s");
+        Some(Err(io::Error::new(io::ErrorKind::TimedOut, what)))
     }
 }
 

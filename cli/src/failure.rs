@@ -60,7 +60,7 @@ pub(crate) enum Failure {
         source: io::Error,
     },
     /// Whoever answers is not a controller, or not one of this version.
-    #[error("{url} does not answer like a Fleetward controller: {problem}")]
+    #[error("{url} does not answer like a Fleetward controller: {}", neutral::quote(problem))]
     NotAController {
         /// Who was asked.
         url: String,

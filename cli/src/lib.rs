@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use crate::app::App;
 use crate::args::{Cli, Command};
+use crate::client::address::Address;
 use crate::config::Format;
 use crate::failure::{Exit, Failure};
 
@@ -103,11 +104,21 @@ fn report(failure: &Failure, format: Format) {
         let _ = writeln!(std::io::stderr().lock(), "{}", render::neutral::json(&text));
         return;
     }
+    // Nobody is left to tell that standard error is gone.
+    let _ = writeln!(std::io::stderr().lock(), "{}", told(failure));
+}
+
+/// A failure with its causes, harmless for a terminal: much of it was said by whoever answered.
+fn told(failure: &Failure) -> String {
+    // The answer to a question is no error.
+    if let Failure::Declined = failure {
+        return "Nothing was done.".to_owned();
+    }
     let mut text = format!("error: {failure}");
     let mut said = failure.to_string();
     let mut source = std::error::Error::source(failure);
     while let Some(cause) = source {
-        let cause_text = render::neutral::text(&cause.to_string());
+        let cause_text = render::neutral::quote(&cause.to_string());
         // Some libraries repeat their cause in their own words.
         if !said.contains(&cause_text) {
             text.push_str(": ");
@@ -116,9 +127,16 @@ fn report(failure: &Failure, format: Format) {
         said = cause_text;
         source = cause.source();
     }
-    if let Failure::Unreachable { .. } = failure {
+    if let Failure::Unreachable { url, .. } = failure {
         text.push_str("\nIs it running (`systemctl status fleetward-controller`), and is the address right?");
+        if let Some(usual) = url.parse::<Address>().ok().and_then(|address| address.at_usual_port()) {
+            text.push_str(&format!(
+                "\nA controller listens on port 7444 unless told otherwise, and this address means port 443: try `fleetward login {usual}`."
+            ));
+        }
     }
-    // Nobody is left to tell that standard error is gone.
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    render::neutral::lines(&text, render::neutral::Colours::Strip)
 }
+
+#[cfg(test)]
+mod tests;

@@ -364,7 +364,7 @@ async fn raw(command: Logs, app: &App) -> Result<Exit, Failure> {
     for run in runs {
         let mut bytes =
             live::raw_output(app, &with_query(&format!("runs/{}/output", run.id), &query)?).await?;
-        while let Some(bytes) = bytes.next().await {
+        while let Some(bytes) = bytes.next_in_time().await {
             let bytes = bytes.context("the output broke off").map_err(Failure::Other)?;
             std::io::stdout().lock().write_all(&bytes).map_err(output)?;
         }

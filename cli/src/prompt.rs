@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use anyhow::Context as _;
 
 use crate::failure::Failure;
+use crate::render::neutral::{self, Colours};
 
 /// Whether somebody is there to answer.
 pub(crate) fn is_possible() -> bool {
@@ -34,7 +35,7 @@ pub(crate) fn confirm(question: &str) -> Result<(), Failure> {
 pub(crate) fn line(prompt: &str) -> Result<String, Failure> {
     let ask = || -> anyhow::Result<String> {
         let mut err = io::stderr().lock();
-        write!(err, "{prompt}")?;
+        write!(err, "{}", neutral::lines(prompt, Colours::Strip))?;
         err.flush()?;
         let mut answer = String::new();
         anyhow::ensure!(io::stdin().read_line(&mut answer)? > 0, "there was no answer");

@@ -76,8 +76,9 @@ impl Out {
 
     /// Tells the user something that `--quiet` does not silence, on standard error.
     pub(crate) fn warn(&self, text: impl std::fmt::Display) {
+        let colours = if self.colour_notes { neutral::Colours::Keep } else { neutral::Colours::Strip };
         // Nobody is left to tell that standard error is gone.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", neutral::lines(&text.to_string(), colours));
     }
 
     /// A JSON array whose items are written as they come.

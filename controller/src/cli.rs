@@ -8,11 +8,10 @@ mod serve;
 mod user;
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::{Config, Layer, Name, Sources, unknown_variables};
+use crate::config::{Config, Layer, Listen, Name, Sources, unknown_variables};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// The controller of a Fleetward fleet.
@@ -76,10 +75,10 @@ struct Settings {
     database: Option<String>,
     /// The UDP address agents connect to (every address, port 7443, unless told otherwise)
     #[arg(long, value_name = "ADDRESS:PORT")]
-    link_listen: Option<SocketAddr>,
+    link_listen: Option<Listen>,
     /// The TCP address of the API and the console (every address, port 7444, unless told otherwise)
     #[arg(long, value_name = "ADDRESS:PORT")]
-    http_listen: Option<SocketAddr>,
+    http_listen: Option<Listen>,
     /// Serve the API without TLS; only ever on a loopback address
     #[arg(long)]
     http_plain_loopback: bool,
@@ -139,9 +138,14 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // The chain once, at the rim.
             let _ = writeln!(std::io::stderr(), "fleetward-controller: {error:#}");
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
+}
+
+/// What the service manager is told by: a failure that no further attempt mends has a code of its own.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    if serve::is_for_good(error) { ExitCode::from(serve::EX_CONFIG) } else { ExitCode::FAILURE }
 }
 
 impl Cli {

@@ -11,7 +11,7 @@ mod layer;
 mod value;
 
 pub use layer::Layer;
-pub use value::{Filter, InvalidValue, Name, Size, Span};
+pub use value::{Filter, InvalidValue, Listen, Name, Size, Span};
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -149,13 +149,12 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file could not be read.
-    #[error("read {path}", path = .path.display())]
+    #[error("read {path}: {cause}{remedy}", path = .path.display(), remedy = remedy(.cause))]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// The operating system's reason.
-        #[source]
-        source: io::Error,
+        cause: io::Error,
     },
     /// A file has something that is not a setting.
     #[error("{path}:{line}: {detail}", path = .path.display())]
@@ -203,10 +202,12 @@ impl Config {
         let name = layer.name.ok_or(ConfigError::Unset { key: "name" })?;
         let data = layer.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
         let database = layer.database.unwrap_or_else(|| sqlite_url(&data));
-        let link_listen =
-            layer.link.listen.unwrap_or_else(|| any_address(fleetward_protocol::wire::DEFAULT_PORT));
+        let link_listen = layer
+            .link
+            .listen
+            .map_or_else(|| any_address(fleetward_protocol::wire::DEFAULT_PORT), |listen| listen.0);
         let advertise = layer.link.advertise.unwrap_or_else(|| authority(&name, link_listen.port()));
-        let http_listen = layer.http.listen.unwrap_or_else(|| any_address(DEFAULT_HTTP_PORT));
+        let http_listen = layer.http.listen.map_or_else(|| any_address(DEFAULT_HTTP_PORT), |listen| listen.0);
         let transport = match (layer.http.plain_loopback, layer.http.certificate, layer.http.key) {
             (Some(true), None, None) => {
                 if !http_listen.ip().is_loopback() {
@@ -374,6 +375,22 @@ pub fn unknown_variables() -> Vec<String> {
     variable::unknown(names.iter().map(String::as_str)).iter().map(ToString::to_string).collect()
 }
 
+/// The service manager's notification socket (sd_notify(3)), if there is one.
+#[must_use]
+pub fn notify_socket() -> Option<OsString> {
+    env::var_os("NOTIFY_SOCKET")
+}
+
+/// What to do about a file that may not be read.
+fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; run this as root or as the service's user (`runuser -u fleetward -- fleetward-controller …`)"
+        }
+        _ => "",
+    }
+}
+
 /// The SQLite database of a data directory.
 #[must_use]
 pub fn sqlite_url(data: &Path) -> String {
@@ -394,8 +411,8 @@ fn duration(span: Option<Span>, default_s: u64) -> Duration {
 }
 
 fn read(path: &Path) -> Result<Layer, ConfigError> {
-    let text = fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text =
+        fs::read_to_string(path).map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
     Layer::from_toml(path, &text)
 }
 
@@ -403,7 +420,7 @@ fn read_if_exists(path: &Path) -> Result<Layer, ConfigError> {
     match fs::read_to_string(path) {
         Ok(text) => Layer::from_toml(path, &text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Layer::default()),
-        Err(source) => Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        Err(cause) => Err(ConfigError::Unreadable { path: path.to_owned(), cause }),
     }
 }
 

@@ -21,7 +21,7 @@ use fleetward_agent::enrol::Again;
 use fleetward_agent::{Agent, AgentHandle};
 use fleetward_controller::app::clock::Clock;
 use fleetward_controller::app::user;
-use fleetward_controller::config::{Config, Layer};
+use fleetward_controller::config::{Config, Layer, Listen};
 use fleetward_controller::pki::{Authority, ServerPurpose};
 use fleetward_controller::running::Running;
 use fleetward_controller::secret::SecretBox;
@@ -237,8 +237,8 @@ fn config(directory: &Path, link: SocketAddr, http: SocketAddr) -> Config {
         name: Some("localhost".into()),
         ..Layer::default()
     };
-    layer.link.listen = Some(link);
-    layer.http.listen = Some(http);
+    layer.link.listen = Some(Listen(link));
+    layer.http.listen = Some(Listen(http));
     layer.http.plain_loopback = Some(true);
     layer.inventory.local_remotes = Some(true);
     Config::from_layer(layer).expect("a configuration")

@@ -59,6 +59,12 @@ impl Address {
         })
     }
 
+    /// The same with a controller's usual port, where it is HTTPS and names no port.
+    pub(crate) fn at_usual_port(&self) -> Option<String> {
+        (self.scheme == Scheme::Https && self.authority.port().is_none())
+            .then(|| format!("{self}:{DEFAULT_PORT}"))
+    }
+
     /// What goes into the `Host` header.
     pub(crate) fn authority(&self) -> &str {
         self.authority.as_str()

@@ -13,6 +13,8 @@ pub(crate) enum Step {
     Answer(String),
     /// Writes this text and hangs up.
     Break(String),
+    /// Writes the first text and then the second one again and again, until the client hangs up.
+    Endless(String, String),
     /// Reads the request and hangs up.
     HangUp,
 }
@@ -56,6 +58,11 @@ pub(super) async fn play(
         match step {
             Step::Answer(text) => stream.write_all(text.as_bytes()).await.unwrap(),
             Step::Break(text) => return stream.write_all(text.as_bytes()).await.unwrap(),
+            Step::Endless(head, more) => {
+                let _ = stream.write_all(head.as_bytes()).await;
+                while stream.write_all(more.as_bytes()).await.is_ok() {}
+                return;
+            }
             Step::HangUp => return,
         }
     }

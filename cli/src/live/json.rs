@@ -54,7 +54,7 @@ impl View for JsonLines {
 
     fn remark(&mut self, text: &str) -> Result<(), Failure> {
         // Standard output belongs to the events.
-        let _ = writeln!(std::io::stderr().lock(), "{text}");
+        let _ = writeln!(std::io::stderr().lock(), "{}", neutral::text(text));
         Ok(())
     }
 }

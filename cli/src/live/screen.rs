@@ -331,7 +331,7 @@ impl<'a> Screen<'a> {
         let runs = u64::from(operation.hosts) * operation.scripts.len() as u64;
         bar.set_length(runs.max(self.tally.known() as u64));
         bar.set_position(self.tally.ended() as u64);
-        bar.set_prefix(operation.number.clone());
+        bar.set_prefix(neutral::text(&operation.number));
         bar.set_message(self.tally.words());
     }
 }

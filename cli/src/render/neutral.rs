@@ -17,6 +17,9 @@ pub(crate) enum Colours {
 /// The longest colour sequence that is recognised, in bytes between `ESC [` and `m`.
 const MAX_SGR: usize = 48;
 
+/// The longest text of others that a message quotes, in characters.
+const MAX_QUOTE: usize = 400;
+
 /// Appends one line of hostile `bytes` to `out`.
 pub(crate) fn line(bytes: &[u8], colours: Colours, out: &mut String) {
     if let Ok(text) = std::str::from_utf8(bytes)
@@ -52,6 +55,27 @@ pub(crate) fn block(text: &str) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Hostile text of any number of lines, each made harmless; line feeds stay where they are.
+pub(crate) fn lines(text: &str, colours: Colours) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (index, each) in text.split('\n').enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        line(each.as_bytes(), colours, &mut out);
+    }
+    out
+}
+
+/// What somebody else said, as part of one line of a message: harmless, and cut where it is longer than a message.
+pub(crate) fn quote(words: &str) -> String {
+    let mut quoted = text(&words.chars().take(MAX_QUOTE).collect::<String>());
+    if words.chars().nth(MAX_QUOTE).is_some() {
+        quoted.push('…');
+    }
+    quoted
 }
 
 /// JSON text whose strings hold no character that a terminal acts on: JSON itself escapes only the C0 set.
@@ -234,6 +258,14 @@ mod tests {
         }
         out.push_str(rest);
         out
+    }
+
+    #[test]
+    fn many_lines_stay_lines_and_a_quote_is_one() {
+        assert_eq!(lines("a\x1b]0;\nb\r\n", Colours::Strip), "a␛]0;\nb␍\n");
+        assert_eq!(lines("\x1b[31mred\nplain", Colours::Keep), "\x1b[31mred\x1b[0m\nplain");
+        assert_eq!(quote("a\nb\u{202e}"), "a␊b<U+202E>");
+        assert_eq!(quote(&"x".repeat(1000)), format!("{}…", "x".repeat(MAX_QUOTE)));
     }
 
     proptest! {

@@ -1,8 +1,13 @@
 //! `serve`: runs the controller until it is told to stop.
 
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
 use crate::app::clock::Clock;
-use crate::config::{Log, LogFormat, unknown_variables};
-use crate::running::Running;
+use crate::config::{ConfigError, Log, LogFormat, notify_socket, unknown_variables};
+use crate::pki::PkiError;
+use crate::running::{Running, StartError};
 use anyhow::Context as _;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,6 +15,22 @@ use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::Settings;
+
+/// The exit code of settings that cannot be used (sysexits.h). The unit does not start the controller again after it.
+pub(super) const EX_CONFIG: u8 = 78;
+
+/// Whether an attempt fails in the same way until somebody changes a setting or a file. A database that is away or a full
+/// disk comes back by itself.
+pub(super) fn is_for_good(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<StartError>() {
+        Some(StartError::Pki(PkiError::File { .. })) => false,
+        Some(
+            StartError::Pki(_) | StartError::Secret(_) | StartError::MetricsToken { .. } | StartError::Tls(_),
+        ) => true,
+        Some(StartError::Store(_) | StartError::Link(_) | StartError::Http(_)) => false,
+        None => error.is::<ConfigError>(),
+    }
+}
 
 /// Run the controller.
 #[derive(Debug, Args)]
@@ -31,14 +52,31 @@ impl Serve {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let running = Running::start(config, Clock::System).await?;
+            tell_manager("READY=1");
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
             };
             info!(signal = name, "controller.signalled");
+            tell_manager("STOPPING=1");
             running.shutdown().await;
             anyhow::Ok(())
         })
+    }
+}
+
+/// Sends `state` to the service manager (sd_notify(3)): one datagram. Without a manager, or if it fails, nothing happens.
+fn tell_manager(state: &str) {
+    let Some(socket) = notify_socket() else { return };
+    let send = || {
+        let address = match socket.as_bytes().strip_prefix(b"@") {
+            Some(name) => SocketAddr::from_abstract_name(name)?,
+            None => SocketAddr::from_pathname(&socket)?,
+        };
+        UnixDatagram::unbound()?.send_to_addr(state.as_bytes(), &address)
+    };
+    if let Err(error) = send() {
+        warn!(%error, "controller.manager_not_told");
     }
 }
 

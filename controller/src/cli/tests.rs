@@ -56,6 +56,27 @@ fn init_without_a_name_says_how_to_give_one() {
     }
 }
 
+/// What the unit's `RestartPreventExitStatus` goes by.
+#[test]
+fn what_no_further_start_mends_has_an_exit_code_of_its_own() {
+    let unit = include_str!("../../../systemd/fleetward-controller.service");
+    assert!(unit.contains(&format!("\nRestartPreventExitStatus={}\n", serve::EX_CONFIG)));
+    assert!(unit.contains("\nType=notify\n") && !unit.contains("\nCondition"));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("controller.toml");
+    let name = file.display().to_string();
+    fs::write(&file, "[link]\nlisten = 'x'\n").unwrap();
+    assert!(serve::is_for_good(&execute(&["serve", "--config", &name]).unwrap_err()));
+    let data = directory.path().join("data").display().to_string();
+    fs::write(&file, format!("data = '{data}'\n")).unwrap();
+    let error = execute(&["serve", "--config", &name]).unwrap_err();
+    assert!(serve::is_for_good(&error) && format!("{error:#}").contains("init"), "{error:#}");
+    let missing = crate::pki::PkiError::Missing(data.into());
+    let start = crate::running::StartError::Pki(missing);
+    assert!(serve::is_for_good(&start.into()));
+    assert!(!serve::is_for_good(&anyhow::anyhow!("the network is down")));
+}
+
 #[test]
 fn every_command_takes_the_same_settings() {
     for command in

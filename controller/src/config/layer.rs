@@ -1,12 +1,11 @@
 //! One layer of settings: every one may be absent.
 
 use std::ffi::OsString;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Filter, Name, Size, Span};
+use super::value::{Filter, Listen, Name, Size, Span};
 use super::{ConfigError, LogFormat};
 
 /// The settings of one layer; absent ones are left to the layer below. `docs/configuration.md` describes them.
@@ -58,14 +57,14 @@ sections! {
     /// `[link]`
     LinkLayer {
         /// `address:port`
-        listen: SocketAddr,
+        listen: Listen,
         /// `name:port`
         advertise: String,
     }
     /// `[http]`
     HttpLayer {
         /// `address:port`
-        listen: SocketAddr,
+        listen: Listen,
         /// Serve HTTP without TLS, on a loopback address only.
         plain_loopback: bool,
         /// A certificate chain in PEM.
@@ -202,7 +201,11 @@ impl Layer {
             let variable = variable_of(key);
             let invalid = |detail: String| ConfigError::Variable { variable: variable.clone(), detail };
             let text = value.into_string().map_err(|_| invalid("the value is not UTF-8".to_owned()))?;
-            layer = Self::of_one(key, &text).map_err(invalid)?.over(layer);
+            let with_example = |detail: String| match example(key) {
+                Some(example) => invalid(format!("{detail}; set it as in {variable}={example}")),
+                None => invalid(detail),
+            };
+            layer = Self::of_one(key, &text).map_err(with_example)?.over(layer);
         }
         Ok(layer)
     }
@@ -223,6 +226,15 @@ impl Layer {
         Self::deserialize(nest(value))
             .or_else(|error| Self::deserialize(nest(quoted)).map_err(|_| error))
             .map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+}
+
+/// A value of a setting whose kind does not name one when it refuses another.
+fn example(key: &str) -> Option<&'static str> {
+    match key {
+        "http.plain_loopback" | "inventory.local_remotes" => Some("true"),
+        "http.logins_per_minute" | "enrolment.attempts_per_minute" => Some("30"),
+        _ => None,
     }
 }
 

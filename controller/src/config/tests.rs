@@ -58,6 +58,19 @@ fn errors_name_the_key_and_the_line_or_the_variable() {
     assert!(name.contains("without scheme"), "{name}");
     let syntax = refused("name = 'x'\n[link\n");
     assert!(syntax.starts_with("controller.toml:2: "), "{syntax}");
+    for text in [":99999", "7443", "everywhere:7443", "[::]:70000"] {
+        let told = variables(&[("FLEETWARD_LINK_LISTEN", text)]).unwrap_err().to_string();
+        assert!(told.contains(&format!("FLEETWARD_LINK_LISTEN: `{text}` is not")), "{told}");
+        assert!(told.contains("such as 0.0.0.0:7443"), "{told}");
+        let told = refused(&format!("[http]\nlisten = '{text}'\n"));
+        assert!(told.contains(&format!("`{text}` is not")) && told.contains("0.0.0.0"), "{told}");
+    }
+    for (variable, example) in
+        [("FLEETWARD_HTTP_PLAIN_LOOPBACK", "true"), ("FLEETWARD_ENROLMENT_ATTEMPTS_PER_MINUTE", "30")]
+    {
+        let told = variables(&[(variable, "many")]).unwrap_err().to_string();
+        assert!(told.contains("many") && told.contains(&format!("{variable}={example}")), "{told}");
+    }
     let variable = variables(&[("FLEETWARD_LOG_FORMAT", "xml")]).unwrap_err().to_string();
     assert!(variable.contains("FLEETWARD_LOG_FORMAT") && variable.contains("json"), "{variable}");
 }
@@ -100,6 +113,15 @@ fn every_setting_has_a_variable_that_all_programs_know_of() {
         );
     }
     assert!(variable::KNOWN.contains(&FILE_VARIABLE));
+}
+
+#[test]
+fn a_file_that_may_not_be_read_says_as_whom_it_may() {
+    let told = |kind: io::ErrorKind| {
+        ConfigError::Unreadable { path: DEFAULT_FILE.into(), cause: io::Error::from(kind) }.to_string()
+    };
+    assert!(told(io::ErrorKind::PermissionDenied).contains("as root or as the service's user"));
+    assert!(!told(io::ErrorKind::NotFound).contains("root"));
 }
 
 /// Whatever a command is told, it is told from file, variables and flags, and a later one finds the same.

@@ -1,6 +1,6 @@
 //! Values of settings as people write them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -29,6 +29,11 @@ pub struct Size(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Name(pub String);
+
+/// Where to listen: an address and a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct Listen(pub SocketAddr);
 
 /// Which events are logged: levels, and targets with theirs, such as `info,quinn=warn`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -92,6 +97,17 @@ impl FromStr for Name {
     }
 }
 
+impl FromStr for Listen {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| InvalidValue {
+            text: text.chars().take(64).collect(),
+            expected: "an address and a port from 0 to 65535, such as 0.0.0.0:7443, 192.0.2.1:7443 or [::]:7443",
+        })
+    }
+}
+
 impl FromStr for Filter {
     type Err = InvalidValue;
 
@@ -141,6 +157,14 @@ impl From<Span> for String {
 }
 
 impl TryFrom<String> for Filter {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Listen {
     type Error = InvalidValue;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
