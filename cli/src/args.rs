@@ -1,5 +1,6 @@
 //! The command line: nouns, then verbs.
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -14,7 +15,7 @@ Examples:
   fleetward host list --tag prod --status online --sort last-seen
   fleetward repo set https://git.example.com/ops/fleet.git --branch main
   fleetward repo sync
-  fleetward run baseline --on 'tag:prod & !web-9' --timeout 5m -- --dry-run
+  fleetward run baseline --on 'tag:prod & web-*' --timeout 5m -- --dry-run
   fleetward op logs OP-17 --follow
 
 Exit codes:
@@ -58,9 +59,24 @@ pub(crate) fn parse() -> Cli {
     let mut command = config::without_empty_variables(Cli::command());
     let matches = command.try_get_matches_from_mut(std::env::args_os()).unwrap_or_else(|_| {
         // The same error once more, with usage lines that show what is needed, not what was given.
-        with_plain_usage(config::without_empty_variables(Cli::command())).get_matches()
+        with_plain_usage(config::without_empty_variables(Cli::command()))
+            .try_get_matches()
+            .unwrap_or_else(|error| without_idle_tips(error).exit())
     });
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut command).exit())
+}
+
+/// Without the tip to put `--` before an unknown option, where nothing can come behind `--`.
+fn without_idle_tips(mut error: clap::Error) -> clap::Error {
+    let takes_more = |usage: &ContextValue| usage.to_string().contains("[-- <");
+    if error.get(ContextKind::Usage).is_some_and(takes_more) {
+        return error;
+    }
+    if let Some(ContextValue::StyledStrs(tips)) = error.remove(ContextKind::Suggested) {
+        let useful = tips.into_iter().filter(|tip| !tip.to_string().contains("as a value, use"));
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(useful.collect()));
+    }
+    error
 }
 
 /// With usage lines as `--help` shows them. Those of an error also list every option that was given, or stands in the
@@ -86,12 +102,12 @@ pub(crate) enum Command {
     Whoami,
     /// Change your password
     Password(auth::Password),
-    /// Hosts: add, list, show, update, retire, token, approve, revoke, verify
+    /// Hosts: add, list, show, update, retire, delete, token, approve, revoke, verify
     #[command(subcommand)]
     Host(host::Command),
     /// Make an enrolment token for a host that is not in the inventory yet
     EnrolToken(host::EnrolToken),
-    /// The inventory repository: set, sync, status, history
+    /// The inventory repository: set, sync, status, history, check
     #[command(subcommand)]
     Repo(repo::Command),
     /// Scripts of the inventory repository: list, show
@@ -106,8 +122,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Session(session::Command),
     /// What was changed, by whom
-    #[command(subcommand)]
-    Audit(audit::Command),
+    Audit(audit::Audit),
     /// Write the completion for a shell
     Completion(Completion),
     /// Show the versions of this program and of the controller

@@ -6,9 +6,20 @@ use fleetward_api::audit::{AuditEvent, AuditQuery};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
 use crate::render::table::{Cell, Table, Tone};
+use crate::render::words;
 
 /// How many events are shown when nothing else is asked.
 const SHOWN: u32 = 50;
+
+/// What was changed, by whom; lists it unless told otherwise
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Audit {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    list: List,
+}
 
 /// What was changed, by whom
 #[derive(Debug, Subcommand)]
@@ -21,7 +32,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  fleetward audit list
+  fleetward audit
   fleetward audit list --action login. --limit 200
   fleetward audit list --subject web-1
   fleetward audit list --output json > audit.json")]
@@ -41,8 +52,11 @@ pub(crate) struct List {
 }
 
 /// `fleetward audit …`.
-pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure> {
-    let Command::List(list) = command;
+pub(crate) async fn execute(audit: Audit, app: &App) -> Result<Exit, Failure> {
+    let list = match audit.command {
+        Some(Command::List(list)) => list,
+        None => audit.list,
+    };
     let limit = list.limit;
     let most = app.newest(limit, SHOWN);
     let query = AuditQuery {
@@ -57,7 +71,9 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
             app.out.note("No event is like that.");
             return String::new();
         }
-        let mut table = Table::new(&app.out, ["TIME", "WHO", "WHAT", "ABOUT", "FROM", "DETAILS"]);
+        // Details are JSON of any length: `--output json` has them whole.
+        let mut table =
+            Table::new(&app.out, ["TIME", "WHO", "WHAT", "ABOUT", "FROM", "DETAILS"]).one_line_rows();
         for event in events {
             let details: Vec<String> = event
                 .details
@@ -74,7 +90,7 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
                 event.actor.as_str().into(),
                 Cell::new(&event.action).tone(if refused { Tone::Bad } else { Tone::Plain }),
                 event.subject.as_deref().unwrap_or_default().into(),
-                event.remote.as_deref().unwrap_or_default().into(),
+                words::peer(event.remote.as_deref().unwrap_or_default()).into(),
                 Cell::new(details.join(" ")).tone(Tone::Dim),
             ]);
         }

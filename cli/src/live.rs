@@ -13,6 +13,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use fleetward_api::host::{Host, HostQuery};
 use fleetward_protocol::name::HostName;
 use hyper::Method;
 use serde::Serialize;
@@ -33,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const SILENCE: Duration = Duration::from_secs(45);
 /// How long nothing new must come for a reader to have caught up, where the sequence does not tell.
 const CAUGHT_UP: Duration = Duration::from_secs(1);
+/// How often hosts are looked up that a view waits for, and how long that may take.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 /// How often the view gets a chance to move.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -46,6 +50,14 @@ pub(crate) trait View {
     fn tick(&mut self, now: Instant) -> Result<(), Failure>;
     /// Tells about the connection.
     fn remark(&mut self, text: &str) -> Result<(), Failure>;
+    /// The hosts that it waits for and would say something about if they are away.
+    fn waits_for(&self, _now: Instant) -> Vec<HostName> {
+        Vec::new()
+    }
+    /// Takes what the controller knows of those hosts.
+    fn hosts(&mut self, _hosts: &[Host]) -> Result<(), Failure> {
+        Ok(())
+    }
 }
 
 /// What is followed, and how far.
@@ -101,8 +113,15 @@ pub(crate) async fn follow(
 ) -> Result<Ending, Failure> {
     let interrupts =
         signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C").map_err(Failure::Other)?;
-    let mut follower =
-        Follower { app, following, interrupts, position: None, stop: Stop::Unwanted, lost: None };
+    let mut follower = Follower {
+        app,
+        following,
+        interrupts,
+        position: None,
+        stop: Stop::Unwanted,
+        lost: None,
+        looked_up: None,
+    };
     let ending = follower.run(view).await;
     view.flush()?;
     ending
@@ -125,6 +144,8 @@ struct Follower<'a> {
     stop: Stop,
     /// Since when there is no connection, and the next pause.
     lost: Option<(Instant, Duration)>,
+    /// When hosts were looked up last.
+    looked_up: Option<Instant>,
 }
 
 impl Follower<'_> {
@@ -193,6 +214,7 @@ impl Follower<'_> {
                     if let Some(ending) = self.silent(silence)? {
                         return Ok(ending);
                     }
+                    self.look_up(view).await?;
                 }
                 bytes = stream.next() => {
                     silence = Duration::ZERO;
@@ -249,6 +271,29 @@ impl Follower<'_> {
             ending = Some(Ending::CaughtUp);
         }
         Ok(ending)
+    }
+
+    /// Tells the view about the hosts that it waits for.
+    async fn look_up(&mut self, view: &mut impl View) -> Result<(), Failure> {
+        let now = Instant::now();
+        if self.following.until != Until::End
+            || self.looked_up.is_some_and(|last| now.duration_since(last) < LOOK_UP_EVERY)
+        {
+            return Ok(());
+        }
+        let names = view.waits_for(now);
+        if names.is_empty() {
+            return Ok(());
+        }
+        self.looked_up = Some(now);
+        let on = names.iter().map(HostName::as_str).collect::<Vec<_>>().join(" | ");
+        let query = HostQuery { on: Some(on), ..HostQuery::default() };
+        let asked = self.app.collect::<Host>("hosts", &query, None);
+        // It is said for information: a look-up that fails is not worth more than the next one.
+        match tokio::time::timeout(LOOK_UP_WITHIN, asked).await {
+            Ok(Ok(hosts)) => view.hosts(&hosts),
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
     }
 
     fn silent(&self, silence: Duration) -> Result<Option<Ending>, Failure> {

@@ -184,7 +184,15 @@ async fn sync(command: &SyncNow, app: &App) -> Result<Exit, Failure> {
     match app.out.format {
         Format::Json => app.out.json(&answer)?,
         Format::Table => {
-            app.out.print(outcome(&sync, &app.out))?;
+            // Only a controller that has an inventory keeps it.
+            let kept = match sync.status {
+                SyncStatus::Failed | SyncStatus::Waiting => {
+                    let repo: Repo = app.client.read(&app.client.get("repo").await?)?;
+                    repo.in_force.is_some()
+                }
+                SyncStatus::Succeeded | SyncStatus::Running => false,
+            };
+            app.out.print(outcome(&sync, kept, &app.out))?;
             if sync.status == SyncStatus::Succeeded && sync.changes == SyncChanges::default() {
                 app.out.print(brought_before(&sync, app).await?)?;
             }
@@ -202,7 +210,11 @@ async fn accepted(command: &SyncNow, app: &App) -> Result<String, Failure> {
             "nothing waits to be accepted; `fleetward repo sync` reads the repository now".to_owned(),
         ));
     };
-    app.out.note(format_args!("Commit {commit} takes away:\n{}", departures(&leaving).trim_end()));
+    app.out.note(format_args!(
+        "Commit {} would take away:\n{}",
+        neutral::text(&commit),
+        departures(&leaving).trim_end()
+    ));
     if !command.yes {
         prompt::confirm("Put it in force?")?;
     }
@@ -296,35 +308,39 @@ fn status(repo: &Repo, out: &Out) -> String {
             let when = out.clock.at_and_ago(last.started_at);
             let word = tone.paint(word, out.colour);
             text.push_str(&format!("\nLast synchronisation {word}{commit} on {when}\n"));
-            text.push_str(&details(last, out));
+            text.push_str(&details(last, repo.in_force.is_some(), out));
         }
     }
     text
 }
 
-fn outcome(sync: &Sync, out: &Out) -> String {
+fn outcome(sync: &Sync, kept: bool, out: &Out) -> String {
     let (word, tone) = sync_status(sync);
     let commit = match short_commit(sync.commit.as_deref()) {
         commit if commit.is_empty() => String::new(),
         commit => format!(" at commit {commit}"),
     };
-    format!("Synchronisation {}{commit}\n{}", tone.paint(word, out.colour), details(sync, out))
+    format!("Synchronisation {}{commit}\n{}", tone.paint(word, out.colour), details(sync, kept, out))
 }
 
-/// What went wrong, what is odd, and what changed.
-fn details(sync: &Sync, out: &Out) -> String {
+/// What went wrong, what is odd, and what changed; `kept` says that an inventory was in force before.
+fn details(sync: &Sync, kept: bool, out: &Out) -> String {
     let mut text = String::new();
     if let Some(error) = &sync.error {
         text.push_str(&format!("  {}\n", Tone::Bad.paint(&neutral::text(error), out.colour)));
     }
     text.push_str(&findings(&sync.problems, &sync.warnings, out));
     if let Some(leaving) = &sync.departures {
+        text.push_str("  It would take away:\n");
         text.push_str(&departures(leaving));
         text.push_str("  It waits for you: `fleetward repo sync --accept` puts it in force.\n");
     }
     match sync.status {
         SyncStatus::Failed | SyncStatus::Waiting => {
-            text.push_str("  The inventory that was in force before stays in force.\n");
+            text.push_str(match kept {
+                true => "  The inventory that was in force before stays in force.\n",
+                false => "  Nothing is in force yet.\n",
+            });
         }
         SyncStatus::Succeeded => {
             let (hosts, scripts) = (sync.hosts as usize, sync.scripts as usize);
@@ -356,7 +372,7 @@ fn departures(leaving: &Departures) -> String {
             let more = (leaving.count as usize).saturating_sub(leaving.names.len());
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let names = neutral::text(&leaving.names.join(" "));
-            text.push_str(&format!("  {} of {} {what}: {names}{more}\n", leaving.count, leaving.of));
+            text.push_str(&format!("    {} of {} {what}: {names}{more}\n", leaving.count, leaving.of));
         }
     }
     text
@@ -441,5 +457,27 @@ mod tests {
         assert_eq!(place(&problem), "refs/heads/main: the history was rewritten");
         problem = Problem { file: "links.yaml".to_owned(), line: Some(3), ..problem };
         assert_eq!(place(&problem), "links.yaml:3: refs/heads/main: the history was rewritten");
+    }
+
+    #[test]
+    fn what_waits_says_what_it_would_take_away_and_what_stays() {
+        let mut sync: Sync = serde_json::from_value(serde_json::json!({
+            "id": "01890000-0000-7000-8000-000000000001", "url": "u", "branch": "main", "commit": "abc",
+            "status": "waiting", "started_at": "2026-01-02T03:04:05.000Z", "ended_at": null, "triggered_by": "ann",
+            "error": null, "problems": [], "warnings": [], "hosts": 3, "scripts": 0,
+            "changes": SyncChanges::default(),
+            "departures": {
+                "hosts": { "count": 3, "of": 6, "names": ["app-4", "app-5", "app-6"] },
+                "scripts": { "count": 0, "of": 2, "names": [] },
+            },
+        }))
+        .unwrap();
+        let out = Out::new(&<crate::args::Cli as clap::Parser>::parse_from(["fleetward", "version"]).globals);
+        let text = details(&sync, true, &out);
+        assert!(text.contains("It would take away:\n    3 of 6 hosts: app-4 app-5 app-6\n"), "{text}");
+        assert!(text.contains("stays in force"), "{text}");
+        sync.status = SyncStatus::Failed;
+        let text = details(&sync, false, &out);
+        assert!(text.contains("Nothing is in force yet") && !text.contains("stays in force"), "{text}");
     }
 }

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use fleetward_api::host::{Enrolment, Status};
 use fleetward_api::operation::{Offline, Operation, OperationCreate, Rollout, ScriptCall};
+use fleetward_api::script::{Script, ScriptDetail};
 use fleetward_api::target::{Target, TargetPreview, TargetPreviewRequest};
 use fleetward_protocol::name::{LinuxUser, ScriptName};
+use fleetward_protocol::suggest::nearest;
 use hyper::Method;
 
 use crate::app::App;
@@ -49,7 +51,7 @@ Ctrl-C leaves; the operation goes on. --stop-on-interrupt stops it instead.
 Exits with 0 only if every run succeeded, 1 if some did not, 5 if the operation was stopped.
 
 Examples:
-  fleetward run baseline --on 'tag:prod & !web-9' --batch 25% -- --dry-run
+  fleetward run baseline --on 'tag:prod & web-*' --batch 25% -- --dry-run
   fleetward run baseline --on all --concurrency 20 --max-failures 3
   fleetward run reboot-if-needed --on os:debian --canary 1 --batch 10 --deadline 2h
   fleetward run collect --on all --offline skip --yes --output json
@@ -146,6 +148,11 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
     let preview: TargetPreview = app.client.read(&preview)?;
     if app.out.format == Format::Table || !command.yes {
         show_preview(&command, &preview, &app.out);
+        let odd = undeclared(&command, app).await;
+        if !odd.is_empty() {
+            let text = format!("  not declared by the script: {}", odd.join(", "));
+            app.out.note(Tone::Warn.paint(&neutral::text(&text), app.out.colour_notes));
+        }
     }
     if !command.yes {
         prompt::confirm("Run it?")?;
@@ -219,6 +226,51 @@ fn operation(command: &Run) -> OperationCreate {
     }
 }
 
+/// The variables and users that none of the scripts declares: only somebody with the permission `override` gets here
+/// with them, perhaps by mistyping.
+async fn undeclared(command: &Run, app: &App) -> Vec<String> {
+    if command.environment.is_empty() && command.user.is_none() {
+        return Vec::new();
+    }
+    let mut scripts = Vec::new();
+    for name in &command.scripts {
+        // Whatever is wrong with it is told by the request itself.
+        let Ok(answer) = app.client.get(&format!("scripts/{name}")).await else { return Vec::new() };
+        let Ok(detail) = app.client.read::<ScriptDetail>(&answer) else { return Vec::new() };
+        scripts.push(detail.script);
+    }
+    let given = command.environment.iter().map(|(name, _)| name.as_str());
+    odd(&scripts, given, command.user.as_ref())
+}
+
+fn odd<'a>(
+    scripts: &[Script],
+    given: impl Iterator<Item = &'a str>,
+    user: Option<&LinuxUser>,
+) -> Vec<String> {
+    let declared: Vec<&str> = scripts
+        .iter()
+        .flat_map(|script| script.environment.iter().map(|variable| variable.name.as_str()))
+        .collect();
+    let mut odd: Vec<String> = given
+        .filter(|name| !declared.contains(name))
+        .map(|name| match nearest(name, declared.iter().copied()) {
+            Some(meant) => format!("{name} (did you mean {meant}?)"),
+            None => name.to_owned(),
+        })
+        .collect();
+    if let Some(user) = user {
+        let takes = |script: &Script| {
+            script.users.contains(user)
+                || script.user.as_ref().map_or("root", LinuxUser::as_str) == user.as_str()
+        };
+        if !scripts.iter().all(takes) {
+            odd.push(format!("the user {user}"));
+        }
+    }
+    odd
+}
+
 fn show_preview(command: &Run, preview: &TargetPreview, out: &Out) {
     let what: Vec<&str> = command.scripts.iter().map(ScriptName::as_str).collect();
     let arguments = words::typed(&command.arguments);
@@ -230,6 +282,10 @@ fn show_preview(command: &Run, preview: &TargetPreview, out: &Out) {
         words::count(preview.hosts.len(), "host"),
         names(&preview.hosts.iter().collect::<Vec<_>>())
     ));
+    let rollout = words::rollout(&operation(command).rollout);
+    if !rollout.is_empty() {
+        out.note(format_args!("  {rollout}"));
+    }
     let offline: Vec<&Target> = preview
         .hosts
         .iter()
@@ -315,5 +371,33 @@ mod tests {
             );
         }
         assert!(parse_share("150%").unwrap_err().contains("from 0% to 100%"));
+    }
+
+    fn script(change: serde_json::Value) -> Script {
+        let mut value = serde_json::json!({
+            "name": "deploy", "title": "", "description": "", "emoji": "", "path": "deploy.sh",
+            "digest": "0".repeat(64), "size": 1, "flags": [], "free_arguments": true,
+            "environment": [{ "name": "VERSION", "description": "", "required": true, "secret": false }],
+            "estimated_duration_s": null, "timeout_s": null, "user": null, "users": ["www-data"],
+            "resources": [], "tags": [], "commit": "abc", "synced_at": "2026-01-02T03:04:05.000Z",
+        });
+        for (key, changed) in change.as_object().unwrap() {
+            value[key] = changed.clone();
+        }
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_no_script_declares_is_named_with_what_was_perhaps_meant() {
+        let scripts = [script(serde_json::json!({}))];
+        let named = |names: &[&str], user: Option<&str>| {
+            odd(&scripts, names.iter().copied(), user.map(|user| user.parse().unwrap()).as_ref())
+        };
+        assert!(named(&["VERSION"], Some("www-data")).is_empty());
+        assert!(named(&[], Some("root")).is_empty());
+        assert_eq!(
+            named(&["VERSON", "OTHER"], Some("nobody")),
+            ["VERSON (did you mean VERSION?)", "OTHER", "the user nobody"]
+        );
     }
 }

@@ -145,6 +145,7 @@ fn sheet(script: &Script, out: &Out) -> String {
     for variable in &script.environment {
         sheet.row("Variable", self::variable(variable));
     }
+    sheet.row("Usage", usage(script));
     sheet.row("Takes about", seconds(script.estimated_duration_s));
     sheet.row("Time limit", seconds(script.timeout_s));
     sheet.row("Runs as", script.user.as_ref().map_or("root", |user| user.as_str()));
@@ -157,6 +158,31 @@ fn sheet(script: &Script, out: &Out) -> String {
     sheet.row("Commit", &script.commit);
     sheet.row("Synced", out.clock.at_and_ago(script.synced_at));
     sheet.finish()
+}
+
+/// How it is run, with what has to be given and what may be.
+fn usage(script: &Script) -> String {
+    let mut usage = format!("fleetward run {} --on EXPR", script.name);
+    for variable in &script.environment {
+        let option = format!("--env {}=VALUE", variable.name);
+        usage.push_str(&if variable.required { format!(" {option}") } else { format!(" [{option}]") });
+    }
+    let mut arguments: Vec<String> = script
+        .flags
+        .iter()
+        .map(|flag| match (flag.requires_value, &flag.default) {
+            (true, _) => format!("{}=VALUE", flag.flag),
+            (false, Some(_)) => format!("[{}=VALUE]", flag.flag),
+            (false, None) => format!("[{}]", flag.flag),
+        })
+        .collect();
+    if script.free_arguments {
+        arguments.push("[ARGUMENTS…]".to_owned());
+    }
+    if !arguments.is_empty() {
+        usage.push_str(&format!(" -- {}", arguments.join(" ")));
+    }
+    usage
 }
 
 fn flag(flag: &Flag) -> String {

@@ -63,6 +63,8 @@ fn every_line_of_the_walk_is_understood() {
         "session list",
         "session end 01890000-0000-7000-8000-000000000001",
         "audit list --action host. --actor ann --subject web-1 --limit 10",
+        "audit",
+        "audit --limit 5 --actor ann",
         "completion bash",
         "version",
         "--controller https://ctl.example.com --color never --utc --quiet host list",
@@ -167,6 +169,21 @@ fn usage_lines_show_what_is_needed_and_not_what_was_given() {
         let error = with_plain_usage(Cli::command()).try_get_matches_from(words).expect_err(line);
         assert!(error.to_string().contains(&format!("\nUsage: {usage}\n")), "{line}: {error}");
     }
+}
+
+#[test]
+fn an_unknown_option_is_not_to_be_put_behind_two_dashes_where_nothing_can_stand() {
+    let said = |line: &str| {
+        let words = std::iter::once("fleetward").chain(line.split(' '));
+        let error = with_plain_usage(Cli::command()).try_get_matches_from(words).expect_err(line);
+        without_idle_tips(error).to_string()
+    };
+    for line in ["op logs OP-1 --tail", "host show --web-1", "audit --tail"] {
+        let told = said(line);
+        assert!(told.contains("unexpected argument") && !told.contains("use '-- "), "{told}");
+    }
+    assert!(said("host list --stauts online").contains("'--status'"), "what was meant stays");
+    assert!(said("run a --on all --dry-run").contains("use '-- --dry-run'"), "a script may take it");
 }
 
 #[test]

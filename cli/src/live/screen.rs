@@ -4,13 +4,16 @@
 //! host and its standard output, `!` between it and its standard error, `+` before the rest of a line of
 //! which a part was shown already.
 
-use std::collections::HashMap;
+mod absence;
+
+use std::collections::{HashMap, HashSet};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleetward_api::event::{OutputEvent, OutputPiece};
+use fleetward_api::host::Host;
 use fleetward_api::operation::Operation;
 use fleetward_api::run::{OutputStream, Run, RunState};
 use fleetward_api::time::Time;
@@ -55,6 +58,10 @@ pub(crate) struct Screen<'a> {
     pending: Pending,
     unfinished: Duration,
     begun: Instant,
+    /// When a run last changed.
+    changed: Instant,
+    /// The hosts that were said to be away.
+    away: HashSet<HostName>,
 }
 
 /// What is shown.
@@ -142,6 +149,8 @@ impl<'a> Screen<'a> {
             pending: Pending::default(),
             unfinished: if io::stdout().is_terminal() { UNFINISHED } else { UNFINISHED_IN_FILE },
             begun,
+            changed: begun,
+            away: HashSet::new(),
         }
     }
 
@@ -177,7 +186,10 @@ impl<'a> Screen<'a> {
     }
 
     fn summary(&self, operation: &Operation) {
-        let failures = self.tally.failures();
+        let mut failures = self.tally.failures();
+        if let Some(only) = &self.options.host {
+            failures.retain(|run| run.host == *only);
+        }
         if !failures.is_empty() {
             let mut table = Table::for_notes(self.out, ["HOST", "SCRIPT", "STATE", "TOOK", ""]).right(3);
             for run in failures.iter().take(MAX_FAILURES) {
@@ -274,6 +286,7 @@ impl<'a> Screen<'a> {
             self.finish_lines(run.id);
         }
         self.prefix(run.id, &run.host);
+        self.changed = Instant::now();
         let before = self.tally.take(run.clone());
         if !shown || self.out.quiet {
             return;
@@ -372,6 +385,15 @@ impl View for Screen<'_> {
             bar.tick();
         }
         Ok(())
+    }
+
+    fn waits_for(&self, now: Instant) -> Vec<HostName> {
+        self.unspoken(now)
+    }
+
+    fn hosts(&mut self, hosts: &[Host]) -> Result<(), Failure> {
+        self.take_hosts(hosts);
+        self.flush()
     }
 
     fn remark(&mut self, text: &str) -> Result<(), Failure> {

@@ -30,6 +30,11 @@ impl Tally {
         before
     }
 
+    /// A run as it was last heard of.
+    pub(super) fn get(&self, id: RunId) -> Option<&Run> {
+        self.runs.get(&id)
+    }
+
     /// Runs that have ended.
     pub(super) const fn ended(&self) -> usize {
         self.succeeded + self.failed + self.cancelled
@@ -43,6 +48,16 @@ impl Tally {
     /// Runs that succeeded.
     pub(super) const fn succeeded(&self) -> usize {
         self.succeeded
+    }
+
+    /// The runs that have not ended, by host and step; none where there are more hosts than `most`.
+    pub(super) fn open(&self, most: usize) -> Vec<&Run> {
+        if self.known() - self.ended() > most {
+            return Vec::new();
+        }
+        let mut open: Vec<&Run> = self.runs.values().filter(|run| !words::run_ended(run.state)).collect();
+        open.sort_by(|a, b| (&a.host, a.step).cmp(&(&b.host, b.step)));
+        open
     }
 
     /// Where the runs stand, in words.

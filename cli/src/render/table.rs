@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use comfy_table::{Attribute, CellAlignment, Color, ContentArrangement, presets};
+use comfy_table::{Attribute, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets};
 
 use super::{Out, neutral};
 
@@ -11,6 +11,7 @@ use super::{Out, neutral};
 pub(crate) struct Table {
     inner: comfy_table::Table,
     colour: bool,
+    one_line: bool,
 }
 
 /// One cell.
@@ -93,13 +94,19 @@ impl Table {
             let cell = comfy_table::Cell::new(title);
             if colour { cell.add_attribute(Attribute::Bold) } else { cell }
         }));
-        Self { inner, colour }
+        Self { inner, colour, one_line: false }
+    }
+
+    /// On a terminal, each row takes one line: the last column is cut where the others leave no more room.
+    pub(crate) fn one_line_rows(mut self) -> Self {
+        self.one_line = self.inner.width().is_some();
+        self
     }
 
     /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
         let colour = self.colour;
-        self.inner.add_row(cells.map(|cell| {
+        let mut row = comfy_table::Row::from(cells.map(|cell| {
             let styled = comfy_table::Cell::new(cell.text);
             if !colour {
                 return styled;
@@ -112,6 +119,10 @@ impl Table {
                 Tone::Dim => styled.add_attribute(Attribute::Dim),
             }
         }));
+        if self.one_line {
+            row.max_height(1);
+        }
+        self.inner.add_row(row);
     }
 
     /// Sets a column of numbers flush right.
@@ -127,6 +138,9 @@ impl Table {
         let last = self.inner.column_count().saturating_sub(1);
         for (index, column) in self.inner.column_iter_mut().enumerate() {
             column.set_padding((0, if index == last { 0 } else { 2 }));
+            if self.one_line && index != last {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         let mut text = String::new();
         for line in self.inner.lines() {
@@ -169,4 +183,27 @@ fn width() -> u16 {
         .size_checked()
         .or_else(|| console::Term::stderr().size_checked())
         .map_or(100, |size| size.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(width: Option<u16>) -> String {
+        let mut table = Table::build(["TIME", "WHO", "DETAILS"], false, width).one_line_rows();
+        table.row(["2026-01-02 03:04:05 UTC".into(), "ann".into(), "x y ".repeat(100).into()]);
+        table.row(["2026-01-02 03:04:06 UTC".into(), "bob".into(), "short".into()]);
+        table.finish()
+    }
+
+    #[test]
+    fn a_row_of_one_line_is_cut_on_a_terminal_alone() {
+        let cut = table(Some(60));
+        let lines: Vec<&str> = cut.lines().collect();
+        assert_eq!(lines.len(), 3, "{cut}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 60), "{cut}");
+        assert!(lines[1].starts_with("2026-01-02 03:04:05 UTC  ann  x y"), "{cut}");
+        let whole = table(None);
+        assert!(whole.lines().nth(1).unwrap().len() > 400, "{whole}");
+    }
 }

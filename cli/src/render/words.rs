@@ -1,5 +1,7 @@
 //! The API's states in words that a person understands.
 
+use std::net::{IpAddr, SocketAddr};
+
 use fleetward_api::host::{Enrolment, Host, Lifecycle, Status};
 use fleetward_api::operation::{Offline, OperationStatus, Rollout};
 use fleetward_api::run::{Run, RunState};
@@ -14,6 +16,19 @@ pub(crate) const WAITING: &str = "waiting for host";
 /// `count` of something whose plural ends in `s`.
 pub(crate) fn count(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Where a request came from. An IPv4 address that an IPv6 socket took is shown as what it is.
+pub(crate) fn peer(text: &str) -> String {
+    let mapped = |address: IpAddr| match address.to_canonical() {
+        plain if plain == address => text.to_owned(),
+        plain => plain.to_string(),
+    };
+    match (text.parse(), text.parse::<SocketAddr>()) {
+        (Ok(address), _) => mapped(address),
+        (_, Ok(socket)) => SocketAddr::new(socket.ip().to_canonical(), socket.port()).to_string(),
+        _ => text.to_owned(),
+    }
 }
 
 /// A run's state, as a word.
@@ -174,4 +189,23 @@ pub(crate) fn rollout(rollout: &Rollout) -> String {
         (rollout.continue_on_failure == Some(true)).then(|| "goes on after failures".to_owned()),
     ];
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_of_the_old_protocol_is_shown_as_one() {
+        for (text, shown) in [
+            ("::ffff:192.0.2.4", "192.0.2.4"),
+            ("[::ffff:192.0.2.4]:99", "192.0.2.4:99"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("192.0.2.4", "192.0.2.4"),
+            ("others", "others"),
+            ("", ""),
+        ] {
+            assert_eq!(peer(text), shown);
+        }
+    }
 }

@@ -140,7 +140,7 @@ pub enum Fault {
         argument: String,
     },
     /// A variable that has to be given is not.
-    #[error("the environment variable `{name}` is required")]
+    #[error("the environment variable `{name}` is required: give it with `--env {name}=VALUE`")]
     MissingVariable {
         /// Its name.
         name: String,
@@ -403,7 +403,7 @@ mod tests {
         }
         assert_eq!(
             check(&[], None, Latitude::Override).unwrap_err().to_string(),
-            "script `rotate`: the environment variable `VERSION` is required"
+            "script `rotate`: the environment variable `VERSION` is required: give it with `--env VERSION=VALUE`"
         );
         assert_eq!(
             check(&["VERSION", "SPEED"], Some(&root), Latitude::Declared).unwrap_err().to_string(),

@@ -1,6 +1,6 @@
 //! Why a fetch failed, told from libgit2's classes, codes and words.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleetward_domain::inventory::shell_word;
@@ -105,12 +105,12 @@ pub enum FetchError {
     Stopped,
     /// A file remote of another user.
     #[error(
-        "{0} belongs to another user, who could change it under us; if you trust it, run this on the controller: git config --system --add safe.directory {path}",
-        path = shell_word(.0.directory().unwrap_or_default())
+        "{0} belongs to another user, who could change it under us; if you trust it, run this where the repository is, as root: git config --system --add safe.directory {path} (or give it to the account that reads it, with chown -R)",
+        path = .0.directory().map_or_else(|| "PATH".to_owned(), shell_word)
     )]
     NotOwned(RemoteUrl),
     /// Our own mirror cannot be made or used.
-    #[error("the mirror {path} cannot be used ({detail}); check space and permissions of the data directory", path = .path.display())]
+    #[error("the mirror {path} cannot be used ({detail}); {}", mirror_advice(.path, .detail), path = .path.display())]
     Mirror {
         /// The mirror.
         path: PathBuf,
@@ -145,6 +145,8 @@ pub(super) fn classify(url: &RemoteUrl, error: &git2::Error) -> FetchError {
     let url = url.clone();
     match (error.class(), error.code()) {
         (_, ErrorCode::Owner) => FetchError::NotOwned(url),
+        // The code is lost where the other end looks, or a transport stands in between.
+        (_, _) if says(&NOT_OWNED) => FetchError::NotOwned(url),
         (_, ErrorCode::Certificate) | (ErrorClass::Ssl, _) if says(&["certificate"]) => {
             FetchError::Certificate(url)
         }
@@ -190,6 +192,20 @@ pub(super) fn classify(url: &RemoteUrl, error: &git2::Error) -> FetchError {
     }
 }
 
+/// How libgit2 and git say that a repository is another user's.
+const NOT_OWNED: [&str; 2] = ["not owned by current user", "dubious ownership"];
+
+/// What to do about a mirror that cannot be used.
+fn mirror_advice(path: &Path, detail: &str) -> String {
+    if NOT_OWNED.iter().any(|words| detail.contains(words)) {
+        let path = shell_word(&path.display().to_string()).to_string();
+        return format!(
+            "it belongs to another user than the controller runs as; give it back: chown -R fleetward:fleetward {path}"
+        );
+    }
+    "check space and permissions of the data directory".to_owned()
+}
+
 /// The host in libgit2's "cannot redirect from 'one' to 'other'".
 pub(super) fn redirected_to(message: &str) -> Option<String> {
     let to = message.split_once("cannot redirect from ")?.1.split_once("' to '")?.1.strip_suffix('\'')?;
@@ -204,4 +220,33 @@ pub(super) fn redirected_to(message: &str) -> Option<String> {
 pub(super) fn detail(error: &git2::Error) -> String {
     let words = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
     to_line(&words, 300)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_of_another_user_is_told_with_its_remedy() {
+        for (url, words) in [
+            ("file:///srv/git/fleet", "repository path '/srv/git/fleet' is not owned by current user"),
+            ("/srv/git/fleet", "fatal: detected dubious ownership in repository at '/srv/git/fleet'"),
+        ] {
+            let url: RemoteUrl = url.parse().unwrap();
+            for code in [ErrorCode::Owner, ErrorCode::GenericError] {
+                let error = git2::Error::new(code, ErrorClass::Config, words);
+                let told = classify(&url, &error).to_string();
+                assert!(told.contains("git config --system --add safe.directory /srv/git/fleet"), "{told}");
+                assert!(told.contains("chown"), "{told}");
+            }
+        }
+        let error = FetchError::Mirror {
+            path: "/var/lib/fleetward/repo/1".into(),
+            detail: "repository path '/var/lib/fleetward/repo/1' is not owned by current user".to_owned(),
+        };
+        assert!(
+            error.to_string().contains("chown -R fleetward:fleetward /var/lib/fleetward/repo/1"),
+            "{error}"
+        );
+    }
 }

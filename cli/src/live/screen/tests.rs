@@ -4,6 +4,7 @@ use clap::Parser as _;
 use expect_test::expect;
 use fleetward_api::run::RunState;
 
+use super::absence::SETTLED;
 use super::*;
 use crate::args::Cli;
 
@@ -168,4 +169,43 @@ fn runs_are_counted_where_they_stand_now() {
     tally.take(run("web-1", RunState::Succeeded, |_| {}));
     assert_eq!((tally.ended(), tally.known(), tally.succeeded()), (2, 2, 1));
     assert_eq!(tally.failures().len(), 1);
+}
+
+fn host(name: &str, status: &str) -> Host {
+    serde_json::from_value(serde_json::json!({
+        "id": "01890000-0000-7000-8000-000000000001", "name": name, "tenant": "default",
+        "client_id": "LINKOPS-00000000-0000-4000-8000-000000000007", "type": "VM", "provider": "", "tags": [],
+        "source": "api", "lifecycle": "active", "enrolment": "enrolled", "status": status,
+        "created_at": "2026-01-02T03:04:05.000Z", "last_seen": null,
+    }))
+    .unwrap()
+}
+
+#[test]
+fn hosts_that_are_waited_for_are_named_once_and_only_when_no_other_is_at_work() {
+    let out = out("never");
+    let mut screen = Screen::new(&out, Options::default(), HOSTS.into_iter(), Instant::now());
+    let waiting = |run: &mut Run| run.state_detail = Some(words::WAITING.to_owned());
+    screen.event(&event("run", &run("web-1", RunState::Queued, waiting))).unwrap();
+    screen.event(&event("run", &run("database-1", RunState::Running, |_| {}))).unwrap();
+    let later = Instant::now() + SETTLED;
+    assert!(screen.waits_for(Instant::now()).is_empty(), "it has not settled");
+    assert_eq!(screen.waits_for(later).len(), 2);
+    let said = |screen: &mut Screen<'_>, hosts: &[Host]| {
+        screen.take_hosts(hosts);
+        let text: String = screen.pending.parts.drain(..).map(|(_, part)| part).collect();
+        text
+    };
+    let online = [host("web-1", "offline"), host("database-1", "online")];
+    assert_eq!(said(&mut screen, &online), "");
+    let away = [host("web-1", "offline"), host("database-1", "offline")];
+    let text = said(&mut screen, &away);
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.contains("web-1      … waiting: offline; its run starts when it is back"), "{text}");
+    assert!(
+        text.contains("database-1 … waiting: offline; it may have its run, and only the host can tell"),
+        "{text}"
+    );
+    assert_eq!(said(&mut screen, &away), "");
+    assert!(screen.waits_for(later).is_empty(), "all is said");
 }
