@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use fleetward_api::host::{Host, Status};
 use fleetward_api::run::RunState;
-use fleetward_protocol::id::RunId;
 use fleetward_protocol::name::HostName;
 
 use super::Screen;
@@ -54,7 +53,7 @@ impl Screen<'_> {
                 (RunState::Queued, None) => "its run starts when it is back".to_owned(),
                 _ => "it may have its run, and only the host can tell when it is back".to_owned(),
             };
-            lines.push((RunId::clone(&run.id), format!("waiting: offline{since}; {fate}")));
+            lines.push((run.id, format!("waiting: offline{since}; {fate}")));
         }
         for (id, text) in lines {
             if let Some(run) = self.tally.get(id).cloned() {
