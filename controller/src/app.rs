@@ -63,6 +63,7 @@ use presence::Presences;
 use recorder::Recorder;
 use refusal::Refusals;
 use sync::Syncer;
+use target::Selections;
 
 /// The application. Cheap to clone; every clone is the same one.
 #[derive(Debug, Clone)]
@@ -84,6 +85,7 @@ struct Parts {
     syncer: Syncer,
     secrets: SecretBox,
     passwords: Passwords,
+    selections: Selections,
     attempts: Attempts,
     refusals: Refusals,
     endings: Endings,
@@ -144,6 +146,7 @@ impl App {
             syncer,
             secrets,
             passwords: Passwords::new(),
+            selections: Selections::new(),
             attempts,
             refusals: Refusals::default(),
             endings: Endings::new(),
@@ -246,6 +249,10 @@ impl App {
     #[must_use]
     pub fn endings(&self) -> &Endings {
         &self.0.endings
+    }
+
+    fn selections(&self) -> &Selections {
+        &self.0.selections
     }
 
     pub(crate) fn passwords(&self) -> &Passwords {

@@ -16,23 +16,28 @@
 //! under `!` it would mean every host. Keys are listed by [`KEYS`] and [`NUMBER_KEYS`]; every fact may also be
 //! written `fact.KEY`. A host whose facts are not known matches no fact, so `!os:debian` includes it.
 //!
-//! What it promises: parsing never panics and works in bounded time and depth; what matches nothing, and a name
-//! that no host has, are errors that say so. Deliberately absent: regular expressions, and any order of the
+//! What it promises: parsing never panics and works in bounded time and depth; a selection takes a bounded number
+//! of steps, and one that needs more is an error; what matches nothing, and a name that no host has, are errors
+//! that say so. Deliberately absent: regular expressions, and any order of the
 //! result other than the given one.
 
+mod budget;
 mod error;
 mod lexer;
 mod matching;
 mod parser;
 mod pattern;
+mod selection;
 
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::name::HostName;
 
 use crate::enrolment::Standing;
 
+use budget::{Budget, MAX_STEPS, TooCostly};
 pub use error::{NoTarget, TargetError};
 use matching::Node;
+use selection::Selection;
 
 /// The longest expression, in bytes.
 pub const MAX_LENGTH: usize = 4096;
@@ -133,27 +138,26 @@ impl Target {
         &self.text
     }
 
-    /// Whether the expression means this host.
-    #[must_use]
-    pub fn matches(&self, host: &HostView<'_>) -> bool {
-        self.node.matches(host)
-    }
-
-    /// The positions in `hosts` of those that the expression means, in the given order.
+    /// The positions in `hosts` of those that the expression means, in the given order. Blocks, for a bounded time.
     ///
     /// # Errors
-    /// [`NoTarget`] if it names a host that is not among them, or means none of them.
+    /// [`NoTarget`] if it names a host that is not among them, means none of them, or costs too much.
     pub fn select(&self, hosts: &[HostView<'_>]) -> Result<Vec<usize>, NoTarget> {
+        self.select_within(hosts, &mut Budget::of(MAX_STEPS))
+    }
+
+    fn select_within(&self, hosts: &[HostView<'_>], budget: &mut Budget) -> Result<Vec<usize>, NoTarget> {
         let unknown = self.node.unknown_names(hosts);
         if !unknown.is_empty() {
-            return Err(NoTarget::unknown(unknown, hosts));
+            return Err(NoTarget::unknown(unknown, hosts, budget));
         }
-        let chosen: Vec<_> =
-            hosts.iter().enumerate().filter(|(_, host)| self.matches(host)).map(|(index, _)| index).collect();
-        if chosen.is_empty() {
-            return Err(NoTarget::Nothing { expression: self.text.clone(), hosts: hosts.len() });
+        match Selection::new(hosts, budget).all(&self.node) {
+            Ok(chosen) if chosen.is_empty() => {
+                Err(NoTarget::Nothing { expression: self.text.clone(), hosts: hosts.len() })
+            }
+            Ok(chosen) => Ok(chosen),
+            Err(TooCostly) => Err(NoTarget::TooCostly { hosts: hosts.len() }),
         }
-        Ok(chosen)
     }
 }
 

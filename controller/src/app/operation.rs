@@ -155,9 +155,7 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     app.health().check()?;
     check_steps(&asked.work)?;
     let scope = Scope::of(permit.tenant());
-    let mut search = app.store().search().await?;
-    let mut selected = target::select(&mut search, app.fleet(), &scope, &asked.on).await?;
-    drop(search);
+    let mut selected = target::select(app, &scope, &asked.on).await?;
     let matched = selected.len();
     if asked.not_enrolled == NotEnrolledHosts::LeaveOut
         && selected.iter().any(|target| target.standing.may_run())

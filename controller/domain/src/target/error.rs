@@ -7,6 +7,7 @@ use fleetward_protocol::printable::in_line;
 use fleetward_protocol::suggest::nearest;
 
 use super::HostView;
+use super::budget::Budget;
 
 /// An expression that cannot be read. Its text has three lines: what is wrong, the expression, and a caret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,11 +73,24 @@ pub enum NoTarget {
         /// How many hosts there are to choose from.
         hosts: usize,
     },
+    /// Finding out would take too many steps.
+    #[error(
+        "target too costly for {hosts} hosts; make the pattern simpler: fewer `*` and braces in it, or fewer patterns"
+    )]
+    TooCostly {
+        /// How many hosts there are to choose from.
+        hosts: usize,
+    },
 }
 
 impl NoTarget {
-    pub(super) fn unknown(names: Vec<&str>, hosts: &[HostView<'_>]) -> Self {
-        let near = |name: &str| nearest(name, hosts.iter().map(|host| host.name)).map(str::to_owned);
+    /// What is perhaps meant is said as long as the budget lasts: each name is compared with that of each host.
+    pub(super) fn unknown(names: Vec<&str>, hosts: &[HostView<'_>], budget: &mut Budget) -> Self {
+        let letters: usize = hosts.iter().map(|host| host.name.len()).sum();
+        let mut near = |name: &str| {
+            budget.take(name.len().saturating_mul(letters)).ok()?;
+            nearest(name, hosts.iter().map(|host| host.name)).map(str::to_owned)
+        };
         let names = names.into_iter().map(|name| (name.to_owned(), near(name))).collect();
         Self::UnknownNames { names }
     }

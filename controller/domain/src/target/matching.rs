@@ -1,4 +1,4 @@
-//! The tree of an expression, and how it is asked about a host.
+//! The tree of an expression, and what it looks at in a host.
 
 use std::collections::HashSet;
 
@@ -21,20 +21,6 @@ pub(super) enum Node {
 }
 
 impl Node {
-    pub(super) fn matches(&self, host: &HostView<'_>) -> bool {
-        match self {
-            Self::All => true,
-            Self::Name(name) => host.name == name,
-            Self::Field(field, pattern) => field.matches(pattern, host),
-            Self::Compare(number, comparison, wanted) => {
-                host.facts.is_some_and(|facts| comparison.holds(number.of(facts), *wanted))
-            }
-            Self::Not(node) => !node.matches(host),
-            Self::And(nodes) => nodes.iter().all(|node| node.matches(host)),
-            Self::Or(nodes) => nodes.iter().any(|node| node.matches(host)),
-        }
-    }
-
     /// The names in the expression that no host has, each once, in the order they were written.
     pub(super) fn unknown_names(&self, hosts: &[HostView<'_>]) -> Vec<&str> {
         let mut names = Vec::new();
@@ -108,16 +94,16 @@ impl Field {
         }
     }
 
-    fn matches(self, pattern: &Pattern, host: &HostView<'_>) -> bool {
-        let fact =
-            |read: fn(&Facts) -> &str| host.facts.is_some_and(|facts| pattern.matches_folded(read(facts)));
+    /// What the host has there, where it has one value and not many.
+    pub(super) fn value<'a>(self, host: &HostView<'a>) -> Option<&'a str> {
+        let fact = |read: fn(&Facts) -> &str| host.facts.map(read);
         match self {
-            Self::Name => pattern.matches(host.name),
-            Self::Tag => host.tags.iter().any(|tag| pattern.matches(tag)),
-            Self::Kind => pattern.matches_folded(host.kind),
-            Self::Provider => pattern.matches_folded(host.provider),
-            Self::Status => pattern.matches_folded(host.status),
-            Self::Enrolment => pattern.matches_folded(host.enrolment),
+            Self::Tag | Self::Address => None,
+            Self::Name => Some(host.name),
+            Self::Kind => Some(host.kind),
+            Self::Provider => Some(host.provider),
+            Self::Status => Some(host.status),
+            Self::Enrolment => Some(host.enrolment),
             Self::Os => fact(|facts| &facts.os),
             Self::OsVersion => fact(|facts| &facts.os_version),
             Self::OsName => fact(|facts| &facts.os_name),
@@ -125,9 +111,6 @@ impl Field {
             Self::Arch => fact(|facts| &facts.arch),
             Self::Virtualisation => fact(|facts| &facts.virtualisation),
             Self::Hostname => fact(|facts| &facts.hostname),
-            Self::Address => host
-                .facts
-                .is_some_and(|facts| facts.addresses.iter().any(|address| pattern.matches_folded(address))),
         }
     }
 }
@@ -176,7 +159,7 @@ impl Number {
         digits.parse::<u64>().ok()?.checked_mul(1 << shift)
     }
 
-    const fn of(self, facts: &Facts) -> u64 {
+    pub(super) const fn of(self, facts: &Facts) -> u64 {
         match self {
             Self::Cpus => facts.cpus as u64,
             Self::Memory => facts.memory_total,
@@ -187,7 +170,7 @@ impl Number {
 }
 
 impl Comparison {
-    const fn holds(self, value: u64, wanted: u64) -> bool {
+    pub(super) const fn holds(self, value: u64, wanted: u64) -> bool {
         match self {
             Self::AtLeast => value >= wanted,
             Self::AtMost => value <= wanted,

@@ -3,6 +3,7 @@
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::suggest::nearest;
 
+use super::budget::{Budget, MAX_STEPS};
 use super::error::TargetError;
 use super::lexer::{Comparison, Spanned, Text, Token, tokens};
 use super::matching::{Field, Node, Number};
@@ -16,7 +17,8 @@ pub(super) fn parse(text: &str) -> Result<Node, TargetError> {
         let message = format!("the expression is {} bytes long, but {MAX_LENGTH} are allowed", text.len());
         return Err(TargetError::new(text, 0, message));
     }
-    let mut parser = Parser { text, tokens: tokens(text)?.into_iter().peekable() };
+    let mut parser =
+        Parser { text, tokens: tokens(text)?.into_iter().peekable(), budget: Budget::of(MAX_STEPS) };
     let node = parser.expression(0)?;
     match parser.tokens.next() {
         None => Ok(node),
@@ -32,6 +34,8 @@ pub(super) fn parse(text: &str) -> Result<Node, TargetError> {
 struct Parser<'a> {
     text: &'a str,
     tokens: std::iter::Peekable<std::vec::IntoIter<Spanned>>,
+    /// For patterns that are compared with the values of a closed set.
+    budget: Budget,
 }
 
 impl Parser<'_> {
@@ -100,7 +104,7 @@ impl Parser<'_> {
         }
     }
 
-    fn field(&self, at: usize, key: &str, value: &Text) -> Result<Node, TargetError> {
+    fn field(&mut self, at: usize, key: &str, value: &Text) -> Result<Node, TargetError> {
         let value_at = at + key.len() + 1;
         let named = key.strip_prefix("fact.").unwrap_or(key);
         match Field::named(named) {
@@ -110,10 +114,17 @@ impl Parser<'_> {
                 } else {
                     self.glob(value_at, &value.text)?
                 };
-                if let Some(values) = field.values()
-                    && !values.iter().any(|known| pattern.matches_folded(known))
-                {
-                    return Err(self.error(value_at, unknown_value(key, &value.text, values)));
+                if let Some(values) = field.values() {
+                    let mut is_known = false;
+                    for known in values {
+                        let matched = pattern.matches_folded(known, &mut self.budget);
+                        is_known |= matched.map_err(|_| {
+                            self.error(value_at, "the pattern is too costly; make it simpler")
+                        })?;
+                    }
+                    if !is_known {
+                        return Err(self.error(value_at, unknown_value(key, &value.text, values)));
+                    }
                 }
                 Ok(Node::Field(field, pattern))
             }

@@ -11,8 +11,12 @@
 //! Where both could be meant, such as `[3-5]`, both mean the same; letters in brackets are an error that shows
 //! how to write them.
 //!
-//! What it promises: nothing is ever expanded. A pattern is a small automaton whose size is bounded, and matching
-//! looks at each of its places once per character. It matches what its expansion would.
+//! What it promises: nothing is ever expanded, and it matches what its expansion would. Text without braces and
+//! brackets is compared from left to right, where only the last `*` is ever tried anew; everything else is a small
+//! automaton whose size is bounded, and matching looks at each of its places once per character. Either way each
+//! step is taken from a budget.
+
+use super::budget::{Budget, TooCostly};
 
 /// The most places of a pattern: characters, wildcards, numbers and forks.
 const MAX_PLACES: usize = 1024;
@@ -24,10 +28,24 @@ const MAX_DIGITS: usize = 18;
 /// Text to compare with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
-    /// Each names the one after it; the last place is reached when the text is used up.
-    places: Vec<Place>,
-    start: usize,
+    shape: Shape,
+    /// No shorter text fits, in characters.
+    shortest: usize,
 }
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shape {
+    /// Characters, `?` and `*` alone, from left to right.
+    Plain(Vec<Step>),
+    Automaton {
+        /// Each names the one after it; the last place is reached when the text is used up.
+        places: Vec<Place>,
+        start: usize,
+    },
+}
+
+/// Whether two characters count as the same.
+type Same = fn(char, char) -> bool;
 
 /// What is wrong with a glob.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,62 +115,157 @@ impl Pattern {
         }
     }
 
-    pub(super) fn matches(&self, text: &str) -> bool {
-        self.matches_by(text, |a, b| a == b)
+    /// # Errors
+    /// [`TooCostly`] if the budget ends first.
+    pub(super) fn matches(&self, text: &str, budget: &mut Budget) -> Result<bool, TooCostly> {
+        self.matches_by(text, |a, b| a == b, budget)
     }
 
     /// Without regard to case.
-    pub(super) fn matches_folded(&self, text: &str) -> bool {
-        self.matches_by(text, |a, b| a == b || a.to_lowercase().eq(b.to_lowercase()))
+    ///
+    /// # Errors
+    /// [`TooCostly`] if the budget ends first.
+    pub(super) fn matches_folded(&self, text: &str, budget: &mut Budget) -> Result<bool, TooCostly> {
+        self.matches_by(text, |a, b| a == b || a.to_lowercase().eq(b.to_lowercase()), budget)
     }
 
     fn of(pieces: &[Piece]) -> Self {
-        let mut places = vec![Place { step: Step::End, next: 0 }];
-        let start = lay(pieces, 0, &mut places);
-        Self { places, start }
+        let plain = |piece: &Piece| match piece {
+            Piece::Char(c) => Some(Step::Char(*c)),
+            Piece::AnyOne => Some(Step::AnyOne),
+            Piece::Any => Some(Step::Any),
+            Piece::Number(_) | Piece::Either(_) => None,
+        };
+        let shape = pieces.iter().map(plain).collect::<Option<_>>().map_or_else(
+            || {
+                let mut places = vec![Place { step: Step::End, next: 0 }];
+                let start = lay(pieces, 0, &mut places);
+                Shape::Automaton { places, start }
+            },
+            Shape::Plain,
+        );
+        Self { shape, shortest: shortest(pieces) }
     }
 
-    /// Each pair of a place and a position in the text is looked at once: O(places × text) for any pattern.
-    fn matches_by(&self, text: &str, same: fn(char, char) -> bool) -> bool {
+    fn matches_by(&self, text: &str, same: Same, budget: &mut Budget) -> Result<bool, TooCostly> {
+        // A character is looked at when the text is taken apart, whatever the pattern.
+        budget.take(1 + text.len() / 8)?;
         let chars: Vec<char> = text.chars().collect();
-        let mut seen = vec![0_u64; ((chars.len() + 1) * self.places.len()).div_ceil(64)];
-        let mut open = vec![(0_usize, self.start)];
-        while let Some((at, index)) = open.pop() {
-            let pair = at * self.places.len() + index;
-            let (Some(word), Some(place)) = (seen.get_mut(pair / 64), self.places.get(index)) else {
-                continue;
-            };
-            if *word & (1 << (pair % 64)) != 0 {
-                continue;
-            }
-            *word |= 1 << (pair % 64);
-            let found = chars.get(at).copied();
-            match (&place.step, found) {
-                (Step::End, None) => return true,
-                (Step::AnyOne, Some(_)) => open.push((at + 1, place.next)),
-                (Step::Char(wanted), Some(found)) if same(*wanted, found) => open.push((at + 1, place.next)),
-                (Step::Any, found) => {
-                    if found.is_some() {
-                        open.push((at + 1, index));
-                    }
-                    open.push((at, place.next));
-                }
-                (Step::Number(ranges), Some(_)) => {
-                    let digits = chars.iter().skip(at).take(MAX_DIGITS);
-                    let mut number = 0_u64;
-                    for (before, digit) in digits.map_while(|c| c.to_digit(10)).enumerate() {
-                        number = number * 10 + u64::from(digit);
-                        if ranges.iter().any(|range| range.holds(number, before + 1)) {
-                            open.push((at + before + 1, place.next));
-                        }
-                    }
-                }
-                (Step::Fork(ways), _) => open.extend(ways.iter().map(|&way| (at, way))),
-                (Step::End | Step::Char(_) | Step::AnyOne | Step::Number(_), _) => {}
+        if chars.len() < self.shortest {
+            return Ok(false);
+        }
+        match &self.shape {
+            Shape::Plain(steps) => matches_plain(steps, &chars, same, budget),
+            Shape::Automaton { places, start } => matches_places(places, *start, &chars, same, budget),
+        }
+    }
+}
+
+/// What stands before the first `*` and after the last has its place; what stands between two is taken at the first
+/// place where it fits, as that leaves most for the rest. So nothing but the last `*` is ever tried anew.
+fn matches_plain(steps: &[Step], chars: &[char], same: Same, budget: &mut Budget) -> Result<bool, TooCostly> {
+    let fits = |step: Option<&Step>, found: char| match step {
+        Some(Step::AnyOne) => true,
+        Some(Step::Char(wanted)) => same(*wanted, found),
+        _ => false,
+    };
+    if let Some(last) = steps.iter().rposition(|step| *step == Step::Any) {
+        let tail = steps.get(last + 1..).unwrap_or_default();
+        for (step, &found) in tail.iter().rev().zip(chars.iter().rev()) {
+            budget.take(1)?;
+            if !fits(Some(step), found) {
+                return Ok(false);
             }
         }
-        false
     }
+    let (mut step, mut at) = (0, 0);
+    // The step after the last `*`, and where what it stands for ends.
+    let mut retry: Option<(usize, usize)> = None;
+    while let Some(&found) = chars.get(at) {
+        budget.take(1)?;
+        if steps.get(step) == Some(&Step::Any) {
+            step += 1;
+            retry = Some((step, at));
+        } else if fits(steps.get(step), found) {
+            step += 1;
+            at += 1;
+        } else if let Some((after, ends)) = retry {
+            step = after;
+            at = ends + 1;
+            retry = Some((after, at));
+        } else {
+            return Ok(false);
+        }
+    }
+    let rest = steps.get(step..).unwrap_or_default();
+    budget.take(rest.len())?;
+    Ok(rest.iter().all(|step| *step == Step::Any))
+}
+
+/// Each pair of a place and a position in the text is looked at once: O(places × text) for any pattern.
+fn matches_places(
+    places: &[Place],
+    start: usize,
+    chars: &[char],
+    same: Same,
+    budget: &mut Budget,
+) -> Result<bool, TooCostly> {
+    let words = ((chars.len() + 1) * places.len()).div_ceil(64);
+    budget.take(words / 16)?;
+    let mut seen = vec![0_u64; words];
+    let mut open = vec![(0_usize, start)];
+    while let Some((at, index)) = open.pop() {
+        budget.take(1)?;
+        let pair = at * places.len() + index;
+        let (Some(word), Some(place)) = (seen.get_mut(pair / 64), places.get(index)) else {
+            continue;
+        };
+        if *word & (1 << (pair % 64)) != 0 {
+            continue;
+        }
+        *word |= 1 << (pair % 64);
+        let found = chars.get(at).copied();
+        match (&place.step, found) {
+            (Step::End, None) => return Ok(true),
+            (Step::AnyOne, Some(_)) => open.push((at + 1, place.next)),
+            (Step::Char(wanted), Some(found)) if same(*wanted, found) => open.push((at + 1, place.next)),
+            (Step::Any, found) => {
+                if found.is_some() {
+                    open.push((at + 1, index));
+                }
+                open.push((at, place.next));
+            }
+            (Step::Number(ranges), Some(_)) => {
+                let digits = chars.iter().skip(at).take(MAX_DIGITS);
+                let mut number = 0_u64;
+                for (before, digit) in digits.map_while(|c| c.to_digit(10)).enumerate() {
+                    budget.take(ranges.len())?;
+                    number = number * 10 + u64::from(digit);
+                    if ranges.iter().any(|range| range.holds(number, before + 1)) {
+                        open.push((at + before + 1, place.next));
+                    }
+                }
+            }
+            (Step::Fork(ways), _) => {
+                budget.take(ways.len())?;
+                open.extend(ways.iter().map(|&way| (at, way)));
+            }
+            (Step::End | Step::Char(_) | Step::AnyOne | Step::Number(_), _) => {}
+        }
+    }
+    Ok(false)
+}
+
+/// How many characters the pieces stand for at least.
+fn shortest(pieces: &[Piece]) -> usize {
+    let one = |piece: &Piece| match piece {
+        Piece::Any => 0,
+        Piece::Char(_) | Piece::AnyOne => 1,
+        Piece::Number(ranges) => ranges.iter().map(|range| range.width).min().unwrap_or(1),
+        // Bounded by `MAX_NESTING`.
+        Piece::Either(ways) => ways.iter().map(|way| shortest(way)).min().unwrap_or(0),
+    };
+    pieces.iter().map(one).sum()
 }
 
 impl Range {
@@ -316,6 +429,10 @@ mod tests {
         Pattern::glob(text).unwrap()
     }
 
+    fn matches(pattern: &Pattern, text: &str) -> bool {
+        pattern.matches(text, &mut Budget::of(u64::MAX)).unwrap()
+    }
+
     #[test]
     fn ranges_and_choices_mean_what_people_of_the_field_expect() {
         for (pattern, yes, no) in [
@@ -337,13 +454,14 @@ mod tests {
             ("*-[1-2]", "x-1 -2", "x-3"),
         ] {
             for text in yes.split(' ') {
-                assert!(glob(pattern).matches(text), "{pattern} {text}");
+                assert!(matches(&glob(pattern), text), "{pattern} {text}");
             }
             for text in no.split(' ') {
-                assert!(!glob(pattern).matches(text), "{pattern} {text}");
+                assert!(!matches(&glob(pattern), text), "{pattern} {text}");
             }
         }
-        assert!(glob("{WEB,db}-[1-2]").matches_folded("web-2"));
+        let folded = glob("{WEB,db}-[1-2]").matches_folded("web-2", &mut Budget::of(u64::MAX));
+        assert_eq!(folded, Ok(true));
     }
 
     #[test]
@@ -376,8 +494,8 @@ mod tests {
     #[test]
     fn a_hostile_pattern_ends_soon() {
         let pattern = glob(&"{a*,*a}".repeat(120));
-        assert!(!pattern.matches(&format!("{}{}", "a".repeat(119), "b".repeat(150))));
-        assert!(glob(&"[0-999999999999999999]".repeat(200)).matches(&"1".repeat(250)));
+        assert!(!matches(&pattern, &format!("{}{}", "a".repeat(119), "b".repeat(150))));
+        assert!(matches(&glob(&"[0-999999999999999999]".repeat(200)), &"1".repeat(250)));
     }
 
     /// What a pattern expands to, by definition.
@@ -447,17 +565,17 @@ mod tests {
             all.truncate(300);
             let pattern = glob(&written(&pieces));
             for text in &all {
-                prop_assert!(pattern.matches(text), "{} {}", written(&pieces), text);
+                prop_assert!(matches(&pattern, text), "{} {}", written(&pieces), text);
             }
             if all.len() < 300 {
-                prop_assert_eq!(pattern.matches(&text), all.contains(&text), "{} {}", written(&pieces), text);
+                prop_assert_eq!(matches(&pattern, &text), all.contains(&text), "{} {}", written(&pieces), text);
             }
         }
 
         #[test]
         fn any_text_is_a_pattern_or_an_error_within_it(text in r"[\[\]{},*?0-9a-]{0,40}|.{0,40}", with in ".{0,20}") {
             match Pattern::glob(&text) {
-                Ok(pattern) => { let _ = pattern.matches(&with); }
+                Ok(pattern) => { let _ = matches(&pattern, &with); }
                 Err(error) => prop_assert!(error.at <= text.len()),
             }
         }

@@ -267,6 +267,66 @@ fn depth_and_length_are_bounded() {
     assert_eq!(chosen(&wide), "web-1");
 }
 
+/// A thousand hosts whose tags are made to be compared slowly.
+fn hostile_tags() -> Vec<Vec<String>> {
+    let tag = |host: usize, tag: usize| format!("{}-{host}-{tag}{}", "y".repeat(40), "y".repeat(8));
+    (0..1000).map(|host| (0..25).map(|at| tag(host, at)).collect()).collect()
+}
+
+#[test]
+fn a_hostile_expression_ends_within_its_budget() {
+    let tags = hostile_tags();
+    let hosts: Vec<HostView<'_>> = tags
+        .iter()
+        .map(|tags| HostView { tags: tags.iter().map(String::as_str).collect(), ..HostView::default() })
+        .collect();
+    let stars = (0..45).map(|end| format!("tag:{}z{end}", "*y".repeat(40))).collect::<Vec<_>>().join("|");
+    let forks = format!("tag:{}z", "{*y,*yy}".repeat(60));
+    let nested = format!("tag:{}z{}", "{*y,*y,*y,*y,*y,*y,*y,*y,*y,*y,*y,*y,".repeat(8), "}".repeat(8));
+    for (expression, is_cheap) in [(&stars, true), (&forks, true), (&nested, false)] {
+        let mut budget = Budget::of(MAX_STEPS);
+        let ended = Target::parse(expression).unwrap().select_within(&hosts, &mut budget).unwrap_err();
+        if is_cheap {
+            assert!(matches!(ended, NoTarget::Nothing { .. }), "{ended}");
+            assert!(MAX_STEPS - budget.left() < 20_000_000, "{}", budget.left());
+        } else {
+            assert!(matches!(ended, NoTarget::TooCostly { .. } | NoTarget::Nothing { .. }), "{ended}");
+        }
+    }
+    check_costly(&hosts);
+}
+
+fn check_costly(hosts: &[HostView<'_>]) {
+    let error = Target::parse("all & *").unwrap().select_within(hosts, &mut Budget::of(100)).unwrap_err();
+    expect!["target too costly for 1000 hosts; make the pattern simpler: fewer `*` and braces in it, or fewer patterns"]
+        .assert_eq(&error.to_string());
+}
+
+#[test]
+fn a_tag_is_compared_once_however_many_hosts_have_it() {
+    let one = "y".repeat(60);
+    let hosts: Vec<HostView<'_>> =
+        (0..10_000).map(|_| HostView { tags: vec![&one; 10], ..HostView::default() }).collect();
+    let mut budget = Budget::of(MAX_STEPS);
+    let target = Target::parse(&format!("tag:{}z", "{*y,*yy}".repeat(30))).unwrap();
+    assert!(matches!(target.select_within(&hosts, &mut budget), Err(NoTarget::Nothing { .. })));
+    assert!(MAX_STEPS - budget.left() < 500_000, "{}", budget.left());
+}
+
+#[test]
+fn what_was_perhaps_meant_is_looked_for_within_the_budget() {
+    let names: Vec<String> = (0..20_000).map(|at| format!("host-with-a-rather-long-name-{at}")).collect();
+    let hosts: Vec<HostView<'_>> =
+        names.iter().map(|name| HostView { name, ..HostView::default() }).collect();
+    let unknown =
+        (0..90).map(|at| format!("host-with-a-rather-long-nome-{at}")).collect::<Vec<_>>().join("|");
+    let Err(NoTarget::UnknownNames { names }) = Target::parse(&unknown).unwrap().select(&hosts) else {
+        panic!("none of them is known");
+    };
+    assert_eq!(names.len(), 90);
+    assert!(names.iter().filter(|(_, nearest)| nearest.is_some()).count() <= 3);
+}
+
 /// An expression as data, with its own way to print and to evaluate: what the parser is compared with.
 #[derive(Debug, Clone)]
 enum Model {
@@ -368,7 +428,7 @@ proptest! {
     fn globs_match_by_definition(pattern in "[ab*?]{0,10}", text in "[ab]{0,12}") {
         let chars = |text: &str| text.chars().collect::<Vec<_>>();
         prop_assert_eq!(
-            pattern::Pattern::glob(&pattern).unwrap().matches(&text),
+            pattern::Pattern::glob(&pattern).unwrap().matches(&text, &mut Budget::of(u64::MAX)).unwrap(),
             naive_glob(&chars(&pattern), &chars(&text))
         );
     }

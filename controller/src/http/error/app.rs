@@ -211,7 +211,11 @@ impl From<SelectError> for ApiError {
             SelectError::Nothing(NoTarget::Nothing { .. }) => {
                 Self::invalid("NO_TARGETS", text).detail("field", "on")
             }
+            SelectError::Nothing(NoTarget::TooCostly { .. }) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "TARGETS_TOO_COSTLY", text).detail("field", "on")
+            }
             SelectError::Store(error) => error.into(),
+            SelectError::Panicked(_) => Self::internal(&error),
         }
     }
 }
