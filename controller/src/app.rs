@@ -52,6 +52,7 @@ pub mod user;
 
 use attempt::Attempts;
 use clock::Clock;
+use connection::HostBudgets;
 use dispatch::inbox::Dispatcher;
 use ending::Endings;
 use fleet::Fleet;
@@ -87,6 +88,7 @@ struct Parts {
     passwords: Passwords,
     selections: Selections,
     attempts: Attempts,
+    budgets: HostBudgets,
     refusals: Refusals,
     endings: Endings,
 }
@@ -148,6 +150,7 @@ impl App {
             passwords: Passwords::new(),
             selections: Selections::new(),
             attempts,
+            budgets: HostBudgets::default(),
             refusals: Refusals::default(),
             endings: Endings::new(),
         }));
@@ -237,6 +240,12 @@ impl App {
     #[must_use]
     pub fn attempts(&self) -> &Attempts {
         &self.0.attempts
+    }
+
+    /// What each host may make the controller write.
+    #[must_use]
+    pub fn budgets(&self) -> &HostBudgets {
+        &self.0.budgets
     }
 
     /// What was refused lately.

@@ -7,7 +7,7 @@
 //! **What it promises.** Nothing a peer says before it is authenticated costs more than a handshake, and
 //! handshakes are limited. No frame is allocated for before its length was compared with its cap. A host that
 //! is silent for nine seconds is offline. Back-pressure reaches the host: output that the store does not take
-//! is not read from the wire.
+//! is not read from the wire. What a host says that needs the store is stored within its budget, and counted beyond.
 //!
 //! **Deliberately absent.** Decisions and storage, which are the app's; any identity but the certificate's.
 
@@ -15,6 +15,7 @@ mod buffer;
 mod control;
 mod endpoint;
 mod enrol;
+mod errand;
 mod frame;
 mod port;
 mod reason;

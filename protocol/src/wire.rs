@@ -44,6 +44,8 @@ pub mod close {
     pub const SILENT: u32 = 6;
     /// No client certificate was presented.
     pub const UNAUTHENTICATED: u32 = 7;
+    /// The peer sent or connected far too often; it may connect again later.
+    pub const TOO_MANY: u32 = 8;
 }
 
 /// Why a value could not be encoded.

@@ -77,9 +77,13 @@ impl DialError {
 pub(super) fn cause_of(error: &ConnectionError) -> Option<Cause> {
     match error {
         ConnectionError::ApplicationClosed(closed) => match u32::try_from(closed.error_code.into_inner()) {
-            Ok(close::REVOKED | close::UNAUTHENTICATED | close::PROTOCOL | close::UNSUPPORTED) => {
-                Some(Cause::Refused)
-            }
+            Ok(
+                close::REVOKED
+                | close::UNAUTHENTICATED
+                | close::PROTOCOL
+                | close::UNSUPPORTED
+                | close::TOO_MANY,
+            ) => Some(Cause::Refused),
             Ok(close::SUPERSEDED) => Some(Cause::Superseded),
             Ok(close::SHUTDOWN) => Some(Cause::Lost),
             _ => None,

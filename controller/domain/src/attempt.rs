@@ -1,7 +1,7 @@
 //! Limits on attempts: per address, per identity, and in all, so that guessing costs more time than it is worth.
 //!
 //! One type for every door that strangers may knock at: logins and enrolments. Its memory is bounded whatever they
-//! do. The time is the wall clock's; where it is set back, what was left stays left and nothing is handed out twice.
+//! do.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,6 +12,10 @@ use std::time::Duration;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use super::bucket::{Bucket, Rate};
+
+pub use super::bucket::TooMany;
 
 /// Addresses, and identities, remembered at most.
 const MAX_REMEMBERED: usize = 4096;
@@ -34,14 +38,6 @@ pub struct Rates {
     pub all: u32,
 }
 
-/// An attempt that may not go on now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many attempts; try again in {} s", .retry_after.as_secs())]
-pub struct TooMany {
-    /// How long until one may, in whole seconds.
-    pub retry_after: Duration,
-}
-
 /// What is left of the rates.
 #[derive(Debug)]
 pub struct AttemptLimit {
@@ -55,13 +51,6 @@ pub struct AttemptLimit {
 struct Shares<K> {
     buckets: HashMap<K, Bucket>,
     pruned: Option<Timestamp>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Bucket {
-    /// Attempts left.
-    tokens: f64,
-    at: Timestamp,
 }
 
 impl Party {
@@ -100,7 +89,7 @@ impl AttemptLimit {
     /// Nothing was attempted yet.
     #[must_use]
     pub fn new(rates: Rates, now: Timestamp) -> Self {
-        Self { rates, all: Bucket::full(rates.all, now), parties: Shares::new(), identities: Shares::new() }
+        Self { rates, all: Bucket::full(Rate::per_minute(rates.all), now), parties: Shares::new(), identities: Shares::new() }
     }
 
     /// Takes note of an attempt of a party; whether it may go on. To be asked before anything is done for it. (Of more
@@ -109,7 +98,7 @@ impl AttemptLimit {
     /// # Errors
     /// [`TooMany`] if it may not.
     pub fn admit_party(&mut self, party: Party, now: Timestamp) -> Result<(), TooMany> {
-        self.parties.take(party, self.rates.party, now)
+        self.parties.take(party, Rate::per_minute(self.rates.party), now)
     }
 
     /// Takes note of an attempt at an identity by somebody who is not known; whether it may go on. What is refused to
@@ -118,8 +107,8 @@ impl AttemptLimit {
     /// # Errors
     /// [`TooMany`] if it may not.
     pub fn admit_stranger(&mut self, identity: Digest, now: Timestamp) -> Result<(), TooMany> {
-        self.identities.take(identity, self.rates.identity, now)?;
-        self.all.take(self.rates.all, now)
+        self.identities.take(identity, Rate::per_minute(self.rates.identity), now)?;
+        self.all.take(Rate::per_minute(self.rates.all), now)
     }
 }
 
@@ -128,43 +117,21 @@ impl<K: Eq + Hash> Shares<K> {
         Self { buckets: HashMap::new(), pruned: None }
     }
 
-    fn take(&mut self, key: K, per_minute: u32, now: Timestamp) -> Result<(), TooMany> {
+    fn take(&mut self, key: K, rate: Rate, now: Timestamp) -> Result<(), TooMany> {
         if self.buckets.len() >= MAX_REMEMBERED && !self.buckets.contains_key(&key) {
-            self.prune(per_minute, now);
+            self.prune(rate, now);
             if self.buckets.len() >= MAX_REMEMBERED {
                 return Ok(());
             }
         }
-        self.buckets.entry(key).or_insert_with(|| Bucket::full(per_minute, now)).take(per_minute, now)
+        self.buckets.entry(key).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
     }
 
-    fn prune(&mut self, per_minute: u32, now: Timestamp) {
+    fn prune(&mut self, rate: Rate, now: Timestamp) {
         if self.pruned.is_none_or(|then| now < then || now >= then + PRUNE) {
             self.pruned = Some(now);
-            self.buckets.retain(|_, bucket| bucket.refilled(per_minute, now) < f64::from(per_minute));
+            self.buckets.retain(|_, bucket| !bucket.is_full(rate, now));
         }
-    }
-}
-
-impl Bucket {
-    fn full(per_minute: u32, now: Timestamp) -> Self {
-        Self { tokens: f64::from(per_minute), at: now }
-    }
-
-    fn take(&mut self, per_minute: u32, now: Timestamp) -> Result<(), TooMany> {
-        self.tokens = self.refilled(per_minute, now);
-        self.at = now;
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
-            return Ok(());
-        }
-        let wait = (1.0 - self.tokens) * 60.0 / f64::from(per_minute.max(1));
-        Err(TooMany { retry_after: Duration::from_secs_f64(wait.ceil().clamp(1.0, 60.0)) })
-    }
-
-    fn refilled(&self, per_minute: u32, now: Timestamp) -> f64 {
-        let refill = now.since(self.at).as_secs_f64() * f64::from(per_minute) / 60.0;
-        (self.tokens + refill).min(f64::from(per_minute))
     }
 }
 

@@ -11,6 +11,8 @@
 //! a parameter. Loading, saving and telling others is the business of `controller/src/app`.
 
 pub mod attempt;
+pub mod bucket;
+pub mod budget;
 pub mod contract;
 pub mod enrolment;
 pub mod inventory;

@@ -1,24 +1,34 @@
-//! Refusals, told in sum: the first few of a kind and a party in each minute are told one by one, the others as a
+//! Refusals, told in sum: the first few of a kind and a source in each minute are told one by one, the others as a
 //! number when the minute is over. So whoever is refused ten thousand times cannot fill the log with it, and yet
-//! nothing goes uncounted.
+//! nothing goes uncounted. A source is a party that is not known, or a host that is.
 
 use std::collections::{BTreeMap, HashMap};
 
+use fleetward_protocol::id::HostId;
 use fleetward_protocol::time::Timestamp;
 
 use super::attempt::Party;
 
-/// Refusals of one kind and party that are told one by one in a minute.
-pub const TOLD_OF_PARTY: u32 = 10;
+/// Refusals of one kind and source that are told one by one in a minute.
+pub const TOLD_OF_SOURCE: u32 = 10;
 /// Refusals of one kind, of whomever, that are told one by one in a minute.
 pub const TOLD_OF_KIND: u32 = 60;
-/// Parties that get a sum of their own in a minute and kind: those with the most.
+/// Sources that get a sum of their own in a minute and kind: those with the most.
 pub const SUMS_OF_KIND: usize = 10;
-/// Parties that are counted one by one in a minute and kind.
-const MAX_PARTIES: usize = 1024;
+/// Sources that are counted one by one in a minute and kind.
+const MAX_SOURCES: usize = 1024;
 /// Sums that wait to be written; beyond it the waiting ones become one for each kind.
 const MAX_WAITING: usize = 256;
 const MINUTE_MS: i64 = 60_000;
+
+/// Where what is refused comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// Somebody who has not proved who they are.
+    Party(Party),
+    /// A host, by its certificate.
+    Host(HostId),
+}
 
 /// What is to be done with a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +46,7 @@ pub struct Sum {
     /// What was refused, such as `login.refused`.
     pub kind: &'static str,
     /// To whom; absent for everybody who has no sum of their own.
-    pub party: Option<Party>,
+    pub source: Option<Source>,
     /// How often, beside those that were told.
     pub more: u64,
     /// The beginning of the minute, or of the first of several.
@@ -54,7 +64,7 @@ pub struct Tally {
 #[derive(Debug, Default)]
 struct Kind {
     told: u32,
-    parties: HashMap<Party, Count>,
+    sources: HashMap<Source, Count>,
     others: u64,
 }
 
@@ -66,15 +76,24 @@ struct Count {
 
 impl Tally {
     /// Takes note of a refusal.
-    pub fn note(&mut self, kind: &'static str, party: Party, now: Timestamp) -> Telling {
+    pub fn note(&mut self, kind: &'static str, source: Source, now: Timestamp) -> Telling {
+        self.add(kind, source, TOLD_OF_SOURCE, now)
+    }
+
+    /// Takes note of a refusal that is told in sum in any case.
+    pub fn count(&mut self, kind: &'static str, source: Source, now: Timestamp) {
+        let _ = self.add(kind, source, 0, now);
+    }
+
+    fn add(&mut self, kind: &'static str, source: Source, tellable: u32, now: Timestamp) -> Telling {
         self.turn_to(now);
         let kind = self.kinds.entry(kind).or_default();
-        if kind.parties.len() >= MAX_PARTIES && !kind.parties.contains_key(&party) {
+        if kind.sources.len() >= MAX_SOURCES && !kind.sources.contains_key(&source) {
             kind.others += 1;
             return Telling::InSum;
         }
-        let count = kind.parties.entry(party).or_default();
-        if count.told < TOLD_OF_PARTY && kind.told < TOLD_OF_KIND {
+        let count = kind.sources.entry(source).or_default();
+        if count.told < tellable && kind.told < TOLD_OF_KIND {
             count.told += 1;
             kind.told += 1;
             return Telling::Now;
@@ -115,18 +134,18 @@ impl Tally {
     fn close(&mut self) {
         let since = Timestamp::from_millis(self.minute.saturating_mul(MINUTE_MS));
         for (kind, counted) in std::mem::take(&mut self.kinds) {
-            let mut parties: Vec<(Party, u64)> = counted
-                .parties
+            let mut sources: Vec<(Source, u64)> = counted
+                .sources
                 .into_iter()
                 .filter(|(_, count)| count.more > 0)
-                .map(|(party, count)| (party, count.more))
+                .map(|(source, count)| (source, count.more))
                 .collect();
-            parties.sort_unstable_by_key(|&(party, more)| (std::cmp::Reverse(more), party));
+            sources.sort_unstable_by_key(|&(source, more)| (std::cmp::Reverse(more), source));
             let others: u64 =
-                parties.iter().skip(SUMS_OF_KIND).map(|(_, more)| more).sum::<u64>() + counted.others;
-            let own = parties.into_iter().take(SUMS_OF_KIND).map(|(party, more)| (Some(party), more));
+                sources.iter().skip(SUMS_OF_KIND).map(|(_, more)| more).sum::<u64>() + counted.others;
+            let own = sources.into_iter().take(SUMS_OF_KIND).map(|(source, more)| (Some(source), more));
             let sums = own.chain((others > 0).then_some((None, others)));
-            self.waiting.extend(sums.map(|(party, more)| Sum { kind, party, more, since }));
+            self.waiting.extend(sums.map(|(source, more)| Sum { kind, source, more, since }));
         }
         self.shorten();
     }
@@ -139,7 +158,7 @@ impl Tally {
         let mut merged: BTreeMap<&'static str, Sum> = BTreeMap::new();
         for sum in std::mem::take(&mut self.waiting) {
             let Sum { kind, more, since, .. } = sum;
-            let all = merged.entry(kind).or_insert(Sum { kind, party: None, more: 0, since });
+            let all = merged.entry(kind).or_insert(Sum { kind, source: None, more: 0, since });
             all.more = all.more.saturating_add(more);
             all.since = all.since.min(since);
         }
@@ -157,8 +176,8 @@ mod tests {
         Timestamp::from_millis(1_700_000_040_000 + millis)
     }
 
-    fn party(number: u32) -> Party {
-        Party::of(std::net::IpAddr::V4(number.into()))
+    fn party(number: u32) -> Source {
+        Source::Party(Party::of(std::net::IpAddr::V4(number.into())))
     }
 
     #[test]
@@ -169,9 +188,18 @@ mod tests {
         assert_eq!(tally.note("login.refused", party(2), at(59_999)), Telling::Now, "somebody else");
         assert_eq!(tally.note("link.refused", party(1), at(59_999)), Telling::Now, "something else");
         assert_eq!(tally.take_due(at(59_999)), []);
-        let sum = Sum { kind: "login.refused", party: Some(party(1)), more: 37, since: at(0) };
+        let sum = Sum { kind: "login.refused", source: Some(party(1)), more: 37, since: at(0) };
         assert_eq!(tally.take_due(at(60_000)), [sum]);
         assert_eq!(tally.note("login.refused", party(1), at(60_000)), Telling::Now, "a new minute");
+    }
+
+    #[test]
+    fn what_is_only_counted_is_in_the_sum_of_its_host() {
+        let (mut tally, host) = (Tally::default(), Source::Host(HostId::from_uuid(uuid::Uuid::nil())));
+        (0..37).for_each(|_| tally.count("host.notice", host, at(0)));
+        assert_eq!(tally.note("host.notice", party(1), at(0)), Telling::Now);
+        let sum = Sum { kind: "host.notice", source: Some(host), more: 37, since: at(0) };
+        assert_eq!(tally.take_due(at(60_000)), [sum]);
     }
 
     #[test]
@@ -184,7 +212,7 @@ mod tests {
         let sums = tally.take_all();
         assert_eq!(sums.len(), SUMS_OF_KIND + 1);
         assert_eq!(sums.iter().map(|sum| sum.more).sum::<u64>(), 100_000 - u64::from(TOLD_OF_KIND));
-        assert_eq!(sums.last().unwrap().party, None);
+        assert_eq!(sums.last().unwrap().source, None);
     }
 
     proptest! {

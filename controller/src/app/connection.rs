@@ -1,10 +1,12 @@
 //! A host's connection, from its certificate to its departure.
 
 mod admission;
+mod budget;
 mod report;
 mod seat;
 
 pub use admission::{Admitted, NotAdmitted, admit};
+pub use budget::{HostBudgets, record_cut_off};
 pub use report::{renew, take_facts, take_notice};
 pub use seat::HeldSeat;
 
@@ -13,7 +15,9 @@ use std::collections::hash_map::Entry as Slot;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fleetward_domain::refusal::Telling;
+use fleetward_domain::bucket::TooMany;
+use fleetward_domain::budget::Expense;
+use fleetward_domain::refusal::{Source, Telling};
 use fleetward_domain::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::message::{Hello, Welcome};
@@ -24,7 +28,7 @@ use tracing::warn;
 
 use super::App;
 use super::actor::Actor;
-use super::audit::{self, Entry};
+use super::audit::Entry;
 use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer};
 use super::order::{self, LoadedStep, OrderError};
 use super::recorder::Change;
@@ -47,6 +51,9 @@ pub enum JoinError {
     /// The certificate is not good any more.
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
+    /// The host has connected too often lately.
+    #[error("the host connects too often; try again in {} s", .0.retry_after.as_secs())]
+    TooOften(TooMany),
     /// What the host holds could not be found out.
     #[error(transparent)]
     Order(#[from] OrderError),
@@ -92,13 +99,15 @@ pub enum Departure {
 /// it: whoever revokes it commits first and then closes the seat, so in either order one of the two is noticed.
 ///
 /// # Errors
-/// If the certificate is not good any more, or the store fails; the seat is free again then.
+/// If the host connects too often, the certificate is not good any more, or the store fails; the seat is free again
+/// then.
 pub async fn join(
     app: &App,
     admitted: &Admitted,
     hello: &Hello,
     remote: SocketAddr,
 ) -> Result<Session, JoinError> {
+    app.budgets().admit(app, admitted.host, Expense::Connection).map_err(JoinError::TooOften)?;
     admit(app, &admitted.identity).await?;
     let now = app.now();
     let clock_skew_ms = hello.clock.as_millis().saturating_sub(now.as_millis());
@@ -125,12 +134,7 @@ pub async fn join(
         }
     };
     if let Some(older) = joined.superseded {
-        warn!(host = %admitted.name, %older, newer = %remote, "connection.superseded");
-        let entry = Entry::new("host.superseded", Actor::Host(admitted.name.clone()), &admitted.name)
-            .tenant(admitted.tenant)
-            .with("older", older.to_string())
-            .with("newer", remote.to_string());
-        audit::record_alone(app, entry).await;
+        record_superseded(app, admitted, older, remote).await;
     }
     if clock_skew_ms.unsigned_abs() > NOTABLE_SKEW_MS {
         warn!(host = %admitted.name, clock_skew_ms, "connection.clock_skew");
@@ -163,6 +167,20 @@ pub async fn join(
     })
 }
 
+/// Records that a connection took the place of an older one, or counts it.
+async fn record_superseded(app: &App, admitted: &Admitted, older: SocketAddr, newer: SocketAddr) {
+    const KIND: &str = "host.superseded";
+    let entry = || {
+        Entry::new(KIND, Actor::Host(admitted.name.clone()), &admitted.name)
+            .tenant(admitted.tenant)
+            .with("older", older.to_string())
+            .with("newer", newer.to_string())
+    };
+    if refusal::record(app, KIND, Source::Host(admitted.host), entry).await == Telling::Now {
+        warn!(host = %admitted.name, %older, %newer, "connection.superseded");
+    }
+}
+
 /// Records that a peer was turned away, or counts it; which of both.
 pub async fn record_refused_peer(app: &App, remote: SocketAddr, reason: &str) -> Telling {
     const KIND: &str = "link.refused";
@@ -170,7 +188,7 @@ pub async fn record_refused_peer(app: &App, remote: SocketAddr, reason: &str) ->
         let shown = to_line(reason, 300);
         Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote).with("reason", shown)
     };
-    refusal::record(app, KIND, Some(remote.ip()), entry).await
+    refusal::record(app, KIND, refusal::stranger(Some(remote.ip())), entry).await
 }
 
 /// What a host holds, seen from here.

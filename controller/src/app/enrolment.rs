@@ -183,7 +183,7 @@ pub async fn enrol(app: &App, request: &EnrolRequest, remote: SocketAddr) -> Enr
                     None => entry,
                 }
             };
-            let _ = refusal::record(app, KIND, Some(remote.ip()), entry).await;
+            let _ = refusal::record(app, KIND, refusal::stranger(Some(remote.ip())), entry).await;
             EnrolReply::Refused(refusal)
         }
     }

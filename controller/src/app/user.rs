@@ -170,7 +170,7 @@ pub async fn change_password(
     };
     const KIND: &str = "user.password_refused";
     let entry = || Entry::new(KIND, caller.actor(), &caller.name).with("reason", reason);
-    let _ = refusal::record(app, KIND, caller.remote, entry).await;
+    let _ = refusal::record(app, KIND, refusal::stranger(caller.remote), entry).await;
     result
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use fleetward_domain::budget::Flood;
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::message::{AgentMessage, ClientIdReport, ControllerMessage, Hello, StreamKind};
 use fleetward_protocol::session::{ControllerEvent, ControllerSession, HANDSHAKE_TIMEOUT, SessionError};
@@ -13,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info};
 
+use super::errand::Errands;
 use super::frame::{self, Frames, ReceiveError, SendError};
 use super::port::Port;
 use super::reason::chain;
@@ -20,9 +22,6 @@ use super::run;
 use crate::app::connection::{self, Admitted, Departure, HeldSeat, JoinError, NotAdmitted};
 use crate::app::fleet::{Attach, CloseReason, HostCommand};
 use crate::pki::PeerIdentity;
-
-/// Messages of one host that may be worked on at the same time; an agent that sends more has lost its way.
-const MAX_ERRANDS: usize = 16;
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +36,10 @@ enum End {
     Receive(#[from] ReceiveError),
     #[error(transparent)]
     Send(#[from] SendError),
-    #[error("too many messages at once")]
-    TooMany,
+    #[error(transparent)]
+    Flood(#[from] Flood),
+    #[error("{0}")]
+    TooOften(JoinError),
     #[error("a newer connection took over")]
     Superseded,
     #[error("the host was revoked or retired")]
@@ -58,7 +59,8 @@ impl End {
         match self {
             Self::Goodbye | Self::Gone => close::DONE,
             Self::Session(SessionError::Silent(_)) => close::SILENT,
-            Self::Session(_) | Self::Receive(_) | Self::Send(_) | Self::TooMany => close::PROTOCOL,
+            Self::Session(_) | Self::Receive(_) | Self::Send(_) => close::PROTOCOL,
+            Self::Flood(_) | Self::TooOften(_) => close::TOO_MANY,
             Self::Superseded => close::SUPERSEDED,
             Self::Revoked | Self::NotAdmitted(_) => close::REVOKED,
             Self::Stopping | Self::Unavailable(_) | Self::Expired => close::SHUTDOWN,
@@ -68,9 +70,9 @@ impl End {
     const fn departure(&self) -> Departure {
         match self {
             Self::Goodbye => Departure::Goodbye,
-            Self::Gone | Self::Stopping | Self::Unavailable(_) => Departure::Disconnected,
+            Self::Gone | Self::Stopping | Self::Unavailable(_) | Self::TooOften(_) => Departure::Disconnected,
             Self::Session(SessionError::Silent(_)) => Departure::Silent,
-            Self::Session(_) | Self::Receive(_) | Self::Send(_) | Self::TooMany => Departure::BrokeProtocol,
+            Self::Session(_) | Self::Receive(_) | Self::Send(_) | Self::Flood(_) => Departure::BrokeProtocol,
             Self::Superseded => Departure::Superseded,
             Self::Revoked | Self::NotAdmitted(_) => Departure::Revoked,
             Self::Expired => Departure::Expired,
@@ -101,25 +103,28 @@ pub(super) async fn serve(port: &Arc<Port>, connection: Connection, identity: Pe
             return debug!(%remote, error = chain(&error), "link.admission_failed");
         }
     };
-    let end = match greet(port, &connection, &admitted).await {
+    let (end, errands) = match greet(port, &connection, &admitted).await {
         Ok(mut live) => {
             let end = live.run().await;
-            live.end(&end);
-            end
+            let errands = live.end(&end);
+            (end, Some(errands))
         }
-        Err(end) => end,
+        Err(end) => (end, None),
     };
     info!(host = %admitted.name, %remote, reason = chain(&end), "link.closed");
-    if matches!(
-        end,
+    match &end {
         End::Session(SessionError::Unexpected { .. })
-            | End::Receive(ReceiveError::Decode(_))
-            | End::TooMany
-            | End::NotAdmitted(_)
-    ) {
-        port.refused(remote, &format!("{}: {}", admitted.name, chain(&end))).await;
+        | End::Receive(ReceiveError::Decode(_))
+        | End::NotAdmitted(_) => {
+            port.refused(remote, &format!("{}: {}", admitted.name, chain(&end))).await;
+        }
+        End::Flood(_) => connection::record_cut_off(&port.app, &admitted).await,
+        _ => {}
     }
     connection.close(VarInt::from_u32(end.code()), end.to_string().as_bytes());
+    if let Some(errands) = errands {
+        errands.finish().await;
+    }
 }
 
 /// A session in progress.
@@ -134,7 +139,8 @@ struct Live {
     commands: mpsc::UnboundedReceiver<HostCommand>,
     runs: JoinSet<RunId>,
     attached: HashMap<RunId, run::Handle>,
-    errands: JoinSet<Option<ControllerMessage>>,
+    questions: JoinSet<()>,
+    errands: Errands,
 }
 
 /// Reads the hello, takes the host's seat and answers with the welcome.
@@ -160,12 +166,15 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
     let joined = match connection::join(&port.app, admitted, &hello, connection.remote_address()).await {
         Ok(joined) => joined,
         Err(JoinError::NotAdmitted(error)) if error.is_final() => return Err(End::NotAdmitted(error)),
+        Err(error @ JoinError::TooOften(_)) => return Err(End::TooOften(error)),
         Err(error) => return Err(End::Unavailable(chain(&error))),
     };
     session.welcome(joined.welcome);
     if !joined.forget.is_empty() {
         session.send(ControllerMessage::Forget { runs: joined.forget });
     }
+    let errands =
+        Errands::start(port.app.clone(), Arc::clone(joined.seat.seat()), admitted.identity.clone());
     let mut live = Live {
         port: Arc::clone(port),
         connection: connection.clone(),
@@ -176,7 +185,8 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
         commands: joined.commands,
         runs: JoinSet::new(),
         attached: HashMap::new(),
-        errands: JoinSet::new(),
+        questions: JoinSet::new(),
+        errands,
         send: {
             // Behind the runs' streams the heartbeat would wait for their output.
             let _ = send.set_priority(1);
@@ -185,7 +195,8 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
         },
     };
     if let Err(end) = live.begin(joined.attach).await {
-        live.end(&end);
+        // The host has said nothing yet.
+        drop(live.end(&end));
         return Err(end);
     }
     info!(host = %admitted.name, remote = %connection.remote_address(), agent = %hello.agent_version, "link.established");
@@ -209,12 +220,13 @@ impl Live {
         queued.into_iter().try_for_each(|command| self.handle_command(command))
     }
 
-    /// Leaves the seat.
-    fn end(self, end: &End) {
-        let Self { seat, runs, .. } = self;
+    /// Leaves the seat; what the host said before is still to be worked on.
+    fn end(self, end: &End) -> Errands {
+        let Self { seat, runs, errands, .. } = self;
         // The runs' tasks end with the session; what they had not handed over is asked for again.
         drop(runs);
         seat.leave(end.departure(), &end.to_string());
+        errands
     }
 
     async fn run(&mut self) -> End {
@@ -246,10 +258,9 @@ impl Live {
                 }
                 Ok(())
             }
-            Some(done) = self.errands.join_next() => {
-                if let Ok(Some(message)) = done {
-                    self.session.send(message);
-                }
+            Some(_) = self.questions.join_next() => Ok(()),
+            Some(answer) = self.errands.reply() => {
+                self.session.send(answer);
                 Ok(())
             }
             () = sleep_until(deadline) => Ok(self.session.handle_timeout(self.port.monotonic())?),
@@ -266,37 +277,18 @@ impl Live {
         match self.session.handle_message(message, self.port.monotonic())? {
             ControllerEvent::Heartbeat { clock } => {
                 self.seat.seat().heard_clock(clock, now);
+                self.errands.retry();
                 Ok(())
             }
             ControllerEvent::Goodbye => Err(End::Goodbye),
-            ControllerEvent::Message(message) => self.handle_errand(message),
+            ControllerEvent::Message(message) => {
+                if let Some(answer) = self.errands.take(message)? {
+                    self.session.send(answer);
+                }
+                Ok(())
+            }
             ControllerEvent::Hello(_) => Ok(()),
         }
-    }
-
-    /// Hands a message that needs the store to a task of its own, so that heartbeats go on meanwhile.
-    fn handle_errand(&mut self, message: AgentMessage) -> Result<(), End> {
-        if self.errands.len() >= MAX_ERRANDS {
-            return Err(End::TooMany);
-        }
-        let (app, seat, identity) =
-            (self.port.app.clone(), Arc::clone(self.seat.seat()), self.identity.clone());
-        match message {
-            AgentMessage::Facts(facts) => self.errands.spawn(async move {
-                connection::take_facts(&app, &seat, &identity, *facts).await;
-                None
-            }),
-            AgentMessage::Notice { text } => self.errands.spawn(async move {
-                connection::take_notice(&app, &seat, &identity, &text).await;
-                None
-            }),
-            AgentMessage::Renew { csr } => {
-                self.errands.spawn(async move { Some(connection::renew(&app, &seat, &identity, &csr).await) })
-            }
-            // The machine answers these itself.
-            AgentMessage::Hello(_) | AgentMessage::Heartbeat { .. } | AgentMessage::Goodbye => return Ok(()),
-        };
-        Ok(())
     }
 
     fn handle_command(&mut self, command: HostCommand) -> Result<(), End> {
@@ -310,10 +302,7 @@ impl Live {
             HostCommand::Forget { runs } => self.session.send(ControllerMessage::Forget { runs }),
             HostCommand::ReadClientId { reply } => {
                 let connection = self.connection.clone();
-                self.errands.spawn(async move {
-                    read_client_id(connection, reply).await;
-                    None
-                });
+                self.questions.spawn(read_client_id(connection, reply));
             }
             HostCommand::Close(reason) => return Err(reason.into()),
         }

@@ -30,6 +30,7 @@ use crate::store::testing::limit_growth;
 use crate::testing::{TestController, has_no_room};
 
 mod authority;
+mod budget;
 mod crowd;
 mod host;
 
