@@ -37,8 +37,9 @@ impl Rate {
         Self { burst, refill: Duration::from_secs(60) }
     }
 
-    fn per_second(self) -> f64 {
-        f64::from(self.burst.max(1)) / self.refill.as_secs_f64().max(1.0)
+    /// What comes back in this time.
+    fn after(self, time: Duration) -> f64 {
+        time.as_secs_f64() * f64::from(self.burst.max(1)) / self.refill.as_secs_f64().max(1.0)
     }
 }
 
@@ -60,8 +61,8 @@ impl Bucket {
             self.tokens -= 1.0;
             return Ok(());
         }
-        let wait = (1.0 - self.tokens) / rate.per_second();
         let longest = rate.refill.as_secs_f64().max(1.0);
+        let wait = (1.0 - self.tokens) * longest / f64::from(rate.burst.max(1));
         Err(TooMany { retry_after: Duration::from_secs_f64(wait.ceil().clamp(1.0, longest)) })
     }
 
@@ -72,8 +73,7 @@ impl Bucket {
     }
 
     fn refilled(&self, rate: Rate, now: Timestamp) -> f64 {
-        let refill = now.since(self.at).as_secs_f64() * rate.per_second();
-        (self.tokens + refill).min(f64::from(rate.burst))
+        (self.tokens + rate.after(now.since(self.at))).min(f64::from(rate.burst))
     }
 }
 

@@ -112,18 +112,21 @@ pub(super) async fn serve(port: &Arc<Port>, connection: Connection, identity: Pe
         Err(end) => (end, None),
     };
     info!(host = %admitted.name, %remote, reason = chain(&end), "link.closed");
-    match &end {
+    if matches!(
+        end,
         End::Session(SessionError::Unexpected { .. })
-        | End::Receive(ReceiveError::Decode(_))
-        | End::NotAdmitted(_) => {
-            port.refused(remote, &format!("{}: {}", admitted.name, chain(&end))).await;
-        }
-        End::Flood(_) => connection::record_cut_off(&port.app, &admitted).await,
-        _ => {}
+            | End::Receive(ReceiveError::Decode(_))
+            | End::NotAdmitted(_)
+    ) {
+        port.refused(remote, &format!("{}: {}", admitted.name, chain(&end))).await;
     }
     connection.close(VarInt::from_u32(end.code()), end.to_string().as_bytes());
     if let Some(errands) = errands {
         errands.finish().await;
+    }
+    if matches!(end, End::Flood(_)) {
+        // Last, so that it stands behind what the host said itself.
+        connection::record_cut_off(&port.app, &admitted).await;
     }
 }
 
