@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError, Recovery};
+use crate::link::takeover::Takeovers;
 use crate::link::{Link, LinkState};
 use crate::platform::files::{self, FileError};
 use crate::platform::trust::Secrecy;
@@ -90,6 +91,7 @@ impl Agent {
         let (runs, mut notices) = Runs::recover(host, journal, &contents);
         notices.extend(notice(&contents.recovery));
         let (state, watched) = watch::channel(LinkState::Connecting { last_error: None });
+        let (takeovers, taken) = watch::channel(Takeovers::default());
         let link = Arc::new(Link {
             paths: paths.clone(),
             identity: Mutex::new(Arc::new(identity)),
@@ -98,9 +100,10 @@ impl Agent {
             journal: contents.id,
             notices: Mutex::new(notices),
             state,
+            takeovers,
         });
         let (shutdown, stopping) = watch::channel(false);
-        let reporter = status::report(paths, notify_socket, watched.clone(), stopping.clone());
+        let reporter = status::report(paths, notify_socket, watched.clone(), taken, stopping.clone());
         let held = runs.clone();
         let task = tokio::spawn(async move {
             tokio::join!(link.run(stopping), reporter);

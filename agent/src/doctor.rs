@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use fleetward_protocol::suggest::nearest;
+use fleetward_protocol::time::Timestamp;
 use serde::Serialize;
 
 use crate::config::{self, Address, Paths, Policy, Settings, SettingsError};
@@ -72,6 +73,7 @@ pub async fn examine(paths: &Paths) -> Vec<Finding> {
     findings.push(journal(paths));
     findings.push(bash());
     findings.push(agent(paths));
+    findings.extend(takeovers(status::read_report(paths).as_ref(), clock::now()));
     findings
 }
 
@@ -410,12 +412,31 @@ fn agent(paths: &Paths) -> Finding {
     }
 }
 
+/// Whether another machine has this host's identity.
+fn takeovers(report: Option<&status::Report>, now: Timestamp) -> Option<Finding> {
+    let warning = report?.takeovers.warning(now)?;
+    Some(Finding::error("identity", warning, link::takeover::REMEDY))
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn another_machine_with_this_identity_is_an_error_with_the_remedy() {
+        let now = clock::now();
+        let mut report = status::Report { takeovers: Default::default(), ..Default::default() };
+        assert_eq!(takeovers(None, now), None);
+        report.takeovers = report.takeovers.with_one(now);
+        assert_eq!(takeovers(Some(&report), now), None);
+        report.takeovers = report.takeovers.with_one(now);
+        let found = takeovers(Some(&report), now).unwrap();
+        assert_eq!((found.severity, found.check), (Severity::Error, "identity"));
+        assert!(found.detail.contains("another machine") && found.advice.contains("fleetward host token"), "{found:?}");
+    }
 
     #[test]
     fn a_closed_port_is_not_taken_for_a_firewall() {

@@ -11,6 +11,7 @@ mod enrolment;
 mod frame;
 mod run;
 mod session;
+pub mod takeover;
 mod tls;
 
 pub use dial::{DialError, SERVER_NAME, resolve};
@@ -27,9 +28,11 @@ use tokio::sync::watch;
 
 use crate::config::{self, Address, Paths};
 use crate::identity::Identity;
+use crate::platform::clock;
 use crate::run::Runs;
 use backoff::{Backoff, Cause};
 use session::Ended;
+use takeover::Takeovers;
 
 /// A connection that lasted this long was a good one.
 const HEALTHY: Duration = Duration::from_secs(30);
@@ -72,6 +75,8 @@ pub struct Link {
     pub notices: Mutex<Vec<String>>,
     /// How the link is doing.
     pub state: watch::Sender<LinkState>,
+    /// How often another connection with this identity took over.
+    pub takeovers: watch::Sender<Takeovers>,
 }
 
 impl Link {
@@ -82,6 +87,9 @@ impl Link {
         while !*shutdown.borrow() {
             let (cause, detail) = self.connect_once(turn, shutdown.clone()).await;
             turn = turn.wrapping_add(1);
+            if cause == Cause::Superseded {
+                self.note_takeover();
+            }
             self.state.send_replace(LinkState::Connecting { last_error: Some(detail.clone()) });
             if cause == Cause::Shutdown {
                 return;
@@ -140,6 +148,14 @@ impl Link {
         // Lets the close frame out before the socket goes.
         drop(tokio::time::timeout(Duration::from_millis(500), dialled.endpoint.wait_idle()).await);
         (cause, chain(&ended))
+    }
+
+    fn note_takeover(&self) {
+        let now = clock::now();
+        self.takeovers.send_modify(|takeovers| *takeovers = takeovers.with_one(now));
+        if let Some(warning) = self.takeovers.borrow().warning(now) {
+            tracing::error!(remedy = takeover::REMEDY, "{warning}");
+        }
     }
 
     fn identity(&self) -> Arc<Identity> {

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::config::{self, Paths};
 use crate::identity::{self, Identity};
+use crate::link::takeover::{self, Takeovers};
 use crate::link::{LinkState, chain, stopped};
 use crate::platform::{clock, files, notify};
 use crate::run::drain;
@@ -27,6 +28,9 @@ pub struct Report {
     pub skew_ms: Option<i64>,
     /// Why it is not connected, as far as it knows.
     pub last_error: Option<String>,
+    /// How often another connection with this identity took over.
+    #[serde(default)]
+    pub takeovers: Takeovers,
 }
 
 /// Keeps the status file and the service manager informed until `stopping` turns true.
@@ -34,6 +38,7 @@ pub(crate) async fn report(
     paths: Paths,
     socket: Option<OsString>,
     mut state: watch::Receiver<LinkState>,
+    mut takeovers: watch::Receiver<Takeovers>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let socket = socket.as_deref();
@@ -41,6 +46,7 @@ pub(crate) async fn report(
     let mut report = Report { pid: std::process::id(), ..Report::default() };
     loop {
         let status = describe(&mut report, &state.borrow_and_update());
+        report.takeovers = *takeovers.borrow_and_update();
         notify::notify(socket, &format!("STATUS={status}"));
         let written =
             serde_json::to_vec(&report).map(|json| files::ensure_file(&paths.status(), 0o644, &json));
@@ -49,6 +55,7 @@ pub(crate) async fn report(
         }
         tokio::select! {
             changed = state.changed() => if changed.is_err() { break },
+            changed = takeovers.changed() => if changed.is_err() { break },
             () = stopped(&mut stopping) => break,
         }
     }
@@ -126,6 +133,10 @@ pub fn show(paths: &Paths, out: &mut impl Write) -> io::Result<bool> {
             let why = last_error.as_deref().unwrap_or("connecting");
             writeln!(out, "agent        running (pid {pid}), not connected: {why}")?;
         }
+    }
+    if let Some(warning) = report.as_ref().and_then(|report| report.takeovers.warning(clock::now())) {
+        writeln!(out, "WARNING      {warning}")?;
+        writeln!(out, "             -> {}", takeover::REMEDY)?;
     }
     let drains = drain::read_all(&paths.drains());
     if let Some(oldest) = drains.first() {

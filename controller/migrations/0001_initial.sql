@@ -81,6 +81,8 @@ CREATE TABLE host (
   arch {text} NOT NULL DEFAULT '',
   virtualisation {text} NOT NULL DEFAULT '',
   notices {text} NOT NULL DEFAULT '[]',
+  -- Two machines that use the identity: what was last written down of it.
+  twins {text},
   created_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL,
   deleted_at BIGINT

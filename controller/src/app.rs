@@ -52,7 +52,7 @@ pub mod user;
 
 use attempt::Attempts;
 use clock::Clock;
-use connection::HostBudgets;
+use connection::{HostBudgets, TwinWatches};
 use dispatch::inbox::Dispatcher;
 use ending::Endings;
 use fleet::Fleet;
@@ -89,6 +89,7 @@ struct Parts {
     selections: Selections,
     attempts: Attempts,
     budgets: HostBudgets,
+    twins: TwinWatches,
     refusals: Refusals,
     endings: Endings,
 }
@@ -151,6 +152,7 @@ impl App {
             selections: Selections::new(),
             attempts,
             budgets: HostBudgets::default(),
+            twins: TwinWatches::default(),
             refusals: Refusals::default(),
             endings: Endings::new(),
         }));
@@ -246,6 +248,12 @@ impl App {
     #[must_use]
     pub fn budgets(&self) -> &HostBudgets {
         &self.0.budgets
+    }
+
+    /// Identities that two machines use.
+    #[must_use]
+    pub fn twins(&self) -> &TwinWatches {
+        &self.0.twins
     }
 
     /// What was refused lately.

@@ -1,6 +1,6 @@
 //! Everything known of one host.
 
-use fleetward_api::host::{Host, Source};
+use fleetward_api::host::{DuplicateIdentity, Host, Source};
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::name::Tag;
 
@@ -45,6 +45,9 @@ pub(super) fn sheet(host: &Host, out: &Out) -> String {
     if let Some(notice) = &host.notice {
         sheet.toned(out, "Notice", notice, Tone::Warn);
     }
+    if let Some(duplicate) = &host.duplicate_identity {
+        duplicate_rows(&mut sheet, duplicate, out);
+    }
     if let Some(facts) = &host.facts {
         fact_rows(&mut sheet, facts, out);
     }
@@ -57,6 +60,28 @@ pub(super) fn sheet(host: &Host, out: &Out) -> String {
         sheet.row("Metadata", format!("{key} = {value}"));
     }
     sheet.finish()
+}
+
+/// Both machines that use the host's identity, and what to do about it.
+fn duplicate_rows(sheet: &mut Sheet, duplicate: &DuplicateIdentity, out: &Out) {
+    let what = format!(
+        "two machines use this host's identity: they have taken over from each other {} ×, last {}",
+        duplicate.changes,
+        out.clock.ago(duplicate.at)
+    );
+    sheet.toned(out, "Duplicate", what, Tone::Bad);
+    for machine in &duplicate.machines {
+        let text = format!(
+            "{}, boot {}, journal {}, first seen {}, last {}",
+            machine.address,
+            machine.boot_id,
+            machine.journal_id,
+            out.clock.at_and_ago(machine.first_seen),
+            out.clock.at_and_ago(machine.last_seen)
+        );
+        sheet.toned(out, "Machine", text, Tone::Bad);
+    }
+    sheet.row("Remedy", &duplicate.remedy);
 }
 
 fn fact_rows(sheet: &mut Sheet, facts: &Facts, out: &Out) {
@@ -90,5 +115,44 @@ fn fact_rows(sheet: &mut Sheet, facts: &Facts, out: &Out) {
     sheet.row("Up for", span(facts.uptime_s.saturating_mul(1000)));
     if facts.reboot_required {
         sheet.toned(out, "Reboot", "required by a package update", Tone::Warn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::Cli;
+
+    #[test]
+    fn two_machines_with_one_identity_are_shown_in_list_and_sheet() {
+        let machine = |address: &str, boot: &str| {
+            serde_json::json!({
+                "address": address, "boot_id": boot, "journal_id": "j",
+                "first_seen": "2026-01-01T10:00:00Z", "last_seen": "2026-01-01T10:05:00Z",
+            })
+        };
+        let host: Host = serde_json::from_value(serde_json::json!({
+            "id": "01890000-0000-7000-8000-000000000001",
+            "name": "web-1", "tenant": "default",
+            "client_id": "FLEET-00000000-0000-4000-8000-000000000001",
+            "type": "VM", "provider": "", "tags": [], "source": "api", "lifecycle": "active",
+            "enrolment": "enrolled", "status": "online", "created_at": "2026-01-01T09:00:00Z",
+            "duplicate_identity": {
+                "machines": [machine("192.0.2.1", "boot-a"), machine("2001:db8::2", "boot-b")],
+                "since": "2026-01-01T10:00:00Z", "at": "2026-01-01T10:05:00Z", "changes": 5,
+                "remedy": "stop the agent on the machine that is to go",
+            },
+        }))
+        .unwrap();
+        let cli = Cli::parse_from(["fleetward", "version", "--utc", "--color", "never"]);
+        let out = Out::new(&cli.globals);
+        let shown = sheet(&host, &out);
+        for part in ["192.0.2.1, boot boot-a", "2001:db8::2, boot boot-b", "5 ×", "stop the agent", "online, duplicate"]
+        {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
+        assert!(super::super::table(&[host], &out).contains("online, duplicate"));
     }
 }

@@ -137,6 +137,12 @@ pub(crate) const fn operation_ended(status: OperationStatus) -> bool {
 
 /// Whether a host can be run on, in a word.
 pub(crate) fn host_status(host: &Host) -> (&'static str, Tone) {
+    if host.duplicate_identity.is_some() && host.lifecycle == Lifecycle::Active {
+        return match host.status {
+            Status::Online => ("online, duplicate", Tone::Bad),
+            Status::Offline => ("offline, duplicate", Tone::Bad),
+        };
+    }
     match (host.lifecycle, host.enrolment, host.status) {
         (Lifecycle::Retired, _, _) => ("retired", Tone::Dim),
         (_, Enrolment::Enrolled, Status::Online) => ("online", Tone::Good),

@@ -1,6 +1,7 @@
 //! Hosts.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::facts::Facts;
@@ -62,8 +63,42 @@ pub struct Host {
     pub metadata: BTreeMap<String, serde_json::Value>,
     /// The latest thing the agent wanted an operator to know.
     pub notice: Option<String>,
+    /// Present while two machines use the host's identity and take the connection from each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_identity: Option<DuplicateIdentity>,
     /// Since when the inventory has it.
     pub created_at: Time,
+}
+
+/// One identity on two machines, such as a copied disk image makes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DuplicateIdentity {
+    /// Both machines; the one that connected last is the second.
+    pub machines: Vec<Machine>,
+    /// Since when it is known.
+    pub since: Time,
+    /// When the one last took over from the other. It is over 15 minutes later.
+    pub at: Time,
+    /// How often, as far as it was counted.
+    pub changes: u64,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+/// One of the machines that use one identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Machine {
+    /// From where it connected last.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// Its boot; containers of one machine have the same.
+    pub boot_id: String,
+    /// The life of its agent's journal; copies have the same.
+    pub journal_id: String,
+    /// When it first connected.
+    pub first_seen: Time,
+    /// When it last connected.
+    pub last_seen: Time,
 }
 
 /// Where a host's entry comes from.

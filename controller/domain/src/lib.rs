@@ -24,3 +24,4 @@ pub mod rollout;
 pub mod run;
 pub mod session;
 pub mod target;
+pub mod twin;

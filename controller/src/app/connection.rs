@@ -4,11 +4,13 @@ mod admission;
 mod budget;
 mod report;
 mod seat;
+mod twin;
 
 pub use admission::{Admitted, NotAdmitted, admit};
 pub use budget::{HostBudgets, record_cut_off};
 pub use report::{renew, take_facts, take_notice};
 pub use seat::HeldSeat;
+pub use twin::TwinWatches;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
@@ -133,8 +135,10 @@ pub async fn join(
             return Err(error);
         }
     };
-    if let Some(older) = joined.superseded {
-        record_superseded(app, admitted, older, remote).await;
+    let is_twin = twin::note(app, admitted, hello, remote, joined.superseded.as_ref()).await;
+    // Of two machines that take the seat from each other it is told once, with both sides.
+    if let Some(older) = joined.superseded.filter(|_| !is_twin) {
+        record_superseded(app, admitted, older.remote, remote).await;
     }
     if clock_skew_ms.unsigned_abs() > NOTABLE_SKEW_MS {
         warn!(host = %admitted.name, clock_skew_ms, "connection.clock_skew");

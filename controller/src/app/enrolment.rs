@@ -319,6 +319,7 @@ async fn enrol_once(
     audit::record(&mut tx, voucher.tell(entry), now).await?;
     tx.commit().await?;
     info!(host = %name, %remote, quarantined = standing == Enrolment::Quarantined, "enrolment.issued");
+    app.twins().forget(id);
     // A connection with the certificate before is no longer its host's. Usually there is none.
     let _ = app.fleet().send(id, HostCommand::Close(CloseReason::Revoked));
     app.fleet().announce(FleetEvent::Host { tenant, host: id });

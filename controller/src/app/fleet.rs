@@ -188,8 +188,8 @@ pub struct Joined {
     pub seat: Arc<Seat>,
     /// What the host will be asked for.
     pub commands: mpsc::UnboundedReceiver<HostCommand>,
-    /// From where the connection came that had to go, if there was one.
-    pub superseded: Option<SocketAddr>,
+    /// The connection that had to go, if there was one.
+    pub superseded: Option<Presence>,
 }
 
 /// Events that a slow listener may lag behind before it is told to load everything again.
@@ -223,7 +223,7 @@ impl Fleet {
         let superseded = older.map(|older| {
             // Fails only if that session has ended already.
             let _ = older.commands.send(HostCommand::Close(CloseReason::Superseded));
-            older.seat.remote
+            older.seat.presence()
         });
         Joined { seat, commands, superseded }
     }

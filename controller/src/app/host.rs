@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fleetward_domain::enrolment::{ClientIdFile, Verification};
 use fleetward_domain::target::{ReservedName, check_name};
+use fleetward_domain::twin::Twins;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::message::ClientIdReport;
@@ -33,6 +34,8 @@ pub struct HostView {
     pub host: Host,
     /// How it is connected, if it is.
     pub presence: Option<Presence>,
+    /// Two machines that use its identity now.
+    pub twins: Option<Twins>,
 }
 
 /// A host to be added by a person.
@@ -347,6 +350,7 @@ pub async fn revoke(app: &App, permit: &Permit, name: &HostName) -> Result<HostV
     let host = host::get_by_id(&mut tx, &Scope::of(host.tenant), host.id).await?;
     tx.commit().await?;
     cut_off(app, &host);
+    app.twins().forget(host.id);
     Ok(view(app, host))
 }
 
@@ -408,7 +412,8 @@ fn announce(app: &App, host: &Host) {
 
 fn view(app: &App, host: Host) -> HostView {
     let presence = app.fleet().presence(host.id);
-    HostView { host, presence }
+    let twins = host.twins.filter(|twins| twins.is_current(app.now()));
+    HostView { host, presence, twins }
 }
 
 fn taken(error: StoreError) -> HostError {

@@ -20,6 +20,7 @@ pub struct Metrics(Arc<Counters>);
 struct Counters {
     registry: Registry,
     hosts_connected: Gauge,
+    hosts_duplicate: Gauge,
     runs_ended: Family<State, Counter>,
     operations: Family<State, Counter>,
     output: Counter,
@@ -62,6 +63,7 @@ impl Metrics {
         let mut registry = Registry::with_prefix("fleetward");
         let counters = Counters {
             hosts_connected: Gauge::default(),
+            hosts_duplicate: Gauge::default(),
             runs_ended: Family::default(),
             operations: Family::default(),
             output: Counter::default(),
@@ -73,6 +75,11 @@ impl Metrics {
             registry: Registry::default(),
         };
         registry.register("hosts_connected", "Hosts that are connected", counters.hosts_connected.clone());
+        registry.register(
+            "hosts_duplicate",
+            "Hosts whose identity two machines use",
+            counters.hosts_duplicate.clone(),
+        );
         registry.register("runs_ended", "Runs that ended, by their final state", counters.runs_ended.clone());
         registry.register("operations", "Operations that reached a status", counters.operations.clone());
         registry.register_with_unit(
@@ -91,8 +98,9 @@ impl Metrics {
 
     /// Everything, as text (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     #[must_use]
-    pub fn encode(&self, hosts_connected: usize) -> String {
+    pub fn encode(&self, hosts_connected: usize, hosts_duplicate: usize) -> String {
         self.0.hosts_connected.set(i64::try_from(hosts_connected).unwrap_or(i64::MAX));
+        self.0.hosts_duplicate.set(i64::try_from(hosts_duplicate).unwrap_or(i64::MAX));
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &self.0.registry);

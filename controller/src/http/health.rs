@@ -43,7 +43,8 @@ async fn health(State(site): State<Site>) -> (StatusCode, Json<Health>) {
     responses((status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text"), Failure),
 )]
 async fn metrics(State(site): State<Site>, _: Scraper) -> Response {
-    let text = site.app.metrics().encode(site.app.fleet().len());
+    let twins = site.app.twins().count_current(site.app.now());
+    let text = site.app.metrics().encode(site.app.fleet().len(), twins);
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

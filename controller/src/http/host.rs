@@ -10,6 +10,7 @@ use fleetward_api::host::{
     EnrolToken, Host, HostCreate, HostCreated, HostQuery, HostUpdate, TokenCreate, Verification,
 };
 use fleetward_api::page::Page;
+use fleetward_domain::twin::Twins;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag, TenantName};
 use fleetward_protocol::printable::is_line;
@@ -357,7 +358,8 @@ async fn view_one(site: &Site, permit: &Permit, found: HostView) -> Result<Host,
 /// # Errors
 /// If its tenant has no name, which no stored host's is.
 pub(super) fn view(found: HostView, tenants: &HashMap<TenantId, TenantName>) -> Result<Host, ApiError> {
-    let HostView { host, presence } = found;
+    let HostView { host, presence, twins } = found;
+    let duplicate_identity = twins.map(|twins| duplicate(&host.declared.name, &twins));
     let declared = host.declared;
     let tenant = tenants.get(&host.tenant).cloned();
     let tenant =
@@ -397,8 +399,33 @@ pub(super) fn view(found: HostView, tenants: &HashMap<TenantId, TenantName>) -> 
         }),
         metadata: declared.metadata.into_iter().collect::<BTreeMap<_, _>>(),
         notice: host.notices.last().map(|notice| notice.text.clone()),
+        duplicate_identity,
         created_at: host.created_at.into(),
     })
+}
+
+/// Two machines with one identity, and what to do about it.
+fn duplicate(name: &HostName, twins: &Twins) -> api::DuplicateIdentity {
+    let machine = |machine: &fleetward_domain::twin::Machine| api::Machine {
+        address: machine.address,
+        boot_id: machine.boot.to_string(),
+        journal_id: machine.journal.to_string(),
+        first_seen: machine.first_seen.into(),
+        last_seen: machine.last_seen.into(),
+    };
+    api::DuplicateIdentity {
+        machines: twins.machines.iter().map(machine).collect(),
+        since: twins.since.into(),
+        at: twins.at.into(),
+        changes: twins.changes,
+        remedy: format!(
+            "on the machine that is to go, stop the agent (`systemctl disable --now fleetward-agent`), or make it a \
+             host of its own: remove /etc/fleetward/client_id there, run the command that `fleetward host add NAME` \
+             prints with --force, and `systemctl restart fleetward-agent`. If you cannot reach that machine: run the \
+             command that `fleetward host token {name}` prints on the right one with --force, and restart its agent; \
+             the other's certificate is revoked by it"
+        ),
+    }
 }
 
 /// How far an enrolment got, as the API says it.

@@ -33,6 +33,7 @@ mod authority;
 mod budget;
 mod crowd;
 mod host;
+mod twins;
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -6,6 +6,7 @@
 //! both.
 
 use fleetward_domain::enrolment::Standing;
+use fleetward_domain::twin::Twins;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::id::{BootId, HostId, JournalId, TenantId};
@@ -24,6 +25,7 @@ pub use departure::{delete, list_retired, update_retired};
 pub use list::{Count, Declared, Filter, Sort, Target, all_declared, all_for_targets, count, list};
 pub use presence::{
     Connected, Presence, update_connected, update_facts, update_notice, update_offline, update_presence,
+    update_twins,
 };
 
 words! {
@@ -134,6 +136,8 @@ pub struct Host {
     pub facts_at: Option<Timestamp>,
     /// What an operator should know, oldest first.
     pub notices: Vec<Notice>,
+    /// Two machines that use its identity, or did: it is over some time after the last change.
+    pub twins: Option<Twins>,
     /// When it was first declared.
     pub created_at: Timestamp,
     /// When its declaration last changed.
@@ -182,7 +186,7 @@ pub struct NewHost {
 const COLUMNS: &str = "SELECT h.id, h.tenant_id, h.name, h.client_id, h.type, h.provider, h.source, h.address, \
    h.port, h.login_user, h.key_ref, h.proxy_jump, h.metadata, h.tags, h.enrolment_required, h.enrolment, \
    h.lifecycle, h.retired_at, h.status, h.last_seen, h.connected_at, h.rtt_us, h.clock_skew_ms, \
-   h.agent_version, h.boot_id, h.journal_id, h.kinds, h.facts, h.facts_at, h.notices, h.created_at, h.updated_at";
+   h.agent_version, h.boot_id, h.journal_id, h.kinds, h.facts, h.facts_at, h.notices, h.twins, h.created_at, h.updated_at";
 const LATEST: &str = "COALESCE(h.retired_at, 0) DESC, h.id DESC";
 const FROM: &str = " FROM host h WHERE h.deleted_at IS NULL AND ";
 const CONFLICTS: &[(&str, &str)] =
@@ -372,7 +376,8 @@ pub async fn update_source(
         .await
 }
 
-/// Moves a host's enrolment from one state to another; whether it was in the first.
+/// Moves a host's enrolment from one state to another; whether it was in the first. What was known of two machines
+/// with its identity is over by it.
 ///
 /// # Errors
 /// If the database fails.
@@ -384,7 +389,8 @@ pub async fn update_enrolment(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     query(
-        "UPDATE host SET enrolment = $3, updated_at = $4 WHERE id = $1 AND enrolment = $2 AND deleted_at IS NULL",
+        "UPDATE host SET enrolment = $3, updated_at = $4, twins = NULL \
+         WHERE id = $1 AND enrolment = $2 AND deleted_at IS NULL",
     )
     .bind(id)
     .bind(from)
@@ -432,6 +438,7 @@ pub(super) fn read(row: &Row) -> Result<Host, StoreError> {
         facts: row.find_json("facts")?,
         facts_at: row.find("facts_at")?,
         notices: row.json("notices")?,
+        twins: row.find_json("twins")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })

@@ -4,6 +4,7 @@ import type { Schemas } from "../api/client";
 import { useHost, useHostAct, useOperations } from "../api/queries";
 import { RunDialog } from "../run/run_dialog";
 import { Dialog } from "../ui/dialog";
+import { Duplicate } from "../ui/duplicate";
 import { Failure, Loading, Stale } from "../ui/notice";
 import { EnrolmentBadge, StatusBadge } from "../ui/state";
 import { Ago, bytes, duration } from "../ui/time";
@@ -23,6 +24,7 @@ export function HostPage() {
     <>
       <HostHeader host={host} />
       {query.isRefetchError && <Stale since={query.dataUpdatedAt} />}
+      <Duplicate duplicate={host.duplicate_identity} />
       {host.notice && <p className="notice warn">{host.notice}</p>}
       <div className="columns">
         <section className="card">

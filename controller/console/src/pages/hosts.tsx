@@ -143,6 +143,11 @@ function HostRow({ host, onTag }: { host: Schemas["Host"]; onTag: (tag: string) 
         <Link to="/hosts/$name" params={{ name: host.name }} className="strong">
           {host.name}
         </Link>
+        {host.duplicate_identity && (
+          <span className="warn-mark" title="Two machines use this host's identity">
+            2 machines
+          </span>
+        )}
         {host.notice && (
           <span className="warn-mark" title={host.notice}>
             !<span className="visually-hidden">{host.notice}</span>

@@ -177,3 +177,39 @@ async fn no_host_is_called_by_a_word_of_target_expressions() {
         assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, "RESERVED_NAME"));
     }
 }
+
+#[tokio::test]
+async fn two_machines_with_one_identity_are_shown_with_the_remedy_until_it_is_over() {
+    use fleetward_domain::twin::{Machine, OVER_AFTER, Twins};
+    use fleetward_protocol::id::{BootId, JournalId};
+    use uuid::Uuid;
+
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let now = site.app.now();
+    let machine = |address: &str, boot| Machine {
+        boot: BootId::from_uuid(Uuid::from_u128(boot)),
+        journal: JournalId::from_uuid(Uuid::nil()),
+        address: address.parse().unwrap(),
+        first_seen: now,
+        last_seen: now,
+    };
+    let machines = [machine("192.0.2.1", 1), machine("2001:db8::2", 2)];
+    let twins = Twins { machines, since: now, at: now, changes: 3 };
+    let id = site.get("/api/v1/hosts/web-1").await["id"].as_str().unwrap().parse().unwrap();
+    let mut tx = site.app.store().write().await.unwrap();
+    assert!(crate::store::host::update_twins(&mut tx, id, &twins).await.unwrap());
+    tx.commit().await.unwrap();
+
+    for host in [
+        site.get("/api/v1/hosts/web-1").await,
+        site.get("/api/v1/hosts").await["items"].as_array().unwrap()[0].clone(),
+    ] {
+        let shown = &host["duplicate_identity"];
+        assert_eq!((&shown["changes"], &shown["machines"][1]["address"]), (&json!(3), &json!("2001:db8::2")));
+        assert_eq!(shown["machines"][0]["boot_id"], machines[0].boot.to_string());
+        assert!(shown["remedy"].as_str().unwrap().contains("`fleetward host token web-1`"), "{shown}");
+    }
+    site.clock.advance(OVER_AFTER);
+    assert_eq!(site.get("/api/v1/hosts/web-1").await.get("duplicate_identity"), None);
+}

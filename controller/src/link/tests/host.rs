@@ -27,10 +27,11 @@ use crate::pki::CONTROLLER_NAME;
 /// What a host keeps.
 pub(super) struct FakeHost {
     pub(super) client: ClientId,
+    pub(super) boot: BootId,
     pub(super) journal: JournalId,
     pub(super) address: SocketAddr,
     pub(super) clock: Timestamp,
-    root: CertificateDer<'static>,
+    pub(super) root: CertificateDer<'static>,
     pub(super) key: KeyPair,
     pub(super) chain: Vec<CertificateDer<'static>>,
     endpoint: Endpoint,
@@ -57,6 +58,7 @@ impl FakeHost {
         let journal = JournalId::from_uuid(Uuid::new_v4());
         Self {
             client,
+            boot: BootId::from_uuid(Uuid::nil()),
             journal,
             address,
             clock: Timestamp::from_millis(0),
@@ -125,7 +127,7 @@ impl FakeHost {
     pub(super) fn hello(&self, held: Vec<RunId>) -> Hello {
         Hello {
             agent_version: Text::of("0.0.0"),
-            boot: BootId::from_uuid(Uuid::nil()),
+            boot: self.boot,
             journal: self.journal,
             kinds: List::of([Text::of("script")]),
             held: List::of(held),

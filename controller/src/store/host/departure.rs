@@ -66,7 +66,7 @@ pub async fn delete(
         "UPDATE host SET deleted_at = $2, status = 'offline', updated_at = $2, provider = '', address = NULL, \
          port = NULL, login_user = NULL, key_ref = NULL, proxy_jump = NULL, metadata = '{}', tags = '[]', \
          facts = NULL, facts_at = NULL, os = '', os_version = '', kernel = '', arch = '', virtualisation = '', \
-         notices = '[]' WHERE id = $1 AND lifecycle = 'retired' AND deleted_at IS NULL AND ",
+         notices = '[]', twins = NULL WHERE id = $1 AND lifecycle = 'retired' AND deleted_at IS NULL AND ",
     )
     .bind(id)
     .bind(now)

@@ -1,5 +1,6 @@
 //! What a connected host reports about itself.
 
+use fleetward_domain::twin::Twins;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::id::{BootId, HostId, JournalId};
 use fleetward_protocol::message::MAX_KINDS;
@@ -156,4 +157,16 @@ pub async fn update_notice(conn: &mut Connection, id: HostId, notice: &Notice) -
     let surplus = notices.len().saturating_sub(MAX_NOTICES);
     notices.drain(..surplus);
     query("UPDATE host SET notices = $2 WHERE id = $1").bind(id).bind(json(&notices)?).took(conn).await
+}
+
+/// Notes that two machines use a host's identity; whether there is such a host.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_twins(conn: &mut Connection, id: HostId, twins: &Twins) -> Result<bool, StoreError> {
+    query("UPDATE host SET twins = $2 WHERE id = $1 AND deleted_at IS NULL")
+        .bind(id)
+        .bind(json(twins)?)
+        .took(conn)
+        .await
 }
