@@ -435,7 +435,10 @@ mod tests {
         report.takeovers = report.takeovers.with_one(now);
         let found = takeovers(Some(&report), now).unwrap();
         assert_eq!((found.severity, found.check), (Severity::Error, "identity"));
-        assert!(found.detail.contains("another machine") && found.advice.contains("fleetward host token"), "{found:?}");
+        assert!(
+            found.detail.contains("another machine") && found.advice.contains("fleetward host token"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -36,7 +36,8 @@ impl Takeovers {
     pub fn warning(self, now: Timestamp) -> Option<String> {
         let last = self.last_ms.filter(|_| self.count >= REPEATED && self.is_recent(now))?;
         let minutes = now.since(Timestamp::from_millis(last)).as_secs() / 60;
-        let when = if minutes == 0 { "less than a minute ago".to_owned() } else { format!("{minutes} min ago") };
+        let when =
+            if minutes == 0 { "less than a minute ago".to_owned() } else { format!("{minutes} min ago") };
         Some(format!(
             "another machine uses this host's identity: it took over {} times, last {when}",
             self.count

@@ -149,8 +149,13 @@ mod tests {
         let cli = Cli::parse_from(["fleetward", "version", "--utc", "--color", "never"]);
         let out = Out::new(&cli.globals);
         let shown = sheet(&host, &out);
-        for part in ["192.0.2.1, boot boot-a", "2001:db8::2, boot boot-b", "5 ×", "stop the agent", "online, duplicate"]
-        {
+        for part in [
+            "192.0.2.1, boot boot-a",
+            "2001:db8::2, boot boot-b",
+            "5 ×",
+            "stop the agent",
+            "online, duplicate",
+        ] {
             assert!(shown.contains(part), "{part} in {shown}");
         }
         assert!(super::super::table(&[host], &out).contains("online, duplicate"));

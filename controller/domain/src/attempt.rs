@@ -89,7 +89,12 @@ impl AttemptLimit {
     /// Nothing was attempted yet.
     #[must_use]
     pub fn new(rates: Rates, now: Timestamp) -> Self {
-        Self { rates, all: Bucket::full(Rate::per_minute(rates.all), now), parties: Shares::new(), identities: Shares::new() }
+        Self {
+            rates,
+            all: Bucket::full(Rate::per_minute(rates.all), now),
+            parties: Shares::new(),
+            identities: Shares::new(),
+        }
     }
 
     /// Takes note of an attempt of a party; whether it may go on. To be asked before anything is done for it. (Of more

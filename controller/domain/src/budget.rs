@@ -92,7 +92,9 @@ impl Budgets {
     pub fn spend(&mut self, host: HostId, expense: Expense, now: Timestamp) -> Allowance {
         match self.admit(host, expense, now) {
             Ok(()) => Allowance::Within,
-            Err(too_many) => self.exceed(host, now).map_or(Allowance::Flood, |()| Allowance::Beyond(too_many)),
+            Err(too_many) => {
+                self.exceed(host, now).map_or(Allowance::Flood, |()| Allowance::Beyond(too_many))
+            }
         }
     }
 

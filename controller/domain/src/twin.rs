@@ -108,8 +108,8 @@ impl TwinWatch {
         }
         let newest = *self.machines.last()?;
         // While it is known, each change between the two is part of it; before, there must be a proof.
-        let is_change = proof
-            || self.twins.is_some() && current.is_some_and(|current| !current.is_same(&newest));
+        let is_change =
+            proof || self.twins.is_some() && current.is_some_and(|current| !current.is_same(&newest));
         if !is_change {
             return None;
         }

@@ -7,7 +7,7 @@ mod seat;
 mod twin;
 
 pub use admission::{Admitted, NotAdmitted, admit};
-pub use budget::{HostBudgets, record_cut_off};
+pub use budget::{HostBudgets, is_cut_off_told, record_cut_off};
 pub use report::{renew, take_facts, take_notice};
 pub use seat::HeldSeat;
 pub use twin::TwinWatches;

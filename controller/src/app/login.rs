@@ -169,7 +169,9 @@ async fn verify(
 
 async fn refuse(app: &App, kind: &'static str, name: &UserName, reason: &str, remote: Option<IpAddr>) {
     let entry = || Entry::new(kind, Actor::Unknown { remote }, name).with("reason", reason);
-    if refusal::record(app, kind, refusal::stranger(remote), entry).await == fleetward_domain::refusal::Telling::Now {
+    if refusal::record(app, kind, refusal::stranger(remote), entry).await
+        == fleetward_domain::refusal::Telling::Now
+    {
         let remote = party(remote);
         warn!(%remote, user = %name, reason, "{kind}");
     }

@@ -44,12 +44,7 @@ pub fn stranger(remote: Option<IpAddr>) -> Source {
 }
 
 /// Records a refusal by itself, or counts it; whether it was recorded, and so is to be logged too.
-pub async fn record(
-    app: &App,
-    kind: &'static str,
-    source: Source,
-    entry: impl FnOnce() -> Entry,
-) -> Telling {
+pub async fn record(app: &App, kind: &'static str, source: Source, entry: impl FnOnce() -> Entry) -> Telling {
     let telling = app.refusals().note(kind, source, app.now());
     if telling == Telling::Now {
         audit::record_alone(app, entry()).await;

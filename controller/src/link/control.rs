@@ -120,11 +120,13 @@ pub(super) async fn serve(port: &Arc<Port>, connection: Connection, identity: Pe
     ) {
         port.refused(remote, &format!("{}: {}", admitted.name, chain(&end))).await;
     }
+    // Decided now, so that the next connection of the same flood does not tell it first.
+    let is_told = matches!(end, End::Flood(_)) && connection::is_cut_off_told(&port.app, admitted.host);
     connection.close(VarInt::from_u32(end.code()), end.to_string().as_bytes());
     if let Some(errands) = errands {
         errands.finish().await;
     }
-    if matches!(end, End::Flood(_)) {
+    if is_told {
         // Last, so that it stands behind what the host said itself.
         connection::record_cut_off(&port.app, &admitted).await;
     }
@@ -176,8 +178,7 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
     if !joined.forget.is_empty() {
         session.send(ControllerMessage::Forget { runs: joined.forget });
     }
-    let errands =
-        Errands::start(port.app.clone(), Arc::clone(joined.seat.seat()), admitted.identity.clone());
+    let errands = Errands::start(port.app.clone(), Arc::clone(joined.seat.seat()), admitted.identity.clone());
     let mut live = Live {
         port: Arc::clone(port),
         connection: connection.clone(),

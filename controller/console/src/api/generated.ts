@@ -686,6 +686,22 @@ export interface components {
              */
             total: number;
         };
+        /** @description One identity on two machines, such as a copied disk image makes it. */
+        DuplicateIdentity: {
+            /** @description When the one last took over from the other. It is over 15 minutes later. */
+            at: components["schemas"]["Time"];
+            /**
+             * Format: int64
+             * @description How often, as far as it was counted.
+             */
+            changes: number;
+            /** @description Both machines; the one that connected last is the second. */
+            machines: components["schemas"]["Machine"][];
+            /** @description What to do about it. */
+            remedy: string;
+            /** @description Since when it is known. */
+            since: components["schemas"]["Time"];
+        };
         /** @description A single-use enrolment token. Shown only here. */
         EnrolToken: {
             /** @description The command to run on the host, whole. */
@@ -828,6 +844,7 @@ export interface components {
             clock_skew_ms?: number | null;
             /** @description Since when the inventory has it. */
             created_at: components["schemas"]["Time"];
+            duplicate_identity?: components["schemas"]["DuplicateIdentity"] | null;
             /** @description Whether it is bound to its client ID and key. */
             enrolment: components["schemas"]["Enrolment"];
             facts?: components["schemas"]["Facts"] | null;
@@ -953,6 +970,19 @@ export interface components {
             token: string;
             /** @description Who logged in. */
             user: components["schemas"]["Me"];
+        };
+        /** @description One of the machines that use one identity. */
+        Machine: {
+            /** @description From where it connected last. */
+            address: string;
+            /** @description Its boot; containers of one machine have the same. */
+            boot_id: string;
+            /** @description When it first connected. */
+            first_seen: components["schemas"]["Time"];
+            /** @description The life of its agent's journal; copies have the same. */
+            journal_id: string;
+            /** @description When it last connected. */
+            last_seen: components["schemas"]["Time"];
         };
         /** @description Who the caller is and what they may do. */
         Me: {

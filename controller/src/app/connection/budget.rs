@@ -78,11 +78,15 @@ fn count(app: &App, host: HostId, expense: Expense) {
     app.refusals().count(kind, host, app.now());
 }
 
-/// Tells the operator of a host that was cut off for a flood: by itself once in a while, in sum otherwise.
+/// Whether the operator is to be told by [`record_cut_off`] that a host is cut off now: once in a while. Otherwise it
+/// was counted, and is told in sum.
+#[must_use]
+pub fn is_cut_off_told(app: &App, host: HostId) -> bool {
+    app.budgets().admit(app, host, Expense::CutOff).is_ok()
+}
+
+/// Tells the operator of a host that was cut off for a flood.
 pub async fn record_cut_off(app: &App, admitted: &Admitted) {
-    if app.budgets().admit(app, admitted.host, Expense::CutOff).is_err() {
-        return;
-    }
     warn!(host = %admitted.name, "connection.cut_off");
     if let Err(error) = write_cut_off(app, admitted).await {
         error!(host = %admitted.name, %error, "connection.cut_off_not_stored");

@@ -76,7 +76,8 @@ impl TestController {
     async fn told_and_summed(&self, kind: &str) -> (u64, u64) {
         refusal::write_all(self.app()).await;
         let events = self.audited(kind).await;
-        let sums: Vec<u64> = events.iter().filter_map(|event| event.event.details.get("more")?.as_u64()).collect();
+        let sums: Vec<u64> =
+            events.iter().filter_map(|event| event.event.details.get("more")?.as_u64()).collect();
         ((events.len() - sums.len()) as u64, sums.iter().sum())
     }
 }
@@ -88,9 +89,8 @@ async fn an_agent_with_forty_notices_is_heard_out() {
     let mut session = host.connect().await;
     session.pour((0..40).map(notice)).await;
     session.settle(1).await;
-    let kept = controller.wait_for_host(&name, |host| {
-        host.notices.last().is_some_and(|notice| notice.text == "notice 39")
-    });
+    let kept = controller
+        .wait_for_host(&name, |host| host.notices.last().is_some_and(|notice| notice.text == "notice 39"));
     assert_eq!(kept.await.notices.len(), 20, "in order, the last are kept");
     assert_eq!(controller.told_and_summed("host.notice").await, (40, 0));
     session.settle(2).await;
@@ -127,7 +127,9 @@ async fn a_flood_of_notices_leaves_few_rows_over_however_many_connections() {
     controller.clock.advance(Duration::from_secs(3600));
     let mut session = host.connect().await;
     session.say(&notice(7)).await;
-    controller.wait_for_host(&name, |host| host.notices.last().is_some_and(|last| last.text == "notice 7")).await;
+    controller
+        .wait_for_host(&name, |host| host.notices.last().is_some_and(|last| last.text == "notice 7"))
+        .await;
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use fleetward_protocol::id::BootId;
 
 use super::*;
-use crate::store::host::Host;
 use crate::store::Scope;
+use crate::store::host::Host;
 
 impl FakeHost {
     /// The same identity on another machine.
@@ -49,10 +49,18 @@ async fn two_machines_with_one_identity_are_told_once_with_both_sides_until_one_
     let told = controller.audited("host.duplicate_identity").await;
     assert_eq!(told.len(), 1);
     let details = serde_json::to_string(&told[0].event.details).unwrap();
-    assert!(details.contains(&host.boot.to_string()) && details.contains(&copy.boot.to_string()), "{details}");
+    assert!(
+        details.contains(&host.boot.to_string()) && details.contains(&copy.boot.to_string()),
+        "{details}"
+    );
     assert!(controller.audited("host.superseded").await.len() <= 3, "the one finding tells of all");
-    assert!(controller.app().metrics().encode(1, controller.app().twins().count_current(controller.clock.now()))
-        .contains("fleetward_hosts_duplicate 1"));
+    assert!(
+        controller
+            .app()
+            .metrics()
+            .encode(1, controller.app().twins().count_current(controller.clock.now()))
+            .contains("fleetward_hosts_duplicate 1")
+    );
 
     // The remedy for a copy that nobody can reach: the right machine is enrolled again.
     let manage = controller.permit(Permission::ManageHosts);
