@@ -9,8 +9,8 @@ export function Duplicate({ duplicate }: { duplicate: Schemas["DuplicateIdentity
   return (
     <div className="notice bad" role="alert">
       <p>
-        Two machines use this host's identity. They have taken over from each other {duplicate.changes} ×, last{" "}
-        <Ago time={duplicate.at} />.
+        Two machines use this host's identity. They have taken over from each other {duplicate.changes} ×,
+        last <Ago time={duplicate.at} />.
       </p>
       <ul>
         {duplicate.machines.map((machine) => (
