@@ -89,7 +89,8 @@ fn may_have_started(directory: &Path) -> bool {
     }
     let exists = |name| directory.join(name).symlink_metadata().is_ok();
     let wrote = std::fs::metadata(directory.join(spool::SPOOL)).is_ok_and(|spool| spool.len() > 0);
-    let silent = |error: io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
+    let silent =
+        |error: io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
     wrote
         || exists(STARTED)
         || exists(outcome::RESULT)

@@ -387,8 +387,14 @@ fn damage_last_record(journal: &std::path::Path) {
 /// started: while it runs, when its supervisor was killed without a word of output, and when it has ended.
 #[test]
 fn a_run_whose_start_the_journal_lost_is_not_started_again() {
-    for (now, whole) in [("runs", false), ("runs", true), ("killed", false), ("killed", true), ("ended", false), ("ended", true)]
-    {
+    for (now, whole) in [
+        ("runs", false),
+        ("runs", true),
+        ("killed", false),
+        ("killed", true),
+        ("ended", false),
+        ("ended", true),
+    ] {
         let machine = Machine::new();
         let (gate, starts) = (machine.path("gate"), machine.path("starts"));
         let request = script(&format!(
@@ -402,7 +408,9 @@ fn a_run_whose_start_the_journal_lost_is_not_started_again() {
             let life = machine.start(boot(1));
             let before = std::fs::read(&journal).unwrap();
             let mut progress = life.begin(&request).await;
-            drop(progress.wait_for(|progress| matches!(progress.stage, Stage::Running { .. })).await.unwrap());
+            drop(
+                progress.wait_for(|progress| matches!(progress.stage, Stage::Running { .. })).await.unwrap(),
+            );
             // Opened for writing when the script opens it for reading.
             let opened = gate.clone();
             let text = loop {
@@ -422,7 +430,11 @@ fn a_run_whose_start_the_journal_lost_is_not_started_again() {
             }
             _ => {}
         }
-        if whole { std::fs::write(&journal, before).unwrap() } else { damage_last_record(&journal) }
+        if whole {
+            std::fs::write(&journal, before).unwrap()
+        } else {
+            damage_last_record(&journal)
+        }
         let second = runtime();
         second.block_on(async {
             let life = machine.start(boot(1));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use fleetward_domain::bucket::TooMany;
 use fleetward_domain::budget::{Allowance, Expense, Flood};
 use fleetward_protocol::facts::Facts;
+use fleetward_protocol::text::Text;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -61,7 +62,7 @@ impl Errands {
                 let beyond = self.take_one(Expense::Renewal, Errand::Renewal(csr))?;
                 Ok(beyond.map(|TooMany { retry_after }| {
                     let reason = format!("too many renewals; ask again in {} s", retry_after.as_secs());
-                    ControllerMessage::RenewRefused { reason }
+                    ControllerMessage::RenewRefused { reason: Text::of(&reason) }
                 }))
             }
             // The session's machine answers these itself.

@@ -1,6 +1,7 @@
 //! Hosts with a good certificate that send without end: what they leave behind is bounded, and counted.
 
 use fleetward_protocol::facts::Facts;
+use fleetward_protocol::text::{List, Text};
 
 use super::host::Session;
 use super::*;
@@ -15,20 +16,20 @@ fn notice(number: usize) -> AgentMessage {
 fn facts(number: usize) -> AgentMessage {
     AgentMessage::Facts(Box::new(Facts {
         hostname: format!("fake-{number}"),
-        os: "debian".to_owned(),
-        os_version: "12".to_owned(),
-        os_name: "Debian".to_owned(),
-        kernel: "6.1".to_owned(),
-        arch: "x86_64".to_owned(),
-        cpu_model: String::new(),
+        os: Text::of("debian"),
+        os_version: Text::of("12"),
+        os_name: Text::of("Debian"),
+        kernel: Text::of("6.1"),
+        arch: Text::of("x86_64"),
+        cpu_model: Text::default(),
         cpus: 1,
         memory_total: 1,
         memory_available: 1,
         swap_total: 0,
-        disks: Vec::new(),
-        addresses: Vec::new(),
+        disks: List::default(),
+        addresses: List::default(),
         uptime_s: 1,
-        virtualisation: "none".to_owned(),
+        virtualisation: Text::of("none"),
         load: [0; 3],
         reboot_required: false,
     }))
