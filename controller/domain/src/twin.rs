@@ -258,7 +258,7 @@ mod tests {
         prop_oneof![
             Just(Step::Again(Replaces::Living)),
             Just(Step::Again(Replaces::Nothing)),
-            (1u8..4).prop_map(Step::Roam),
+            (1u8..3).prop_map(Step::Roam),
             Just(Step::Hop),
             Just(Step::Reboot),
             Just(Step::NewJournal),
@@ -268,7 +268,7 @@ mod tests {
     proptest! {
         /// One machine is never taken for two, whatever it does.
         #[test]
-        fn one_machine_is_not_accused(steps in prop::collection::vec((step(), 1u64..2000), 1..200)) {
+        fn one_machine_is_not_accused(steps in prop::collection::vec((step(), 1u64..200), 1..300)) {
             let (mut watch, mut now) = (TwinWatch::default(), 0);
             let (mut boot, mut journal, mut address, mut hopped) = (1, 1, 1, 0);
             for (step, gap) in steps {
@@ -279,7 +279,7 @@ mod tests {
                     Step::Roam(to) => address = to,
                     // Not three times within minutes.
                     Step::Hop if now > hopped + 300 => {
-                        (hopped, address, replaces) = (now, address % 3 + 1, Replaces::Living);
+                        (hopped, address, replaces) = (now, address % 2 + 1, Replaces::Living);
                     }
                     Step::Hop => {}
                     Step::Reboot => boot += 1,
