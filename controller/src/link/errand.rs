@@ -9,8 +9,8 @@ use std::time::Duration;
 use fleetward_domain::bucket::TooMany;
 use fleetward_domain::budget::{Allowance, Expense, Flood};
 use fleetward_protocol::facts::Facts;
-use fleetward_protocol::text::Text;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage};
+use fleetward_protocol::text::Text;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -56,13 +56,14 @@ impl Errands {
         match message {
             AgentMessage::Facts(facts) => self.take_facts(facts).map(|()| None),
             AgentMessage::Notice { text } => {
-                self.take_one(Expense::Notice, Errand::Notice(text)).map(|_| None)
+                self.take_one(Expense::Notice, Errand::Notice(text.into())).map(|_| None)
             }
             AgentMessage::Renew { csr } => {
                 let beyond = self.take_one(Expense::Renewal, Errand::Renewal(csr))?;
                 Ok(beyond.map(|TooMany { retry_after }| {
-                    let reason = format!("too many renewals; ask again in {} s", retry_after.as_secs());
-                    ControllerMessage::RenewRefused { reason: Text::of(&reason) }
+                    let wait = retry_after.as_secs();
+                    let reason = Text::of(format_args!("too many renewals; ask again in {wait} s"));
+                    ControllerMessage::RenewRefused { reason }
                 }))
             }
             // The session's machine answers these itself.

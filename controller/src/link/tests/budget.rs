@@ -10,12 +10,12 @@ use crate::store::host::Host;
 use crate::store::{Scope, certificate};
 
 fn notice(number: usize) -> AgentMessage {
-    AgentMessage::Notice { text: format!("notice {number}") }
+    AgentMessage::Notice { text: Text::of(format_args!("notice {number}")) }
 }
 
 fn facts(number: usize) -> AgentMessage {
     AgentMessage::Facts(Box::new(Facts {
-        hostname: format!("fake-{number}"),
+        hostname: Text::of(format_args!("fake-{number}")),
         os: Text::of("debian"),
         os_version: Text::of("12"),
         os_name: Text::of("Debian"),
@@ -181,7 +181,7 @@ async fn of_facts_beyond_the_budget_the_newest_wait_and_are_stored() {
     session.settle(1).await;
     let is_at = |number: usize| {
         let hostname = format!("fake-{number}");
-        move |host: &Host| host.facts.as_ref().is_some_and(|facts| facts.hostname == hostname)
+        move |host: &Host| host.facts.as_ref().is_some_and(|facts| facts.hostname == *hostname)
     };
     controller.wait_for_host(&name, is_at(9)).await;
     assert_eq!(controller.told_and_summed("host.facts").await, (0, 289), "ten are stored, one waits");
