@@ -251,8 +251,11 @@ fn a_supervisor_that_the_journal_does_not_know_is_told_and_dead_runs_are_cleared
     std::fs::write(&gate, "go\n").unwrap();
     exited(supervisor);
     runtime().block_on(async {
-        assert!(machine.start(boot(1)).notices.is_empty());
-        assert!(!directory.exists(), "it ended, and nobody will ask for it");
+        let life = machine.start(boot(1));
+        assert!(life.notices.is_empty());
+        assert_eq!(life.runs.held(), [request.run], "it is told, so that no order starts it again");
+        life.runs.forget(request.run).await;
+        assert!(!directory.exists());
     });
 }
 

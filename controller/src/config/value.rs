@@ -32,7 +32,7 @@ pub struct Name(pub String);
 
 /// Where to listen: an address and a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Written")]
 pub struct Listen(pub SocketAddr);
 
 /// Which events are logged: levels, and targets with theirs, such as `info,quinn=warn`.
@@ -164,11 +164,15 @@ impl TryFrom<String> for Filter {
     }
 }
 
-impl TryFrom<String> for Listen {
+impl TryFrom<Written> for Listen {
     type Error = InvalidValue;
 
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        match written {
+            // A port alone: what is missing is told as for any other text.
+            Written::Number(port) => port.to_string().parse(),
+            Written::Text(text) => text.parse(),
+        }
     }
 }
 
