@@ -212,7 +212,7 @@ fn pack(part: &Part, build: Build, directory: &Path, now: Timestamp) -> Result<P
     match (build, lint::is_installed()) {
         (Build::Release, true) => lint(&fresh)?,
         (Build::Release, false) => {
-            println!("  SKIPPED  lintian: because it is not installed; apt-get install lintian");
+            eprintln!("  SKIPPED  lintian: because it is not installed; apt-get install lintian");
         }
         (Build::Quick, _) => {}
     }

@@ -21,7 +21,7 @@ pub fn read() -> Facts {
     let memory = parse_meminfo(&read_text("/proc/meminfo").unwrap_or_default());
     let names = nix::sys::utsname::uname().ok();
     let name = |part: fn(&nix::sys::utsname::UtsName) -> &std::ffi::OsStr| {
-        names.as_ref().map(|names| Word::of(&part(names).to_string_lossy())).unwrap_or_default()
+        names.as_ref().map(|names| Word::of(part(names).to_string_lossy())).unwrap_or_default()
     };
     Facts {
         hostname: name(nix::sys::utsname::UtsName::nodename),
@@ -166,7 +166,7 @@ fn read_addresses() -> List<Word, MAX_LISTED> {
         v4.or_else(|| address.as_sockaddr_in6().map(|address| std::net::IpAddr::V6(address.ip())))
     });
     let shown = addresses.filter(is_global).map(|address| address.to_string());
-    List::of(shown.collect::<BTreeSet<_>>().iter().map(|address| Word::of(address)))
+    List::of(shown.collect::<BTreeSet<_>>().iter().map(Word::of))
 }
 
 fn is_global(address: &std::net::IpAddr) -> bool {

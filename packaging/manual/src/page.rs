@@ -224,7 +224,7 @@ fn quoted_in_bold(text: &str) -> String {
             _ => {}
         }
         let parts: Vec<&str> = line.split('`').collect();
-        if is_verbatim || line.starts_with('.') || parts.len() % 2 == 0 {
+        if is_verbatim || line.starts_with('.') || parts.len().is_multiple_of(2) {
             whole.push_str(line);
         } else {
             for (index, part) in parts.iter().enumerate() {

@@ -206,7 +206,7 @@ fn the_largest_messages_fit() {
     use fleetward_protocol::order::MAX_ORDER;
 
     let AgentMessage::Hello(hello) = message::from_agent().remove(0) else { panic!("the hello comes first") };
-    let word = Word::of(&"x".repeat(1000));
+    let word = Word::of("x".repeat(1000));
     let held = List::of(vec![hello.held[0]; MAX_HELD]);
     let kinds = List::of(vec![word.clone(); MAX_KINDS]);
     let hello = AgentMessage::Hello(Hello { agent_version: word.clone(), held, kinds, ..hello });

@@ -75,7 +75,7 @@ fn facts() -> impl Strategy<Value = Facts> {
         cpu_model: Text::of(&rest.0),
         virtualisation: Text::of(&rest.1),
         disks: List::of(rest.2),
-        addresses: List::of(rest.3.iter().map(|address| Text::of(address))),
+        addresses: List::of(rest.3.iter().map(Text::of)),
         load: rest.4,
         reboot_required: rest.5,
     })
@@ -96,7 +96,7 @@ pub(crate) fn from_agent() -> impl Strategy<Value = AgentMessage> {
                 agent_version: Text::of(&agent_version),
                 boot,
                 journal,
-                kinds: List::of(kinds.iter().map(|kind| Text::of(kind))),
+                kinds: List::of(kinds.iter().map(Text::of)),
                 held: List::of(held),
                 clock,
             })
