@@ -112,12 +112,14 @@ fn p18_never_more_hosts_are_busy_at_once_than_the_operation_says() {
         let mut hosts = Vec::new();
         for number in 0..6 {
             let (_, host) = enrolled(&controller, &format!("web-{number}")).await;
-            let session = host.connect().await;
-            let arrivals = arrivals.clone();
+            let mut session = host.connect().await;
+            let (arrivals, clock) = (arrivals.clone(), controller.clock.now());
             hosts.push(host);
             tokio::spawn(async move {
-                loop {
+                for seq in 1.. {
                     drop(arrivals.send(session.accept_run().await));
+                    // On a slow machine all this takes longer than a host may be silent.
+                    session.say(&AgentMessage::Heartbeat { seq, clock }).await;
                 }
             });
         }
