@@ -27,7 +27,7 @@ pub type Line = Text<4096>;
 pub struct Text<const MAX: usize>(String);
 
 /// At most `MAX` items.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct List<T, const MAX: usize>(Vec<T>);
 
 /// Why something is not a [`Text`] or a [`List`].
@@ -198,6 +198,12 @@ impl<const MAX: usize> From<Text<MAX>> for String {
 }
 
 impl<const MAX: usize> fmt::Debug for Text<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl<T: fmt::Debug, const MAX: usize> fmt::Debug for List<T, MAX> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
     }

@@ -15,8 +15,20 @@ use crate::laws::{assert_none, files, root};
 use line::{Place, commands, in_backquotes, is_placeholder};
 
 /// Programs of others that our documents call. Whatever else begins a line has to be one of ours.
-const FOREIGN: &[&str] =
-    &["ansible-playbook", "apt", "apt-get", "cat", "install", "journalctl", "jq", "openssl", "systemctl"];
+const FOREIGN: &[&str] = &[
+    "ansible-playbook",
+    "apt",
+    "apt-get",
+    "cat",
+    "install",
+    "journalctl",
+    "jq",
+    "mkdir",
+    "openssl",
+    "printf",
+    "sed",
+    "systemctl",
+];
 
 /// Commands that the definitions rightly do not know: what the agent calls itself.
 const INTERNAL: &[&str] = &["fleetward-agent supervise"];
