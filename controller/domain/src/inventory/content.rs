@@ -1,9 +1,9 @@
 //! What is in a file that should be text: the cases that look like something else than they are.
 
 use fleetward_protocol::action::script::{MAX_CONTENT, names_bash};
+use fleetward_protocol::printable::find_hidden;
 
 use super::yaml::shorten;
-use fleetward_protocol::printable::find_hidden;
 
 /// What a file is instead of what its name says, and what to do; `None` if it may be what it says.
 pub(super) fn disguise(content: &[u8]) -> Option<&'static str> {

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use fleetward_protocol::action::script::{MAX_ARGUMENT, MAX_ARGUMENTS, MAX_VARIABLES, check_variable};
+use fleetward_protocol::printable::is_line;
 
 use super::Flag;
 use super::fields::{Fields, MAP, SCALAR, text};
 use super::problem::{Position, Report};
 use super::yaml::{Value, shorten};
 use crate::contract::{FreeArguments, Variable};
-use fleetward_protocol::printable::is_line;
 
 /// The longest description of a variable, in bytes.
 const MAX_DESCRIPTION: usize = 1000;

@@ -8,13 +8,13 @@ use std::net::Ipv6Addr;
 
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::name::HostName;
+use fleetward_protocol::printable::is_line;
 
 use super::fields::{Fields, MAP, SCALAR, json, parse_or_report, whole};
 use super::problem::{Position, Report};
 use super::yaml::{Entry, Node, Value, shorten};
 use super::{InventoryHost, MAX_HOSTS};
 use crate::target::check_name;
-use fleetward_protocol::printable::is_line;
 
 /// The kinds that are written the same way whatever case the file uses.
 const KINDS: &[&str] = &["VPS", "Proxmox", "VM", "LXC", "Metal"];

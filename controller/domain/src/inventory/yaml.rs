@@ -9,9 +9,10 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
+use fleetward_protocol::printable::find_hidden;
+
 use super::content::disguise;
 use super::problem::{Position, Report};
-use fleetward_protocol::printable::find_hidden;
 
 /// How deep lists and maps may nest.
 pub(super) const MAX_DEPTH: usize = 32;

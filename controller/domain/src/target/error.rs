@@ -3,7 +3,6 @@
 use std::fmt;
 
 use fleetward_protocol::printable::in_line;
-
 use fleetward_protocol::suggest::nearest;
 
 use super::HostView;
