@@ -147,8 +147,9 @@ impl Settings {
     /// Reads the file.
     ///
     /// # Errors
-    /// [`SettingsError::Missing`] if there is none. If it cannot be read, if others than root and the agent's own user can write it or put another in its place,
-    /// or if it has an unknown key, an unknown value or a wrong type.
+    /// [`SettingsError::Missing`] if there is none. If it cannot be read, if others than root and the agent's own
+    /// user can write it or put another in its place, or if it has an unknown key, an unknown value or a wrong
+    /// type.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         Self::parse(path, &read(path)?)
     }
