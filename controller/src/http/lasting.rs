@@ -5,12 +5,14 @@
 //! reset-password`) are found within ten seconds.
 
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::http::StatusCode;
 use fleetward_domain::permission::Permission;
 use futures_util::{Stream, StreamExt as _};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Site;
 use super::caller::Credential;
@@ -29,9 +31,20 @@ pub(super) struct Lasting {
     pub(super) permission: Permission,
 }
 
+/// The login or the controller ended before an answer did.
+#[derive(Debug, thiserror::Error)]
+#[error("the login or the controller ended")]
+pub(super) struct Cut;
+
+impl From<Cut> for io::Error {
+    fn from(cut: Cut) -> Self {
+        Self::new(io::ErrorKind::ConnectionAborted, cut)
+    }
+}
+
 impl Lasting {
     /// Returns when the controller stops, or the login or its permission is no longer good. Listens from the call on.
-    pub(super) fn end(self, site: Site) -> impl Future<Output = ()> + Send + 'static {
+    fn end(self, site: Site) -> impl Future<Output = ()> + Send + 'static {
         let mut endings = site.app.endings().watch(self.caller.session, self.caller.user);
         async move {
             // It may have ended between the request's own look and the call.
@@ -51,23 +64,34 @@ impl Lasting {
         }
     }
 
-    /// `chunks`, until they or the login end. What the login's end cuts off is an error, so that no client takes a part
+    /// `items`, until they or the login end. What the login's end cuts off is an error, so that no client takes a part
     /// for the whole.
-    pub(super) fn cut(
+    ///
+    /// The items are made in a task of its own, one ahead of the client, and the login is looked at there. An answer's
+    /// body is polled only while its client takes something: a query that waited there for a client that stopped reading
+    /// would keep one of the store's few connections from everybody.
+    pub(super) fn cut<T: Send + 'static>(
         self,
         site: Site,
-        chunks: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
-    ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-        let start = Some((Box::pin(chunks), Box::pin(self.end(site))));
-        futures_util::stream::unfold(start, |state| async move {
-            let (mut chunks, mut end) = state?;
+        items: impl Stream<Item = T> + Send + 'static,
+    ) -> impl Stream<Item = Result<T, Cut>> + Send + 'static {
+        let (ahead, taken) = mpsc::channel(1);
+        let end = self.end(site);
+        let making = tokio::spawn(async move {
             tokio::select! {
                 biased;
-                () = &mut end => {
-                    let why = "the login or the controller ended";
-                    Some((Err(io::Error::new(io::ErrorKind::ConnectionAborted, why)), None))
-                }
-                chunk = chunks.next() => Some((chunk?, Some((chunks, end)))),
+                () = end => {}
+                () = forward(items, ahead) => {}
+            }
+        });
+        // The task goes with the answer: it is part of what is dropped when the client has gone.
+        let start = Some((taken, AbortOnDropHandle::new(making)));
+        futures_util::stream::unfold(start, |state| async move {
+            let (mut taken, making) = state?;
+            match taken.recv().await {
+                Some(Some(item)) => Some((Ok(item), Some((taken, making)))),
+                Some(None) => None,
+                None => Some((Err(Cut), None)),
             }
         })
     }
@@ -83,5 +107,17 @@ impl Lasting {
         let left = caller.ends_at.map_or(RECHECK, |end| end.since(site.app.now()));
         caller.permit(self.permission).ok()?;
         Some(left.clamp(Duration::from_millis(1), RECHECK))
+    }
+}
+
+/// Sends the items, and `None` after the last one; nothing more once nobody takes them.
+async fn forward<T>(items: impl Stream<Item = T>, ahead: mpsc::Sender<Option<T>>) {
+    let mut items = pin!(items);
+    loop {
+        let item = items.next().await;
+        let last = item.is_none();
+        if ahead.send(item).await.is_err() || last {
+            return;
+        }
     }
 }

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use fleetward_api::run::{OutputQuery, Run};
 use fleetward_protocol::id::RunId;
+use futures_util::StreamExt as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -59,7 +60,8 @@ async fn output(
     // Both names are letters, digits, `-`, `_` and `.`: nothing in them needs quoting.
     let name = format!("attachment; filename=\"{}-{}.log\"", found.host_name, found.script);
     let chunks = download(site.app.clone(), permit.permit().clone(), id, asked.stream);
-    let body = Body::from_stream(permit.lasting().cut(site, chunks));
+    let chunks = permit.lasting().cut(site, chunks).map(|chunk| chunk?);
+    let body = Body::from_stream(chunks);
     let kind = HeaderValue::from_static("application/octet-stream");
     let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
     if let Ok(name) = HeaderValue::from_str(&name) {

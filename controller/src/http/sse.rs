@@ -5,6 +5,7 @@
 //! when the controller stops and when its login does, at once; clients resume with `Last-Event-ID`.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -58,7 +59,9 @@ pub(super) fn respond(
     login: Lasting,
     events: impl Stream<Item = Event> + Send + 'static,
 ) -> Response {
-    let until_end = events.map(Ok::<_, Infallible>).take_until(login.end(site.clone()));
+    // A stream of events that is cut ends like any other: its client comes back, and logs in again if it must.
+    let until_end =
+        login.cut(site.clone(), events).filter_map(|event| ready(event.ok().map(Ok::<_, Infallible>)));
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     let mut response = Sse::new(until_end).keep_alive(keep_alive).into_response();
     // Tells buffering proxies that this is live.

@@ -5,11 +5,12 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
 use fleetward_domain::permission::Role;
-use fleetward_protocol::id::UserId;
+use fleetward_protocol::id::{RunId, UserId};
+use fleetward_protocol::output::Stream;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use super::site::TestSite;
+use super::site::{TestSite, written};
 use crate::app::ending::Ending;
 use crate::store::user;
 
@@ -41,7 +42,11 @@ async fn paths(site: &TestSite) -> [String; 3] {
     site.enrolled_host("web-1").await;
     let operation = site.operation("all").await["id"].as_str().unwrap().to_owned();
     let runs = site.get(&format!("/api/v1/operations/{operation}/runs")).await;
-    let run = runs["items"][0]["id"].as_str().unwrap();
+    let run: RunId = runs["items"][0]["id"].as_str().unwrap().parse().unwrap();
+    // More than is read ahead of a client.
+    let line = vec![b'x'; 60 << 10];
+    let (output, _) = written(operation.parse().unwrap(), run, 0, &vec![(Stream::Stdout, &line[..]); 20]);
+    site.commit(vec![output]).await;
     [
         "/api/v1/events".to_owned(),
         format!("/api/v1/operations/{operation}/events"),
@@ -144,4 +149,26 @@ async fn a_stream_ends_when_its_logins_time_is_over() {
     let stream = open(&site, &site.token, "/api/v1/events").await;
     site.clock.advance(Duration::from_millis(50));
     assert!(end(stream).await);
+}
+
+/// More clients than the store has connections ask for an answer, read a little and then nothing.
+#[tokio::test]
+async fn clients_that_stop_reading_keep_no_connection_of_the_store() {
+    const CLIENTS: usize = 40;
+    let site = TestSite::new().await;
+    let paths = paths(&site).await;
+    let mut stuck = Vec::new();
+    for path in &paths {
+        for _ in 0..CLIENTS {
+            stuck.push(open(&site, &site.token, path).await);
+        }
+    }
+    // Something to tell, for those who wait for it.
+    site.enrolled_host("web-2").await;
+    for stream in &mut stuck {
+        // Asks once, and takes what is there; what is not is never waited for.
+        drop(futures_util::poll!(stream.next()));
+    }
+    let other = tokio::time::timeout(AT_ONCE, site.get("/api/v1/hosts/web-1"));
+    assert_eq!(other.await.expect("the store answers")["name"], "web-1");
 }
