@@ -14,7 +14,8 @@ use fleetward_protocol::name::{HostName, Tag};
 use fleetward_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::query::{Row, query, words};
+use super::query::{OneOf, Row, query, words};
+use super::search::Reader as _;
 use super::{Connection, Scope, StoreError};
 
 mod declare;
@@ -22,7 +23,7 @@ mod departure;
 mod list;
 mod presence;
 
-pub use declare::{insert, update, update_nameless, update_source};
+pub use declare::{insert, insert_all, update, update_all, update_nameless, update_source};
 pub use departure::{delete, list_retired, update_retired};
 pub use list::{Count, Declared, Filter, Sort, Target, all_declared, all_for_targets, count, list};
 pub use presence::{
@@ -253,6 +254,29 @@ pub async fn find_by_client(conn: &mut Connection, client: &ClientId) -> Result<
         .push(" LIMIT 1")
         .find(conn, read)
         .await
+}
+
+/// Those of these client IDs that active hosts of other tenants have.
+///
+/// # Errors
+/// If the database fails.
+pub async fn clients_elsewhere(
+    conn: &mut Connection,
+    tenant: TenantId,
+    clients: &[&ClientId],
+) -> Result<Vec<ClientId>, StoreError> {
+    let engine = conn.engine();
+    let mut found = Vec::new();
+    for some in clients.chunks(1000) {
+        let some: Vec<String> = some.iter().map(ToString::to_string).collect();
+        let mut elsewhere = query("SELECT client_id FROM host WHERE deleted_at IS NULL AND lifecycle = 'active' AND tenant_id <> $1 AND client_id IN ")
+            .bind(tenant)
+            .one_of(engine, OneOf::Text, &some.into())
+            .list_of(conn, |row| row.get("client_id"))
+            .await?;
+        found.append(&mut elsewhere);
+    }
+    Ok(found)
 }
 
 /// Keeps a host as it is until the caller's transaction ends: what decides by its row, and by its certificates,

@@ -190,6 +190,8 @@ impl Query {
     }
 
     pub(super) fn parts(self) -> Result<(Cow<'static, str>, AnyArguments, bool), StoreError> {
+        #[cfg(test)]
+        super::testing::STATEMENTS.with(|made| made.set(made.get() + 1));
         match self.failed {
             Some(error) => Err(StoreError::Refused(error)),
             None => Ok((self.text, self.arguments, self.persistent)),

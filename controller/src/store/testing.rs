@@ -24,6 +24,11 @@ use super::{Store, StoreError, sqlite_url};
 /// When tests' stores are made.
 pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+thread_local! {
+    /// How many statements this thread has made. A test's own, for a test and its store's callers share a thread.
+    pub static STATEMENTS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// A store that nothing else uses.
 #[derive(Debug)]
 pub struct TestStore {

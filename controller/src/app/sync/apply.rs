@@ -50,6 +50,21 @@ struct HostPlan<'i> {
     problems: Vec<Problem>,
 }
 
+/// A host that is another than before.
+struct Change {
+    before: Declared,
+    declared: Declaration,
+}
+
+impl Change {
+    /// `None` if everything is as it was.
+    fn of((before, entry): (Declared, &InventoryHost)) -> Option<Self> {
+        let declared = declaration(entry);
+        let is_the_same = is_own(&before) && before.declared == declared;
+        (!is_the_same).then_some(Self { before, declared })
+    }
+}
+
 /// Why an inventory is not put in force.
 #[derive(Debug)]
 pub(super) enum Refused {
@@ -81,13 +96,13 @@ pub(super) async fn apply(
     let declared = host::all_declared(conn, tenant).await?;
     let scripts = script::list(conn, &Scope::of(tenant), Listed::WithRetired).await?;
     let mut plan = plan_hosts(declared, &inventory.hosts, says_nothing(inventory, "links"));
-    for entry in &plan.insert {
-        // Client IDs are unique in the whole store; whose the other one is, is not for this tenant to know.
-        let other = host::find_by_client(conn, &entry.client_id).await?;
-        if other.is_some_and(|other| other.lifecycle == Lifecycle::Active) {
-            let message = format!("{} belongs to a host of another tenant", entry.client_id);
-            plan.problems.push(host_problem(entry, "enrollment.clientId", message));
-        }
+    // Client IDs are unique in the whole store; whose the other one is, is not for this tenant to know.
+    let clients: Vec<&ClientId> = plan.insert.iter().map(|entry| &entry.client_id).collect();
+    let elsewhere: HashSet<ClientId> =
+        host::clients_elsewhere(conn, tenant, &clients).await?.into_iter().collect();
+    for entry in plan.insert.iter().filter(|entry| elsewhere.contains(&entry.client_id)) {
+        let message = format!("{} belongs to a host of another tenant", entry.client_id);
+        plan.problems.push(host_problem(entry, "enrollment.clientId", message));
     }
     let active: Vec<&ScriptName> =
         scripts.iter().filter(|script| script.retired_at.is_none()).map(|script| &script.name).collect();
@@ -221,18 +236,20 @@ async fn write_hosts(
             host::update_nameless(conn, before.id).await?;
         }
     }
-    for (before, entry) in plan.update {
-        let declared = declaration(entry);
-        let is_back = before.lifecycle == Lifecycle::Retired;
-        let is_taken_over = before.source == Source::Api;
-        if !is_back && !is_taken_over && before.declared == declared {
-            continue;
-        }
-        // Whatever happened to it since the plan was made, from here to the commit nobody else changes it.
-        if !host::update(conn, tenant, before.id, &declared, now).await? {
-            return Err(changed(&before));
-        }
-        if is_taken_over && !host::update_source(conn, before.id, Source::Api, Source::Git, now).await? {
+    let changes: Vec<Change> = plan.update.into_iter().filter_map(Change::of).collect();
+    let declared: Vec<_> = changes.iter().map(|change| (change.before.id, &change.declared)).collect();
+    // Whatever happened to them since the plan was made, from here to the commit nobody else changes them.
+    if let Some(missing) = host::update_all(conn, tenant, &declared, now).await? {
+        let of = |change: &&Change| change.before.id == missing;
+        return Err(changes
+            .iter()
+            .find(of)
+            .map_or(StoreError::NotFound { what: "the host" }, |change| changed(&change.before)));
+    }
+    for Change { before, declared } in changes {
+        if before.source == Source::Api
+            && !host::update_source(conn, before.id, Source::Api, Source::Git, now).await?
+        {
             return Err(changed(&before));
         }
         let is_other = before.declared.client_id != declared.client_id;
@@ -254,16 +271,22 @@ async fn write_hosts(
                 return Err(changed(&before));
             }
         }
+        let is_back = before.lifecycle == Lifecycle::Retired;
         let list = if is_back { &mut applied.hosts_added } else { &mut applied.hosts_changed };
-        list.push(entry.name.clone());
+        list.push(declared.name);
     }
-    for entry in plan.insert {
-        let id = HostId::from_uuid(Uuid::now_v7());
-        let declared = declaration(entry);
-        let new = NewHost { id, tenant, declared, source: Source::Git, enrolment: Enrolment::Pending };
-        host::insert(conn, &new, now).await?;
-        applied.touched.push(id);
-        applied.hosts_added.push(entry.name.clone());
+    let new = |entry: &InventoryHost| NewHost {
+        id: HostId::from_uuid(Uuid::now_v7()),
+        tenant,
+        declared: declaration(entry),
+        source: Source::Git,
+        enrolment: Enrolment::Pending,
+    };
+    let added: Vec<NewHost> = plan.insert.into_iter().map(new).collect();
+    host::insert_all(conn, &added, now).await?;
+    for host in added {
+        applied.touched.push(host.id);
+        applied.hosts_added.push(host.declared.name);
     }
     Ok(())
 }

@@ -4,19 +4,29 @@ use fleetward_domain::inventory::{self, Found};
 
 use super::*;
 use crate::on_both_engines;
+use crate::store::page::{Direction, PageRequest};
 use crate::store::tenant::DEFAULT as TENANT;
-use crate::store::testing::NOW;
+use crate::store::testing::{NOW, STATEMENTS};
 
 fn entry(client: u32) -> InventoryHost {
-    let text = format!(
-        "links: {{web-1: {{type: VM, host: 192.0.2.1, port: 22, user: ops, \
-         enrollment: {{clientId: FLEET-00000000-0000-4000-8000-{client:012}}}}}}}\n"
-    );
+    let hosts = entries(std::iter::once(("web-1".to_owned(), client)), "[]");
+    hosts.into_iter().next().unwrap()
+}
+
+/// Hosts of these names and client IDs, each with these tags.
+fn entries(hosts: impl Iterator<Item = (String, u32)>, tags: &str) -> Vec<InventoryHost> {
+    let hosts = hosts.map(|(name, client)| {
+        format!(
+            "{name}: {{type: VM, host: 192.0.2.1, port: 22, user: ops, tags: {tags}, \
+             enrollment: {{clientId: FLEET-00000000-0000-4000-8000-{client:012}}}}}"
+        )
+    });
+    let text = format!("links: {{{}}}\n", hosts.collect::<Vec<_>>().join(", "));
     let file = |path: &str| match path {
         "links.yaml" => Found::File { content: text.clone().into(), executable: false },
         _ => Found::Missing,
     };
-    inventory::parse(&|path, _| file(path.as_str())).unwrap().hosts.remove(0)
+    inventory::parse(&|path, _| file(path.as_str())).unwrap().hosts
 }
 
 async fn plan_and_write(
@@ -52,5 +62,36 @@ on_both_engines! {
             assert!(host::delete(conn, &Scope::of(TENANT), id, NOW).await.unwrap());
         }).await.unwrap_err();
         assert_eq!(failed.to_string(), "conflict with existing data: `web-1` was changed meanwhile; synchronise again");
+    }
+
+    async fn a_large_inventory_is_put_in_force_in_few_statements(store: Store) {
+        const HOSTS: u32 = 2500;
+        let fleet = |tags| entries((1..=HOSTS).map(|number| (format!("web-{number}"), number)), tags);
+        let mut tx = store.write().await.unwrap();
+        let tags_of = async |conn: &mut Connection| {
+            let hosts = host::all_declared(conn, TENANT).await.unwrap();
+            let filter = |tag: &str| host::Filter { tags: vec![tag.parse().unwrap()], ..host::Filter::default() };
+            let page = PageRequest { limit: 1000, after: None };
+            let mut found = Vec::new();
+            for tag in ["a", "b", "c"] {
+                let order = (host::Sort::Name, Direction::Ascending);
+                let hosts = host::list(conn, &Scope::of(TENANT), &filter(tag), order, &page).await.unwrap();
+                found.push(hosts.next.is_some());
+            }
+            (hosts.len(), hosts[7].declared.tags.len(), found)
+        };
+        for (tags, expected) in [
+            ("[a, b]", (2500, 2, vec![true, true, false])),
+            ("[b, c]", (2500, 2, vec![false, true, true])),
+        ] {
+            let entries = fleet(tags);
+            let declared = host::all_declared(&mut tx, TENANT).await.unwrap();
+            let before = STATEMENTS.get();
+            let plan = plan_hosts(declared, &entries, false);
+            write_hosts(&mut tx, TENANT, plan, &mut Applied::default(), NOW).await.unwrap();
+            // One per host at the most, whatever each has.
+            assert!(STATEMENTS.get() - before < u64::from(HOSTS) + 100, "{}", STATEMENTS.get() - before);
+            assert_eq!(tags_of(&mut tx).await, expected);
+        }
     }
 }
