@@ -285,6 +285,12 @@ impl Config {
         self.data.join("secret.key")
     }
 
+    /// What the controller that runs on this data directory holds locked.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.data.join("serve.lock")
+    }
+
     /// The mirrors of the inventory repositories.
     #[must_use]
     pub fn repo_directory(&self) -> PathBuf {

@@ -1,6 +1,9 @@
 //! A controller in a process: started from its settings, stopped in order.
 
+use std::fs::{File, OpenOptions, TryLockError};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +38,31 @@ pub struct Running {
     http_stopping: CancellationToken,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    /// Held until the process or this ends.
+    _lock: File,
 }
 
 /// Why a controller did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Another one has the data directory.
+    #[error(
+        "another fleetward-controller runs on {}: stop it first, or give this one a data directory of its own",
+        directory.display()
+    )]
+    InUse {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// The lock of the data directory.
+    #[error("lock {}", file.display())]
+    Lock {
+        /// The lock's file.
+        file: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
     /// Keys or certificates.
     #[error(transparent)]
     Pki(#[from] PkiError),
@@ -59,7 +82,7 @@ pub enum StartError {
     #[error("read the token of `http.metrics_token_file`, {}", file.display())]
     MetricsToken {
         /// Where it should be.
-        file: std::path::PathBuf,
+        file: PathBuf,
         /// What is wrong with it.
         #[source]
         source: std::io::Error,
@@ -78,6 +101,8 @@ impl Running {
         info!(version = env!("CARGO_PKG_VERSION"), data = %config.data.display(), "controller.starting");
         let now = clock.now();
         let authority = Authority::load(&config.pki_directory())?;
+        // Before anything is written: the other one may be in the middle of it.
+        let lock = lock(&config.lock(), &config.data)?;
         let provider = Arc::new(default_provider());
         let rotating = |purpose| {
             let certificate = authority.ensure_server(purpose, &config.name, now)?;
@@ -127,7 +152,7 @@ impl Running {
         let http_stopping = CancellationToken::new();
         let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone(), metrics_token));
         info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
-        Ok(Self { app, link, http, http_address, http_stopping, tasks, stopping })
+        Ok(Self { app, link, http, http_address, http_stopping, tasks, stopping, _lock: lock })
     }
 
     /// The application.
@@ -174,6 +199,19 @@ impl Running {
             warn!(%error, "controller.store_not_closed");
         }
         info!("controller.stopped");
+    }
+}
+
+/// Takes the data directory for this controller alone. Two of them would each tell all hosts to be offline, end each
+/// other's synchronisations, and take turns with every agent. The kernel lets go of it however the process ends (flock(2)).
+fn lock(file: &Path, directory: &Path) -> Result<File, StartError> {
+    let failed = |source| StartError::Lock { file: file.to_owned(), source };
+    let open =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file).map_err(failed)?;
+    match open.try_lock() {
+        Ok(()) => Ok(open),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse { directory: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::app::recorder::Change;
 use crate::app::user;
 use crate::config::{Config, Layer};
 use crate::pki::Authority;
-use crate::running::Running;
+use crate::running::{Running, StartError};
 use crate::secret::SecretBox;
 use crate::store::host::Enrolment;
 use crate::store::operation::Operation;
@@ -98,6 +98,11 @@ impl TestController {
         running.shutdown().await;
         let running = Running::start(config, clock.clone()).await.unwrap();
         Self { running, clock, tenant, caller, directory }
+    }
+
+    /// A second one on the same data, with ports of its own.
+    pub(crate) async fn start_another(&self) -> Result<Running, StartError> {
+        Running::start(config(self.directory.path()), self.clock.clone()).await
     }
 
     pub(crate) async fn stop(self) {

@@ -27,7 +27,13 @@ pub(super) fn is_for_good(error: &anyhow::Error) -> bool {
         Some(
             StartError::Pki(_) | StartError::Secret(_) | StartError::MetricsToken { .. } | StartError::Tls(_),
         ) => true,
-        Some(StartError::Store(_) | StartError::Link(_) | StartError::Http(_)) => false,
+        Some(
+            StartError::InUse { .. }
+            | StartError::Lock { .. }
+            | StartError::Store(_)
+            | StartError::Link(_)
+            | StartError::Http(_),
+        ) => false,
         None => error.is::<ConfigError>(),
     }
 }

@@ -1,4 +1,4 @@
-//! Stopping, when not everything can be brought to an end.
+//! One controller on one data directory, and stopping when not everything can be brought to an end.
 
 use std::time::Duration;
 
@@ -7,8 +7,21 @@ use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::time::Timestamp;
 use tokio::time::timeout;
 
+use super::StartError;
 use crate::store::testing::limit_growth;
 use crate::testing::{TestController, has_no_room};
+
+#[tokio::test]
+async fn a_second_controller_on_one_data_directory_is_refused_and_disturbs_nothing() {
+    let controller = TestController::start().await;
+    controller.add_absent_host("web-1").await;
+    let refused = controller.start_another().await.unwrap_err();
+    assert!(matches!(refused, StartError::InUse { .. }), "{refused}");
+    // The first one's end, and nothing else, makes room.
+    let controller = controller.restart().await;
+    assert!(matches!(controller.start_another().await, Err(StartError::InUse { .. })));
+    controller.stop().await;
+}
 
 /// It ends by itself, before the service manager ends it, and what is left behind was not acknowledged.
 #[tokio::test]
