@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use fleetward_api::time::Time;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
@@ -15,6 +16,7 @@ use crate::client::trust::Trust;
 use crate::config::{Format, Globals};
 use crate::context::Contexts;
 use crate::failure::{Exit, Failure};
+use crate::moment::Moment;
 use crate::render::Out;
 
 #[cfg(test)]
@@ -84,6 +86,17 @@ impl App {
             }
         }
         Ok(Exit::Success)
+    }
+
+    /// The point in time that the user means, on the clock and in the zone of this command.
+    ///
+    /// # Errors
+    /// If it is further away than the clock can show.
+    pub(crate) fn resolve(&self, moment: Option<&Moment>) -> Result<Option<Time>, Failure> {
+        moment
+            .map(|moment| moment.resolve(&self.out.clock.now()))
+            .transpose()
+            .map_err(|error| Failure::Usage(error.to_string()))
     }
 
     /// How many items of a list to ask for, whose newest are on top: `limit`, if the user gave one; else `shown` of

@@ -5,6 +5,7 @@ use fleetward_api::audit::{AuditEvent, AuditQuery};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};
+use crate::moment::{self, Moment};
 use crate::render::table::{Cell, Table, Tone};
 use crate::render::words;
 
@@ -30,12 +31,14 @@ pub(crate) enum Command {
 
 /// List audit events, the newest first
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
+{}
+
 Examples:
   fleetward audit
   fleetward audit list --action login. --limit 200
-  fleetward audit list --subject web-1
-  fleetward audit list --output json > audit.json")]
+  fleetward audit list --subject web-1 --since yesterday
+  fleetward audit list --output json > audit.json", moment::FORMS))]
 pub(crate) struct List {
     /// Only events whose action begins with this, such as host. or login.refused
     #[arg(long, value_name = "PREFIX")]
@@ -46,6 +49,12 @@ pub(crate) struct List {
     /// Only events about this host, operation or user
     #[arg(long)]
     subject: Option<String>,
+    /// Only events since then: a time, a date, today, yesterday, or how long ago (2h, 1w)
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
+    /// Only events before then, said in the same ways
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
     /// Events at most; 50 when absent, all in JSON
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
@@ -63,6 +72,8 @@ pub(crate) async fn execute(audit: Audit, app: &App) -> Result<Exit, Failure> {
         action: list.action,
         actor: list.actor,
         subject: list.subject,
+        from: app.resolve(list.since.as_ref())?,
+        to: app.resolve(list.until.as_ref())?,
         limit: None,
         cursor: None,
     };

@@ -216,13 +216,6 @@ pub(crate) fn detached(out: &Out, operation: &str) {
 }
 
 async fn list(command: List, app: &App) -> Result<Exit, Failure> {
-    let now = app.out.clock.now();
-    let moment = |moment: Option<Moment>| {
-        moment
-            .map(|moment| moment.resolve(&now))
-            .transpose()
-            .map_err(|error| Failure::Usage(error.to_string()))
-    };
     let query = OperationQuery {
         status: command.status.map(|status| match status {
             StatusChoice::Queued => OperationStatus::Queued,
@@ -234,8 +227,8 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
         }),
         script: command.script.map(String::from),
         host: command.host.map(String::from),
-        from: moment(command.since)?,
-        to: moment(command.until)?,
+        from: app.resolve(command.since.as_ref())?,
+        to: app.resolve(command.until.as_ref())?,
         limit: None,
         cursor: None,
     };

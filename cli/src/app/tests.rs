@@ -67,8 +67,8 @@ async fn without_a_limit_programs_get_all_and_people_as_much_as_the_help_says() 
 /// Filters go with every page.
 #[tokio::test]
 async fn the_audit_log_is_read_with_its_filters_page_by_page() {
-    let line = "audit list --action host. --actor ann --subject web-1 --limit 3 --output json";
-    let filters = "audit?action=host.&actor=ann&subject=web-1";
+    let line = "audit list --action host. --actor ann --subject web-1 --since 2026-01-02T03:04:05Z --limit 3 --output json";
+    let filters = "audit?action=host.&actor=ann&subject=web-1&from=2026-01-02T03%3A04%3A05.000Z";
     assert_eq!(
         read_by(line, vec![page(2, Some("a")), page(1, Some("b"))]).await,
         [format!("{filters}&limit=3"), format!("{filters}&limit=1&cursor=a")]

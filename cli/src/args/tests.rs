@@ -65,6 +65,7 @@ fn every_line_of_the_walk_is_understood() {
         "audit list --action host. --actor ann --subject web-1 --limit 10",
         "audit",
         "audit --limit 5 --actor ann",
+        "audit --since yesterday --until 2h",
         "completion bash",
         "version",
         "--controller https://ctl.example.com --color never --utc --quiet host list",

@@ -31,8 +31,13 @@ async fn list(
     permit: Allowed<Audit>,
     Query(asked): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditEvent>>, ApiError> {
-    let filter =
-        Filter { kind: asked.action, actor: asked.actor, subject: asked.subject, from: None, to: None };
+    let filter = Filter {
+        kind: asked.action,
+        actor: asked.actor,
+        subject: asked.subject,
+        from: asked.from.map(|time| time.timestamp()),
+        to: asked.to.map(|time| time.timestamp()),
+    };
     let found = audit::list(&site.app, &permit, &filter, &request(asked.limit, asked.cursor)?).await?;
     Ok(Json(page(found, view)))
 }

@@ -1693,6 +1693,10 @@ export interface operations {
                 actor?: string;
                 /** @description Only events about this subject. */
                 subject?: string;
+                /** @description Only events at or after this time (RFC 3339). */
+                from?: string;
+                /** @description Only events before this time (RFC 3339). */
+                to?: string;
                 /** @description Rows at most: 1 to 1000, 100 when absent. */
                 limit?: number;
                 /** @description `next_cursor` of the page before. The newest event comes first. */

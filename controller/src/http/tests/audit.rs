@@ -110,3 +110,21 @@ async fn a_tail_that_was_cut_off_is_noticed() {
         other => panic!("{other:?}"),
     }
 }
+
+#[tokio::test]
+async fn events_are_listed_by_their_time() {
+    let site = TestSite::new().await;
+    record(&site, 1).await;
+    let noon = fleetward_api::time::Time::from(site.app.now());
+    site.clock.advance(Duration::from_millis(1));
+    record(&site, 2).await;
+    let later = fleetward_api::time::Time::from(site.app.now());
+    let count = async |query: String| {
+        let found = site.get(&format!("/api/v1/audit?action=test.done&{query}")).await;
+        found["items"].as_array().unwrap().len()
+    };
+    assert_eq!(count(format!("from={noon}")).await, 3);
+    assert_eq!(count(format!("from={later}")).await, 2);
+    assert_eq!(count(format!("from={noon}&to={later}")).await, 1);
+    assert_eq!(count(format!("to={noon}")).await, 0);
+}
