@@ -154,6 +154,8 @@ struct Table {
     forgotten: BTreeMap<RunId, Timestamp>,
     queue: Queue,
     turns: HashMap<RunId, oneshot::Sender<()>>,
+    /// Runs that an earlier life of the agent accepted, and that wait for the controller's word before they start.
+    unconfirmed: HashMap<RunId, oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
@@ -182,6 +184,7 @@ impl Runs {
             forgotten: contents.forgotten.clone(),
             queue: Queue::new(capacity),
             turns: HashMap::new(),
+            unconfirmed: HashMap::new(),
         };
         let shared = Shared {
             host,
@@ -199,7 +202,15 @@ impl Runs {
 
     /// Finds a run, or accepts it if it comes with a dispatch. Returns when the journal has it; when it starts at once, also
     /// when it has been given a moment to end, which most do.
+    ///
+    /// A run that an earlier life of the agent accepted waits for this, unless the controller knows better than to start it.
     pub async fn open(&self, open: OpenRun) -> Opened {
+        if open.started || open.offset > 0 {
+            self.disown(open.run).await;
+        } else if let Some(word) = self.shared.table().unconfirmed.remove(&open.run) {
+            // The task may have ended by a cancel meanwhile.
+            drop(word.send(()));
+        }
         let held = self.shared.table().runs.get(&open.run).map(|held| held.progress.subscribe());
         let mut progress = match (held, open.dispatch) {
             (Some(progress), _) => {
@@ -216,6 +227,28 @@ impl Runs {
         // The sender lives in the table or in the task that accepts; it never leaves without a last word.
         drop(progress.wait_for(|progress| progress.stage != Stage::Accepting).await);
         Opened::Held(progress)
+    }
+
+    /// Drops a run that this journal holds as not started, and that was started for all the controller knows: the journal is
+    /// an older one, of a snapshot or a backup.
+    async fn disown(&self, run: RunId) {
+        let known = {
+            let mut table = self.shared.table();
+            let known = table.unconfirmed.remove(&run).is_some();
+            known.then(|| table.forget(run, clock::now())).flatten()
+        };
+        if let Some(until) = known {
+            tracing::error!(run_id = %run, "journal_is_older_than_the_run");
+            self.note_forgotten(run, until).await;
+        }
+    }
+
+    async fn note_forgotten(&self, run: RunId, until: Timestamp) {
+        let forgotten = Entry::Forgotten { run, until };
+        if let Err(error) = self.shared.journal.append(vec![forgotten], clock::now()).await {
+            // The controller will be asked again after the next start, and say so again.
+            tracing::warn!(%run, error = &error as &dyn std::error::Error, "forget_not_journalled");
+        }
     }
 
     /// Makes sure that what is left to tell of a run that ended can be read back.
@@ -245,22 +278,19 @@ impl Runs {
         }
     }
 
-    /// Drops a run that the controller has committed. One that has not ended stays.
+    /// Drops a run that the controller has committed. One that has not ended stays, unless it was accepted in an earlier
+    /// life of the agent and only waits: the controller knows its end from a later state of this host.
     pub async fn forget(&self, run: RunId) {
-        let now = clock::now();
         let until = {
             let mut table = self.shared.table();
+            let waits = table.unconfirmed.remove(&run).is_some();
             let ended = table.runs.get(&run).is_some_and(|held| held.progress.borrow().stage.is_final());
-            let Some(held) = ended.then(|| table.runs.remove(&run)).flatten() else { return };
-            let until = held.deadline.max(now) + REMEMBER;
-            table.forgotten.retain(|_, until| *until > now);
-            table.forgotten.insert(run, until);
+            let Some(until) = (ended || waits).then(|| table.forget(run, clock::now())).flatten() else {
+                return;
+            };
             until
         };
-        if let Err(error) = self.shared.journal.append(vec![Entry::Forgotten { run, until }], now).await {
-            // The controller will be asked again after the next start, and say so again.
-            tracing::warn!(%run, error = &error as &dyn std::error::Error, "forget_not_journalled");
-        }
+        self.note_forgotten(run, until).await;
         // Not as soon as the run ends: starting a process takes as long as the result's way to the controller.
         self.shared.ensure_spare();
         let keep = self.shared.settings().map_or(0, |settings| settings.runs.keep_s);
@@ -291,7 +321,8 @@ impl Runs {
     #[must_use]
     pub fn load(&self) -> Load {
         let table = self.shared.table();
-        Load { running: table.queue.holding(), waiting: table.queue.waiting(), held: table.runs.len() }
+        let waiting = table.queue.waiting() + table.unconfirmed.len();
+        Load { running: table.queue.holding(), waiting, held: table.runs.len() }
     }
 
     /// What the host's client-ID file says now.
@@ -400,6 +431,15 @@ impl Shared {
 }
 
 impl Table {
+    /// Takes a run out; until when its id is remembered, if it was there.
+    fn forget(&mut self, run: RunId, now: Timestamp) -> Option<Timestamp> {
+        let held = self.runs.remove(&run)?;
+        let until = held.deadline.max(now) + REMEMBER;
+        self.forgotten.retain(|_, until| *until > now);
+        self.forgotten.insert(run, until);
+        Some(until)
+    }
+
     /// Tells these runs that they hold a place now.
     fn give_turns(&mut self, mut next: Vec<RunId>) {
         while let Some(run) = next.pop() {

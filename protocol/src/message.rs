@@ -163,6 +163,9 @@ pub struct OpenRun {
     pub run: RunId,
     /// Where the controller's committed copy of the output log ends.
     pub offset: u64,
+    /// Whether the controller knows that the run was started. A journal that holds it as not started is older than that
+    /// (a snapshot, a backup): the run is not started from it, and is answered by [`RunUp::Unknown`].
+    pub started: bool,
     /// Present while the controller has no proof that the host accepted the run. A journal that knows the run
     /// answers from what it knows and ignores this; one that does not starts it. Absent, an unknown run is
     /// answered by [`RunUp::Unknown`].

@@ -105,8 +105,23 @@ impl Drive {
         self.shared.release(self.run);
     }
 
-    /// A run that an earlier life of the agent accepted and did not start.
-    pub(super) async fn resume(mut self, deadline: Timestamp) {
+    /// A run that an earlier life of the agent accepted and did not start. It may have been started all the same, and this
+    /// be a state of the host from before (a snapshot, a backup): so it waits until the controller has opened it.
+    pub(super) async fn resume(mut self, confirmed: oneshot::Receiver<()>, deadline: Timestamp) {
+        let too_late = tokio::time::sleep(deadline.since(clock::now()));
+        let refusal = tokio::select! {
+            biased;
+            () = cancellation(&mut self.cancelled) => Some(Refusal::CancelledBeforeStart),
+            word = confirmed => match word {
+                Ok(()) => None,
+                Err(_) => return,
+            },
+            () = too_late => Some(Refusal::DeadlinePassed),
+        };
+        if let Some(refusal) = refusal {
+            self.shared.table().unconfirmed.remove(&self.run);
+            return self.refuse_accepted(refusal).await;
+        }
         let ready = match self.read_work().await {
             Ok(work) => prepare::check(&self.shared, &work, clock::now()),
             Err(refusal) => Err(refusal),

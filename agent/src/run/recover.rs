@@ -8,6 +8,7 @@ use std::sync::Arc;
 use fleetward_protocol::id::{BootId, RunId};
 use fleetward_protocol::run::LostCause;
 use fleetward_protocol::time::Timestamp;
+use tokio::sync::oneshot;
 
 use super::attach::Attachment;
 use super::drive::{Drive, stage_of};
@@ -46,7 +47,9 @@ fn recover_run(shared: &Arc<Shared>, run: RunId, known: &Known) {
             // A directory without `started` in the journal: its supervisor was never told to go.
             shared.remove_directory(run);
             let drive = hold(shared, run, Stage::Waiting, known.deadline);
-            shared.spawn(drive.resume(known.deadline));
+            let (word, confirmed) = oneshot::channel();
+            shared.table().unconfirmed.insert(run, word);
+            shared.spawn(drive.resume(confirmed, known.deadline));
         }
         Phase::Started { at, boot } => take_up(shared, run, known.deadline, *at, *boot),
     }

@@ -150,7 +150,7 @@ impl Life {
 
     /// Opens a run as a controller that knows it was accepted.
     pub(crate) async fn resume(&self, run: RunId) -> watch::Receiver<Progress> {
-        match self.runs.open(OpenRun { run, offset: 0, dispatch: None }).await {
+        match self.runs.open(OpenRun { run, offset: 0, started: false, dispatch: None }).await {
             Opened::Held(progress) => progress,
             Opened::Unknown => panic!("the run is unknown"),
         }
@@ -218,7 +218,7 @@ pub(crate) fn dispatch(client: &ClientId, request: &Request) -> OpenRun {
         content: request.content.clone().into_bytes(),
         remaining_ms: u64::try_from(request.remaining.as_millis()).unwrap(),
     };
-    OpenRun { run: request.run, offset: 0, dispatch: Some(dispatch) }
+    OpenRun { run: request.run, offset: 0, started: false, dispatch: Some(dispatch) }
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]

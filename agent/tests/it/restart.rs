@@ -8,8 +8,8 @@ use fleetward_agent::platform::clock;
 use fleetward_agent::run::outcome::End;
 use fleetward_agent::run::{Opened, Stage};
 use fleetward_protocol::id::JournalId;
-use fleetward_protocol::message::Finished;
-use fleetward_protocol::run::{LostCause, Outcome, Refusal};
+use fleetward_protocol::message::{Finished, OpenRun};
+use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
 use tokio::runtime::Runtime;
 
 use crate::host::{Life, Machine, Request, boot, exited, finished, lives, run_id, script, written};
@@ -202,6 +202,65 @@ fn a_run_that_waited_starts_in_the_next_life() {
     });
 }
 
+/// A host that is set back to a snapshot or a backup has the journal of before, under its id. What it holds as waiting may
+/// have been started since: only the controller can tell.
+#[test]
+fn an_older_state_of_the_host_starts_nothing_a_second_time() {
+    let machine = Machine::new();
+    std::fs::write(machine.paths().config, "[runs]\nconcurrent = 1").unwrap();
+    let (gate, starts) = (machine.path("gate"), machine.path("starts"));
+    let first = script(&format!("mkfifo {0}; echo ready; read < {0}", gate.display()));
+    let count = format!("echo x >> {}", starts.display());
+    // The controller will know of these: started, ended, only that it was accepted, and that it was to be stopped.
+    let [started, ended, accepted, stopped] = [0; 4].map(|_| script(&count));
+    let requests = [&started, &ended, &accepted, &stopped];
+    let copy = |to: &str| {
+        let mut copy = std::process::Command::new("cp");
+        copy.arg("-a").arg(machine.paths().state).arg(machine.path(to));
+        assert!(copy.status().unwrap().success());
+    };
+    let life = runtime();
+    life.block_on(async {
+        let life = machine.start(boot(1));
+        let mut progress = life.begin(&first).await;
+        written(&mut progress, 13 + 6).await;
+        for request in requests {
+            assert_eq!(life.begin(request).await.borrow().stage, Stage::Waiting);
+        }
+        copy("snapshot");
+        tokio::fs::write(&gate, "go\n").await.unwrap();
+        for request in [&started, &ended] {
+            assert_eq!(finished(life.resume(request.run).await).await.outcome, Outcome::Exited(0));
+        }
+    });
+    drop(life);
+    let lines = || std::fs::read_to_string(&starts).unwrap().lines().count();
+    std::fs::remove_file(&starts).unwrap();
+    std::fs::remove_dir_all(machine.paths().state).unwrap();
+    std::fs::rename(machine.path("snapshot"), machine.paths().state).unwrap();
+    runtime().block_on(async {
+        let life = machine.start(boot(2));
+        assert_eq!(life.runs.load().waiting, 4);
+        let open = OpenRun { run: started.run, offset: 0, started: true, dispatch: None };
+        assert!(matches!(life.runs.open(open).await, Opened::Unknown));
+        life.runs.forget(ended.run).await;
+        // The one whose turn it is starts; the others leave it the place.
+        assert_eq!(finished(life.resume(accepted.run).await).await.outcome, Outcome::Exited(0));
+        life.runs.cancel(stopped.run, CancelCause::Requested);
+        let refused = Stage::Refused { refusal: Refusal::CancelledBeforeStart, accepted: true };
+        let mut progress = life.resume(stopped.run).await;
+        progress.wait_for(|progress| progress.stage == refused).await.unwrap();
+        assert_eq!(lines(), 1);
+    });
+    // Neither does the next life.
+    runtime().block_on(async {
+        let life = machine.start(boot(3));
+        assert!(!life.runs.held().contains(&started.run) && !life.runs.held().contains(&ended.run));
+        assert_eq!(life.runs.load().waiting, 0);
+        assert_eq!(lines(), 1);
+    });
+}
+
 #[test]
 fn a_journal_that_was_wiped_has_another_id_and_does_not_start_what_it_forgot() {
     let machine = Machine::new();
@@ -216,7 +275,7 @@ fn a_journal_that_was_wiped_has_another_id_and_does_not_start_what_it_forgot() {
         let life = machine.start(boot(1));
         assert_ne!(life.journal, journal);
         assert!(life.runs.held().is_empty());
-        let open = fleetward_protocol::message::OpenRun { run: request.run, offset: 0, dispatch: None };
+        let open = OpenRun { run: request.run, offset: 0, started: false, dispatch: None };
         assert!(matches!(life.runs.open(open).await, Opened::Unknown));
     });
 }
@@ -473,8 +532,7 @@ fn a_damaged_spool_costs_output_and_not_the_result() {
         for _ in 0..2 {
             runtime().block_on(async {
                 let life = machine.start(boot(1));
-                let open =
-                    fleetward_protocol::message::OpenRun { run: request.run, offset: has, dispatch: None };
+                let open = OpenRun { run: request.run, offset: has, started: false, dispatch: None };
                 let Opened::Held(progress) = life.runs.open(open).await else { panic!("unknown") };
                 let end = finished(progress).await;
                 assert_eq!(end.outcome, Outcome::Exited(3));

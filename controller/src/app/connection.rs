@@ -228,6 +228,7 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
             operation: run.operation,
             journal: custody.journal,
             offset: run.output_end,
+            started: matches!(run.state, RunState::Running(_)),
             dispatch,
             cancel: custody.cancel.map(fleetward_domain::run::Cause::to_wire),
         });

@@ -56,6 +56,8 @@ pub struct Attach {
     pub journal: JournalId,
     /// Where the committed copy of its output log ends.
     pub offset: u64,
+    /// Whether the host has said that it was started.
+    pub started: bool,
     /// What is needed to start it, while there is no proof that the host has accepted it.
     pub dispatch: Option<PreparedDispatch>,
     /// A wish to stop it that the host may not have heard.

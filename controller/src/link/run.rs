@@ -184,5 +184,5 @@ fn open(port: &Port, attach: &Attach) -> OpenRun {
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         }
     });
-    OpenRun { run: attach.run, offset: attach.offset, dispatch }
+    OpenRun { run: attach.run, offset: attach.offset, started: attach.started, dispatch }
 }

@@ -83,6 +83,7 @@ async fn a_script_runs_on_a_host_and_its_output_is_stored() {
     assert_eq!(operation.status, OperationStatus::Queued);
     let stream = timeout(SOON, session.accept_run()).await.unwrap();
     let dispatch = stream.open.dispatch.clone().unwrap();
+    assert!(!stream.open.started);
     assert_eq!(dispatch.content, b"#!/bin/bash\necho hello\n");
     stream.play("hello\n", Outcome::Exited(0)).await;
     let (status, runs) = controller.wait_for_end(operation.id).await;
@@ -153,6 +154,7 @@ async fn a_connection_cut_in_mid_run_resumes_at_the_committed_offset() {
     let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
     assert_eq!((stream.open.run, stream.open.offset), (run, first as u64));
     assert!(stream.open.dispatch.is_none(), "the host has it");
+    assert!(stream.open.started, "and it said that it was started");
     stream.say(&RunUp::Accepted).await;
     stream.say(&RunUp::Started { at: Timestamp::from_millis(1) }).await;
     // Some of it again: a host may repeat what it does not know to be committed.

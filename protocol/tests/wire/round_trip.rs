@@ -139,8 +139,9 @@ pub(crate) fn run_down() -> impl Strategy<Value = RunDown> {
         remaining_ms,
     });
     prop_oneof![
-        (run(), any::<u64>(), prop::option::of(dispatch))
-            .prop_map(|(run, offset, dispatch)| RunDown::Open(OpenRun { run, offset, dispatch })),
+        (run(), any::<u64>(), any::<bool>(), prop::option::of(dispatch)).prop_map(
+            |(run, offset, started, dispatch)| RunDown::Open(OpenRun { run, offset, started, dispatch })
+        ),
         any::<u64>().prop_map(|offset| RunDown::Acknowledge { offset }),
         prop::sample::select(message::run_down()),
     ]

@@ -167,7 +167,8 @@ impl Controller {
         });
         let offset = stored.log.len() as u64;
         let stream = link.open();
-        link.send_down(stream, &RunDown::Open(OpenRun { run, offset, dispatch }));
+        let started = stored.state.status() == RunStatus::Running;
+        link.send_down(stream, &RunDown::Open(OpenRun { run, offset, started, dispatch }));
         self.sinks.insert(stream, (run, RunSink::new(offset)));
         self.send_wish(run, link);
     }

@@ -54,6 +54,8 @@ struct Agent {
     /// Marked as started, and to be spawned next.
     to_spawn: BTreeSet<RunId>,
     to_kill: BTreeSet<RunId>,
+    /// Accepted by an earlier agent: not started before the controller opens them.
+    unconfirmed: BTreeSet<RunId>,
     session: Option<AgentSession>,
     sources: BTreeMap<u32, (RunId, RunSource)>,
 }
@@ -123,7 +125,9 @@ impl Host {
         if self.agent.is_some() {
             return;
         }
-        self.agent = Some(Agent::default());
+        let unstarted = self.entries.iter().filter(|(_, entry)| entry.started.is_none());
+        let unconfirmed = unstarted.map(|(run, _)| *run).collect();
+        self.agent = Some(Agent { unconfirmed, ..Agent::default() });
         for (run, entry) in &mut self.entries {
             let (Some(boot), None) = (entry.started, &entry.finished) else { continue };
             if self.processes.contains(run) || self.results.contains_key(run) {
@@ -188,6 +192,10 @@ impl Host {
                 assert_eq!(order.run, open.run);
                 dispatch.remaining_ms
             });
+            let unconfirmed = self.agent.as_mut().unwrap().unconfirmed.remove(&open.run);
+            if unconfirmed && (open.started || open.offset > 0) {
+                self.entries.remove(&open.run);
+            }
             self.open(stream, open.run, open.offset, dispatch);
             return;
         }
@@ -266,6 +274,9 @@ impl Host {
         if now >= DEADLINE {
             entry.refused = Some(Refusal::DeadlinePassed);
             self.tell(run, |source| source.handle_refused(Refusal::DeadlinePassed));
+            return;
+        }
+        if agent.unconfirmed.contains(&run) {
             return;
         }
         entry.started = Some(self.boot);

@@ -172,6 +172,7 @@ impl Active {
                     run,
                     operation: self.id,
                     offset: 0,
+                    started: false,
                     journal: custody.journal,
                     dispatch: Some(dispatch),
                     cancel,
