@@ -209,7 +209,7 @@ impl Runs {
             self.disown(open.run).await;
         } else if let Some(word) = self.shared.table().unconfirmed.remove(&open.run) {
             // The task may have ended by a cancel meanwhile.
-            drop(word.send(()));
+            let _ = word.send(());
         }
         let held = self.shared.table().runs.get(&open.run).map(|held| held.progress.subscribe());
         let mut progress = match (held, open.dispatch) {

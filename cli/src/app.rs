@@ -135,7 +135,7 @@ impl App {
 /// The controller that a command is for.
 pub(crate) fn address(globals: &Globals, contexts: &Contexts) -> Result<Address, Failure> {
     globals.controller.clone().or_else(|| contexts.current()).ok_or_else(|| {
-        Failure::LoggedOut("not logged in; run `fleetward login https://ctl.example.com:7444`".to_owned())
+        Failure::LoggedOut("not logged in; run `fleetward login https://CONTROLLER:7444`".to_owned())
     })
 }
 

@@ -40,8 +40,8 @@ Examples:
   fleetward audit list --subject web-1 --since yesterday
   fleetward audit list --output json > audit.json", moment::FORMS))]
 pub(crate) struct List {
-    /// Only events whose action begins with this, such as host. or login.refused
-    #[arg(long, value_name = "PREFIX")]
+    /// Only events of this action, such as login.refused; with a dot at its end all that begin with it: host.
+    #[arg(long)]
     action: Option<String>,
     /// Only events of this user, host:NAME or system
     #[arg(long)]

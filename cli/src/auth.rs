@@ -127,7 +127,7 @@ fn login_address(url: Option<Address>, globals: &Globals, contexts: &Contexts) -
     match url {
         Some(address) => Ok(address),
         None => app::address(globals, contexts).map_err(|_| {
-            let what = "which controller? Give the URL: `fleetward login https://ctl.example.com:7444`";
+            let what = "which controller? Give the URL: `fleetward login https://CONTROLLER:7444`";
             Failure::Usage(what.to_owned())
         }),
     }

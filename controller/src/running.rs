@@ -144,6 +144,7 @@ impl Running {
         }
         tx.commit().await?;
         let app = App::start(config, clock, store, authority, secrets).await?;
+        app.twins().resume(&mut *app.store().read().await?, now).await?;
         let link = LinkServer::start(&app, Arc::clone(&link_certificate))?;
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let certificates = Certificates { link: link_certificate, web };

@@ -20,6 +20,7 @@ const FOREIGN: &[&str] = &[
     "apt",
     "apt-get",
     "cat",
+    "chown",
     "install",
     "journalctl",
     "jq",
@@ -28,6 +29,7 @@ const FOREIGN: &[&str] = &[
     "printf",
     "sed",
     "systemctl",
+    "tar",
 ];
 
 /// Commands that the definitions rightly do not know: what the agent calls itself.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 use nix::sys::stat::{Mode, umask};
 
 use super::trust::{self, Distrust, Impasse, Secrecy};
@@ -149,7 +149,7 @@ pub fn lock_exclusively(path: &Path) -> Result<Option<File>, FileError> {
 /// # Errors
 /// If it cannot be read or is larger.
 pub fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
-    let read = || read_whole(File::open(path)?, cap);
+    let read = || read_whole(open_file(path)?, cap);
     read().map_err(|error| FileError::new("read", path, error))
 }
 
@@ -161,7 +161,7 @@ pub fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
 pub fn read_trusted(path: &Path, cap: u64, secrecy: Secrecy) -> Result<Vec<u8>, FileError> {
     let path = &follow("read", path)?;
     let failed = |error| FileError::new("read", path, error);
-    let file = File::open(path).map_err(failed)?;
+    let file = open_file(path).map_err(failed)?;
     // Of the file that is open: another could have taken its place meanwhile.
     Distrust::find(path, &file.metadata().map_err(failed)?, secrecy)?;
     read_whole(file, cap).map_err(failed)
@@ -184,6 +184,15 @@ fn follow(act: &'static str, path: &Path) -> Result<PathBuf, FileError> {
         Impasse::Distrusted(distrust) => distrust.into(),
         Impasse::Failed(path, error) => FileError::new(act, &path, error),
     })
+}
+
+/// Opens a regular file. Opening a FIFO would wait for somebody who writes to it, and a device may never end.
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is no regular file")),
+    }
 }
 
 fn read_whole(file: File, cap: u64) -> io::Result<Vec<u8>> {
@@ -258,6 +267,22 @@ mod tests {
         }
         ensure_private_umask();
         assert_eq!(umask(Mode::empty()).bits(), 0o077);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("agent.toml");
+        nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        for path in [path.as_path(), Path::new("/dev/zero"), directory.path()] {
+            let refused = read_file(path, 10).unwrap_err();
+            assert!(
+                format!("{:#}", anyhow::Error::from(refused)).contains("no regular file"),
+                "{}",
+                path.display()
+            );
+            assert!(read_trusted(path, 10, Secrecy::Public).is_err());
+        }
     }
 
     #[test]

@@ -359,3 +359,22 @@ async fn a_script_handles_all_signals_whatever_its_agent_ignores_and_blocks() {
     assert_eq!(told, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
     assert_eq!(life.finish(&script("kill -HUP $$")).await.outcome, Outcome::Signalled(1));
 }
+
+#[tokio::test]
+async fn a_supervisor_that_dies_before_its_run_costs_nothing() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let machine = Machine::new();
+    let supervisor = machine.path("supervisor");
+    let (program, died) = (env!("CARGO_BIN_EXE_fleetward-agent"), machine.path("died"));
+    let wrapper = format!("#!/bin/sh\nmkdir '{}' && exit\nexec '{program}' \"$@\"\n", died.display());
+    std::fs::write(&supervisor, wrapper).unwrap();
+    std::fs::set_permissions(&supervisor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let life = machine.start_supervised_by(boot(1), Delegated::default(), supervisor);
+    let mut request = script("echo ${#V0}");
+    // More than a socket holds: the agent is still handing it over when the supervisor dies.
+    let value = "x".repeat(60 << 10);
+    request.script.environment = (0..7).map(|number| (format!("V{number}"), value.clone())).collect();
+    assert_eq!(life.stdout(&request).await, "61440\n");
+    assert!(died.exists());
+}

@@ -180,7 +180,10 @@ pub(crate) fn typed(arguments: &[String]) -> String {
 pub(crate) fn rollout(rollout: &Rollout) -> String {
     let seconds = |seconds: u32| span(u64::from(seconds) * 1000);
     let parts = [
-        rollout.concurrency.map(|count| format!("{count} hosts at once")),
+        rollout.concurrency.map(|count| match count {
+            1 => "one host at a time".to_owned(),
+            count => format!("{count} hosts at once"),
+        }),
         rollout.canary.as_ref().map(|share| format!("canary {share}")),
         rollout.batch.as_ref().map(|share| format!("batches of {share}")),
         rollout.max_failures.as_ref().map(|share| match share.as_str() {

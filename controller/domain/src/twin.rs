@@ -124,6 +124,17 @@ impl TwinWatch {
         Some(twins)
     }
 
+    /// A watch that goes on where another one wrote this down: a controller was restarted.
+    #[must_use]
+    pub fn resume(twins: Twins) -> Self {
+        Self {
+            machines: twins.machines.to_vec(),
+            twins: Some(twins),
+            written: Some(twins.at),
+            ..Self::default()
+        }
+    }
+
     /// What was to be written down was not: it is due again.
     pub fn not_written(&mut self) {
         self.written = None;

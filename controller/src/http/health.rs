@@ -37,7 +37,7 @@ async fn health(State(site): State<Site>) -> (StatusCode, Json<Health>) {
     (status, Json(Health { status: condition.as_str().to_owned(), version }))
 }
 
-/// Figures in Prometheus' text format, for whoever may read, and for the monitoring's own token.
+/// Figures in Prometheus' text format, for whoever may read in every tenant, and for the monitoring's own token.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics", tag = "health",
     responses((status = 200, description = "The figures.", body = String, content_type = "application/openmetrics-text"), Failure),

@@ -10,7 +10,7 @@ use fleetward_api::host::{
     EnrolToken, Host, HostCreate, HostCreated, HostQuery, HostUpdate, TokenCreate, Verification,
 };
 use fleetward_api::page::Page;
-use fleetward_domain::twin::Twins;
+use fleetward_domain::twin::{OVER_AFTER, Twins};
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag, TenantName};
 use fleetward_protocol::printable::is_line;
@@ -423,7 +423,8 @@ fn duplicate(name: &HostName, twins: &Twins) -> api::DuplicateIdentity {
              host of its own: remove /etc/fleetward/client_id there, run the command that `fleetward host add NAME` \
              prints with --force, and `systemctl restart fleetward-agent`. If you cannot reach that machine: run the \
              command that `fleetward host token {name}` prints on the right one with --force, and restart its agent; \
-             the other's certificate is revoked by it"
+             the other's certificate is revoked by it. This is over when nothing has changed hands for {} minutes",
+            OVER_AFTER.as_secs() / 60
         ),
     }
 }

@@ -1,4 +1,4 @@
-//! Who may read the figures: whoever may read at all, and the monitoring with a token of its own.
+//! Who may read the figures: whoever may read in every tenant, and the monitoring with a token of its own.
 //!
 //! A monitoring system asks every few seconds, for ever; a login ends after a day. So the owner may put a token
 //! into a file (`http.metrics_token_file`) that is good for `/metrics` and for nothing else.
@@ -7,12 +7,14 @@ use std::io;
 use std::path::Path;
 
 use axum::extract::FromRequestParts;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
 use fleetward_protocol::digest::Digest;
 
 use super::Site;
 use super::caller::{Allowed, Credential, Read};
 use super::error::ApiError;
+use crate::store::{Scope, tenant};
 
 /// The fewest characters of a token that counts as a secret.
 const SHORTEST: usize = 20;
@@ -61,7 +63,18 @@ impl FromRequestParts<Site> for Scraper {
             credential.take_place(parts)?;
             return Ok(Self);
         }
-        Allowed::<Read>::from_request_parts(parts, site).await.map(|_| Self)
+        let permit = Allowed::<Read>::from_request_parts(parts, site).await?;
+        let tenants = tenant::list(&mut *site.app.store().read().await?, &Scope::Everything).await?;
+        match tenants.iter().all(|tenant| permit.scope().includes(tenant.id)) {
+            true => Ok(Self),
+            // How busy another tenant is is that one's own affair.
+            false => Err(ApiError::new(
+                StatusCode::FORBIDDEN,
+                "METRICS_OF_ALL_TENANTS",
+                "the figures are those of all tenants: they take the token of `http.metrics_token_file`, or a login that \
+                 may read in every tenant",
+            )),
+        }
     }
 }
 

@@ -94,7 +94,8 @@ pub struct Filter {
     pub statuses: Vec<OperationStatus>,
     /// With a run of this script.
     pub script: Option<ScriptName>,
-    /// With a run on the host of this name.
+    /// With a run on the active host of this name, whatever it was called then; where no active host has it, with a run
+    /// on a host that was called so.
     pub host: Option<HostName>,
     /// Asked for at this time or later.
     pub from: Option<Timestamp>,
@@ -217,8 +218,18 @@ pub async fn list(
         select = select.push(has_run).value(script).push(")");
     }
     if let Some(host) = &filter.host {
-        let has_run = " AND EXISTS (SELECT 1 FROM run r WHERE r.operation_id = o.id AND r.host_name = ";
-        select = select.push(has_run).value(host).push(")");
+        let named = "(SELECT h.id FROM host h WHERE h.tenant_id = o.tenant_id AND h.lifecycle = 'active' \
+                      AND h.deleted_at IS NULL AND h.name = ";
+        select = select
+            .push(" AND EXISTS (SELECT 1 FROM run r WHERE r.operation_id = o.id AND (r.host_id IN ")
+            .push(named)
+            .value(host)
+            .push(") OR r.host_name = ")
+            .value(host)
+            .push(" AND NOT EXISTS ")
+            .push(named)
+            .value(host)
+            .push(")))");
     }
     if let Some(from) = filter.from {
         select = select.push(" AND o.created_at >= ").value(from);

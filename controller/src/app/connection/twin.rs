@@ -20,7 +20,7 @@ use crate::app::App;
 use crate::app::actor::Actor;
 use crate::app::audit::{self, Entry};
 use crate::app::fleet::Presence;
-use crate::store::{Scope, host};
+use crate::store::{Connection, Scope, StoreError, host};
 
 /// What is remembered of the sessions of each host that connected since the start: a few hundred bytes.
 #[derive(Debug, Default)]
@@ -31,6 +31,17 @@ impl TwinWatches {
     #[must_use]
     pub fn count_current(&self, now: Timestamp) -> usize {
         self.watches().values().filter(|watch| watch.is_current(now)).count()
+    }
+
+    /// Goes on with what was written down before the controller was restarted, as far as it is current.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn resume(&self, conn: &mut Connection, now: Timestamp) -> Result<(), StoreError> {
+        let written = host::list_twins(conn).await?;
+        let current = written.into_iter().filter(|(_, twins)| twins.is_current(now));
+        self.watches().extend(current.map(|(host, twins)| (host, TwinWatch::resume(twins))));
+        Ok(())
     }
 
     /// The host has a new certificate, or none: what was before proves nothing any more.

@@ -519,3 +519,28 @@ fn p34_filters_are_exact() {
         })
         .unwrap();
 }
+
+/// A host is its id: it takes its history along under another name, and who gets the old name has none of it.
+#[tokio::test]
+async fn a_hosts_operations_are_found_by_the_name_it_has_now() {
+    use crate::store::{Scope, host};
+
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    site.operation("web-1").await;
+    let count = async |name: &str| {
+        let found = site.get(&format!("/api/v1/operations?host={name}")).await;
+        found["items"].as_array().unwrap().len()
+    };
+    assert_eq!(count("web-1").await, 1);
+    let mut tx = site.app.store().write().await.unwrap();
+    let found = host::get(&mut tx, &Scope::Everything, &"web-1".parse().unwrap()).await.unwrap();
+    let renamed = host::Declaration { name: "db-1".parse().unwrap(), ..found.declared };
+    assert!(host::update(&mut tx, found.tenant, found.id, &renamed, site.app.now()).await.unwrap());
+    tx.commit().await.unwrap();
+    // Nobody has the old name: who looks for it means the host that had it.
+    assert_eq!((count("db-1").await, count("web-1").await), (1, 1));
+    site.enrolled_host("web-1").await;
+    assert_eq!((count("db-1").await, count("web-1").await), (1, 0));
+}

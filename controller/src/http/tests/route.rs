@@ -246,6 +246,29 @@ async fn the_monitorings_token_reads_the_figures_and_nothing_else() {
     assert_eq!(status("/api/v1/hosts", METRICS_TOKEN).await, StatusCode::UNAUTHORIZED);
 }
 
+#[tokio::test]
+async fn the_figures_of_all_tenants_are_not_for_who_reads_in_one() {
+    use crate::store::tenant;
+
+    let site = TestSite::new().await;
+    assert_eq!(site.call("GET", "/metrics", None).await.status, StatusCode::OK);
+    let other = tenant::Tenant {
+        id: fleetward_protocol::id::TenantId::from_uuid(uuid::Uuid::now_v7()),
+        name: "other".parse().unwrap(),
+        title: "Other".to_owned(),
+        created_at: site.app.now(),
+    };
+    let mut tx = site.app.store().write().await.unwrap();
+    tenant::insert(&mut tx, &other).await.unwrap();
+    tx.commit().await.unwrap();
+    let refused = site.call("GET", "/metrics", None).await;
+    assert_eq!(
+        (refused.status, refused.code()),
+        (StatusCode::FORBIDDEN, "METRICS_OF_ALL_TENANTS".to_owned())
+    );
+    assert_eq!(site.call_as(METRICS_TOKEN, "GET", "/metrics", None).await.status, StatusCode::OK);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 

@@ -85,6 +85,7 @@ async fn what_is_over_is_not_shown_and_a_restart_of_the_controller_tells_nothing
         machine.connect().await;
     }
     let controller = controller.restart().await;
+    assert_eq!(controller.app().twins().count_current(controller.clock.now()), 1);
     for machine in [&host, &copy, &host] {
         controller.clock.advance(Duration::from_secs(60));
         machine.connect().await;

@@ -159,6 +159,19 @@ pub async fn update_notice(conn: &mut Connection, id: HostId, notice: &Notice) -
     query("UPDATE host SET notices = $2 WHERE id = $1").bind(id).bind(json(&notices)?).took(conn).await
 }
 
+/// Every active host that two machines with its identity were noted of, and what was noted.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_twins(conn: &mut Connection) -> Result<Vec<(HostId, Twins)>, StoreError> {
+    query(
+        "SELECT id, twins FROM host WHERE twins IS NOT NULL AND lifecycle = 'active' AND deleted_at IS NULL",
+    )
+    .list_of(conn, |row| Ok((row.get("id")?, row.find_json("twins")?)))
+    .await
+    .map(|noted| noted.into_iter().filter_map(|(host, twins)| Some((host, twins?))).collect())
+}
+
 /// Notes that two machines use a host's identity; whether there is such a host.
 ///
 /// # Errors
