@@ -11,6 +11,8 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{SessionId, TenantId, UserId};
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;
+use tokio::time::timeout;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::App;
@@ -28,6 +30,8 @@ use crate::store::{Connection, StoreError, Tx, session};
 
 /// How exact the time of a session's last use is.
 const USE_NOTED: Duration = Duration::from_secs(60);
+/// How long a request waits until its session's use is noted.
+const NOTE_WITHIN: Duration = Duration::from_secs(1);
 /// What a login's secret begins with.
 pub(super) const TOKEN_PREFIX: &str = "fws_";
 
@@ -106,11 +110,20 @@ pub async fn authenticate(
     let caller = caller(&mut conn, user, &session, remote).await?;
     drop(conn);
     if now.since(session.last_used_at) >= USE_NOTED {
-        let mut tx = app.store().write().await?;
-        session::update_used(&mut tx, session.id, now - USE_NOTED, now).await?;
-        tx.commit().await?;
+        // Only told to people. While the disk is full or the database busy, everything can still be looked at.
+        match timeout(NOTE_WITHIN, note_used(app, session.id, now)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "login.use_not_noted"),
+            Err(_) => debug!("login.use_not_noted"),
+        }
     }
     Ok(caller)
+}
+
+async fn note_used(app: &App, session: SessionId, now: Timestamp) -> Result<(), StoreError> {
+    let mut tx = app.store().write().await?;
+    session::update_used(&mut tx, session, now - USE_NOTED, now).await?;
+    tx.commit().await
 }
 
 /// Ends the caller's own session.

@@ -97,10 +97,13 @@ pub(super) async fn apply(
     let scripts = script::list(conn, &Scope::of(tenant), Listed::WithRetired).await?;
     let mut plan = plan_hosts(declared, &inventory.hosts, says_nothing(inventory, "links"));
     // Client IDs are unique in the whole store; whose the other one is, is not for this tenant to know.
-    let clients: Vec<&ClientId> = plan.insert.iter().map(|entry| &entry.client_id).collect();
+    let others = plan.update.iter().filter(|(before, entry)| before.declared.client_id != entry.client_id);
+    let new: Vec<&InventoryHost> =
+        plan.insert.iter().copied().chain(others.map(|(_, entry)| *entry)).collect();
+    let clients: Vec<&ClientId> = new.iter().map(|entry| &entry.client_id).collect();
     let elsewhere: HashSet<ClientId> =
         host::clients_elsewhere(conn, tenant, &clients).await?.into_iter().collect();
-    for entry in plan.insert.iter().filter(|entry| elsewhere.contains(&entry.client_id)) {
+    for entry in new.into_iter().filter(|entry| elsewhere.contains(&entry.client_id)) {
         let message = format!("{} belongs to a host of another tenant", entry.client_id);
         plan.problems.push(host_problem(entry, "enrollment.clientId", message));
     }

@@ -214,3 +214,14 @@ fn p3_a_malformed_token_is_answered_with_401() {
         }
     });
 }
+
+/// A full disk or a busy database keeps nobody from looking: a session's use is noted when it can be.
+#[tokio::test]
+async fn a_session_is_good_while_nothing_can_be_written() {
+    let site = TestSite::new().await;
+    site.clock.advance(std::time::Duration::from_secs(120));
+    let writing = site.app.store().write().await.unwrap();
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(5), site.get("/api/v1/hosts"));
+    assert_eq!(answer.await.expect("it is answered")["items"], json!([]));
+    drop(writing);
+}

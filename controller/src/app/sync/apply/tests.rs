@@ -5,6 +5,7 @@ use fleetward_domain::inventory::{self, Found};
 use super::*;
 use crate::on_both_engines;
 use crate::store::page::{Direction, PageRequest};
+use crate::store::tenant;
 use crate::store::tenant::DEFAULT as TENANT;
 use crate::store::testing::{NOW, STATEMENTS};
 
@@ -13,8 +14,12 @@ fn entry(client: u32) -> InventoryHost {
     hosts.into_iter().next().unwrap()
 }
 
-/// Hosts of these names and client IDs, each with these tags.
 fn entries(hosts: impl Iterator<Item = (String, u32)>, tags: &str) -> Vec<InventoryHost> {
+    inventory(hosts, tags).hosts
+}
+
+/// Hosts of these names and client IDs, each with these tags.
+fn inventory(hosts: impl Iterator<Item = (String, u32)>, tags: &str) -> Inventory {
     let hosts = hosts.map(|(name, client)| {
         format!(
             "{name}: {{type: VM, host: 192.0.2.1, port: 22, user: ops, tags: {tags}, \
@@ -26,7 +31,7 @@ fn entries(hosts: impl Iterator<Item = (String, u32)>, tags: &str) -> Vec<Invent
         "links.yaml" => Found::File { content: text.clone().into(), executable: false },
         _ => Found::Missing,
     };
-    inventory::parse(&|path, _| file(path.as_str())).unwrap().hosts
+    inventory::parse(&|path, _| file(path.as_str())).unwrap()
 }
 
 async fn plan_and_write(
@@ -92,6 +97,33 @@ on_both_engines! {
             // One per host at the most, whatever each has.
             assert!(STATEMENTS.get() - before < u64::from(HOSTS) + 100, "{}", STATEMENTS.get() - before);
             assert_eq!(tags_of(&mut tx).await, expected);
+        }
+    }
+
+    async fn a_client_id_of_another_tenant_is_a_problem_of_its_entry(store: Store) {
+        let other = tenant::Tenant {
+            id: TenantId::from_uuid(Uuid::now_v7()),
+            name: "other".parse().unwrap(),
+            title: "Other".to_owned(),
+            created_at: NOW,
+        };
+        let host = |tenant, client: u32| NewHost {
+            id: HostId::from_uuid(Uuid::now_v7()),
+            tenant,
+            declared: declaration(&entry(client)),
+            source: Source::Git,
+            enrolment: Enrolment::Pending,
+        };
+        let mut tx = store.write().await.unwrap();
+        tenant::insert(&mut tx, &other).await.unwrap();
+        host::insert_all(&mut tx, &[host(other.id, 2), host(TENANT, 1)], NOW).await.unwrap();
+        // Of a host that is new here, and of one that is there under another client ID.
+        for name in ["web-2", "web-1"] {
+            let wanted = inventory(std::iter::once((name.to_owned(), 2)), "[]");
+            let applied = apply(&mut tx, TENANT, &wanted, "c", Acceptance::Given, NOW).await.unwrap();
+            let Err(Refused::Problems(problems)) = applied else { panic!("{applied:?}") };
+            assert_eq!(problems[0].field, format!("links.{name}.enrollment.clientId"));
+            assert!(problems[0].message.ends_with("belongs to a host of another tenant"), "{problems:?}");
         }
     }
 }
