@@ -590,7 +590,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Figures in Prometheus' text format, for whoever may read, and for the monitoring's own token. */
+        /** Figures in Prometheus' text format, for whoever may read in every tenant, and for the monitoring's own token. */
         get: operations["metrics"];
         put?: never;
         post?: never;

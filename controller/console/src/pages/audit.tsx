@@ -19,7 +19,9 @@ export function AuditPage() {
           value={query.action ?? ""}
           onChange={(action) => void navigate({ search: action ? { action } : {}, replace: true })}
         />
-        <span className="muted small">an action such as login.refused, or with a dot at its end all that begin with it: host.</span>
+        <span className="muted small">
+          an action such as login.refused, or with a dot at its end all that begin with it: host.
+        </span>
       </div>
       {audit.isPending && <Loading />}
       {audit.error && events.length === 0 && (
