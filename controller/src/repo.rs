@@ -4,7 +4,7 @@
 //! data directory; [`Snapshot`] reads files of one commit from there.
 //!
 //! **What it promises.** Nothing is ever checked out, so no hook, filter, attribute or symbolic link of the
-//! repository takes effect. A fetch is bounded in time and in bytes. An SSH server has to show a known key and
+//! repository takes effect. A fetch is bounded in time and in bytes, and libgit2 in memory. An SSH server has to show a known key and
 //! an https server a valid certificate. Every way to fail is a variant of [`FetchError`] that says what to do
 //! next. Credentials are in no URL, error or log. A mirror that is damaged or has grown is made anew: it holds
 //! nothing that the remote does not.
@@ -19,6 +19,8 @@ mod credentials;
 mod error;
 mod fetch;
 mod host_key;
+mod library;
+mod memory;
 mod snapshot;
 mod url;
 

@@ -100,6 +100,17 @@ pub enum FetchError {
         /// The most that is taken.
         limit: u64,
     },
+    /// It is too much once it is unpacked.
+    #[error(
+        "{url} has objects that take more than {} MiB of memory to unpack; take the large files out of its history",
+        .limit >> 20
+    )]
+    TooLargeUnpacked {
+        /// Where.
+        url: RemoteUrl,
+        /// The most bytes that libgit2 may have at a time.
+        limit: usize,
+    },
     /// Somebody asked to stop.
     #[error("the fetch was stopped")]
     Stopped,

@@ -6,7 +6,6 @@ use std::fs;
 use std::net::ToSocketAddrs as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use git2::cert::Cert;
@@ -17,12 +16,8 @@ use git2::{
 
 use super::error::{classify, detail, redirected_to};
 use super::url::is_own;
-use super::{Credentials, FetchError, HostKeys, InvalidRemote, Remote, RemoteUrl};
+use super::{Credentials, FetchError, HostKeys, InvalidRemote, Remote, RemoteUrl, library, memory};
 
-/// How long a connection may take to be made.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long the other end may say nothing. Tests see it pass.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
 /// Above this many packs the mirror is made anew: every fetch adds one, and nothing here joins them.
 const MAX_PACKS: usize = 100;
 /// Where the fetched tip is kept, so that its objects count as wanted.
@@ -90,7 +85,7 @@ pub fn fetch(
     limits: &Limits,
     is_stopped: &dyn Fn() -> bool,
 ) -> Result<Fetched, FetchError> {
-    set_timeouts();
+    library::ensure_ready();
     check_reach(mirror, remote.url(), limits.reach)?;
     let repository = open_mirror(mirror)?;
     match fetch_into(&repository, remote, previous, limits, is_stopped) {
@@ -174,9 +169,15 @@ fn fetch_into(
         .download_tags(AutotagOption::None)
         .update_fetchhead(false);
     let refspec = format!("+refs/heads/{}:{TIP}", remote.branch());
+    let refused = memory::count_refused();
     let fetched = connection.fetch(&[&refspec], Some(&mut options), None);
     drop(options);
     let seen = watch.seen.take();
+    // Whatever libgit2 makes of it.
+    if fetched.is_err() && memory::count_refused() != refused {
+        let url = remote.url().clone();
+        return Err(seen.failure.unwrap_or(FetchError::TooLargeUnpacked { url, limit: memory::LIMIT }));
+    }
     if let Err(error) = fetched {
         return Err(seen.failure.unwrap_or_else(|| match error.class() {
             ErrorClass::Odb | ErrorClass::Reference | ErrorClass::Zlib | ErrorClass::Object => broken(&error),
@@ -398,24 +399,4 @@ fn make_mirror(path: &Path) -> Result<Repository, FetchError> {
 
 fn mirror_error(path: &Path, error: &git2::Error) -> FetchError {
     FetchError::Mirror { path: path.to_owned(), detail: detail(error) }
-}
-
-/// Without these a server that accepts and then says nothing would hold the thread for ever: the callbacks that
-/// check the time run only when something arrives.
-fn set_timeouts() {
-    // The one static of the controller: the options it guards are static in the C library.
-    static SET: Once = Once::new();
-    SET.call_once(|| {
-        let millis = |span: Duration| i32::try_from(span.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: the options are unsynchronised C globals. Only this module uses the library, and only `fetch`
-        // opens connections, which read them; `Once` lets no `fetch` pass before both are written, and nothing
-        // writes them again.
-        let set = unsafe {
-            git2::opts::set_server_connect_timeout_in_milliseconds(millis(CONNECT_TIMEOUT))
-                .and_then(|()| git2::opts::set_server_timeout_in_milliseconds(millis(SILENCE_TIMEOUT)))
-        };
-        if let Err(error) = set {
-            tracing::warn!(error = %detail(&error), "git_timeouts_not_set");
-        }
-    });
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use fleetward_domain::inventory::{Found, RepoPath};
 use git2::{FileMode, ObjectType, Oid, Repository};
 
-use super::FetchError;
 use super::error::detail;
+use super::{FetchError, library};
 
 /// The files of one commit in the mirror.
 pub struct Snapshot {
@@ -20,6 +20,7 @@ impl Snapshot {
     /// # Errors
     /// [`FetchError::Mirror`] if the mirror does not have it.
     pub fn open(mirror: &Path, commit: &str) -> Result<Self, FetchError> {
+        library::ensure_ready();
         let open = || {
             let repository = Repository::open_bare(mirror)?;
             let tree = repository.find_commit(Oid::from_str(commit)?)?.tree_id();

@@ -186,6 +186,37 @@ fn is_bounded_in_bytes_and_time_and_can_be_stopped() {
     assert!(fetch_plain(&lab.mirror, &remote, None).is_ok());
 }
 
+/// Zeros take a thousandth of their size in a repository, and all of it in memory.
+#[test]
+fn what_unpacks_to_gigabytes_is_refused_and_the_next_fetch_works() {
+    let lab = lab();
+    let bomb = |name: &str| {
+        let file = std::fs::File::create(lab.origin.path().join(name)).unwrap();
+        file.set_len(2 * memory::LIMIT as u64).unwrap();
+    };
+    bomb("zeros");
+    lab.origin.commit(&[]);
+    // Another one that is nearly the same is sent as a difference, for which the first has to be unpacked.
+    std::fs::OpenOptions::new()
+        .append(true)
+        .open(lab.origin.path().join("zeros"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"one"))
+        .unwrap();
+    lab.origin.commit(&[]);
+    lab.origin.git(&["-c", "core.bigFileThreshold=1g", "repack", "-adfq"]);
+    let server = GitServer::start(lab.origin.path(), None, Tls::Off);
+    for url in [lab.origin.url(), server.url()] {
+        let remote = remote(&url, Credentials::None);
+        let error = fetch_plain(&lab.mirror, &remote, None).unwrap_err();
+        assert!(matches!(error, FetchError::TooLargeUnpacked { .. }), "{url}: {error}");
+    }
+    lab.origin.git(&["checkout", "--quiet", "--orphan", "small"]);
+    std::fs::remove_file(lab.origin.path().join("zeros")).unwrap();
+    lab.origin.commit(&[("scripts.yaml", "scripts: {}\n")]);
+    lab.origin.git(&["branch", "-M", "main"]);
+    assert!(fetch_plain(&lab.mirror, &remote(&lab.origin.url(), Credentials::None), None).is_ok());
+}
+
 #[test]
 fn http_needs_the_right_password() {
     let lab = lab();

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use fleetward_protocol::printable::is_printable;
 
-use super::Credentials;
+use super::{Credentials, library};
 
 /// The longest URL or branch, in bytes.
 const MAX_TEXT: usize = 1024;
@@ -90,6 +90,7 @@ impl Remote {
     /// # Errors
     /// If the branch is not a name for one, or the credentials are of another transport.
     pub fn new(url: RemoteUrl, branch: &str, credentials: Credentials) -> Result<Self, InvalidRemote> {
+        library::ensure_ready();
         let valid = branch.len() <= MAX_TEXT
             && !branch.starts_with('-')
             && git2::Reference::is_valid_name(&format!("refs/heads/{branch}"));
