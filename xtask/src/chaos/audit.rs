@@ -96,6 +96,10 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
     Ok(account)
 }
 
+/// What a request may be refused with, and which fault explains it.
+const REASONS: [(Kind, &str); 2] =
+    [(Kind::ControllerDiskFilled, "disk is full"), (Kind::ControllerRestarted, "the controller is stopping")];
+
 /// Every request that was taken is one operation, every refused one none, and the refusals have their reason.
 fn check_requests(chaos: &Chaos, operations: &[Operation], faults: &[Injected], account: &mut Account) {
     let mut found: HashMap<&str, usize> = HashMap::new();
@@ -120,10 +124,13 @@ fn check_requests(chaos: &Chaos, operations: &[Operation], faults: &[Injected], 
             }
             Answer::Refused(said) => {
                 account.refused_requests += 1;
-                let is_full = full.iter().any(|full| full.wider(NOTICED).meets(&asked.span));
+                let explains = |fault: &Injected| {
+                    REASONS.iter().any(|(kind, words)| fault.kind == *kind && said.contains(words))
+                        && fault.span.wider(NOTICED).meets(&asked.span)
+                };
                 if count > 0 {
                     Some(format!("was refused ({said}), and there are {count} operations of it"))
-                } else if !is_full || !said.contains("disk is full") {
+                } else if !faults.iter().any(explains) {
                     Some(format!("was refused without a reason: {said}"))
                 } else {
                     None
