@@ -196,8 +196,7 @@ impl Contract<'_> {
         let required = self.flags.iter().filter(|flag| flag.requires_value);
         let given = arguments.get(..arguments.len() - rest.len()).unwrap_or_default();
         for flag in required {
-            let is_given = |argument: &String| value_of(argument, &flag.flag).is_some();
-            if !given.iter().any(is_given) {
+            if !given.iter().any(|argument| gives_required(argument, flag)) {
                 return Err(Fault::MissingFlag { flag: flag.flag.clone() });
             }
         }
@@ -214,8 +213,7 @@ impl Contract<'_> {
                     fault = Some(Fault::MissingValue { flag: name.to_owned() });
                 }
                 None if argument == name => return Ok(()),
-                // A required value that is empty, or still the placeholder, is none.
-                Some("" | "REQUIRED") if flag.requires_value => {
+                Some(_) if flag.requires_value && !gives_required(argument, flag) => {
                     fault = Some(Fault::MissingValue { flag: name.to_owned() });
                 }
                 Some(_) if takes_value => return Ok(()),
@@ -286,6 +284,12 @@ impl fmt::Display for Undeclared {
 /// The value in `flag=value`.
 fn value_of<'a>(argument: &'a str, flag: &str) -> Option<&'a str> {
     argument.strip_prefix(flag)?.strip_prefix('=')
+}
+
+/// Whether an argument gives a flag the value that it requires. An empty one, or one that is still the placeholder,
+/// is none.
+fn gives_required(argument: &str, flag: &Flag) -> bool {
+    value_of(argument, flag.name()).is_some_and(|value| !matches!(value, "" | "REQUIRED"))
 }
 
 fn meant(nearest: Option<&str>) -> String {
@@ -414,6 +418,17 @@ mod tests {
             check(&["VERSION", "SPEED"], Some(&root), Latitude::Override),
             Ok(vec![Undeclared::Variable("SPEED".to_owned()), Undeclared::User(root.clone())])
         );
+    }
+
+    #[test]
+    fn a_required_value_is_given_whatever_else_declares_the_flag() {
+        for flags in ["--b=REQUIRED --b=x", "--b=x --b=REQUIRED"] {
+            for line in ["--b=", "--b=REQUIRED"] {
+                let told = checked(flags, FreeArguments::None, line);
+                assert_eq!(told, "the flag `--b` is required: give `--b=VALUE`", "{flags}: {line}");
+            }
+            assert_eq!(checked(flags, FreeArguments::None, "--b=y"), "ok", "{flags}");
+        }
     }
 
     proptest! {

@@ -682,9 +682,10 @@ fn any_host() -> impl Strategy<Value = (String, String, u8, u16, String)> {
         1u16..,
         "[a-z_][a-z0-9_-]{0,8}",
     )
-        .prop_filter("typed by YAML", |(name, _, _, _, user)| {
+        .prop_filter("typed by YAML, or a word of target expressions", |(name, _, _, _, user)| {
             !matches!(user.as_str(), "null" | "true" | "false")
                 && name != "null"
+                && !crate::target::WORDS.contains(&name.as_str())
                 && user.parse::<f64>().is_err()
         })
 }
