@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, io};
 
+use fleetward_app::settings::Enrolment;
 use fleetward_protocol::variable;
 
 /// Where the configuration file is unless `--config` or `FLEETWARD_CONFIG` says otherwise. It need not exist.
@@ -91,17 +92,6 @@ pub enum Transport {
     },
     /// HTTP without TLS; only ever on a loopback address.
     PlainLoopback,
-}
-
-/// Enrolment and certificates of hosts.
-#[derive(Debug, Clone)]
-pub struct Enrolment {
-    /// How long a token is good when its maker does not say.
-    pub token_lifetime: Duration,
-    /// Attempts per minute from one address; above it they are refused unseen.
-    pub attempts_per_minute: u32,
-    /// How long a host's certificate is valid. Agents renew at two thirds.
-    pub certificate_lifetime: Duration,
 }
 
 /// The inventory repositories.

@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetward_app::App;
+use fleetward_app::clock::Clock;
+use fleetward_app::secret::{SecretBox, SecretError};
+use fleetward_app::settings::{AuditRetention, Settings};
+use fleetward_http as http;
+use fleetward_link::{LinkError, LinkServer};
+use fleetward_pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose};
+use fleetward_repo::Reach;
+use fleetward_store::{Store, StoreError, host, sync, user};
 use rustls::crypto::ring::default_provider;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -14,14 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::app::App;
-use crate::app::clock::Clock;
 use crate::config::{Config, Transport};
-use crate::http;
-use crate::link::{LinkError, LinkServer};
-use crate::pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose};
-use crate::secret::{SecretBox, SecretError};
-use crate::store::{Store, StoreError, host, sync, user};
 use crate::task::{self, Certificates};
 
 /// How long a store that takes nothing is waited for at the end. With the longest end of the two ports it is less than
@@ -143,12 +145,11 @@ impl Running {
             );
         }
         tx.commit().await?;
-        let app = App::start(config, clock, store, authority, secrets).await?;
-        app.twins().resume(&mut *app.store().read().await?, now).await?;
-        let link = LinkServer::start(&app, Arc::clone(&link_certificate))?;
+        let app = App::start(settings(&config), clock, store, authority, secrets).await?;
+        let link = LinkServer::start(&app, config.link.listen, Arc::clone(&link_certificate))?;
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let certificates = Certificates { link: link_certificate, web };
-        task::start(&app, certificates, &tasks, &stopping);
+        task::start(&app, &config, certificates, &tasks, &stopping);
         let http_address = listener.address();
         let http_stopping = CancellationToken::new();
         let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone(), metrics_token));
@@ -203,6 +204,19 @@ impl Running {
     }
 }
 
+/// What of the settings the use cases go by.
+fn settings(config: &Config) -> Settings {
+    let (enrolment, retention) = (&config.enrolment, &config.retention);
+    Settings {
+        advertise: config.link.advertise.clone(),
+        logins_per_minute: config.http.logins_per_minute,
+        enrolment: enrolment.clone(),
+        audit: AuditRetention { age: retention.audit, size: retention.audit_size },
+        mirrors: config.repo_directory(),
+        reach: if config.inventory.local_remotes { Reach::Anywhere } else { Reach::Others },
+    }
+}
+
 /// Takes the data directory for this controller alone. Two of them would each tell all hosts to be offline, end each
 /// other's synchronisations, and take turns with every agent. The kernel lets go of it however the process ends (flock(2)).
 fn lock(file: &Path, directory: &Path) -> Result<File, StartError> {
@@ -215,6 +229,3 @@ fn lock(file: &Path, directory: &Path) -> Result<File, StartError> {
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
-
-#[cfg(test)]
-mod tests;

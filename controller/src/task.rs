@@ -8,17 +8,18 @@ mod presence;
 mod refusal;
 mod retention;
 mod space;
-pub(crate) mod sync;
+mod sync;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleetward_app::App;
+use fleetward_pki::Rotating;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::App;
-use crate::pki::Rotating;
+use crate::config::Config;
 
 /// The server certificates in use.
 #[derive(Debug, Clone)]
@@ -30,15 +31,21 @@ pub struct Certificates {
 }
 
 /// Starts all tasks. They end when `stopping` is cancelled.
-pub fn start(app: &App, certificates: Certificates, tasks: &TaskTracker, stopping: &CancellationToken) {
+pub fn start(
+    app: &App,
+    config: &Config,
+    certificates: Certificates,
+    tasks: &TaskTracker,
+    stopping: &CancellationToken,
+) {
     tasks.spawn(presence::run(app.clone(), stopping.clone()));
     tasks.spawn(expiry::run(app.clone(), stopping.clone()));
     tasks.spawn(inventory::run(app.clone(), stopping.clone()));
     tasks.spawn(refusal::run(app.clone(), stopping.clone()));
-    tasks.spawn(retention::run(app.clone(), stopping.clone()));
-    tasks.spawn(space::run(app.clone(), stopping.clone()));
+    tasks.spawn(retention::run(app.clone(), config.retention.clone(), stopping.clone()));
+    tasks.spawn(space::run(app.clone(), config.data.clone(), config.retention.free_space, stopping.clone()));
     tasks.spawn(sync::run(app.syncer().clone(), stopping.clone()));
-    tasks.spawn(certificate::run(app.clone(), certificates, stopping.clone()));
+    tasks.spawn(certificate::run(app.clone(), config.clone(), certificates, stopping.clone()));
 }
 
 /// When a task is due: at once, and then a period after it was due last.

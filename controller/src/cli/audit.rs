@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::app::audit::{self, Whole};
-use crate::app::clock::Clock;
-use crate::store::Store;
-use crate::store::audit::{Checkpoint, Event, Verifier, get_extent, list_chain};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use fleetward_app::audit::{self, Whole};
+use fleetward_app::clock::Clock;
+use fleetward_store::Store;
+use fleetward_store::audit::{Checkpoint, Event, Verifier, get_extent, list_chain};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, block_on, print};

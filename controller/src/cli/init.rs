@@ -5,19 +5,19 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::Path;
 
-use crate::app::clock::Clock;
-use crate::app::user;
-use crate::config::{Config, ConfigError, DEFAULT_FILE, INSTANCE_FILE, Layer, Sources};
-use crate::pki::{Authority, ServerPurpose};
-use crate::secret::SecretBox;
-use crate::store::{Scope, Store, tenant};
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
+use fleetward_app::clock::Clock;
+use fleetward_app::secret::SecretBox;
+use fleetward_app::user;
+use fleetward_pki::{Authority, ServerPurpose};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;
+use fleetward_store::{Scope, Store, tenant};
 
 use super::{Settings, block_on, print, warn_of_unknown_variables};
+use crate::config::{Config, ConfigError, DEFAULT_FILE, INSTANCE_FILE, Layer, Sources};
 
 /// Make a new controller. Refuses to touch an existing one.
 #[derive(Debug, Args)]

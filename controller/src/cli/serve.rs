@@ -4,17 +4,17 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use crate::app::clock::Clock;
-use crate::config::{ConfigError, Log, LogFormat, notify_socket, unknown_variables};
-use crate::pki::PkiError;
-use crate::running::{Running, StartError};
 use anyhow::Context as _;
 use clap::Args;
+use fleetward_app::clock::Clock;
+use fleetward_pki::PkiError;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use super::Settings;
+use crate::config::{ConfigError, Log, LogFormat, notify_socket, unknown_variables};
+use crate::running::{Running, StartError};
 
 /// The exit code of settings that cannot be used (sysexits.h). The unit does not start the controller again after it.
 pub(super) const EX_CONFIG: u8 = 78;

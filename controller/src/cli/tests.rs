@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use fleetward_app::clock::Clock;
+use fleetward_app::testing::Log;
+
 use super::*;
-use crate::app::clock::Clock;
 use crate::running::Running;
-use crate::testing::Log;
 
 fn execute(arguments: &[&str]) -> anyhow::Result<()> {
     Cli::try_parse_from([&["fleetward-controller"], arguments].concat()).unwrap().execute()
@@ -71,7 +72,7 @@ fn what_no_further_start_mends_has_an_exit_code_of_its_own() {
     fs::write(&file, format!("data = '{data}'\n")).unwrap();
     let error = execute(&["serve", "--config", &name]).unwrap_err();
     assert!(serve::is_for_good(&error) && format!("{error:#}").contains("init"), "{error:#}");
-    let missing = crate::pki::PkiError::Missing(data.into());
+    let missing = fleetward_pki::PkiError::Missing(data.into());
     let start = crate::running::StartError::Pki(missing);
     assert!(serve::is_for_good(&start.into()));
     assert!(!serve::is_for_good(&anyhow::anyhow!("the network is down")));

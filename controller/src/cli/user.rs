@@ -1,11 +1,11 @@
 //! `user`: what an administrator of the machine may do without logging in.
 
-use crate::app::clock::Clock;
-use crate::app::user;
-use crate::store::{Scope, Store, tenant};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use fleetward_app::clock::Clock;
+use fleetward_app::user;
 use fleetward_protocol::name::UserName;
+use fleetward_store::{Scope, Store, tenant};
 
 use super::{Settings, block_on, print};
 

@@ -2,36 +2,36 @@
 
 use std::time::Duration;
 
+use fleetward_app::App;
+use fleetward_pki::{PkiError, Rotating, ServerCertificate, ServerPurpose};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{Certificates, Ticks};
-use crate::app::App;
-use crate::config::Transport;
-use crate::pki::{PkiError, Rotating, ServerCertificate, ServerPurpose};
+use crate::config::{Config, Transport};
 
 const INTERVAL: Duration = Duration::from_secs(6 * 3600);
 
-pub(super) async fn run(app: App, certificates: Certificates, stopping: CancellationToken) {
+pub(super) async fn run(app: App, config: Config, certificates: Certificates, stopping: CancellationToken) {
     let mut ticks = Ticks::every(INTERVAL, stopping);
     while ticks.next().await.is_some() {
-        refresh(&app, ServerPurpose::Link, &certificates.link);
+        refresh(&app, ServerPurpose::Link, &config.name, &certificates.link);
         if let Some(web) = &certificates.web {
-            match &app.config().http.transport {
+            match &config.http.transport {
                 // Whoever renews it replaces the files.
                 Transport::Certificate { certificate, key } => {
                     take(ServerPurpose::Web, ServerCertificate::read(certificate, key), web);
                 }
                 Transport::OwnCertificate | Transport::PlainLoopback => {
-                    refresh(&app, ServerPurpose::Web, web)
+                    refresh(&app, ServerPurpose::Web, &config.name, web)
                 }
             }
         }
     }
 }
 
-fn refresh(app: &App, purpose: ServerPurpose, in_use: &Rotating) {
-    take(purpose, app.authority().ensure_server(purpose, &app.config().name, app.now()), in_use);
+fn refresh(app: &App, purpose: ServerPurpose, name: &str, in_use: &Rotating) {
+    take(purpose, app.authority().ensure_server(purpose, name, app.now()), in_use);
 }
 
 fn take(purpose: ServerPurpose, fresh: Result<ServerCertificate, PkiError>, in_use: &Rotating) {

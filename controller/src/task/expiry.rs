@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use fleetward_app::App;
+use fleetward_store::{StoreError, certificate, session, token};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::Ticks;
-use crate::app::App;
-use crate::store::{StoreError, certificate, session, token};
 
 const INTERVAL: Duration = Duration::from_secs(600);
 /// Spent tokens and ended certificates are kept for a while: a refusal then says what happened to them.

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use fleetward_app::App;
+use fleetward_app::host::cut_off;
+use fleetward_store::host::{self, Enrolment, Filter, Host, Lifecycle, Sort};
+use fleetward_store::page::{Direction, PageRequest};
+use fleetward_store::{Scope, StoreError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-use crate::app::App;
-use crate::app::host::cut_off;
-use crate::store::host::{self, Enrolment, Filter, Host, Lifecycle, Sort};
-use crate::store::page::{Direction, PageRequest};
-use crate::store::{Scope, StoreError};
 
 const PAGE: u32 = 500;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);

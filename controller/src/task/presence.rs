@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use fleetward_app::{App, presence};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
-
-use crate::app::{App, presence};
 
 /// How long changes gather before they are written.
 const GATHER: Duration = Duration::from_millis(20);

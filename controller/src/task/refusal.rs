@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use fleetward_app::{App, refusal};
 use tokio_util::sync::CancellationToken;
 
 use super::Ticks;
-use crate::app::{App, refusal};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 

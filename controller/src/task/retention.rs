@@ -3,14 +3,15 @@
 
 use std::time::Duration;
 
+use fleetward_app::{App, audit};
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::time::Timestamp;
+use fleetward_store::{StoreError, operation, output};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::Ticks;
-use crate::app::{App, audit};
-use crate::store::{StoreError, operation, output};
+use crate::config::Retention;
 
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// Operations looked at together.
@@ -18,12 +19,12 @@ const OPERATIONS: u32 = 20;
 /// Rows of output removed per transaction.
 const ROWS: u32 = 64;
 
-pub(super) async fn run(app: App, stopping: CancellationToken) {
+pub(super) async fn run(app: App, retention: Retention, stopping: CancellationToken) {
     let mut ticks = Ticks::every(INTERVAL, stopping.clone());
     while ticks.next().await.is_some() {
         let swept = tokio::select! {
             () = stopping.cancelled() => return,
-            swept = sweep(&app) => swept,
+            swept = sweep(&app, &retention) => swept,
         };
         match swept {
             Ok(0) => {}
@@ -42,8 +43,7 @@ pub(super) async fn run(app: App, stopping: CancellationToken) {
     }
 }
 
-async fn sweep(app: &App) -> Result<u64, StoreError> {
-    let retention = &app.config().retention;
+async fn sweep(app: &App, retention: &Retention) -> Result<u64, StoreError> {
     let now = app.now();
     // Of operations that were removed right before a crash.
     output::delete_orphaned_files(app.store()).await?;

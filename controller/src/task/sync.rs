@@ -4,15 +4,14 @@
 
 use std::time::Duration;
 
+use fleetward_app::sync::Syncer;
 use tokio_util::sync::CancellationToken;
-
-use crate::app::sync::Syncer;
 
 /// The longest nap: a repository that another controller set is seen then.
 const NAP: Duration = Duration::from_secs(60);
 
 /// Runs until `stopping`; an attempt under way is ended and noted first.
-pub(crate) async fn run(syncer: Syncer, stopping: CancellationToken) {
+pub(super) async fn run(syncer: Syncer, stopping: CancellationToken) {
     loop {
         let work = syncer.sync_due();
         tokio::pin!(work);
@@ -38,5 +37,39 @@ pub(crate) async fn run(syncer: Syncer, stopping: CancellationToken) {
             () = syncer.settings_changed() => {}
             () = tokio::time::sleep(wait) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetward_app::sync::{self, Change};
+    use fleetward_app::testing::TestApp;
+    use fleetward_domain::permission::Permission;
+    use fleetward_repo::testing::Origin;
+    use fleetward_store::page::PageRequest;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_task_synchronises_what_is_set_and_stops() {
+        let test = TestApp::start().await;
+        let (app, permit) = (test.app(), test.permit(Permission::ManageHosts));
+        let directory = tempfile::tempdir().unwrap();
+        let origin = Origin::new(&directory.path().join("origin"));
+        let host = "{type: VM, host: 192.0.2.1, port: 22, user: ops}";
+        origin.commit(&[("links.yaml", &format!("links:\n  web-1: {host}\n"))]);
+        let stopping = CancellationToken::new();
+        let mut changes = app.syncer().changes();
+        let task = tokio::spawn(run(app.syncer().clone(), stopping.clone()));
+        let change = Change { url: origin.url(), branch: None, interval: None, credentials: None };
+        sync::set(app, &permit, change).await.unwrap();
+        changes.changed().await.unwrap();
+        stopping.cancel();
+        task.await.unwrap();
+        let history = sync::history(app, &permit, &PageRequest::first(100)).await.unwrap().items;
+        assert_eq!(history[0].triggered_by, "interval");
+        // After the stop nothing is fetched any more.
+        let after = sync::run(app, &permit, None).await.unwrap();
+        assert_eq!(after.failure.as_deref(), Some("the fetch was stopped"));
     }
 }

@@ -1,0 +1,270 @@
+//! A host's connection, from its certificate to its departure.
+
+mod admission;
+mod budget;
+mod report;
+mod seat;
+mod twin;
+
+pub use admission::{Admitted, NotAdmitted, admit};
+pub use budget::{HostBudgets, is_cut_off_told, record_cut_off};
+pub use report::{renew, take_facts, take_notice};
+pub use seat::HeldSeat;
+pub use twin::TwinWatches;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry as Slot;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use fleetward_domain::bucket::TooMany;
+use fleetward_domain::budget::Expense;
+use fleetward_domain::refusal::{Source, Telling};
+use fleetward_domain::run::{RunEvent, RunState};
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::message::{Hello, Welcome};
+use fleetward_protocol::printable::to_line;
+use fleetward_protocol::text::Text;
+use fleetward_store::host::{self, Connected, Enrolment, Host};
+use fleetward_store::run::{self, Run};
+use fleetward_store::{Connection, Scope, operation};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use super::App;
+use super::actor::Actor;
+use super::audit::Entry;
+use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer};
+use super::order::{self, LoadedStep, OrderError};
+use super::recorder::Change;
+use super::refusal;
+use crate::secret::SecretBox;
+
+/// How often an agent says that it is there.
+const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Silence after which a host is offline.
+const SILENCE: Duration = Duration::from_secs(9);
+/// A difference of clocks above which people are told.
+const NOTABLE_SKEW_MS: u64 = 30_000;
+
+/// Why a session is not established.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The certificate is not good any more.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
+    /// The host has connected too often lately.
+    #[error("the host connects too often; try again in {} s", .0.retry_after.as_secs())]
+    TooOften(TooMany),
+    /// What the host holds could not be found out.
+    #[error(transparent)]
+    Order(#[from] OrderError),
+}
+
+/// An established session.
+#[derive(Debug)]
+pub struct Session {
+    /// Its place in the fleet.
+    pub seat: HeldSeat,
+    /// What the host will be asked for.
+    pub commands: mpsc::UnboundedReceiver<HostCommand>,
+    /// The answer to the hello.
+    pub welcome: Welcome,
+    /// The runs whose streams are to be opened.
+    pub attach: Vec<Attach>,
+    /// The runs that the host may forget.
+    pub forget: Vec<RunId>,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Departure {
+    /// The agent stopped on purpose.
+    Goodbye,
+    /// The connection was closed, or the controller stops.
+    Disconnected,
+    /// Nothing was heard for too long.
+    Silent,
+    /// The agent said what it may not say.
+    BrokeProtocol,
+    /// The certificate that the connection was opened with ended.
+    Expired,
+    /// A newer connection took over.
+    Superseded,
+    /// The host was revoked or retired.
+    Revoked,
+}
+
+/// Takes the host's seat and finds out what it holds.
+///
+/// The certificate is looked at before the seat is taken, so that a revoked one drives nobody out, and again after
+/// it: whoever revokes it commits first and then closes the seat, so in either order one of the two is noticed.
+///
+/// # Errors
+/// If the host connects too often, the certificate is not good any more, or the store fails; the seat is free again
+/// then.
+pub async fn join(
+    app: &App,
+    admitted: &Admitted,
+    hello: &Hello,
+    remote: SocketAddr,
+) -> Result<Session, JoinError> {
+    app.budgets().admit(app, admitted.host, Expense::Connection).map_err(JoinError::TooOften)?;
+    admit(app, &admitted.identity).await?;
+    let now = app.now();
+    let clock_skew_ms = hello.clock.as_millis().saturating_sub(now.as_millis());
+    let newcomer = Newcomer {
+        host: admitted.host,
+        tenant: admitted.tenant,
+        journal: hello.journal,
+        remote,
+        clock_skew_ms,
+    };
+    // The seat first: a run that is handed out from now on is sent to this session, and one that was handed out
+    // before is found in the store.
+    let joined = app.fleet().join(newcomer, now);
+    let seat = HeldSeat::new(app.clone(), joined.seat);
+    let held = async {
+        admit(app, &admitted.identity).await?;
+        Ok::<_, JoinError>(take_up(app, admitted, hello).await?)
+    };
+    let held = match held.await {
+        Ok(held) => held,
+        Err(error) => {
+            seat.leave(Departure::Disconnected, &error.to_string());
+            return Err(error);
+        }
+    };
+    let is_twin = twin::note(app, admitted, hello, remote, joined.superseded.as_ref()).await;
+    // Of two machines that take the seat from each other it is told once, with both sides.
+    if let Some(older) = joined.superseded.filter(|_| !is_twin) {
+        record_superseded(app, admitted, older.remote, remote).await;
+    }
+    if clock_skew_ms.unsigned_abs() > NOTABLE_SKEW_MS {
+        warn!(host = %admitted.name, clock_skew_ms, "connection.clock_skew");
+    }
+    let connected = Connected {
+        agent_version: hello.agent_version.clone(),
+        boot: hello.boot,
+        journal: hello.journal,
+        kinds: hello.kinds.clone(),
+        clock_skew_ms,
+    };
+    app.presences().note_online(admitted.host, connected, now);
+    app.fleet().announce(FleetEvent::Host { tenant: admitted.tenant, host: admitted.host });
+    if !held.quarantined {
+        app.dispatcher().host_online(admitted.host);
+    }
+    let millis = |span: Duration| u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+    Ok(Session {
+        seat,
+        commands: joined.commands,
+        welcome: Welcome {
+            controller_version: Text::of(env!("CARGO_PKG_VERSION")),
+            clock: now,
+            heartbeat_ms: millis(HEARTBEAT),
+            silence_ms: millis(SILENCE),
+            quarantined: held.quarantined,
+        },
+        attach: held.attach,
+        forget: held.forget,
+    })
+}
+
+/// Records that a connection took the place of an older one, or counts it.
+async fn record_superseded(app: &App, admitted: &Admitted, older: SocketAddr, newer: SocketAddr) {
+    const KIND: &str = "host.superseded";
+    let entry = || {
+        Entry::new(KIND, Actor::Host(admitted.name.clone()), &admitted.name)
+            .tenant(admitted.tenant)
+            .with("older", older.to_string())
+            .with("newer", newer.to_string())
+    };
+    if refusal::record(app, KIND, Source::Host(admitted.host), entry).await == Telling::Now {
+        warn!(host = %admitted.name, %older, %newer, "connection.superseded");
+    }
+}
+
+/// Records that a peer was turned away, or counts it; which of both.
+pub async fn record_refused_peer(app: &App, remote: SocketAddr, reason: &str) -> Telling {
+    const KIND: &str = "link.refused";
+    let entry = || {
+        let shown = to_line(reason, 300);
+        Entry::new(KIND, Actor::Unknown { remote: Some(remote.ip()) }, remote).with("reason", shown)
+    };
+    refusal::record(app, KIND, refusal::stranger(Some(remote.ip())), entry).await
+}
+
+/// What a host holds, seen from here.
+struct Held {
+    quarantined: bool,
+    attach: Vec<Attach>,
+    forget: Vec<RunId>,
+}
+
+async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, OrderError> {
+    let mut conn = app.store().read().await?;
+    let host = host::get_by_id(&mut conn, &Scope::Everything, admitted.host).await?;
+    let held = run::list_held(&mut conn, admitted.host).await?;
+    let forget = run::list_forgettable(&mut conn, admitted.host, &hello.held).await?;
+    let quarantined = is_quarantined(&host);
+    let mut orders = Orders::default();
+    let (mut attach, mut lost) = (Vec::new(), Vec::new());
+    for run in held {
+        let Some(custody) = run.state.custody() else { continue };
+        if custody.journal != hello.journal {
+            let event = RunEvent::Reconnected { journal: hello.journal };
+            let known = Some(run.state);
+            lost.push(Change { operation: run.operation, run: run.id, event, known });
+            continue;
+        }
+        let dispatch = match run.state {
+            RunState::Dispatched(_) if quarantined => continue,
+            RunState::Dispatched(_) => Some(orders.prepare(&mut conn, app.secrets(), &run).await?),
+            _ => None,
+        };
+        attach.push(Attach {
+            run: run.id,
+            operation: run.operation,
+            journal: custody.journal,
+            offset: run.output_end,
+            started: matches!(run.state, RunState::Running(_)),
+            dispatch,
+            cancel: custody.cancel.map(fleetward_domain::run::Cause::to_wire),
+        });
+    }
+    drop(conn);
+    if !lost.is_empty() {
+        warn!(host = %admitted.name, runs = lost.len(), "connection.journal_changed");
+        // Fails only while the controller stops; they are found again at the next start.
+        let _ = app.recorder().apply(lost).await;
+    }
+    Ok(Held { quarantined, attach, forget })
+}
+
+fn is_quarantined(host: &Host) -> bool {
+    host.enrolment != Enrolment::Enrolled
+}
+
+/// Orders made again; each operation is loaded once.
+#[derive(Default)]
+struct Orders(HashMap<OperationId, (operation::Operation, Vec<LoadedStep>)>);
+
+impl Orders {
+    async fn prepare(
+        &mut self,
+        conn: &mut Connection,
+        secrets: &SecretBox,
+        run: &Run,
+    ) -> Result<super::fleet::PreparedDispatch, OrderError> {
+        let (operation, steps) = match self.0.entry(run.operation) {
+            Slot::Occupied(known) => known.into_mut(),
+            Slot::Vacant(free) => {
+                let operation = operation::get(conn, &Scope::Everything, run.operation).await?;
+                let steps = order::load_steps(conn, secrets, &operation).await?;
+                free.insert((operation, steps))
+            }
+        };
+        order::prepare(steps, order::addressee(run, operation.deadline))
+    }
+}

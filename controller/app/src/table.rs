@@ -1,0 +1,40 @@
+//! Table queries, for other programs.
+
+use fleetward_domain::permission::Permission;
+use fleetward_store::table::{self, TableQuery, TableRows};
+use fleetward_store::{Scope, StoreError};
+
+use super::App;
+use super::access::{Denied, Permit};
+
+/// The table made of the audit log, which not everybody who sees hosts may see.
+const AUDITED: &str = "tbl_recent_activity";
+
+/// Why a query was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    /// The table takes another permission.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The query is wrong, or the store failed.
+    #[error(transparent)]
+    Table(#[from] table::TableError),
+}
+
+/// Answers a query with rows of the caller's tenants.
+///
+/// # Errors
+/// [`TableError`].
+pub async fn query(app: &App, permit: &Permit, asked: &TableQuery) -> Result<TableRows, TableError> {
+    let scope = if asked.table == AUDITED {
+        let tenants = permit.caller().grants.tenants(Permission::Audit);
+        if tenants.is_empty() {
+            return Err(Denied::NotGranted(Permission::Audit).into());
+        }
+        Scope::Tenants(tenants)
+    } else {
+        permit.scope()
+    };
+    let mut conn = app.store().search().await.map_err(|error: StoreError| table::TableError::from(error))?;
+    Ok(table::list(&mut conn, &scope, asked).await?)
+}

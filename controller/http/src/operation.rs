@@ -1,0 +1,239 @@
+//! Operations: asking for one, following it, stopping it.
+
+use std::collections::VecDeque;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum::response::sse::Event;
+use fleetward_api::operation::{Operation, OperationCreate, OperationQuery};
+use fleetward_api::page::Page;
+use fleetward_api::run::{Run, RunQuery};
+use fleetward_app::follow::{Change, Follower, Position};
+use fleetward_app::operation::{self, Reference};
+use fleetward_app::run;
+use fleetward_domain::operation::RunCounts;
+use fleetward_protocol::name::HostName;
+use fleetward_store as store;
+use futures_util::Stream;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Site;
+use super::caller::{Allowed, Read, ReadOutput, Run as RunScripts};
+use super::document::{Failure, IdempotencyKey};
+use super::error::ApiError;
+use super::extract::{Json, Path, Query};
+use super::output::output_event;
+use super::page::{page, request};
+use super::rollout::asked;
+use super::sse::{self, LastEventId, last_event_id};
+use super::view::{operation_view, run_view};
+
+/// `GET /operations/{id}/events`.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct EventQuery {
+    /// Only output of this host; `operation` and `run` events of all.
+    #[serde(default)]
+    #[param(value_type = Option<String>)]
+    host: Option<HostName>,
+    /// Where to begin, for clients that cannot set `Last-Event-ID`: after the event with this id.
+    #[serde(default)]
+    after: Option<String>,
+}
+
+/// The routes of this noun.
+pub(super) fn router() -> OpenApiRouter<Site> {
+    OpenApiRouter::new()
+        .routes(routes!(create, list))
+        .routes(routes!(get))
+        .routes(routes!(run_list))
+        .routes(routes!(events))
+        .routes(routes!(stop))
+}
+
+/// Runs scripts on hosts.
+#[utoipa::path(
+    post, path = "/operations", operation_id = "operationCreate", tag = "operation",
+    params(IdempotencyKey),
+    request_body = OperationCreate,
+    responses((status = 201, description = "Accepted: its runs are queued.", body = Operation), Failure),
+)]
+async fn create(
+    State(site): State<Site>,
+    permit: Allowed<RunScripts>,
+    Json(request): Json<OperationCreate>,
+) -> Result<(StatusCode, Json<Operation>), ApiError> {
+    let created = operation::create(&site.app, &permit, asked(request)?).await?;
+    let counts = run::counts(&site.app, &permit, created.id).await?;
+    Ok((StatusCode::CREATED, Json(operation_view(&created, counts)?)))
+}
+
+/// Operations, the newest first.
+#[utoipa::path(
+    get, path = "/operations", operation_id = "operationList", tag = "operation",
+    params(OperationQuery),
+    responses((status = 200, description = "One page of operations.", body = Page<Operation>), Failure),
+)]
+async fn list(
+    State(site): State<Site>,
+    permit: Allowed<Read>,
+    Query(asked): Query<OperationQuery>,
+) -> Result<Json<Page<Operation>>, ApiError> {
+    let parse_error = |parameter: &str, error: String| {
+        ApiError::invalid("INVALID_PARAMETER", format!("query parameter `{parameter}`: {error}"))
+            .detail("parameter", parameter)
+    };
+    let filter = store::operation::Filter {
+        statuses: asked.status.map(super::view::stored_status).into_iter().collect(),
+        script: asked
+            .script
+            .map(|name| name.parse().map_err(|error| parse_error("script", format!("{error}"))))
+            .transpose()?,
+        host: asked
+            .host
+            .map(|name| name.parse().map_err(|error| parse_error("host", format!("{error}"))))
+            .transpose()?,
+        from: asked.from.map(|time| time.timestamp()),
+        to: asked.to.map(|time| time.timestamp()),
+    };
+    let found = operation::list(&site.app, &permit, &filter, &request(asked.limit, asked.cursor)?).await?;
+    let views = found.items.iter().map(|(operation, counts)| operation_view(operation, *counts));
+    let items = views.collect::<Result<_, _>>()?;
+    Ok(Json(Page { items, next_cursor: found.next.map(|cursor| cursor.as_str().to_owned()) }))
+}
+
+/// One operation.
+#[utoipa::path(
+    get, path = "/operations/{id}", operation_id = "operationGet", tag = "operation",
+    params(("id" = String, Path, description = "The operation's id, or its number such as `OP-17`.")),
+    responses((status = 200, description = "The operation.", body = Operation), Failure),
+)]
+async fn get(
+    State(site): State<Site>,
+    permit: Allowed<Read>,
+    Path(id): Path<String>,
+) -> Result<Json<Operation>, ApiError> {
+    let found = operation::get(&site.app, &permit, reference(&id)?).await?;
+    let counts = run::counts(&site.app, &permit, found.id).await?;
+    operation_view(&found, counts).map(Json)
+}
+
+/// An operation's runs, by host and step.
+#[utoipa::path(
+    get, path = "/operations/{id}/runs", operation_id = "operationRunList", tag = "operation",
+    params(("id" = String, Path, description = "The operation's id, or its number such as `OP-17`."), RunQuery),
+    responses((status = 200, description = "One page of runs.", body = Page<Run>), Failure),
+)]
+async fn run_list(
+    State(site): State<Site>,
+    permit: Allowed<Read>,
+    Path(id): Path<String>,
+    Query(asked): Query<RunQuery>,
+) -> Result<Json<Page<Run>>, ApiError> {
+    let host = asked.host.map(|name| name.parse::<HostName>()).transpose().map_err(|error| {
+        ApiError::invalid("INVALID_PARAMETER", format!("query parameter `host`: {error}"))
+            .detail("parameter", "host")
+    })?;
+    let operation = operation::get(&site.app, &permit, reference(&id)?).await?;
+    let states: Vec<_> = asked.state.map(super::view::stored_state).into_iter().collect();
+    let wanted = request(asked.limit, asked.cursor)?;
+    let found = run::list(&site.app, &permit, operation.id, &states, host.as_ref(), &wanted).await?;
+    Ok(Json(page(found, |run| run_view(&site.app, &run))))
+}
+
+/// An operation, live.
+///
+/// Server-sent events: `operation` (data: `Operation`), `run` (data: `Run`), `output` (data: `OutputEvent`),
+/// and after the operation's end one `end` (data: `Operation`), after which the stream closes. `id` is the
+/// operation's `seq`, or `seq-n` inside of one commit; it is opaque. A client that reconnects with it as
+/// `Last-Event-ID` misses no output and sees none twice; without it everything since the beginning is sent.
+#[utoipa::path(
+    get, path = "/operations/{id}/events", operation_id = "operationEvents", tag = "operation",
+    params(("id" = String, Path, description = "The operation's id, or its number such as `OP-17`."), EventQuery, LastEventId),
+    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"), Failure),
+)]
+async fn events(
+    State(site): State<Site>,
+    permit: Allowed<ReadOutput>,
+    Path(id): Path<String>,
+    Query(asked): Query<EventQuery>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let operation = operation::get(&site.app, &permit, reference(&id)?).await?;
+    let position = match last_event_id(&headers)?.or(asked.after.as_deref()) {
+        Some(text) => text.parse()?,
+        None => Position::START,
+    };
+    let follower = Follower::new(&site.app, &permit, operation.id, position).await?;
+    let events = stream(site.clone(), follower, asked.host);
+    Ok(sse::respond(&site, permit.lasting(), events))
+}
+
+/// The changes as events, one at a time: the next batch is read when the last event of this one was taken.
+fn stream(
+    site: Site,
+    follower: Follower,
+    host: Option<HostName>,
+) -> impl Stream<Item = Event> + Send + 'static {
+    let start = (site, follower, host, VecDeque::new());
+    futures_util::stream::unfold(start, |(site, mut follower, host, mut queue)| async move {
+        loop {
+            if let Some(event) = queue.pop_front() {
+                return Some((event, (site, follower, host, queue)));
+            }
+            match follower.next().await {
+                Ok(Some(changes)) => queue.extend(events_of(&site, changes, host.as_ref())),
+                Ok(None) => return None,
+                Err(error) => {
+                    // The client comes back with the id of its last event.
+                    tracing::warn!(%error, "operation.events_broke");
+                    return None;
+                }
+            }
+        }
+    })
+}
+
+fn events_of(site: &Site, changes: Vec<(Change, Position)>, host: Option<&HostName>) -> Vec<Event> {
+    let mut events = Vec::with_capacity(changes.len());
+    let operation = |kind: &str, operation: &store::operation::Operation, counts: RunCounts| {
+        operation_view(operation, counts).map(|view| sse::event(kind, &view)).ok()
+    };
+    for (change, position) in changes {
+        let event = match &change {
+            Change::Output { host: of, .. } if host.is_some_and(|wanted| wanted != of) => None,
+            Change::Output { host, piece } => Some(sse::event("output", &output_event(host, piece))),
+            Change::Run(run) => Some(sse::event("run", &run_view(&site.app, run))),
+            Change::Operation(found, counts) => operation("operation", found, *counts),
+            Change::End(found, counts) => operation("end", found, *counts),
+        };
+        events.extend(event.map(|event| event.id(position.to_string())));
+    }
+    events
+}
+
+/// Stops an operation: nothing more is started, and what runs is ended.
+///
+/// What a host has that cannot be reached is stopped when it returns. 409 if it has ended, or is being stopped.
+#[utoipa::path(
+    post, path = "/operations/{id}/stop", operation_id = "operationStop", tag = "operation",
+    params(("id" = String, Path, description = "The operation's id, or its number such as `OP-17`."), IdempotencyKey),
+    responses((status = 200, description = "The operation as it is now.", body = Operation), Failure),
+)]
+async fn stop(
+    State(site): State<Site>,
+    permit: Allowed<RunScripts>,
+    Path(id): Path<String>,
+) -> Result<Json<Operation>, ApiError> {
+    let stopped = operation::stop(&site.app, &permit, reference(&id)?).await?;
+    let counts = run::counts(&site.app, &permit, stopped.id).await?;
+    operation_view(&stopped, counts).map(Json)
+}
+
+fn reference(text: &str) -> Result<Reference, ApiError> {
+    Ok(text.parse()?)
+}

@@ -1,0 +1,94 @@
+//! What a request to run scripts says about how, in the domain's terms.
+
+use std::num::NonZeroU32;
+
+use fleetward_api::operation::{Offline, OperationCreate, Rollout, ScriptCall};
+use fleetward_app::operation::{Asked, Call, NotEnrolledHosts, Work};
+use fleetward_domain::operation::{self, MAX_CONCURRENCY, OnFailure, RolloutPolicy, Share};
+
+use super::error::ApiError;
+
+/// Hosts at the same time when the request does not say.
+const DEFAULT_CONCURRENCY: u32 = 50;
+/// Seconds to the deadline when the request does not say.
+const DEFAULT_DEADLINE_S: u32 = 86_400;
+
+/// The request, parsed.
+///
+/// # Errors
+/// 400 with the field that is wrong.
+pub(super) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
+    let rollout = &request.rollout;
+    Ok(Asked {
+        policy: policy(rollout)?,
+        canary: share("rollout.canary", rollout.canary.as_deref())?,
+        work: Work {
+            scripts: calls(request.scripts),
+            environment: request.environment,
+            directory: request.directory,
+            user: request.user,
+        },
+        on: request.on,
+        not_enrolled: match request.skip_not_enrolled {
+            true => NotEnrolledHosts::LeaveOut,
+            false => NotEnrolledHosts::Refuse,
+        },
+        reason: request.reason.filter(|reason| !reason.trim().is_empty()),
+    })
+}
+
+/// The calls of a request.
+pub(super) fn calls(scripts: Vec<ScriptCall>) -> Vec<Call> {
+    scripts.into_iter().map(|call| Call { name: call.name, arguments: call.arguments }).collect()
+}
+
+fn policy(rollout: &Rollout) -> Result<RolloutPolicy, ApiError> {
+    let concurrency = rollout.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+    let concurrency = NonZeroU32::new(concurrency).ok_or_else(|| {
+        field("rollout.concurrency", &format!("0 is not between 1 and {MAX_CONCURRENCY} hosts at a time"))
+    })?;
+    let millis = |seconds: u32| u64::from(seconds) * 1000;
+    Ok(RolloutPolicy {
+        concurrency,
+        batch: share("rollout.batch", rollout.batch.as_deref())?,
+        canary: 0,
+        max_failures: share("rollout.max_failures", rollout.max_failures.as_deref())?,
+        deadline_ms: millis(rollout.deadline_s.unwrap_or(DEFAULT_DEADLINE_S)),
+        offline: match rollout.offline {
+            None | Some(Offline::Wait) => operation::Offline::Wait,
+            Some(Offline::Skip) => operation::Offline::Skip,
+        },
+        on_failure: match rollout.continue_on_failure {
+            Some(true) => OnFailure::Continue,
+            None | Some(false) => OnFailure::StopHost,
+        },
+        timeout_ms: rollout.timeout_s.map(millis),
+    })
+}
+
+fn share(name: &str, text: Option<&str>) -> Result<Option<Share>, ApiError> {
+    let parsed = text.map(str::parse::<Share>).transpose();
+    parsed.map_err(|error| field(name, &error.to_string()))
+}
+
+fn field(name: &str, message: &str) -> ApiError {
+    ApiError::invalid("INVALID_FIELD", format!("field `{name}`: {message}")).detail("field", name)
+}
+
+/// A policy as the API shows it, defaults filled in.
+pub(super) fn rollout_view(policy: &RolloutPolicy) -> Rollout {
+    let seconds = |millis: u64| u32::try_from(millis.div_ceil(1000)).unwrap_or(u32::MAX);
+    Rollout {
+        concurrency: Some(policy.concurrency.get()),
+        batch: policy.batch.map(|share| share.to_string()),
+        canary: (policy.canary > 0).then(|| policy.canary.to_string()),
+        max_failures: policy.max_failures.map(|share| share.to_string()),
+        timeout_s: policy.timeout_ms.map(seconds),
+        deadline_s: Some(seconds(policy.deadline_ms)),
+        offline: Some(match policy.offline {
+            operation::Offline::Wait => Offline::Wait,
+            operation::Offline::Skip => Offline::Skip,
+        }),
+        continue_on_failure: Some(policy.on_failure == OnFailure::Continue),
+    }
+}
