@@ -8,7 +8,7 @@
 //! property test here, named by its number in the contract.
 //!
 //! **Deliberately absent.** No IO, no async, no clock, no randomness, no crate of ours but `protocol`. Time is
-//! a parameter. Loading, saving and telling others is the business of `controller/src/app`.
+//! a parameter. Loading, saving and telling others is the business of `controller/app`.
 
 pub mod attempt;
 pub mod bucket;

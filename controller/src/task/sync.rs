@@ -56,7 +56,10 @@ mod tests {
         let (app, permit) = (test.app(), test.permit(Permission::ManageHosts));
         let directory = tempfile::tempdir().unwrap();
         let origin = Origin::new(&directory.path().join("origin"));
-        let host = "{type: VM, host: 192.0.2.1, port: 22, user: ops}";
+        let enrolment = "{clientId: FLEET-00000000-0000-4000-8000-000000000001}";
+        let host = format!(
+            "{{type: VM, host: 192.0.2.1, port: 22, user: ops, tags: [lab], enrollment: {enrolment}}}"
+        );
         origin.commit(&[("links.yaml", &format!("links:\n  web-1: {host}\n"))]);
         let stopping = CancellationToken::new();
         let mut changes = app.syncer().changes();

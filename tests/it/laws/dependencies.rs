@@ -1,8 +1,10 @@
 //! Which crate may know which.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Command;
+
+use serde_json::Value;
 
 use super::{assert_none, files, root};
 
@@ -39,34 +41,128 @@ fn assert_lacks(package: &str, forbidden: &[&str]) {
     assert_none(&format!("{package} must not depend on these"), &found);
 }
 
+/// What a crate's Cargo.toml asks for.
+struct Asked {
+    name: String,
+    /// For tests alone.
+    is_dev: bool,
+    features: Vec<String>,
+}
+
+/// The crates of the workspace, and what each one's Cargo.toml asks for.
+fn manifests() -> BTreeMap<String, Vec<Asked>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--offline", "--no-deps", "--format-version", "1"])
+        .current_dir(root())
+        .output()
+        .expect("cargo prints the metadata");
+    assert!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("the metadata is JSON");
+    let text = |value: &Value| value.as_str().expect("a name").to_owned();
+    let list = |value: &Value| value.as_array().expect("a list").clone();
+    let asked = |dependency: Value| Asked {
+        name: text(&dependency["name"]),
+        is_dev: dependency["kind"] == "dev",
+        features: list(&dependency["features"]).iter().map(text).collect(),
+    };
+    let of = |package: Value| {
+        (text(&package["name"]), list(&package["dependencies"]).into_iter().map(asked).collect())
+    };
+    list(&metadata["packages"]).into_iter().map(of).collect()
+}
+
+/// The arrows between our crates, each of them and no other. A new one is a decision.
+const ARROWS: [(&str, &[&str]); 15] = [
+    ("fleetward-protocol", &[]),
+    ("fleetward-domain", &["protocol"]),
+    ("fleetward-api", &["protocol"]),
+    // The layers of the controller.
+    ("fleetward-pki", &["protocol"]),
+    ("fleetward-repo", &["domain", "protocol"]),
+    ("fleetward-store", &["domain", "protocol"]),
+    ("fleetward-app", &["domain", "pki", "protocol", "repo", "store"]),
+    ("fleetward-link", &["app", "domain", "pki", "protocol"]),
+    // Of repo only what credentials are.
+    ("fleetward-http", &["api", "app", "domain", "protocol", "repo", "store"]),
+    ("fleetward-controller", &["app", "http", "link", "pki", "protocol", "repo", "store"]),
+    ("fleetward-agent", &["protocol"]),
+    ("fleetward-cli", &["api", "domain", "protocol"]),
+    ("fleetward-manual", &["agent", "cli", "controller"]),
+    ("fleetward-tests", &[]),
+    ("xtask", &["api"]),
+];
+
 #[test]
-fn protocol_knows_nobody_and_does_no_io() {
-    let forbidden =
-        ["tokio", "quinn", "axum", "sqlx", "rustls", "fleetward-domain", "fleetward-api", "fleetward-agent"];
-    assert_lacks("fleetward-protocol", &forbidden);
+fn the_arrows_between_crates_are_these() {
+    let lawful: BTreeMap<String, BTreeSet<String>> = ARROWS
+        .iter()
+        .map(|(from, to)| ((*from).to_owned(), to.iter().map(|to| format!("fleetward-{to}")).collect()))
+        .collect();
+    let found: BTreeMap<String, BTreeSet<String>> = manifests()
+        .into_iter()
+        .map(|(from, asked)| {
+            let ours =
+                asked.into_iter().filter(|asked| !asked.is_dev && asked.name.starts_with("fleetward-"));
+            (from, ours.map(|asked| asked.name).collect())
+        })
+        .collect();
+    assert_eq!(found, lawful);
+}
+
+/// Each of these is in one layer, and not even a test elsewhere goes around that layer.
+#[test]
+fn sql_http_quic_and_git_have_one_home_each() {
+    let homes: [(&str, &[&str]); 9] = [
+        ("sqlx", &["fleetward-store"]),
+        ("axum", &["fleetward-http"]),
+        ("utoipa-axum", &["fleetward-http"]),
+        ("utoipa-swagger-ui", &["fleetward-http"]),
+        ("rust-embed", &["fleetward-http"]),
+        ("quinn", &["fleetward-agent", "fleetward-link"]),
+        ("git2", &["fleetward-repo"]),
+        ("libgit2-sys", &["fleetward-repo"]),
+        ("chacha20poly1305", &["fleetward-app"]),
+    ];
+    let manifests = manifests();
+    for (name, lawful) in homes {
+        let found: Vec<&str> = manifests
+            .iter()
+            .filter(|(_, asked)| asked.iter().any(|asked| asked.name == name))
+            .map(|(package, _)| package.as_str())
+            .collect();
+        assert_eq!(found, lawful, "who asks for {name}");
+    }
 }
 
 #[test]
-fn domain_knows_only_the_protocols_vocabulary() {
-    let ours: Vec<String> =
-        tree("fleetward-domain").into_iter().filter(|name| name.starts_with("fleetward-")).collect();
-    assert_eq!(ours, ["fleetward-protocol"]);
+fn what_is_for_tests_is_asked_for_by_tests_alone() {
+    let strays: Vec<String> = manifests()
+        .iter()
+        .flat_map(|(package, asked)| asked.iter().map(move |asked| (package, asked)))
+        .filter(|(_, asked)| !asked.is_dev && asked.features.iter().any(|feature| feature == "testing"))
+        .map(|(package, asked)| format!("{package} asks for {}", asked.name))
+        .collect();
+    assert_none("the feature `testing` in what ships", &strays);
+}
+
+#[test]
+fn protocol_knows_nobody_and_does_no_io() {
+    assert_lacks("fleetward-protocol", &["tokio", "quinn", "axum", "sqlx", "rustls"]);
+}
+
+#[test]
+fn domain_decides_and_does_nothing() {
     assert_lacks("fleetward-domain", &["tokio", "quinn", "axum", "sqlx", "rand"]);
 }
 
 #[test]
 fn agent_knows_neither_controller_nor_database() {
-    let forbidden =
-        ["fleetward-controller", "fleetward-domain", "fleetward-api", "sqlx", "axum", "git2", "reqwest"];
-    assert_lacks("fleetward-agent", &forbidden);
+    assert_lacks("fleetward-agent", &["sqlx", "axum", "git2", "reqwest"]);
 }
 
 #[test]
 fn the_cli_knows_of_the_domain_only_how_an_inventory_is_read() {
-    assert_lacks(
-        "fleetward-cli",
-        &["fleetward-controller", "fleetward-agent", "sqlx", "axum", "git2", "quinn"],
-    );
+    assert_lacks("fleetward-cli", &["sqlx", "axum", "git2", "quinn"]);
     let strays: Vec<String> = files(&["rs"])
         .iter()
         .filter(|file| file.path.starts_with("cli/"))
