@@ -7,7 +7,12 @@ use axum::response::{IntoResponse, Response};
 use fleetward_api::auth::{Grant, LoginRequest, LoginResponse, Me, PasswordChange, Role, Session};
 use fleetward_api::page::{Page, PageQuery};
 use fleetward_app::access::{Caller, Denied};
+use fleetward_app::login::LoginError;
+use fleetward_app::password::NotComputed;
+use fleetward_app::user::PasswordError;
 use fleetward_app::{login, tenant, user};
+use fleetward_domain::attempt::TooMany;
+use fleetward_domain::lockout::Locked;
 use fleetward_domain::permission;
 use fleetward_protocol::id::SessionId;
 use fleetward_protocol::time::Timestamp;
@@ -185,5 +190,69 @@ fn show(session: store::session::Session, caller: &Caller) -> Session {
         expires_at: session.expires_at.unwrap_or(FOREVER).into(),
         last_used_at: Some(session.last_used_at.into()),
         current: session.id == caller.session,
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::Wrong => {
+                Self::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIALS", error.to_string())
+            }
+            LoginError::Locked(locked) => locked.into(),
+            LoginError::TooMany(too_many) => too_many.into(),
+            LoginError::Hash(error) => error.into(),
+            LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Locked> for ApiError {
+    fn from(locked: Locked) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "ACCOUNT_LOCKED", locked.to_string())
+            .detail("retry_after_s", locked.retry_after.as_secs())
+            .retry_after(locked.retry_after)
+    }
+}
+
+impl From<TooMany> for ApiError {
+    fn from(too_many: TooMany) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", too_many.to_string())
+            .detail("retry_after_s", too_many.retry_after.as_secs())
+            .retry_after(too_many.retry_after)
+    }
+}
+
+impl From<NotComputed> for ApiError {
+    fn from(error: NotComputed) -> Self {
+        match error {
+            NotComputed::Busy { retry_after } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_ATTEMPTS", error.to_string())
+                    .detail("retry_after_s", retry_after.as_secs())
+                    .retry_after(retry_after)
+            }
+            NotComputed::Failed(error) => Self::internal(&error),
+        }
+    }
+}
+
+impl From<PasswordError> for ApiError {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::WrongCurrent => {
+                Self::new(StatusCode::FORBIDDEN, "WRONG_PASSWORD", error.to_string())
+                    .detail("field", "current")
+            }
+            PasswordError::Locked(locked) => locked.into(),
+            PasswordError::TooMany(too_many) => too_many.into(),
+            PasswordError::Ended => {
+                Self::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIAL", error.to_string())
+            }
+            PasswordError::Unacceptable(error) => {
+                Self::invalid("INVALID_PASSWORD", error.to_string()).detail("field", "new")
+            }
+            PasswordError::Hash(error) => error.into(),
+            PasswordError::Store(error) => error.into(),
+        }
     }
 }

@@ -15,10 +15,11 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use fleetward_app::access::{Caller, Permit};
-use fleetward_app::user;
+use fleetward_app::access::{Caller, Denied, Permit};
+use fleetward_app::user::{self, NotAuthenticated};
 use fleetward_domain::permission::Permission;
 use fleetward_protocol::digest::Digest;
+use serde_json::json;
 
 use super::error::ApiError;
 use super::lasting::Lasting;
@@ -305,6 +306,30 @@ fn is_loopback(authority: &str) -> bool {
 
 fn unauthenticated(code: &'static str, message: &str) -> ApiError {
     ApiError::new(StatusCode::UNAUTHORIZED, code, message)
+}
+
+impl From<NotAuthenticated> for ApiError {
+    fn from(error: NotAuthenticated) -> Self {
+        match error {
+            // P3: expired and malformed tokens are told apart by nobody.
+            NotAuthenticated::Invalid => {
+                Self::new(StatusCode::UNAUTHORIZED, "INVALID_CREDENTIAL", error.to_string())
+            }
+            NotAuthenticated::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Denied> for ApiError {
+    fn from(error: Denied) -> Self {
+        let text = error.to_string();
+        match error {
+            Denied::MustChangePassword => Self::new(StatusCode::FORBIDDEN, "PASSWORD_CHANGE_REQUIRED", text),
+            Denied::NotGranted(permission) => {
+                Self::new(StatusCode::FORBIDDEN, "FORBIDDEN", text).detail("permission", json!(permission))
+            }
+        }
+    }
 }
 
 #[cfg(test)]

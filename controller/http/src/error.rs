@@ -1,9 +1,8 @@
 //! What a failed request answers: one shape, a status, a code for programs, a text for people.
 //!
-//! Every app error is turned into it by one exhaustive `match` here, so that a new variant does not compile
-//! until somebody has said what a client is told. What went wrong inside is logged, once, here, and never sent.
-
-mod app;
+//! Every app error is turned into it by one exhaustive `match` beside the handlers of its noun, so that a new variant
+//! does not compile until somebody has said what a client is told; the store's own is here. What went wrong inside is
+//! logged, once, here, and never sent.
 
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleetward_api::error::ErrorBody;
+use fleetward_store::StoreError;
 use serde_json::{Map, Value};
 
 use super::clock::now;
@@ -39,6 +39,11 @@ impl ApiError {
     /// Something that is not there: 404.
     pub(super) fn not_found(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    /// Something that does not go with how things are: 409.
+    pub(super) fn conflict(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
     }
 
     /// A failure that is the controller's business: logged with its causes, and answered with 500.
@@ -119,4 +124,40 @@ fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::NotFound { .. } => Self::not_found("NOT_FOUND", error.to_string()),
+            StoreError::Conflict { .. } => Self::conflict("CONFLICT", error.to_string()),
+            StoreError::InvalidCursor => Self::invalid("INVALID_CURSOR", error.to_string()),
+            StoreError::DiskFull(_) => Self::unavailable(
+                "DISK_FULL",
+                "the controller's disk is full; free some space and try again",
+                &error,
+            ),
+            StoreError::Storage(_) => Self::unavailable(
+                "STORAGE_FAILED",
+                "the controller cannot read or write its disk; see whether the disk is full, over a quota or failing, \
+                 and try again",
+                &error,
+            ),
+            StoreError::Unavailable(_) => Self::unavailable(
+                "STORE_UNAVAILABLE",
+                "the controller's database is unavailable; try again in a moment",
+                &error,
+            ),
+            StoreError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", error.to_string())
+                .retry_after(Duration::from_secs(5)),
+            StoreError::Stopped { .. } => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "QUERY_TOO_SLOW", error.to_string())
+            }
+            StoreError::Corrupt { .. }
+            | StoreError::InvalidUrl(_)
+            | StoreError::CreateFile { .. }
+            | StoreError::Schema(_)
+            | StoreError::Refused(_) => Self::internal(&error),
+        }
+    }
 }

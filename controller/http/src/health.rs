@@ -4,12 +4,13 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use fleetward_api::health::Health;
-use fleetward_app::health::Condition;
+use fleetward_app::health::{Condition, NotTaken};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Site;
 use super::document::Failure;
+use super::error::ApiError;
 use super::extract::Json;
 use super::scrape::Scraper;
 
@@ -47,4 +48,16 @@ async fn metrics(State(site): State<Site>, _: Scraper) -> Response {
     let text = site.app.metrics().encode(site.app.fleet().len(), twins);
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], text).into_response()
+}
+
+impl From<NotTaken> for ApiError {
+    fn from(error: NotTaken) -> Self {
+        let code = match error {
+            NotTaken::DiskFull => "DISK_FULL",
+            NotTaken::StorageFailed => "STORAGE_FAILED",
+            NotTaken::StoreUnavailable => "STORE_UNAVAILABLE",
+            NotTaken::Stopping => "STOPPING",
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, error.to_string())
+    }
 }

@@ -1,5 +1,7 @@
 //! Hosts: the inventory's entries and what people do to them.
 
+mod error;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 

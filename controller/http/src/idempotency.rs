@@ -18,7 +18,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use fleetward_app::access::Caller;
-use fleetward_app::idempotency::{self, Verdict};
+use fleetward_app::idempotency::{self, IdempotencyError, Verdict};
 use fleetward_protocol::digest::Digest;
 use utoipa::openapi::path::{Operation, ParameterIn};
 use utoipa::openapi::{OpenApi, RefOr};
@@ -166,6 +166,28 @@ fn replay(status: u16, body: Vec<u8>) -> Response {
     response.headers_mut().extend(json);
     response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
+}
+
+impl From<IdempotencyError> for ApiError {
+    fn from(error: IdempotencyError) -> Self {
+        let text = error.to_string();
+        match error {
+            IdempotencyError::Reused => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", text)
+            }
+            IdempotencyError::Unanswered => Self::conflict("IDEMPOTENCY_KEY_IN_USE", text),
+            IdempotencyError::NotKept { status } => {
+                Self::conflict("IDEMPOTENCY_ANSWER_NOT_KEPT", text).detail("status", status)
+            }
+            IdempotencyError::TooMany { retry_after } => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_IDEMPOTENCY_KEYS", text)
+                    .detail("retry_after_s", retry_after.as_secs())
+                    .retry_after(retry_after)
+            }
+            IdempotencyError::Secret(error) => Self::internal(&error),
+            IdempotencyError::Store(error) => error.into(),
+        }
+    }
 }
 
 #[cfg(test)]

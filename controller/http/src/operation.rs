@@ -9,14 +9,17 @@ use axum::response::sse::Event;
 use fleetward_api::operation::{Operation, OperationCreate, OperationQuery};
 use fleetward_api::page::Page;
 use fleetward_api::run::{Run, RunQuery};
-use fleetward_app::follow::{Change, Follower, Position};
-use fleetward_app::operation::{self, Reference};
+use fleetward_app::follow::{Change, Follower, InvalidPosition, Position};
+use fleetward_app::operation::{self, InvalidReference, OperationError, Reference};
 use fleetward_app::run;
-use fleetward_domain::operation::RunCounts;
+use fleetward_domain::contract::{Breach, Fault};
+use fleetward_domain::enrolment::NotEnrolled;
+use fleetward_domain::operation::{InvalidPolicy, RunCounts};
 use fleetward_protocol::name::HostName;
 use fleetward_store as store;
 use futures_util::Stream;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -236,4 +239,95 @@ async fn stop(
 
 fn reference(text: &str) -> Result<Reference, ApiError> {
     Ok(text.parse()?)
+}
+
+impl From<OperationError> for ApiError {
+    fn from(error: OperationError) -> Self {
+        let text = error.to_string();
+        match error {
+            OperationError::NotTaken(error) => error.into(),
+            OperationError::Steps => Self::invalid("INVALID_SCRIPTS", text).detail("field", "scripts"),
+            OperationError::NoScript(name) => {
+                let text = format!("{text}; `fleetward script list` shows those there are");
+                Self::not_found("SCRIPT_NOT_FOUND", text).detail("script", name.as_str())
+            }
+            OperationError::Contract(breach) => (*breach).into(),
+            OperationError::Environment(error) => Self::internal(&error),
+            OperationError::Action(_) => Self::invalid("INVALID_ACTION", text),
+            OperationError::Policy(InvalidPolicy::Concurrency(_)) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "CONCURRENCY_EXCEEDED", text)
+                    .detail("field", "rollout.concurrency")
+            }
+            OperationError::Policy(
+                InvalidPolicy::EmptyBatch(_)
+                | InvalidPolicy::EmptyCanary(_)
+                | InvalidPolicy::Deadline
+                | InvalidPolicy::Timeout,
+            ) => Self::invalid("INVALID_ROLLOUT", text).detail("field", "rollout"),
+            OperationError::Select(error) => error.into(),
+            OperationError::NotEnrolled(error) => error.into(),
+            OperationError::TooManyRuns(runs) => Self::invalid("TOO_MANY_RUNS", text).detail("runs", runs),
+            OperationError::TooLarge(_) => {
+                let text = format!("{text}; give fewer or shorter arguments and environment variables");
+                Self::invalid("ORDER_TOO_LARGE", text)
+            }
+            OperationError::NotFound => Self::not_found("OPERATION_NOT_FOUND", text),
+            OperationError::NotStoppable => Self::conflict("OPERATION_NOT_STOPPABLE", text),
+            OperationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotEnrolled> for ApiError {
+    fn from(error: NotEnrolled) -> Self {
+        let text = error.to_string();
+        let hosts: Vec<Value> = error
+            .hosts
+            .into_iter()
+            .map(|(name, standing)| json!({ "host": name.as_str(), "standing": standing.as_str() }))
+            .collect();
+        // P13: every one of them is named.
+        let text = format!(
+            "{text}; enrol them, or leave them out with `--skip-not-enrolled` (`skip_not_enrolled` in the API), which \
+             keeps hosts that are only offline"
+        );
+        Self::new(StatusCode::FORBIDDEN, "HOST_NOT_ENROLLED", text).detail("hosts", hosts)
+    }
+}
+
+impl From<Breach> for ApiError {
+    fn from(error: Breach) -> Self {
+        let text = format!("{error}\nusage: {}", error.usage);
+        let answer = match &error.fault {
+            Fault::Undeclared { things } => {
+                let names: Vec<String> = things.iter().map(ToString::to_string).collect();
+                Self::new(StatusCode::FORBIDDEN, "NOT_DECLARED", text)
+                    .detail("permission", "override")
+                    .detail("undeclared", names)
+            }
+            Fault::UnknownFlag { flag, .. }
+            | Fault::MissingFlag { flag }
+            | Fault::MissingValue { flag }
+            | Fault::UnexpectedValue { flag } => {
+                Self::invalid("INVALID_ARGUMENTS", text).detail("flag", flag.as_str())
+            }
+            Fault::FreeArgument { .. } => Self::invalid("INVALID_ARGUMENTS", text),
+            Fault::MissingVariable { name } => {
+                Self::invalid("MISSING_VARIABLE", text).detail("variable", name.as_str())
+            }
+        };
+        answer.detail("script", error.script.as_str()).detail("usage", error.usage)
+    }
+}
+
+impl From<InvalidReference> for ApiError {
+    fn from(error: InvalidReference) -> Self {
+        Self::invalid("INVALID_OPERATION_ID", error.to_string())
+    }
+}
+
+impl From<InvalidPosition> for ApiError {
+    fn from(error: InvalidPosition) -> Self {
+        Self::invalid("INVALID_EVENT_ID", error.to_string())
+    }
 }

@@ -6,7 +6,7 @@ use axum::extract::State;
 use fleetward_api::page::{Page, PageQuery};
 use fleetward_api::repo as api;
 use fleetward_api::repo::{Repo, RepoUpdate, Sync, SyncRequest};
-use fleetward_app::sync::{self, Change, CredentialKind, Settings};
+use fleetward_app::sync::{self, Change, CredentialKind, SetError, Settings, SyncError};
 use fleetward_domain::inventory::{Problem, Severity};
 use fleetward_repo::Credentials;
 use fleetward_store as store;
@@ -180,5 +180,27 @@ fn problem_view(problem: Problem) -> api::Problem {
         line: (problem.line > 0).then_some(problem.line),
         field: (!problem.field.is_empty()).then_some(problem.field),
         message: problem.message,
+    }
+}
+
+impl From<SetError> for ApiError {
+    fn from(error: SetError) -> Self {
+        let text = error.to_string();
+        match error {
+            SetError::Invalid(_) => Self::invalid("INVALID_REPO", text),
+            SetError::Interval => Self::invalid("INVALID_FIELD", text).detail("field", "interval_minutes"),
+            SetError::Secret(error) => Self::internal(&error),
+            SetError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SyncError> for ApiError {
+    fn from(error: SyncError) -> Self {
+        match error {
+            SyncError::NotConfigured => Self::not_found("REPO_NOT_SET", error.to_string()),
+            SyncError::Store(error) => error.into(),
+            SyncError::Panicked => Self::internal(&error),
+        }
     }
 }

@@ -2,9 +2,9 @@
 
 use axum::extract::State;
 use fleetward_api::table::{Direction, FilterOp, TableMeta, TablePageResult, TableQuery, TableResult};
-use fleetward_app::table;
+use fleetward_app::table::{self, TableError};
 use fleetward_store as store;
-use fleetward_store::table::{Operator, TableFilter};
+use fleetward_store::table::{Operator, TableError as QueryError, TableFilter};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -77,5 +77,31 @@ const fn direction(direction: Direction) -> store::page::Direction {
     match direction {
         Direction::Asc => store::page::Direction::Ascending,
         Direction::Desc => store::page::Direction::Descending,
+    }
+}
+
+impl From<TableError> for ApiError {
+    fn from(error: TableError) -> Self {
+        let text = error.to_string();
+        match error {
+            TableError::Denied(error) => error.into(),
+            // P25
+            TableError::Table(QueryError::UnknownTable { table }) => {
+                Self::invalid("UNKNOWN_TABLE", text).detail("table", table)
+            }
+            TableError::Table(QueryError::UnknownColumn { column, .. }) => {
+                Self::invalid("UNKNOWN_COLUMN", text).detail("column", column)
+            }
+            TableError::Table(QueryError::NotComparable { column }) => {
+                Self::invalid("COLUMN_NOT_COMPARABLE", text).detail("column", column)
+            }
+            TableError::Table(QueryError::InvalidValue { column, .. }) => {
+                Self::invalid("INVALID_VALUE", text).detail("column", column)
+            }
+            TableError::Table(QueryError::TooMany { allowed, .. }) => {
+                Self::invalid("TOO_MANY", text).detail("allowed", allowed)
+            }
+            TableError::Table(QueryError::Store(error)) => error.into(),
+        }
     }
 }

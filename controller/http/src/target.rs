@@ -1,11 +1,14 @@
 //! Target expressions.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use fleetward_api::host::Status;
 use fleetward_api::target::{Target, TargetPreview, TargetPreviewRequest};
 use fleetward_app::operation::{self, Work};
-use fleetward_app::target;
+use fleetward_app::target::{self, SelectError};
+use fleetward_domain::target::NoTarget;
 use fleetward_store as store;
+use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -60,5 +63,32 @@ fn view(selected: target::Selected) -> Target {
             store::host::Status::Offline => Status::Offline,
         },
         enrolment: enrolment_view(selected.host.enrolment),
+    }
+}
+
+impl From<SelectError> for ApiError {
+    fn from(error: SelectError) -> Self {
+        let text = error.to_string();
+        match error {
+            SelectError::Syntax(error) => Self::invalid("INVALID_TARGETS", text)
+                .detail("field", "on")
+                .detail("column", error.column())
+                .detail("reason", error.message()),
+            SelectError::Nothing(NoTarget::UnknownNames { names }) => {
+                let names: Vec<Value> = names
+                    .into_iter()
+                    .map(|(name, nearest)| json!({ "name": name, "nearest": nearest }))
+                    .collect();
+                Self::invalid("UNKNOWN_TARGETS", text).detail("field", "on").detail("names", names)
+            }
+            SelectError::Nothing(NoTarget::Nothing { .. }) => {
+                Self::invalid("NO_TARGETS", text).detail("field", "on")
+            }
+            SelectError::Nothing(NoTarget::TooCostly { .. }) => {
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "TARGETS_TOO_COSTLY", text).detail("field", "on")
+            }
+            SelectError::Store(error) => error.into(),
+            SelectError::Panicked(_) => Self::internal(&error),
+        }
     }
 }
