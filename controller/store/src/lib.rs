@@ -46,7 +46,6 @@ pub mod sync;
 pub mod table;
 pub mod tenant;
 #[cfg(any(test, feature = "testing"))]
-#[cfg_attr(not(test), expect(clippy::expect_used, reason = "only tests call it, and they fail by panicking"))]
 pub mod testing;
 pub mod token;
 pub mod user;
