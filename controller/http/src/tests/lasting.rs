@@ -1,8 +1,10 @@
 //! Answers that last end with the login that asked for them.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
+use axum::extract::FromRequestParts as _;
 use axum::http::{Request, StatusCode};
 use fleetward_app::ending::Ending;
 use fleetward_domain::permission::Role;
@@ -13,6 +15,7 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 
 use super::site::{TestSite, written};
+use crate::caller::{Allowed, Read};
 
 /// Far less than the time after which a login is looked at again by itself.
 const AT_ONCE: Duration = Duration::from_secs(5);
@@ -123,11 +126,15 @@ async fn other_streams_end_at_once_when_the_password_is_changed() {
 async fn a_stream_looks_for_itself() {
     let site = TestSite::new().await;
     let ada = user_of(&site, "ada").await;
-    let stream = open(&site, &site.token, "/api/v1/events").await;
+    let request = Request::get("/").header("authorization", format!("Bearer {}", site.token));
+    let (mut parts, _) = request.body(()).unwrap().into_parts();
+    let looked = Allowed::<Read>::from_request_parts(&mut parts, &site.site).await.unwrap();
     let mut tx = site.app.store().write().await.unwrap();
     user::update_disabled(&mut tx, ada, Some(site.app.now()), site.app.now()).await.unwrap();
     tx.commit().await.unwrap();
-    assert!(end(stream).await);
+    let mut stream = pin!(looked.lasting().cut(site.site.clone(), futures_util::stream::pending::<()>()));
+    let cut = tokio::time::timeout(AT_ONCE, stream.next()).await.expect("the stream ends at once");
+    assert!(matches!(cut, Some(Err(_))), "{cut:?}");
     // Whoever may have missed an announcement looks, and goes on if all is well.
     let bob = site.login_as("bob", Role::Viewer).await;
     let mut stream = open(&site, &bob, "/api/v1/events").await;

@@ -39,6 +39,7 @@ pub(super) struct TestSite {
     pub(super) clock: Clock,
     pub(super) stopping: CancellationToken,
     pub(super) token: String,
+    pub(super) site: Site,
     router: axum::Router,
     _store: TestStore,
     _data: tempfile::TempDir,
@@ -71,9 +72,9 @@ impl TestSite {
         std::fs::write(&file, format!("{METRICS_TOKEN}\n")).unwrap();
         let metrics_token = Some(MetricsToken::read(&file).unwrap());
         let site = Site { app: app.clone(), wire: Wire::Tls, stopping: stopping.clone(), metrics_token };
-        let router = router(site);
+        let router = router(site.clone());
         let mut site =
-            Self { app, clock, stopping, token: String::new(), router, _store: store, _data: data };
+            Self { app, clock, stopping, token: String::new(), site, router, _store: store, _data: data };
         site.token = site.login_as("ada", Role::Admin).await;
         site
     }
