@@ -1,19 +1,45 @@
-//! How each kind of action is carried out: from a parsed action to the [`Plan`] of one process.
+//! How each kind of action is carried out: from a parsed action to the [`Plan`] of one process, and what that process does.
 //!
-//! To add a kind: a file beside `script.rs`, one `mod` and one arm here.
+//! A script is bash. Every other kind is *typed*: its process is our own executable, `fleetward-agent perform`
+//! ([`crate::perform`]), supervised exactly as a script is.
+//!
+//! To add a kind: a file beside `unit.rs` that implements [`Perform`], its `mod` and one line in [`perform`].
 
 pub mod script;
+pub mod unit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use fleetward_protocol::action::{Action, InvalidAction};
+use fleetward_protocol::action::{Action, ActionRequest, Actor, Contract, InvalidAction, Needs};
 use fleetward_protocol::name::ResourceName;
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
 
-use crate::platform::users::Account;
+use crate::config::BUS;
+use crate::perform::{Done, Failure, PERFORM, Steps};
+use crate::platform::users::{self, Account};
+
+/// A typed kind of action.
+///
+/// It goes in steps: look at what there is, change what has to be changed, verify that it is so, and undo it if not. Each
+/// step is told through [`Steps`] as it happens; where all is as wanted, nothing is touched.
+pub(crate) trait Perform: Contract {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// Why it did not come to what was asked for, what to do next, and how the host was left.
+    fn perform(&self, steps: &mut Steps) -> Result<Self::Report, Failure<Self::Report>>;
+}
+
+/// Carries a typed action out; `None` for an action that is no typed one.
+pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
+    match action {
+        Action::Script(_) => None,
+        Action::Unit(unit) => Some(steps.conclude(|steps| unit.perform(steps))),
+    }
+}
 
 /// One process to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +52,8 @@ pub struct Plan {
     pub environment: BTreeMap<String, String>,
     /// The names of those variables that the request set: what the host's policy is asked about.
     pub requested: BTreeSet<String>,
+    /// What it reads, if it is our own executable.
+    pub input: Option<Vec<u8>>,
     /// Where it starts.
     pub directory: PathBuf,
     /// The account to become; `None` to stay the agent's own.
@@ -41,16 +69,115 @@ pub enum Argument {
     Text(String),
     /// The path of the file that holds the order's content.
     Script,
+    /// The run's directory.
+    Directory,
 }
 
-/// How the order's action is carried out with this content, by a host where `own` is the agent's account.
+/// How the order's action is carried out with this content, by a host where `own` is the agent's account and the message
+/// bus is at `bus`.
 ///
 /// # Errors
 /// The reason why it cannot be.
-pub fn plan(order: &Order, content: &[u8], own: &Account) -> Result<Plan, Refusal> {
+pub fn plan(order: &Order, content: &[u8], own: &Account, bus: Option<&str>) -> Result<Plan, Refusal> {
     match Action::parse(&order.action) {
         Ok(Action::Script(script)) => script::plan(order, &script, content, own),
+        Ok(typed) => plan_typed(order, &typed, own, bus),
         Err(InvalidAction::Unsupported { kind }) => Err(Refusal::Unsupported { kind: Text::of(&kind) }),
         Err(error @ InvalidAction::Malformed { .. }) => Err(Refusal::Malformed { detail: Text::of(error) }),
+    }
+}
+
+/// Our own executable, as it is: a package that is upgraded meanwhile does not change what runs.
+const OWN: &str = "/proc/self/exe";
+
+fn plan_typed(order: &Order, action: &Action, own: &Account, bus: Option<&str>) -> Result<Plan, Refusal> {
+    let Needs { actor, resources, contents: _ } = action.needs();
+    let account = match &actor {
+        Actor::Agent => None,
+        Actor::Root if own.uid == 0 => None,
+        Actor::Root => return Err(Refusal::NoSuchUser { user: Text::of("root") }),
+        Actor::User(user) => users::account_of(user, own)?,
+    };
+    let bus = bus.map(|bus| (BUS.to_owned(), bus.to_owned()));
+    Ok(Plan {
+        program: OWN.to_owned(),
+        arguments: vec![
+            Argument::Text("fleetward-agent".to_owned()),
+            Argument::Text(PERFORM.to_owned()),
+            Argument::Directory,
+        ],
+        environment: base(order, account.as_ref().unwrap_or(own)).into_iter().chain(bus).collect(),
+        requested: BTreeSet::new(),
+        // What it is told to do may hold secrets: it travels like an environment, and stands in no file and no argv.
+        input: Some(input(&order.action)?),
+        directory: "/".into(),
+        account,
+        resources,
+    })
+}
+
+fn input(action: &ActionRequest) -> Result<Vec<u8>, Refusal> {
+    serde_json::to_vec(action).map_err(|error| Refusal::Malformed { detail: Text::of(error) })
+}
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The environment of every process of a run.
+fn base(order: &Order, actor: &Account) -> BTreeMap<String, String> {
+    let variables = [
+        ("PATH", PATH.to_owned()),
+        ("HOME", actor.home.display().to_string()),
+        ("USER", actor.name.clone()),
+        ("LOGNAME", actor.name.clone()),
+        ("SHELL", actor.shell.display().to_string()),
+        ("LANG", "C.UTF-8".to_owned()),
+        ("FLEETWARD_RUN_ID", order.run.to_string()),
+        ("FLEETWARD_OPERATION_ID", order.operation.to_string()),
+        ("FLEETWARD_CLIENT_ID", order.client.to_string()),
+    ];
+    variables.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetward_protocol::action::unit::{Unit, Verb};
+    use fleetward_protocol::id::{OperationId, RunId};
+    use fleetward_protocol::order::Limits;
+    use fleetward_protocol::time::Timestamp;
+
+    use super::*;
+
+    fn order() -> Order {
+        let unit = Unit { unit: "nginx.service".parse().unwrap(), verb: Verb::Restart };
+        Order {
+            run: RunId::from_uuid(uuid::Uuid::from_u128(1)),
+            operation: OperationId::from_uuid(uuid::Uuid::from_u128(2)),
+            client: "00000000-0000-4000-8000-000000000007".parse().unwrap(),
+            action: ActionRequest::new(&unit).unwrap(),
+            deadline: Timestamp::from_millis(0),
+            limits: Limits::DEFAULT,
+        }
+    }
+
+    fn account(uid: u32) -> Account {
+        Account { name: "x".into(), uid, gid: uid, home: "/root".into(), shell: "/bin/sh".into() }
+    }
+
+    #[test]
+    fn a_typed_kind_is_our_own_executable_and_says_nothing_in_its_argv() {
+        let plan = plan(&order(), b"", &account(0), Some("unix:path=/bus")).unwrap();
+        let text = |text: &str| Argument::Text(text.into());
+        assert_eq!(plan.arguments, [text("fleetward-agent"), text("perform"), Argument::Directory]);
+        let input: ActionRequest = serde_json::from_slice(&plan.input.unwrap()).unwrap();
+        assert_eq!(input, order().action);
+        assert_eq!(plan.environment[BUS], "unix:path=/bus");
+        assert_eq!((plan.account, plan.requested.len()), (None, 0));
+        assert_eq!(plan.resources[0].as_str(), "unit/nginx.service");
+    }
+
+    #[test]
+    fn what_needs_root_is_refused_without_it() {
+        let refusal = plan(&order(), b"", &account(1000), None).unwrap_err();
+        assert_eq!(refusal, Refusal::NoSuchUser { user: Text::of("root") });
     }
 }

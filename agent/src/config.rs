@@ -113,6 +113,8 @@ pub struct AgentConfig {
     pub supervisor: PathBuf,
     /// The service manager's notification socket (sd_notify(3)), if there is one.
     pub notify_socket: Option<OsString>,
+    /// The address of the system's message bus, if it is not the usual one (dbus-daemon(1)).
+    pub bus: Option<String>,
 }
 
 impl AgentConfig {
@@ -121,13 +123,13 @@ impl AgentConfig {
     /// `/proc/self/exe` still names that executable after a package upgrade has replaced the file.
     #[must_use]
     pub fn new(paths: Paths) -> Self {
-        Self { paths, supervisor: "/proc/self/exe".into(), notify_socket: None }
+        Self { paths, supervisor: "/proc/self/exe".into(), notify_socket: None, bus: None }
     }
 
-    /// Takes the notification socket from the environment, where systemd puts it.
+    /// Takes from the environment the notification socket, which systemd puts there, and the address of the bus.
     #[must_use]
     pub fn with_environment(self) -> Self {
-        Self { notify_socket: std::env::var_os("NOTIFY_SOCKET"), ..self }
+        Self { notify_socket: std::env::var_os("NOTIFY_SOCKET"), bus: std::env::var(BUS).ok(), ..self }
     }
 }
 
@@ -162,6 +164,9 @@ fn read_environment(variables: &[(OsString, OsString)]) -> (Level, Vec<String>) 
     };
     (level, wrong)
 }
+
+/// Where the system's message bus is, for every program that uses it.
+pub const BUS: &str = "DBUS_SYSTEM_BUS_ADDRESS";
 
 /// How much is logged: `error`, `warn`, `info` (when absent), `debug` or `trace`.
 const LOG: &str = "FLEETWARD_LOG";

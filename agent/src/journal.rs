@@ -12,6 +12,7 @@ mod entry;
 mod index;
 mod log;
 mod seal;
+pub mod steps;
 
 pub use entry::Entry;
 pub use index::{Known, Phase};

@@ -20,6 +20,7 @@ pub mod enrol;
 pub mod identity;
 pub mod journal;
 pub mod link;
+pub mod perform;
 pub mod platform;
 pub mod run;
 pub mod status;

@@ -7,12 +7,17 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use fleetward_agent::cli::Cli;
 use fleetward_agent::config;
+use fleetward_agent::perform::{PERFORM, perform};
 use fleetward_agent::run::supervisor::{SUPERVISE, supervise};
 
 fn main() -> ExitCode {
     // A run waits for its supervisor: no argument parser, no log. Both would take longer than all the rest.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|command| command == SUPERVISE) {
+    let command = arguments.next();
+    if command.as_ref().is_some_and(|command| command == PERFORM) {
+        return perform(arguments.next().map(PathBuf::from).as_deref());
+    }
+    if command.is_some_and(|command| command == SUPERVISE) {
         return match supervise(arguments.next().map(PathBuf::from).as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {

@@ -5,9 +5,12 @@
 pub mod acl;
 pub mod cgroup;
 pub mod clock;
+pub mod descriptor;
 pub mod facts;
 pub mod files;
 pub mod notify;
 pub mod socket;
+pub mod stop;
+pub mod systemd;
 pub mod trust;
 pub mod users;

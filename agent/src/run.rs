@@ -10,6 +10,7 @@ pub mod attach;
 pub mod drain;
 mod drive;
 mod ending;
+pub mod given;
 mod mend;
 pub mod outcome;
 mod prepare;
@@ -19,6 +20,7 @@ mod recover;
 pub mod spec;
 pub mod spool;
 pub mod supervisor;
+pub mod told;
 pub mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -132,6 +134,8 @@ pub struct Host {
     pub account: Account,
     /// Where control groups may be made.
     pub delegated: Delegated,
+    /// Where the system's message bus is, if not at its usual place.
+    pub bus: Option<String>,
 }
 
 #[derive(Debug)]

@@ -4,34 +4,24 @@
 //! store, the CLI and the console stay generic, and so that an agent that does not know a kind can say which.
 //! [`Action`] is the parsed form that the agent executes.
 //!
-//! To add a kind: a file beside `script.rs` that implements [`Contract`], one `mod`, one variant and one arm
-//! here. `docs/architecture.md` has the whole list.
+//! To add a kind: a file beside `unit.rs` that implements [`Contract`], its `mod` and one line in the list of
+//! `actions!` here. Everything else in this module is made from that list. `docs/architecture.md` tells the rest.
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::time::Duration;
-
-use crate::name::ResourceName;
+#[cfg(feature = "schema")]
+mod catalogue;
+mod contract;
 
 pub mod script;
+pub mod unit;
 
-/// What every kind of action must declare.
-pub trait Contract: Serialize + DeserializeOwned {
-    /// The kind's name on the wire and in the store. Never reused.
-    const KIND: &'static str;
-    /// Whether executing it twice has the effect of executing it once.
-    const IDEMPOTENT: bool;
-    /// How long a run of this kind may take when the request does not say.
-    const DEFAULT_TIMEOUT: Duration;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
-    /// The resources that no other run may hold at the same time.
-    fn resources(&self) -> &[ResourceName];
+#[cfg(feature = "schema")]
+pub use catalogue::{Kind, catalogue};
+pub use contract::{Actor, Contract, Described, Needs, NoReport, Privilege};
 
-    /// Checks what serde cannot: limits and combinations. Pure.
-    ///
-    /// # Errors
-    /// The first rule that the parameters break, in words for the person who wrote them.
-    fn validate(&self) -> Result<(), String>;
-}
+use crate::text::{Line, Text, Word};
 
 /// An action as it travels and as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,13 +30,6 @@ pub struct ActionRequest {
     pub kind: String,
     /// The parameters as JSON text.
     pub params: String,
-}
-
-/// A parsed action.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Run an enrolled bash script.
-    Script(script::Script),
 }
 
 /// Why an [`ActionRequest`] is not an [`Action`].
@@ -68,28 +51,117 @@ pub enum InvalidAction {
     },
 }
 
-/// Every kind this build knows, in a stable order.
-pub const KINDS: &[&str] = &[script::Script::KIND];
-
-impl Action {
-    /// Parses and validates a request.
-    ///
-    /// # Errors
-    /// [`InvalidAction::Unsupported`] for an unknown kind, [`InvalidAction::Malformed`] for bad parameters.
-    pub fn parse(request: &ActionRequest) -> Result<Self, InvalidAction> {
-        match request.kind.as_str() {
-            script::Script::KIND => parse(request).map(Self::Script),
-            kind => Err(InvalidAction::Unsupported { kind: kind.chars().take(64).collect() }),
+/// Makes everything that has an arm for each kind from one list of `module::Parameters`.
+macro_rules! actions {
+    ($($module:ident::$Params:ident,)+) => {
+        /// A parsed action.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum Action {
+            $(
+                #[doc = concat!("What [`", stringify!($module), "`] does.")]
+                $Params($module::$Params),
+            )+
         }
-    }
 
-    /// The resources that no other run may hold at the same time.
-    #[must_use]
-    pub fn resources(&self) -> &[ResourceName] {
-        match self {
-            Self::Script(script) => script.resources(),
+        /// Every kind this build knows, in a stable order.
+        pub const KINDS: &[&str] = &[$(<$module::$Params as Contract>::KIND,)+];
+
+        impl Action {
+            /// Parses and validates a request.
+            ///
+            /// # Errors
+            /// [`InvalidAction::Unsupported`] for an unknown kind, [`InvalidAction::Malformed`] for bad parameters.
+            pub fn parse(request: &ActionRequest) -> Result<Self, InvalidAction> {
+                match request.kind.as_str() {
+                    $(<$module::$Params as Contract>::KIND => parse(request).map(Self::$Params),)+
+                    kind => Err(InvalidAction::Unsupported { kind: kind.chars().take(64).collect() }),
+                }
+            }
+
+            /// [`Contract::KIND`].
+            #[must_use]
+            pub const fn kind(&self) -> &'static str {
+                match self {
+                    $(Self::$Params(_) => <$module::$Params as Contract>::KIND,)+
+                }
+            }
+
+            /// [`Contract::SUMMARY`].
+            #[must_use]
+            pub const fn summary(&self) -> &'static str {
+                match self {
+                    $(Self::$Params(_) => <$module::$Params as Contract>::SUMMARY,)+
+                }
+            }
+
+            /// [`Contract::IDEMPOTENT`].
+            #[must_use]
+            pub const fn is_idempotent(&self) -> bool {
+                match self {
+                    $(Self::$Params(_) => <$module::$Params as Contract>::IDEMPOTENT,)+
+                }
+            }
+
+            /// [`Contract::DEFAULT_TIMEOUT`].
+            #[must_use]
+            pub const fn default_timeout(&self) -> Duration {
+                match self {
+                    $(Self::$Params(_) => <$module::$Params as Contract>::DEFAULT_TIMEOUT,)+
+                }
+            }
+
+            /// [`Contract::PRIVILEGE`].
+            #[must_use]
+            pub const fn privilege(&self) -> Privilege {
+                match self {
+                    $(Self::$Params(_) => <$module::$Params as Contract>::PRIVILEGE,)+
+                }
+            }
+
+            /// [`Contract::subject`].
+            #[must_use]
+            pub fn subject(&self) -> Word {
+                match self {
+                    $(Self::$Params(params) => params.subject(),)+
+                }
+            }
+
+            /// [`Contract::needs`].
+            #[must_use]
+            pub fn needs(&self) -> Needs {
+                match self {
+                    $(Self::$Params(params) => params.needs(),)+
+                }
+            }
+
+            /// The request that carries the action.
+            ///
+            /// # Errors
+            /// [`InvalidAction::Malformed`] if the parameters do not validate.
+            pub fn request(&self) -> Result<ActionRequest, InvalidAction> {
+                match self {
+                    $(Self::$Params(params) => ActionRequest::new(params),)+
+                }
+            }
         }
-    }
+
+        $(
+            impl From<$module::$Params> for Action {
+                fn from(params: $module::$Params) -> Self {
+                    Self::$Params(params)
+                }
+            }
+        )+
+
+        /// What [`catalogue`] lists.
+        #[cfg(feature = "schema")]
+        const DESCRIPTIONS: &[fn() -> Kind] = &[$(Kind::of::<$module::$Params>,)+];
+    };
+}
+
+actions! {
+    script::Script,
+    unit::Unit,
 }
 
 impl ActionRequest {
@@ -106,8 +178,66 @@ impl ActionRequest {
 }
 
 fn parse<C: Contract>(request: &ActionRequest) -> Result<C, InvalidAction> {
-    let malformed = |detail| InvalidAction::Malformed { kind: C::KIND.to_owned(), detail };
-    let params: C = serde_json::from_str(&request.params).map_err(|error| malformed(error.to_string()))?;
-    params.validate().map_err(malformed)?;
+    // What the parser quotes came from elsewhere, and as long as it was.
+    let malformed = |detail: &dyn std::fmt::Display| {
+        let detail: Line = Text::of(detail);
+        InvalidAction::Malformed { kind: C::KIND.to_owned(), detail: detail.into() }
+    };
+    let params: C = serde_json::from_str(&request.params).map_err(|error| malformed(&error))?;
+    params.validate().map_err(|error| malformed(&error))?;
     Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn kinds_have_names_of_their_own_that_go_everywhere() {
+        let names: BTreeSet<_> = KINDS.iter().collect();
+        assert_eq!(names.len(), KINDS.len());
+        for kind in KINDS {
+            let well_formed = kind.split('-').all(|word| {
+                word.starts_with(|c: char| c.is_ascii_lowercase())
+                    && word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            });
+            assert!(well_formed && kind.len() <= 32, "{kind}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_no_action_is_refused_by_the_name_of_its_kind(
+            at in 0..KINDS.len(),
+            params in prop_oneof![
+                any::<String>(),
+                "[\\[{}\\]\",:a-z0-9]{0,60}",
+                "\\{(\"[a-z]{1,8}\":(\"[^\"\\\\]{0,20}\"|[0-9]{1,12}|null|\\[\\]),?){0,4}\\}",
+            ],
+        ) {
+            let kind = KINDS[at];
+            let request = ActionRequest { kind: kind.to_owned(), params };
+            match Action::parse(&request) {
+                Ok(action) => {
+                    prop_assert_eq!(action.kind(), kind);
+                    prop_assert_eq!(Action::parse(&action.request().unwrap()), Ok(action));
+                }
+                Err(InvalidAction::Malformed { kind: named, detail }) => {
+                    prop_assert_eq!(named, kind);
+                    prop_assert!(!detail.is_empty() && crate::printable::is_line(&detail), "{detail:?}");
+                }
+                Err(error) => prop_assert!(false, "{error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_kind_of_tomorrow_is_unsupported() {
+        let request = ActionRequest { kind: "k".repeat(1000), params: "{}".to_owned() };
+        assert_eq!(Action::parse(&request), Err(InvalidAction::Unsupported { kind: "k".repeat(64) }));
+    }
 }

@@ -15,6 +15,7 @@ pub mod action;
 pub mod client_id;
 pub mod digest;
 pub mod enrol;
+pub mod event;
 pub mod facts;
 pub mod id;
 pub mod message;

@@ -6,6 +6,11 @@
 //! [`MAX_RECORD`] bytes. A [`Stream::Dropped`] record stands where the run's output limit cut the middle out:
 //! its payload is the number of payload bytes that are missing, a little-endian `u64`; one of another length is
 //! damage like an unknown stream, so that no reader has to guess what it counts.
+//!
+//! A typed action also tells its steps and its result to programs: [`Stream::Event`] and [`Stream::Report`] stand in the
+//! same log, in their place, under the same offsets. Neither is output: whoever shows or counts what a run wrote passes
+//! them over ([`Stream::is_output`]). What is in them is checked where they are made and by whoever reads them
+//! ([`crate::event`]), never by who carries the log: a host cannot break its run by what it says in one.
 
 use crate::time::Timestamp;
 
@@ -23,14 +28,29 @@ pub enum Stream {
     Stderr,
     /// Not output: the payload is a little-endian `u64`, the count of payload bytes dropped here.
     Dropped,
+    /// Not output: the payload is an [`Event`](crate::event::Event), whole in one record.
+    Event,
+    /// Not output: the payload is the report of a typed action, one JSON object, whole in one record. The last one counts.
+    Report,
 }
 
 impl Stream {
+    /// Whether a run wrote the payload: what is shown as its output and counted as that.
+    #[must_use]
+    pub const fn is_output(self) -> bool {
+        match self {
+            Self::Stdout | Self::Stderr => true,
+            Self::Dropped | Self::Event | Self::Report => false,
+        }
+    }
+
     const fn code(self) -> u8 {
         match self {
             Self::Stdout => 1,
             Self::Stderr => 2,
             Self::Dropped => 3,
+            Self::Event => 4,
+            Self::Report => 5,
         }
     }
 
@@ -39,6 +59,8 @@ impl Stream {
             1 => Some(Self::Stdout),
             2 => Some(Self::Stderr),
             3 => Some(Self::Dropped),
+            4 => Some(Self::Event),
+            5 => Some(Self::Report),
             _ => None,
         }
     }
@@ -56,7 +78,7 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Appends the record to `log`, split if its payload exceeds [`MAX_RECORD`].
+    /// Appends the record to `log`, split if its payload exceeds [`MAX_RECORD`]; only output may be that long.
     pub fn append_to(&self, log: &mut Vec<u8>) {
         for payload in self.payload.chunks(MAX_RECORD) {
             log.extend_from_slice(&header(self.stream, self.at, payload.len()));

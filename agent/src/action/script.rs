@@ -14,7 +14,6 @@ use crate::platform::users::{self, Account};
 
 /// Where `#!/usr/bin/env bash` may find it.
 const BASH: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn plan(order: &Order, script: &Script, content: &[u8], own: &Account) -> Result<Plan, Refusal> {
     if Digest::of(content) != script.digest {
@@ -23,7 +22,10 @@ pub(super) fn plan(order: &Order, script: &Script, content: &[u8], own: &Account
     if !names_bash(content) {
         return Err(Refusal::NotBash);
     }
-    let account = account(script, own)?;
+    let account = match &script.user {
+        Some(user) => users::account_of(user, own)?,
+        None => None,
+    };
     let actor = account.as_ref().unwrap_or(own);
     let directory = directory(script, actor)?;
     let (program, options) = interpreter(content)?;
@@ -36,19 +38,11 @@ pub(super) fn plan(order: &Order, script: &Script, content: &[u8], own: &Account
         arguments,
         environment: environment(order, script, actor),
         requested: script.environment.keys().cloned().collect(),
+        input: None,
         directory,
         account,
         resources: script.resources.clone(),
     })
-}
-
-/// The account to become, if it is not the agent's own.
-fn account(script: &Script, own: &Account) -> Result<Option<Account>, Refusal> {
-    let Some(user) = script.user.as_ref().filter(|user| user.as_str() != own.name) else { return Ok(None) };
-    users::read_account(user.as_str())
-        .filter(|account| account.uid == own.uid || users::may_change_user())
-        .map(|account| (account.uid != own.uid).then_some(account))
-        .ok_or_else(|| Refusal::NoSuchUser { user: Text::of(user.as_str()) })
 }
 
 fn directory(script: &Script, actor: &Account) -> Result<PathBuf, Refusal> {
@@ -79,23 +73,11 @@ fn interpreter(content: &[u8]) -> Result<(String, Vec<String>), Refusal> {
 }
 
 fn environment(order: &Order, script: &Script, actor: &Account) -> BTreeMap<String, String> {
-    let base = [
-        ("PATH", PATH.to_owned()),
-        ("HOME", actor.home.display().to_string()),
-        ("USER", actor.name.clone()),
-        ("LOGNAME", actor.name.clone()),
-        ("SHELL", actor.shell.display().to_string()),
-        ("LANG", "C.UTF-8".to_owned()),
-    ];
-    let ours = [
-        ("FLEETWARD_RUN_ID", order.run.to_string()),
-        ("FLEETWARD_OPERATION_ID", order.operation.to_string()),
-        ("FLEETWARD_CLIENT_ID", order.client.to_string()),
-        ("FLEETWARD_SCRIPT", script.name.to_string()),
-    ];
-    let owned = |(key, value): (&str, String)| (key.to_owned(), value);
-    let requested = script.environment.iter().map(|(key, value)| (key.clone(), value.clone()));
-    base.map(owned).into_iter().chain(requested).chain(ours.map(owned)).collect()
+    let mut environment = super::base(order, actor);
+    environment.insert("FLEETWARD_SCRIPT".to_owned(), script.name.to_string());
+    // A request may choose the language; what else is in the base is reserved, and never in a request.
+    environment.extend(script.environment.iter().map(|(key, value)| (key.clone(), value.clone())));
+    environment
 }
 
 #[cfg(test)]
@@ -129,7 +111,7 @@ mod tests {
             deadline: Timestamp::from_millis(0),
             limits: Limits::DEFAULT,
         };
-        super::super::plan(&order, content, &users::read_own_account())
+        super::super::plan(&order, content, &users::read_own_account(), None)
     }
 
     #[test]

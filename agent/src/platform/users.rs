@@ -3,6 +3,9 @@
 use std::ffi::CString;
 use std::path::PathBuf;
 
+use fleetward_protocol::name::LinuxUser;
+use fleetward_protocol::run::Refusal;
+use fleetward_protocol::text::Text;
 use nix::unistd::{Gid, Uid, User, getgrouplist};
 
 /// An account of the host.
@@ -26,6 +29,20 @@ pub fn read_account(name: &str) -> Option<Account> {
     // The name service may load modules of its own into the process; most accounts stand in the file.
     find(&read_passwd(), |account| account.name == name)
         .or_else(|| User::from_name(name).ok().flatten().map(Account::from))
+}
+
+/// The account to become for a run as `user`; `None` if that is the agent's `own`.
+///
+/// # Errors
+/// If there is none, or the agent may not become it.
+pub fn account_of(user: &LinuxUser, own: &Account) -> Result<Option<Account>, Refusal> {
+    if user.as_str() == own.name {
+        return Ok(None);
+    }
+    read_account(user.as_str())
+        .filter(|account| account.uid == own.uid || may_change_user())
+        .map(|account| (account.uid != own.uid).then_some(account))
+        .ok_or_else(|| Refusal::NoSuchUser { user: Text::of(user.as_str()) })
 }
 
 /// The names in the host's own list of accounts; a name service may have more.

@@ -7,12 +7,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use fleetward_protocol::wire;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 
-use super::spec::{CONTROL, Environment, MAX_ENVIRONMENT};
+use super::given::Given;
+use super::spec::CONTROL;
 use super::supervisor::{SUPERVISE, signal};
 use crate::platform::socket;
 
@@ -64,14 +64,12 @@ impl Attachment {
         }
     }
 
-    /// Hands the run's environment over, once the supervisor has its directory.
+    /// Hands over what the run's process is given, once the supervisor has its directory.
     ///
     /// # Errors
-    /// If the supervisor is gone, or the environment is too long for one.
-    pub async fn hand_over(&mut self, environment: &Environment) -> io::Result<()> {
-        let body = wire::encode(environment, MAX_ENVIRONMENT).map_err(io::Error::other)?;
-        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
-        self.stream.write_all(&[&length.to_le_bytes()[..], &body].concat()).await
+    /// If the supervisor is gone, or it is too much for one.
+    pub async fn hand_over(&mut self, given: &Given) -> io::Result<()> {
+        self.stream.write_all(&given.encode()?).await
     }
 
     fn spawn(program: &Path, directory: Option<&Path>) -> io::Result<(Self, Child)> {

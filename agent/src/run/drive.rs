@@ -236,8 +236,8 @@ impl Drive {
     ) -> io::Result<(Attachment, Child)> {
         prepare::prepare(&self.shared, work, ready)?;
         let (mut attachment, child) = self.shared.start_supervisor(directory)?;
-        let environment = ready.environment();
-        let Err(error) = attachment.hand_over(&environment).await else { return Ok((attachment, child)) };
+        let given = ready.given();
+        let Err(error) = attachment.hand_over(&given).await else { return Ok((attachment, child)) };
         // Somebody killed it, or the kernel for want of memory, while it waited. Without the word to go it has started
         // nothing, so another one can.
         tracing::warn!(run_id = %self.run, %error, "supervisor_died_before_its_run");
@@ -245,7 +245,7 @@ impl Drive {
         self.shared.remove_directory(self.run);
         prepare::prepare(&self.shared, work, ready)?;
         let (mut attachment, child) = Attachment::start(&self.shared.host.supervisor, directory)?;
-        attachment.hand_over(&environment).await?;
+        attachment.hand_over(&given).await?;
         Ok((attachment, child))
     }
 

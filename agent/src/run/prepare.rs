@@ -11,7 +11,8 @@ use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 
-use super::spec::{Drains, Environment, SCRIPT, SPEC, Spec, User};
+use super::given::Given;
+use super::spec::{Drains, SCRIPT, SPEC, Spec, User};
 use super::{Shared, Work};
 use crate::action::{self, Argument, Plan};
 use crate::config::{Paths, Settings};
@@ -35,8 +36,9 @@ impl Ready {
     }
 
     /// What the process is given, for its supervisor's ears alone.
-    pub(super) fn environment(&self) -> Environment {
-        self.plan.environment.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    pub(super) fn given(&self) -> Given {
+        let environment = self.plan.environment.iter().map(|(key, value)| (key.clone(), value.clone()));
+        Given { environment: environment.collect(), input: self.plan.input.clone() }
     }
 }
 
@@ -54,7 +56,7 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
         return Err(not_allowed(format!("policy.kinds in agent.toml does not name `{kind}`")));
     }
-    let plan = action::plan(order, content, &shared.host.account)?;
+    let plan = action::plan(order, content, &shared.host.account, shared.host.bus.as_deref())?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
     if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
         return Err(not_allowed(format!("policy.users in agent.toml does not name `{user}`")));
@@ -95,7 +97,9 @@ pub(super) fn prepare(shared: &Shared, work: &Work, ready: &Ready) -> io::Result
     // Others may pass through on the way to the script they run as, and see nothing on the way.
     files::create_directory(&directory, 0o711)?;
     let spec = spec(work, ready, &directory, &shared.host.paths);
-    write_script(&directory, &work.content, spec.user.as_ref())?;
+    if spec.script.is_some() {
+        write_script(&directory, &work.content, spec.user.as_ref())?;
+    }
     write(&directory.join(SPEC), 0o600, &spec.encode()?)?;
     Ok(())
 }
@@ -107,6 +111,7 @@ fn spec(work: &Work, ready: &Ready, directory: &Path, paths: &Paths) -> Spec {
     let arguments = plan.arguments.iter().map(|argument| match argument {
         Argument::Text(text) => text.clone(),
         Argument::Script => script.clone(),
+        Argument::Directory => directory.display().to_string(),
     });
     let capped = |asked: u64, cap: u64| match (asked, cap) {
         (asked, 0) => asked,

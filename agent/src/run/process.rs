@@ -11,7 +11,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
 
-use super::spec::{Environment, Spec, User};
+use super::given::Environment;
+use super::spec::{Spec, User};
+use super::told::TOLD;
 use crate::platform::cgroup::Group;
 use crate::platform::files;
 
@@ -24,6 +26,8 @@ pub struct Streams {
     pub stdout: OwnedFd,
     /// Its standard error.
     pub stderr: OwnedFd,
+    /// Where it tells what it does, as [`TOLD`], if it is one of ours.
+    pub told: Option<OwnedFd>,
 }
 
 /// The process was not started. Nothing of it ran.
@@ -114,6 +118,7 @@ struct Prepared {
     /// What the child must be able to read as that user.
     script: Option<CString>,
     streams: [RawFd; 3],
+    told: Option<RawFd>,
     report: RawFd,
     /// Where the child waits for the word, and the end it must not keep open itself.
     gate: [RawFd; 2],
@@ -198,6 +203,10 @@ fn prepare(
     report: RawFd,
     gate: [RawFd; 2],
 ) -> io::Result<Prepared> {
+    // The supervisor keeps its agent's socket there, or whoever started it something else.
+    if streams.told.is_some() && (gate.contains(&TOLD) || report == TOLD) {
+        return Err(io::Error::other("descriptor 3 is not free"));
+    }
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
     let all = |texts: &[String]| texts.iter().map(|each| text(each)).collect::<io::Result<Vec<_>>>();
     let environment: Vec<_> = environment.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -210,6 +219,7 @@ fn prepare(
         user: spec.user.clone(),
         script: spec.script.as_deref().map(text).transpose()?,
         streams: [streams.stdin.as_raw_fd(), streams.stdout.as_raw_fd(), streams.stderr.as_raw_fd()],
+        told: streams.told.as_ref().map(OwnedFd::as_raw_fd),
         report,
         gate,
     })
@@ -295,6 +305,14 @@ unsafe fn child_steps(
             libc::write(score, c"0".as_ptr().cast(), 1);
         }
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        // After that, and without its flag: this one is the process's own. (To itself dup2 would leave the flag.)
+        if let Some(told) = prepared.told {
+            let kept =
+                if told == TOLD { libc::fcntl(TOLD, libc::F_SETFD, 0) } else { libc::dup2(told, TOLD) };
+            if kept < 0 {
+                return 2;
+            }
+        }
         if let Some(user) = &prepared.user {
             if libc::setgroups(user.groups.len(), user.groups.as_ptr()) < 0 {
                 return 3;

@@ -21,13 +21,7 @@ pub const CONTROL: &str = "control";
 pub const STARTED: &str = "started";
 const MAX_SPEC: usize = 2 << 20;
 
-/// The largest environment, encoded; what an order may bring is far less.
-pub const MAX_ENVIRONMENT: usize = 2 << 20;
-
-/// A process's whole environment. It has secrets among it: the agent hands it to the supervisor, and no file ever holds it.
-pub type Environment = Vec<(String, String)>;
-
-/// One process, and how it is kept. Its environment is not here, but [on its way](Environment).
+/// One process, and how it is kept. Its environment is not here, but [on its way](super::given::Given).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spec {
     /// The run.

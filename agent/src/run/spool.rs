@@ -3,6 +3,10 @@
 //! Up to the limit less the *tail* everything goes to the log at once. What comes after goes to two tail files
 //! in turn, of which only the last bytes survive; at the end they follow the log behind a marker that counts
 //! exactly what is missing. A disk without room is treated like a limit that was reached.
+//!
+//! What a typed action tells beside its output has limits of its own. Events go to the log at once, wherever the output
+//! goes at that time, so that steps are seen as they happen; they count for no output. The last report is kept until
+//! the end, and is the log's last record: no limit takes it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IoSlice, Read as _, Seek as _, SeekFrom, Write as _};
@@ -26,6 +30,8 @@ const TOGETHER: usize = 4;
 const TAILS: [&str; 2] = ["tail.0", "tail.1"];
 /// The most payload kept of a run's end once its limit is exceeded.
 const MAX_TAIL: u64 = 4 << 20;
+/// The most payload of events that is kept of one run.
+const MAX_EVENTS: u64 = 4 << 20;
 /// How much is written between two looks at the free space.
 const CHECK_EVERY: u64 = 8 << 20;
 /// A log goes to the disk in stretches of this many bytes while it grows, so that the end of a large one waits for the
@@ -47,6 +53,20 @@ pub struct Spool {
     dropped_at: Option<Timestamp>,
     rotations: usize,
     room: Room,
+    /// Payload of events so far.
+    events: u64,
+    report: Option<(Timestamp, Vec<u8>)>,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is in the log.
+    Yes,
+    /// It is not, for the first time: what is told from now on may be missing.
+    NoMore,
+    /// It is not, as others before it.
+    No,
 }
 
 /// A file of records.
@@ -86,6 +106,8 @@ impl Spool {
             dropped_at: None,
             rotations: 0,
             room: Room { min_free, until_check: CHECK_EVERY, full: false },
+            events: 0,
+            report: None,
         })
     }
 
@@ -110,7 +132,7 @@ impl Spool {
         }
         let piece = usize::try_from(self.tail).unwrap_or(usize::MAX).min(MAX_RECORD);
         if piece == 0 {
-            missing += rest.len() as u64;
+            self.drop_bytes(rest.len() as u64, at);
         } else {
             for piece in rest.chunks(piece) {
                 if self.append_tail(stream, at, piece).is_err() {
@@ -124,11 +146,35 @@ impl Spool {
         }
     }
 
-    /// Brings marker and tail into the log and makes it durable; returns its final length. May be repeated
+    /// Keeps an event whole, unless there were too many or the disk has no room. Its payload is not empty, and no longer
+    /// than [`MAX_RECORD`].
+    pub fn append_event(&mut self, at: Timestamp, payload: &[u8]) -> Kept {
+        if self.events > MAX_EVENTS {
+            return Kept::No;
+        }
+        self.events += payload.len() as u64;
+        if self.events <= MAX_EVENTS
+            && !self.room.is_full(&self.directory, payload.len())
+            && self.log.append_whole(Stream::Event, at, payload).is_ok()
+        {
+            return Kept::Yes;
+        }
+        // Once one is missing none follows: steps with holes would tell a wrong story.
+        self.events = u64::MAX;
+        Kept::NoMore
+    }
+
+    /// Keeps a report in the place of an earlier one, for the log's end. Its payload is not empty, and no longer than
+    /// [`MAX_RECORD`].
+    pub fn set_report(&mut self, at: Timestamp, payload: &[u8]) {
+        self.report = Some((at, payload.to_vec()));
+    }
+
+    /// Brings marker, tail and report into the log and makes it durable; returns its final length. May be repeated
     /// after an error.
     ///
     /// # Errors
-    /// If the disk has no room even for the marker.
+    /// If the disk has no room even for the marker and the report.
     pub fn finish(&mut self, now: Timestamp) -> io::Result<u64> {
         let kept = self.newer.as_ref().map_or(0, |part| part.payload)
             + self.older.as_ref().map_or(0, |part| part.payload);
@@ -138,11 +184,14 @@ impl Spool {
         if result.is_err() {
             (self.log.length, self.log.payload) = start;
             self.log.file.set_len(start.0)?;
+            // Else the next attempt would leave a hole.
+            self.log.file.seek(SeekFrom::Start(start.0))?;
         }
         result?;
         self.newer = None;
         self.older = None;
         self.dropped = 0;
+        self.report = None;
         for name in TAILS {
             drop(files::ensure_absent(&self.directory.join(name)));
         }
@@ -162,7 +211,10 @@ impl Spool {
         for part in self.older.iter().chain(&self.newer) {
             skip = part.copy_to(&mut self.log, skip)?;
         }
-        Ok(())
+        match &self.report {
+            Some((at, report)) => self.log.append_whole(Stream::Report, *at, report),
+            None => Ok(()),
+        }
     }
 
     fn append_tail(&mut self, stream: Stream, at: Timestamp, piece: &[u8]) -> io::Result<()> {
@@ -217,8 +269,22 @@ impl Part {
                 [IoSlice::new(place), IoSlice::new(payload)]
             })
             .collect();
+        self.write(&mut slices)?;
+        if stream.is_output() {
+            self.payload += payload.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Appends what has to stay in one record.
+    fn append_whole(&mut self, stream: Stream, at: Timestamp, payload: &[u8]) -> io::Result<()> {
+        let head = header(stream, at, payload.len());
+        self.write(&mut [IoSlice::new(&head), IoSlice::new(payload)])
+    }
+
+    fn write(&mut self, slices: &mut [IoSlice<'_>]) -> io::Result<()> {
         let length: usize = slices.iter().map(|slice| slice.len()).sum();
-        if let Err(error) = write_all(&mut self.file, &mut slices) {
+        if let Err(error) = write_all(&mut self.file, slices) {
             // The file's cursor follows, so that the next record begins where this one did.
             self.file.set_len(self.length)?;
             io::Seek::seek(&mut self.file, io::SeekFrom::Start(self.length))?;
@@ -228,9 +294,6 @@ impl Part {
             files::ensure_written_out(&self.file, end - STRETCH..end);
         }
         self.length += length as u64;
-        if stream != Stream::Dropped {
-            self.payload += payload.len() as u64;
-        }
         Ok(())
     }
 
@@ -374,12 +437,25 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
+    /// What was told beside the output, in order; its output is left out.
+    fn told(directory: &Path) -> Vec<(Stream, Vec<u8>)> {
+        let log = std::fs::read(directory.join(SPOOL)).unwrap();
+        let records = Records::new(&log).map(Result::unwrap);
+        records
+            .filter(|record| matches!(record.stream, Stream::Event | Stream::Report))
+            .map(|record| (record.stream, record.payload.to_vec()))
+            .collect()
+    }
+
     fn read_back(directory: &Path) -> (Vec<u8>, u64, Vec<u8>) {
         let log = std::fs::read(directory.join(SPOOL)).unwrap();
         let (mut before, mut dropped, mut after) = (vec![], 0, vec![]);
         let mut records = Records::new(&log);
         for record in records.by_ref() {
             let record = record.unwrap();
+            if matches!(record.stream, Stream::Event | Stream::Report) {
+                continue;
+            }
             match record.dropped() {
                 Some(count) => {
                     assert_eq!(dropped, 0, "one marker at most");
@@ -424,6 +500,42 @@ mod tests {
                 prop_assert_eq!(kept, limit);
             }
             prop_assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
+
+        /// Whatever is written between, and however little of that may be kept: every event is there, in order and whole,
+        /// the last report is the last record, and neither changes what is kept of the output.
+        #[test]
+        fn no_output_limit_takes_what_is_told(
+            pieces in proptest::collection::vec((0_u8..4, 1_usize..90), 0..60),
+            limit in 1_u64..200,
+        ) {
+            let [with, without] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+            let mut spool = Spool::create(with.path(), limit, 0).unwrap();
+            let mut plain = Spool::create(without.path(), limit, 0).unwrap();
+            let (mut events, mut report) = (Vec::new(), None);
+            for (number, (kind, length)) in pieces.into_iter().enumerate() {
+                let payload: Vec<u8> = (0..length).map(|at| (number * 31 + at) as u8).collect();
+                match kind {
+                    0 => {
+                        prop_assert_eq!(spool.append_event(NOW, &payload), Kept::Yes);
+                        events.push((Stream::Event, payload));
+                    }
+                    1 => {
+                        spool.set_report(NOW, &payload);
+                        report = Some((Stream::Report, payload));
+                    }
+                    _ => {
+                        spool.append(Stream::Stdout, NOW, &payload);
+                        plain.append(Stream::Stdout, NOW, &payload);
+                    }
+                }
+            }
+            let length = spool.finish(NOW).unwrap();
+            prop_assert_eq!(spool.finish(NOW).unwrap(), length, "finishing again changes nothing");
+            plain.finish(NOW).unwrap();
+            events.extend(report);
+            prop_assert_eq!(told(with.path()), events);
+            prop_assert_eq!(read_back(with.path()), read_back(without.path()));
         }
 
         #[test]
@@ -481,6 +593,29 @@ mod tests {
             at += length;
         }
         assert_eq!(begun, [1, 2, 5].map(|stretch| stretch * STRETCH));
+    }
+
+    /// The largest report is one record, behind the marker of an exhausted limit.
+    #[test]
+    fn a_report_stays_whole_and_events_end_where_their_limit_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut spool = Spool::create(directory.path(), 10, 0).unwrap();
+        spool.append(Stream::Stdout, NOW, &[1; 100]);
+        spool.set_report(NOW, b"{}");
+        spool.set_report(NOW, &vec![2; MAX_RECORD]);
+        let event = vec![3; MAX_RECORD];
+        let kept: Vec<_> = (0..67).map(|_| spool.append_event(NOW, &event)).collect();
+        assert!(kept[..64].iter().all(|kept| *kept == Kept::Yes));
+        assert_eq!(kept[64..], [Kept::NoMore, Kept::No, Kept::No]);
+        spool.append(Stream::Stdout, NOW, &[1; 5]);
+        spool.finish(NOW).unwrap();
+        let told = told(directory.path());
+        assert_eq!(told.len(), 65);
+        assert_eq!(told[64], (Stream::Report, vec![2; MAX_RECORD]));
+        let (before, dropped, after) = read_back(directory.path());
+        assert_eq!((before.len(), dropped, after.len()), (5, 95, 5));
+        let length = std::fs::metadata(directory.path().join(SPOOL)).unwrap().len();
+        assert_eq!(read_sound_length(&directory.path().join(SPOOL)).unwrap(), length);
     }
 
     #[test]

@@ -14,19 +14,16 @@
 //!
 //! **Deliberately absent.** No threads, no async runtime, no network, no key.
 
-use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::output::Stream;
 use fleetward_protocol::run::{Fate, Outcome, Refusal};
 use fleetward_protocol::text::Text;
-use fleetward_protocol::wire;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
@@ -34,10 +31,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::drain::Drain;
 use super::ending::{Ending, Over, Pipes};
+use super::given::{Given, wait_for_assignment, wait_for_go};
 use super::outcome::{End, not_prepared};
 use super::process::{self, Streams};
-use super::spec::{CONTROL, Environment, MAX_ENVIRONMENT, STARTED, Spec};
-use super::spool::{FULL_RECORD, Spool};
+use super::spec::{CONTROL, STARTED, Spec};
+use super::spool::{FULL_RECORD, Kept, Spool};
+use super::told::{Frames, Kind, Told};
 use super::tree::Tree;
 use crate::platform::cgroup::Group;
 use crate::platform::{clock, files, socket};
@@ -128,7 +127,8 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let mut supervisor = Supervisor {
         child,
         ending: Ending::new(deadline.flatten(), Duration::from_millis(spec.grace_ms)),
-        pipes: pipes.map(Some),
+        pipes: pipes.into_iter().map(Some).collect(),
+        told: Frames::default(),
         tree,
         spool,
         signals,
@@ -152,7 +152,7 @@ struct Prepared {
     listener: UnixListener,
     spool: Spool,
     tree: Tree,
-    pipes: [(OwnedFd, Stream); 2],
+    pipes: Vec<(OwnedFd, Source)>,
     /// The script's process, or in words why there is none.
     standing_by: Result<process::Waiting, String>,
 }
@@ -163,19 +163,27 @@ fn prepare(directory: &Path, agent: &UnixStream) -> io::Result<Option<Prepared>>
     let listener = socket::ensure_private_listener(Path::new(CONTROL))?;
     listener.set_nonblocking(true)?;
     let spool = Spool::create(directory, spec.output, spec.min_free)?;
-    let Some(environment) = read_environment(agent)? else { return Ok(None) };
+    let Some(given) = Given::read(agent)? else { return Ok(None) };
     let limited = spec.groups.iter().try_for_each(Group::ensure);
     let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
     let (stdout, stdout_end) = io::pipe()?;
     let (stderr, stderr_end) = io::pipe()?;
     // A script that writes much runs on while the spool is written. Where it is not allowed, the usual size does.
     let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let streams =
-        Streams { stdin: process::null_input()?, stdout: stdout_end.into(), stderr: stderr_end.into() };
+    let mut pipes = vec![
+        (stdout.into(), Source::Output(Stream::Stdout)),
+        (stderr.into(), Source::Output(Stream::Stderr)),
+    ];
+    let mut streams =
+        Streams { stdin: given.input()?, stdout: stdout_end.into(), stderr: stderr_end.into(), told: None };
+    if given.input.is_some() {
+        let (told, told_end) = io::pipe()?;
+        streams.told = Some(told_end.into());
+        pipes.push((told.into(), Source::Told));
+    }
     let standing_by = limited.map_err(|error| format!("enforce the run's limits: {error}")).and_then(|()| {
-        process::stand_by(&spec, &environment, &streams).map_err(|error| error.in_full(&spec))
+        process::stand_by(&spec, &given.environment, &streams).map_err(|error| error.in_full(&spec))
     });
-    let pipes = [(stdout.into(), Stream::Stdout), (stderr.into(), Stream::Stderr)];
     Ok(Some(Prepared { spec, listener, spool, tree, pipes, standing_by }))
 }
 
@@ -184,10 +192,20 @@ fn never_told_to_go(directory: &Path) -> io::Result<()> {
     End::Refused(Refusal::SpawnFailed { detail: Text::of(&detail) }).write(directory)
 }
 
+/// What comes out of a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// What the process writes.
+    Output(Stream),
+    /// What it tells, if it is one of ours.
+    Told,
+}
+
 struct Supervisor {
     child: i32,
     ending: Ending,
-    pipes: [Option<(OwnedFd, Stream)>; 2],
+    pipes: Vec<Option<(OwnedFd, Source)>>,
+    told: Frames,
     tree: Tree,
     spool: Spool,
     signals: SignalFd,
@@ -256,7 +274,7 @@ impl Supervisor {
             signals: next(),
             listener: next(),
             agent: self.agent.is_some() && next(),
-            pipes: [self.pipes[0].is_some() && next(), self.pipes[1].is_some() && next()],
+            pipes: self.pipes.iter().map(|pipe| pipe.is_some() && next()).collect(),
         }
     }
 
@@ -271,12 +289,22 @@ impl Supervisor {
 
     /// Moves what is in a pipe to the spool; returns how much there was.
     fn read_pipe(&mut self, at: usize) -> usize {
-        let Some((pipe, stream)) = &self.pipes[at] else { return 0 };
+        let Some((pipe, source)) = &self.pipes[at] else { return 0 };
         match nix::unistd::read(pipe, &mut self.buffer) {
-            Ok(0) => self.pipes[at] = None,
+            Ok(0) => {
+                let Self { told, spool, .. } = self;
+                if *source == Source::Told {
+                    told.end(|told| keep(spool, told));
+                }
+                self.pipes[at] = None;
+            }
             Ok(length) => {
-                let now = clock::now();
-                self.spool.append(*stream, now, &self.buffer[..length]);
+                let Self { told, spool, buffer, .. } = self;
+                let bytes = &buffer[..length];
+                match source {
+                    Source::Output(stream) => spool.append(*stream, clock::now(), bytes),
+                    Source::Told => told.take(bytes, |told| keep(spool, told)),
+                }
                 self.ending.wrote(Instant::now());
                 return length;
             }
@@ -414,52 +442,34 @@ impl Supervisor {
     }
 }
 
+/// Puts into the spool what was told.
+fn keep(spool: &mut Spool, told: Told<'_>) {
+    let now = clock::now();
+    match told {
+        Told::Frame(Kind::Words, words) => spool.append(Stream::Stdout, now, words),
+        Told::Frame(Kind::Trouble, words) => spool.append(Stream::Stderr, now, words),
+        Told::Frame(Kind::Event, event) => {
+            if spool.append_event(now, event) == Kept::NoMore {
+                let words =
+                    b"fleetward: this run told too many events, or the disk is full: no more are kept\n";
+                spool.append(Stream::Stderr, now, words);
+            }
+        }
+        Told::Frame(Kind::Report, report) => spool.set_report(now, report),
+        Told::Fault(fault) => spool.append(Stream::Stderr, now, fault.as_bytes()),
+    }
+}
+
 struct Ready {
     signals: bool,
     listener: bool,
     agent: bool,
-    pipes: [bool; 2],
+    pipes: Vec<bool>,
 }
 
 /// Waits for nothing but time: what failed may do better later.
 fn pause(span: Duration) {
     let _ = poll(&mut [], PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
-}
-
-/// Blocks until the agent names the run's directory; `None` if it went away without.
-fn wait_for_assignment(mut agent: &UnixStream) -> io::Result<Option<PathBuf>> {
-    let mut length = [0; 2];
-    match agent.read_exact(&mut length) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    }
-    let mut path = vec![0; usize::from(u16::from_le_bytes(length))];
-    agent.read_exact(&mut path)?;
-    Ok(Some(PathBuf::from(OsString::from_vec(path))))
-}
-
-/// Blocks until the agent has handed over the script's environment; `None` if it went away without.
-fn read_environment(mut agent: &UnixStream) -> io::Result<Option<Environment>> {
-    let mut length = [0; 4];
-    match agent.read_exact(&mut length) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    }
-    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
-    if length > MAX_ENVIRONMENT {
-        return Err(io::Error::other("the environment is too long"));
-    }
-    let mut bytes = vec![0; length];
-    agent.read_exact(&mut bytes)?;
-    wire::decode(&bytes, MAX_ENVIRONMENT).map(Some).map_err(io::Error::other)
-}
-
-/// Blocks until the agent says go; false if it went away, or wants the run not to start.
-fn wait_for_go(agent: &UnixStream) -> io::Result<bool> {
-    let mut first = [0; 1];
-    let go = matches!((&mut &*agent).read(&mut first), Ok(1)) && first == [command::GO];
-    agent.set_nonblocking(true)?;
-    Ok(go)
 }
 
 /// The supervisor dies of nothing but its own end: whoever stops a service or closes a terminal means others.

@@ -13,6 +13,7 @@ use fleetward_protocol::action::script::Script;
 use fleetward_protocol::action::{ActionRequest, Contract as _};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
+use fleetward_protocol::event::Event;
 use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
 use fleetward_protocol::message::{Dispatch, Finished, OpenRun};
 use fleetward_protocol::order::{Limits, Order};
@@ -26,6 +27,8 @@ use uuid::Uuid;
 pub(crate) struct Machine {
     pub(crate) directory: TempDir,
     pub(crate) client: ClientId,
+    /// Where its message bus is.
+    pub(crate) bus: Option<String>,
 }
 
 /// One life of an agent on a machine, without its link.
@@ -44,6 +47,8 @@ pub(crate) struct Request {
     pub(crate) run: RunId,
     pub(crate) content: String,
     pub(crate) script: Script,
+    /// Another action, in the script's place.
+    pub(crate) typed: Option<ActionRequest>,
     pub(crate) limits: Limits,
     pub(crate) remaining: Duration,
 }
@@ -70,6 +75,7 @@ pub(crate) fn script(body: &str) -> Request {
             user: None,
             resources: vec![],
         },
+        typed: None,
         content,
         // What a failed test leaves behind ends by itself.
         limits: Limits { timeout_ms: 30_000, grace_ms: 300, ..Limits::DEFAULT },
@@ -81,7 +87,7 @@ impl Machine {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let client = ClientId::issued(Uuid::now_v7());
-        let machine = Self { directory, client };
+        let machine = Self { directory, client, bus: None };
         std::fs::create_dir(machine.paths().state).unwrap();
         std::fs::create_dir(machine.paths().runs()).unwrap();
         machine.write_client_id(machine.client.as_str());
@@ -125,6 +131,7 @@ impl Machine {
             boot,
             account: users::read_own_account(),
             delegated,
+            bus: self.bus.clone(),
         };
         let (runs, notices) = Runs::recover(host, journal, &contents);
         Life { runs, journal: contents.id, notices, paths: self.paths(), client: self.client.clone() }
@@ -179,6 +186,8 @@ impl Life {
                 Stream::Stdout => output.stdout.extend_from_slice(record.payload),
                 Stream::Stderr => output.stderr.extend_from_slice(record.payload),
                 Stream::Dropped => output.dropped += record.dropped().unwrap(),
+                Stream::Event => output.events.push(Event::decode(record.payload).unwrap()),
+                Stream::Report => output.report = Some(serde_json::from_slice(record.payload).unwrap()),
             }
         }
         assert_eq!(records.consumed(), log.len());
@@ -206,10 +215,10 @@ pub(crate) fn dispatch(client: &ClientId, request: &Request) -> OpenRun {
         operation: OperationId::from_uuid(Uuid::now_v7()),
         client: client.clone(),
         // As a controller would that checks nothing.
-        action: ActionRequest {
+        action: request.typed.clone().unwrap_or_else(|| ActionRequest {
             kind: Script::KIND.to_owned(),
             params: serde_json::to_string(&request.script).unwrap(),
-        },
+        }),
         deadline: clock::now() + request.remaining,
         limits: request.limits,
     };
@@ -221,11 +230,15 @@ pub(crate) fn dispatch(client: &ClientId, request: &Request) -> OpenRun {
     OpenRun { run: request.run, offset: 0, started: false, dispatch: Some(dispatch) }
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub(crate) struct Output {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
     pub(crate) dropped: u64,
+    /// What a typed action told of its steps.
+    pub(crate) events: Vec<Event>,
+    /// And what it reported.
+    pub(crate) report: Option<serde_json::Value>,
 }
 
 /// Waits for the run's last stage.

@@ -7,6 +7,7 @@ use fleetward_agent::config::AgentConfig;
 use fleetward_agent::enrol::{self, Again, EnrolError};
 use fleetward_agent::identity::Identity;
 use fleetward_agent::{Agent, AgentHandle};
+use fleetward_protocol::action::KINDS;
 use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, OpenRun, RunDown, StreamKind,
 };
@@ -56,7 +57,7 @@ async fn a_host_enrols_connects_runs_and_leaves() {
     let (machine, controller) = enrolled(YEAR).await;
     let agent = start(&machine);
     let mut session = controller.session().await;
-    assert_eq!(session.hello.kinds[..], [Text::of("script")]);
+    assert_eq!(session.hello.kinds[..], KINDS.iter().copied().map(Text::of).collect::<Vec<_>>());
     assert!(matches!(session.message().await, Some(AgentMessage::Facts(_))));
 
     let request = script("echo out; echo err >&2; exit 3");

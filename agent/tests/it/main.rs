@@ -13,3 +13,4 @@ mod link;
 mod restart;
 mod secrecy;
 mod stop;
+mod unit;

@@ -321,6 +321,7 @@ fn a_supervisor_that_the_journal_does_not_know_is_told_and_dead_runs_are_cleared
 #[test]
 fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
     use fleetward_agent::run::attach::Attachment;
+    use fleetward_agent::run::given::Given;
     let machine = Machine::new();
     let starts = machine.path("starts");
     let request = script(&format!("echo x >> {}; echo ready", starts.display()));
@@ -336,7 +337,8 @@ fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
             let program = env!("CARGO_BIN_EXE_fleetward-agent");
             let (mut attachment, mut child) = Attachment::start(program.as_ref(), &directory).unwrap();
             if handed_over {
-                attachment.hand_over(&vec![("PATH".into(), "/bin".into())]).await.unwrap();
+                let environment = vec![("PATH".into(), "/bin".into())];
+                attachment.hand_over(&Given { environment, input: None }).await.unwrap();
             }
             drop(attachment);
             assert!(child.wait().await.unwrap().success());

@@ -207,7 +207,7 @@ pub fn with_environment(
 ) -> Result<ActionRequest, InvalidAction> {
     match Action::parse(&action) {
         Ok(Action::Script(script)) => ActionRequest::new(&Script { environment, ..script }),
-        Err(_) => Ok(action),
+        Ok(_) | Err(_) => Ok(action),
     }
 }
 
@@ -242,7 +242,7 @@ pub async fn load_steps(
                 }
             },
             // The host refuses what it does not understand, and says so.
-            Err(_) => Bytes::new(),
+            Ok(_) | Err(_) => Bytes::new(),
         };
         loaded.push(LoadedStep { step, content });
     }

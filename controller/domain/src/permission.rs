@@ -7,6 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use fleetward_protocol::action::Privilege;
 use fleetward_protocol::id::TenantId;
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,16 @@ impl Role {
             | Permission::ManageRepo
             | Permission::ManageUsers
             | Permission::Audit => matches!(self, Self::Admin),
+        }
+    }
+}
+
+impl From<Privilege> for Permission {
+    /// What a person needs to ask for an action of this privilege.
+    fn from(privilege: Privilege) -> Self {
+        match privilege {
+            Privilege::Operate => Self::Run,
+            Privilege::Administer => Self::ManageHosts,
         }
     }
 }

@@ -87,7 +87,7 @@ impl Download {
         match stream {
             LogStream::Stdout => self.wanted != Some(OutputStream::Stderr),
             LogStream::Stderr => self.wanted != Some(OutputStream::Stdout),
-            LogStream::Dropped => false,
+            LogStream::Dropped | LogStream::Event | LogStream::Report => false,
         }
     }
 }

@@ -45,6 +45,8 @@ impl Pieces {
                 });
                 return;
             }
+            // Told for programs, and no output.
+            Stream::Event | Stream::Report => return,
         };
         let first = !std::mem::replace(&mut tail.seen, true);
         let mut bytes = std::mem::take(&mut tail.bytes);
@@ -146,6 +148,8 @@ mod tests {
         let mut pieces = Pieces::default();
         pieces.push(&record(Stream::Stdout, b"caf\xc3"));
         pieces.push(&record(Stream::Stderr, b"!"));
+        pieces.push(&record(Stream::Event, b"{}"));
+        pieces.push(&record(Stream::Report, b"{}"));
         pieces.push(&record(Stream::Stdout, b"\xa9\n"));
         let texts: Vec<_> = pieces.finish().into_iter().map(|piece| piece.text).collect();
         assert_eq!(texts, [Some("caf".into()), Some("!".into()), Some("é\n".into())]);

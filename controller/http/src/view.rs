@@ -30,8 +30,9 @@ pub(super) fn operation_view(
     let mut scripts = Vec::with_capacity(request.steps.len());
     let mut directory = None;
     for step in &request.steps {
-        let Action::Script(script) =
-            Action::parse(&step.action).map_err(|error| ApiError::internal(&error))?;
+        let action = Action::parse(&step.action).map_err(|error| ApiError::internal(&error))?;
+        // What is no script has no place among them.
+        let Action::Script(script) = action else { continue };
         scripts.push(OperationScript {
             name: script.name,
             digest: script.digest,

@@ -1,13 +1,14 @@
 //! Bytes of any kind, decoded as every message, as an order, as an output log, as a token and as parameters.
 #![no_main]
 
-use fleetward_protocol::action::{Action, ActionRequest};
+use fleetward_protocol::action::{Action, ActionRequest, KINDS};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, RunDown, RunUp, StreamKind,
 };
 use fleetward_protocol::order::Order;
+use fleetward_protocol::event::{Event, check_report};
 use fleetward_protocol::output::Records;
 use fleetward_protocol::wire;
 use libfuzzer_sys::fuzz_target;
@@ -38,6 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut records = Records::new(bytes);
     while let Some(Ok(record)) = records.next() {
         let _ = record.dropped();
+        let _ = (Event::decode(record.payload), check_report(record.payload));
     }
     assert!(records.consumed() <= bytes.len());
     if let Some((prefix, _)) = bytes.split_first_chunk::<4>() {
@@ -46,6 +48,8 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = text.parse::<Token>();
         let _ = text.parse::<ClientId>();
-        let _ = Action::parse(&ActionRequest { kind: "script".to_owned(), params: text.to_owned() });
+        for kind in KINDS {
+            let _ = Action::parse(&ActionRequest { kind: (*kind).to_owned(), params: text.to_owned() });
+        }
     }
 });

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Contract;
+use super::{Actor, Contract, Needs, NoReport, Privilege};
 use crate::digest::Digest;
 use crate::name::{LinuxUser, ResourceName, ScriptName};
+use crate::text::{Text, Word};
 
 /// The largest script, in bytes. A larger one is refused at sync.
 pub const MAX_CONTENT: usize = 1 << 20;
@@ -58,11 +59,23 @@ pub struct Script {
 
 impl Contract for Script {
     const KIND: &'static str = "script";
+    const SUMMARY: &'static str = "Run an enrolled bash script on the host.";
     const IDEMPOTENT: bool = false;
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+    const PRIVILEGE: Privilege = Privilege::Operate;
 
-    fn resources(&self) -> &[ResourceName] {
-        &self.resources
+    type Report = NoReport;
+
+    fn subject(&self) -> Word {
+        Text::of(&self.name)
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            actor: self.user.clone().map_or(Actor::Agent, Actor::User),
+            resources: self.resources.clone(),
+            contents: vec![self.digest],
+        }
     }
 
     fn validate(&self) -> Result<(), String> {

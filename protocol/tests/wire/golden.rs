@@ -63,8 +63,10 @@ fn the_output_log_has_its_golden_bytes() {
     Record { stream: Stream::Stdout, at, payload: b"a" }.append_to(&mut log);
     Record { stream: Stream::Stderr, at, payload: b"bc" }.append_to(&mut log);
     Record { stream: Stream::Dropped, at, payload: &5u64.to_le_bytes() }.append_to(&mut log);
+    Record { stream: Stream::Event, at, payload: b"{}" }.append_to(&mut log);
+    Record { stream: Stream::Report, at, payload: b"{}" }.append_to(&mut log);
     expect![
-        "0104030201000000000100000061020403020100000000020000006263030403020100000000080000000500000000000000"
+        "0104030201000000000100000061020403020100000000020000006263030403020100000000080000000500000000000000040403020100000000020000007b7d050403020100000000020000007b7d"
     ]
     .assert_eq(&hex(&log));
 }

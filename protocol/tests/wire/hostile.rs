@@ -4,7 +4,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bytes::Bytes;
-use fleetward_protocol::action::{Action, ActionRequest};
+use fleetward_protocol::action::{Action, ActionRequest, KINDS};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::message::{
@@ -89,7 +89,9 @@ fn decode_as_everything(bytes: &[u8]) {
         let _ = text.parse::<Token>();
         let _ = format!("fwt1_{text}").parse::<Token>();
         let _ = text.parse::<ClientId>();
-        let _ = Action::parse(&ActionRequest { kind: "script".to_owned(), params: text.to_owned() });
+        for kind in KINDS {
+            let _ = Action::parse(&ActionRequest { kind: (*kind).to_owned(), params: text.to_owned() });
+        }
     }
 }
 

@@ -215,7 +215,7 @@ proptest! {
         environment in prop::collection::btree_map("W[A-Z0-9_]{0,8}", "[^\0]{0,20}", 0..4),
         client in client(),
     ) {
-        let Action::Script(script) = Action::parse(&message::order().action).unwrap();
+        let Ok(Action::Script(script)) = Action::parse(&message::order().action) else { unreachable!() };
         let environment: BTreeMap<_, _> = environment;
         let script = Script { arguments, environment, ..script };
         let mut order = message::order();
@@ -230,19 +230,19 @@ proptest! {
 
     #[test]
     fn output_logs(
-        records in prop::collection::vec((any::<bool>(), at(), bytes()), 0..20),
+        records in prop::collection::vec((0..4_usize, at(), bytes()), 0..20),
         cut in any::<prop::sample::Index>(),
     ) {
-        let stream = |is_error| if is_error { Stream::Stderr } else { Stream::Stdout };
+        let stream = |kind| [Stream::Stdout, Stream::Stderr, Stream::Event, Stream::Report][kind];
         let mut log = Vec::new();
-        for (is_error, at, payload) in &records {
-            Record { stream: stream(*is_error), at: *at, payload }.append_to(&mut log);
+        for (kind, at, payload) in &records {
+            Record { stream: stream(*kind), at: *at, payload }.append_to(&mut log);
         }
         let written: Vec<_> = records.iter().filter(|(_, _, payload)| !payload.is_empty()).collect();
         let read: Vec<_> = Records::new(&log).map(Result::unwrap).collect();
         prop_assert_eq!(read.len(), written.len());
-        for (record, (is_error, at, payload)) in read.iter().zip(written) {
-            prop_assert_eq!(*record, Record { stream: stream(*is_error), at: *at, payload });
+        for (record, (kind, at, payload)) in read.iter().zip(written) {
+            prop_assert_eq!(*record, Record { stream: stream(*kind), at: *at, payload });
         }
         // A log that is cut anywhere gives the whole records before the cut.
         let cut = &log[..cut.index(log.len() + 1)];

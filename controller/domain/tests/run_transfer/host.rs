@@ -302,7 +302,8 @@ impl Host {
             return;
         }
         let payload: Vec<u8> = (0..choice % 3000).map(|at| (at ^ choice) as u8).collect();
-        let stream = if choice.is_multiple_of(2) { Stream::Stdout } else { Stream::Stderr };
+        let streams = [Stream::Stdout, Stream::Stderr, Stream::Event, Stream::Report];
+        let stream = streams[usize::from(choice % 4)];
         let record = Record { stream, at: Timestamp::from_millis(i64::from(choice)), payload: &payload };
         let spool = self.spools.get_mut(&run).unwrap();
         record.append_to(&mut spool.bytes);

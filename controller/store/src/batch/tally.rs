@@ -22,6 +22,7 @@ impl Tally {
                 Stream::Dropped => {
                     tally.lost = tally.lost.saturating_add(record.dropped().unwrap_or_default());
                 }
+                Stream::Event | Stream::Report => {}
             }
         }
         tally

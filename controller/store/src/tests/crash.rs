@@ -204,7 +204,11 @@ fn history() -> Vec<Step> {
         Step::Checkpoint,
         // The log begins anew, over the old frames.
         Step::Batch(vec![logs.grow(0, Stream::Stdout, 20_000)]),
-        Step::Batch(vec![logs.grow(0, Stream::Dropped, 8), logs.grow(0, Stream::Stdout, 900)]),
+        Step::Batch(vec![
+            logs.grow(0, Stream::Event, 2),
+            logs.grow(0, Stream::Dropped, 8),
+            logs.grow(0, Stream::Stdout, 900),
+        ]),
         Step::BatchAndCheckpoint(vec![
             change(op, one, running.clone(), RunState::Succeeded),
             logs.grow(1, Stream::Stdout, 30_000),
@@ -231,6 +235,7 @@ impl Logs {
         let (run, end) = &mut self.ends[which];
         let payload: Vec<u8> = match stream {
             Stream::Dropped => 4711_u64.to_le_bytes().to_vec(),
+            Stream::Event | Stream::Report => b"{}".to_vec(),
             Stream::Stdout | Stream::Stderr => (0..length).map(|at| ((*end + at) % 251) as u8).collect(),
         };
         let mut log = Vec::new();

@@ -88,7 +88,7 @@ properties! {
     async fn p16_bytes_written_and_bytes_missing_are_counted_once(
         store: Store,
         (payloads, sent) in (
-            prop::collection::vec((0..4_u8, 1..3_000_usize), 1..12),
+            prop::collection::vec((0..7_u8, 1..3_000_usize), 1..12),
             prop::collection::vec((0..12_usize, 0..5_usize), 1..10),
         )
     ) {
@@ -102,11 +102,14 @@ properties! {
             let (stream, payload) = match kind {
                 0 => (Stream::Dropped, (length as u64).to_le_bytes().to_vec()),
                 1 => (Stream::Stderr, vec![7; length]),
+                2 => (Stream::Event, vec![8; length]),
+                3 => (Stream::Report, vec![8; length]),
                 _ => (Stream::Stdout, vec![9; length]),
             };
             match stream {
                 Stream::Dropped => lost += length as u64,
                 Stream::Stdout | Stream::Stderr => kept += length as u64,
+                Stream::Event | Stream::Report => {}
             }
             Record { stream, at: at(1), payload: &payload }.append_to(&mut log);
             ends.push((log.len(), kept, lost));

@@ -1,0 +1,157 @@
+//! Starts, stops, restarts and reloads a unit through systemd, and says what became of it.
+
+use fleetward_protocol::action::unit::{Unit, UnitReport, UnitState, Verb};
+
+use super::Perform;
+use crate::perform::{Failure, Left, Problem, Steps};
+use crate::platform::systemd::{Job, Systemd, SystemdError};
+
+/// So many lines of a unit's log are shown when it failed.
+const LINES: u8 = 20;
+
+impl Perform for Unit {
+    fn perform(&self, steps: &mut Steps) -> Result<UnitReport, Failure<UnitReport>> {
+        let unit = &self.unit;
+        let (systemd, before) = steps.look("check", unit, |steps| check(self, steps))?;
+        if is_as_wanted(self.verb, &before) {
+            steps.unchanged(self.verb.as_str(), format_args!("unchanged: {unit} is {}", shown(&before)));
+            return Ok(UnitReport { changed: false, after: before.clone(), before });
+        }
+        let words = format!("{} {unit}", self.verb);
+        let changed = steps.change(self.verb.as_str(), words, |steps| change(self, &systemd, steps));
+        let mut after = None;
+        let verified = steps.look("verify", unit, |steps| {
+            let now = systemd.read_unit(unit).map_err(|error| problem(self, &error))?;
+            steps.say(format_args!("{unit} is {}", shown(&now)));
+            let verified = verify(self, &now);
+            after = Some(now);
+            verified
+        });
+        let is_done = changed.is_ok();
+        match (changed.and(verified), after) {
+            (Ok(()), Some(after)) => Ok(UnitReport { changed: true, before, after }),
+            (Ok(()), None) => Ok(UnitReport { changed: true, after: before.clone(), before }),
+            (Err(problem), after) => {
+                for line in systemd.read_log(unit, LINES) {
+                    steps.complain(line);
+                }
+                let report =
+                    after.map(|after| UnitReport { changed: is_done || after != before, before, after });
+                Err(Failure { problem, left: Left::AsItIs, report })
+            }
+        }
+    }
+}
+
+/// What the unit is, if anything can be done with it.
+fn check(asked: &Unit, steps: &mut Steps) -> Result<(Systemd, UnitState), Problem> {
+    let Unit { unit, verb } = asked;
+    let systemd = Systemd::connect().map_err(|error| problem(asked, &error))?;
+    let state = systemd.read_unit(unit).map_err(|error| problem(asked, &error))?;
+    steps.say(format_args!("{unit} is {}", shown(&state)));
+    match state.load.as_str() {
+        "not-found" => Err(Problem::new(
+            format_args!("there is no unit {unit} on this host"),
+            "install what it belongs to, or find its right name with `systemctl list-unit-files`",
+        )),
+        "masked" if *verb != Verb::Stop => Err(Problem::new(
+            format_args!("{unit} is masked: somebody decided that it must not start here"),
+            format_args!("run `systemctl unmask {unit}` on the host if it may"),
+        )),
+        "bad-setting" | "error" => Err(Problem::new(
+            format_args!("the file of {unit} cannot be used ({})", state.load),
+            format_args!("run `systemd-analyze verify {unit}` on the host: it names the line"),
+        )),
+        _ => Ok((systemd, state)),
+    }
+}
+
+/// Whether there is nothing to do.
+fn is_as_wanted(verb: Verb, state: &UnitState) -> bool {
+    match verb {
+        Verb::Start => matches!(state.active.as_str(), "active" | "reloading"),
+        Verb::Stop => matches!(state.active.as_str(), "inactive" | "failed"),
+        Verb::Restart | Verb::Reload | Verb::ReloadOrRestart => false,
+    }
+}
+
+/// Has systemd do it, to its end.
+fn change(asked: &Unit, systemd: &Systemd, steps: &mut Steps) -> Result<(), Problem> {
+    let Unit { unit, verb } = asked;
+    let ended = systemd.run_job(unit, *verb, steps.stop()).map_err(|error| problem(asked, &error))?;
+    let result = match ended {
+        // What the unit is now tells the rest.
+        Job::Missed => return Ok(()),
+        Job::Left => {
+            return Err(Problem::new(
+                format_args!("stopped on request before systemd had come to the end of `{verb} {unit}`"),
+                format_args!("systemd goes on with it: see `systemctl status {unit}` on the host"),
+            ));
+        }
+        Job::Ended(result) => result,
+    };
+    match result.as_str() {
+        // What did not apply to the unit as it was is skipped.
+        "done" | "skipped" => Ok(()),
+        "dependency" => Err(Problem::new(
+            format_args!("a unit that {unit} needs failed"),
+            format_args!("run `systemctl list-dependencies {unit}` on the host: it shows which"),
+        )),
+        "canceled" => Err(Problem::new(
+            format_args!(
+                "`{verb} {unit}` was cancelled: somebody asked systemd for something else meanwhile"
+            ),
+            "ask again when nobody else works on this unit",
+        )),
+        "timeout" => {
+            Err(look_into_it(asked, "it did not come to its end within the time of its own unit file"))
+        }
+        other => Err(look_into_it(asked, other)),
+    }
+}
+
+/// Whether the unit is what it should be now.
+fn verify(asked: &Unit, state: &UnitState) -> Result<(), Problem> {
+    match (asked.verb, state.active.as_str()) {
+        (Verb::Stop, "active") => Err(look_into_it(asked, "it is active again")),
+        (Verb::Stop, _) => Ok(()),
+        (_, "failed") => Err(look_into_it(asked, state.result.as_deref().unwrap_or("it failed at once"))),
+        _ => Ok(()),
+    }
+}
+
+fn look_into_it(asked: &Unit, what: &str) -> Problem {
+    let Unit { unit, verb } = asked;
+    Problem::new(
+        format_args!("`{verb} {unit}` failed: {what}"),
+        format_args!("see `journalctl --unit={unit}` on the host; its last lines are above"),
+    )
+}
+
+fn problem(asked: &Unit, error: &SystemdError) -> Problem {
+    let Unit { unit, verb } = asked;
+    let advice = match error {
+        SystemdError::Bus(_) | SystemdError::Runtime(_) => {
+            "this kind needs a host that runs systemd and the D-Bus message bus: see `systemctl status dbus`"
+                .to_owned()
+        }
+        SystemdError::Ended | SystemdError::Silent | SystemdError::Strange(_) => {
+            format!("what became of it is not known here: see `systemctl status {unit}` on the host")
+        }
+        SystemdError::Refused { name, .. } if name.ends_with("UnitMasked") => {
+            format!("run `systemctl unmask {unit}` on the host if it may run")
+        }
+        SystemdError::Refused { .. } => format!("see `systemctl status {unit}` on the host"),
+    };
+    Problem::new(format_args!("`{verb} {unit}` failed: {error}"), advice)
+}
+
+/// As systemctl(1) shows it.
+fn shown(state: &UnitState) -> String {
+    let pid = state.main_pid.map(|pid| format!(", main process {pid}")).unwrap_or_default();
+    let file = state.file.as_ref().map(|file| format!(", {file}")).unwrap_or_default();
+    match state.load.as_str() {
+        "loaded" => format!("{} ({}){pid}{file}", state.active, state.sub),
+        load => format!("{load}, {} ({}){pid}", state.active, state.sub),
+    }
+}

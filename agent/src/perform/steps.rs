@@ -1,0 +1,221 @@
+//! The steps of a typed action, as it goes: told, journalled, and concluded.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use fleetward_protocol::event::{Event, StepName, StepState};
+use fleetward_protocol::text::{Line, Text};
+use serde::Serialize;
+
+use super::teller::Teller;
+use crate::journal::steps::{Step, StepJournal};
+use crate::platform::stop::Stop;
+
+/// What an action tells while it goes, and what it is told: to stop.
+#[derive(Debug)]
+pub struct Steps {
+    teller: Teller,
+    journal: StepJournal,
+    stop: Stop,
+}
+
+/// How an action ended, and the exit code of its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Done {
+    /// The host is as it was asked for. Exit code 0.
+    Well,
+    /// It is not. What was done before is left as it is, and told. Exit code 1.
+    Failed,
+    /// It is not; what was done was undone, and the host is as before. Exit code 2.
+    Undone,
+    /// It is not, and what was done could not be undone. Exit code 3.
+    NotUndone,
+}
+
+/// Why a step did not come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// In a sentence without its full stop.
+    pub reason: Line,
+    /// What to do next.
+    pub advice: Line,
+}
+
+/// Why an action did not come to its end, and what there is to report all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure<R> {
+    /// What went wrong.
+    pub problem: Problem,
+    /// How the host was left.
+    pub left: Left,
+    /// What was found and done up to then.
+    pub report: Option<R>,
+}
+
+/// How an action that failed left the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// As it is: there was nothing to undo, or nothing that can be undone.
+    AsItIs,
+    /// As it was before.
+    Undone,
+    /// Neither as it was nor as it was asked for.
+    NotUndone,
+}
+
+impl Problem {
+    /// What went wrong, and what to do next.
+    pub fn new(reason: impl fmt::Display, advice: impl fmt::Display) -> Self {
+        Self { reason: Text::of(reason), advice: Text::of(advice) }
+    }
+}
+
+impl<R> From<Problem> for Failure<R> {
+    /// Nothing was done yet, and there is nothing to report.
+    fn from(problem: Problem) -> Self {
+        Self { problem, left: Left::AsItIs, report: None }
+    }
+}
+
+impl Steps {
+    pub(super) const fn new(teller: Teller, journal: StepJournal, stop: Stop) -> Self {
+        Self { teller, journal, stop }
+    }
+
+    /// Tells people a line.
+    pub fn say(&mut self, words: impl fmt::Display) {
+        self.teller.say(&line(words));
+    }
+
+    /// Tells people a line about what is wrong.
+    pub fn complain(&mut self, words: impl fmt::Display) {
+        self.teller.complain(&line(words));
+    }
+
+    /// What asks this action to stop.
+    pub const fn stop(&mut self) -> &mut Stop {
+        &mut self.stop
+    }
+
+    /// A step that changes nothing: looks, waits, verifies.
+    ///
+    /// # Errors
+    /// What `work` failed with.
+    pub fn look<T>(
+        &mut self,
+        step: &str,
+        words: impl fmt::Display,
+        work: impl FnOnce(&mut Self) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        self.event(step, StepState::Began, words);
+        let done = work(self);
+        self.ended(step, &done);
+        done
+    }
+
+    /// A step that changes the host. It is in the journal before it begins, and there again when it is done.
+    ///
+    /// # Errors
+    /// What `work` failed with; or that the journal cannot be written: then nothing was done.
+    pub fn change<T>(
+        &mut self,
+        step: &str,
+        words: impl fmt::Display,
+        work: impl FnOnce(&mut Self) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let words = line(words);
+        let name: StepName = Text::of(step);
+        self.event(step, StepState::Began, &words);
+        self.say(&words);
+        let begun = self.journal.append(&Step::Began(name.clone())).map_err(|error| {
+            Problem::new(
+                format_args!("the step `{name}` could not be written down: {error}"),
+                "nothing was done; make room on the disk that holds the agent's state, and ask again",
+            )
+        });
+        let done = begun.and_then(|()| work(self));
+        if done.is_ok()
+            && let Err(error) = self.journal.append(&Step::Done(name))
+        {
+            // It is done all the same. Only whoever took the run up again would not know.
+            self.complain(format_args!("the end of the step `{step}` could not be written down: {error}"));
+        }
+        self.ended(step, &done);
+        done
+    }
+
+    /// Something of a step that goes on.
+    pub fn going(&mut self, step: &str, words: impl fmt::Display) {
+        let words = line(words);
+        self.event(step, StepState::Going, &words);
+        self.say(words);
+    }
+
+    /// A step that was not needed.
+    pub fn unchanged(&mut self, step: &str, words: impl fmt::Display) {
+        let words = line(words);
+        self.event(step, StepState::Unchanged, &words);
+        self.say(words);
+    }
+
+    /// Carries an action out with these steps, and tells how it ended: its report, and what went wrong.
+    pub(crate) fn conclude<R: Serialize>(
+        &mut self,
+        action: impl FnOnce(&mut Self) -> Result<R, Failure<R>>,
+    ) -> Done {
+        let (report, mut done) = match action(self) {
+            Ok(report) => (Some(report), Done::Well),
+            Err(Failure { problem, left, report }) => {
+                self.complain(&problem.reason);
+                self.complain(&problem.advice);
+                (report, left.into())
+            }
+        };
+        let encoded = report.map(|report| serde_json::to_vec(&report)).transpose();
+        let told = encoded.is_ok_and(|report| report.is_none_or(|report| self.teller.report(&report)));
+        if !told {
+            self.complain("the report is too long to be kept");
+            done = if done == Done::Well { Done::Failed } else { done };
+        }
+        done
+    }
+
+    fn ended<T>(&mut self, step: &str, done: &Result<T, Problem>) {
+        match done {
+            Ok(_) => self.event(step, StepState::Done, ""),
+            Err(problem) => self.event(step, StepState::Failed, &problem.reason),
+        }
+    }
+
+    fn event(&mut self, step: &str, state: StepState, words: impl fmt::Display) {
+        let event = Event { step: Text::of(step), state, percent: None, words: Text::of(words) };
+        self.teller.event(&event);
+    }
+}
+
+/// One line, whatever is in it.
+fn line(words: impl fmt::Display) -> String {
+    let line: Line = Text::of(words);
+    line.into()
+}
+
+impl From<Left> for Done {
+    fn from(left: Left) -> Self {
+        match left {
+            Left::AsItIs => Self::Failed,
+            Left::Undone => Self::Undone,
+            Left::NotUndone => Self::NotUndone,
+        }
+    }
+}
+
+impl From<Done> for ExitCode {
+    fn from(done: Done) -> Self {
+        match done {
+            Done::Well => Self::SUCCESS,
+            Done::Failed => Self::from(1),
+            Done::Undone => Self::from(2),
+            Done::NotUndone => Self::from(3),
+        }
+    }
+}

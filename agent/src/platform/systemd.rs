@@ -1,0 +1,293 @@
+//! systemd over the system's message bus: what its units are, and jobs for them.
+//!
+//! For short-lived processes only: a connection brings a runtime of its own, which works while it is asked something.
+//! `org.freedesktop.systemd1(5)` is the manual of everything that is called here.
+
+use std::future::poll_fn;
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::AsFd as _;
+use std::pin::pin;
+use std::process::Stdio;
+use std::time::Duration;
+
+use fleetward_protocol::action::unit::{UnitName, UnitState, Verb};
+use fleetward_protocol::text::{Line, Text, Word};
+use fleetward_protocol::time::Timestamp;
+use futures_core::Stream as _;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt as _, Interest};
+use tokio::process::Command;
+use tokio::runtime::Runtime;
+use zbus::message::Type as MessageType;
+use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Type};
+
+use super::stop::Stop;
+
+const SERVICE: &str = "org.freedesktop.systemd1";
+const PATH: &str = "/org/freedesktop/systemd1";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+const UNIT: &str = "org.freedesktop.systemd1.Unit";
+const JOB: &str = "org.freedesktop.systemd1.Job";
+const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+
+/// How long systemd may take to answer a question. Jobs are waited for without an end of our own: the run has one.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks at whether a job still exists: a bus that was restarted tells nobody of its end.
+const LOOK: Duration = Duration::from_secs(5);
+/// Ends of other jobs that may wait to be passed over.
+const QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// The most that is read of a log, in bytes.
+const MAX_LOG: u64 = 64 << 10;
+
+/// A connection to the system's service manager.
+#[derive(Debug)]
+pub struct Systemd {
+    connection: Connection,
+    runtime: Runtime,
+}
+
+/// How waiting for a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// With this result: `done`, `failed`, `dependency`, `timeout`, `canceled`, …
+    Ended(Word),
+    /// It ended, and with which result was missed.
+    Missed,
+    /// This process was asked to stop. The job goes on.
+    Left,
+}
+
+/// systemd could not be asked, or said no.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemdError {
+    /// There is no runtime to be had.
+    #[error("start to wait for events: {0}")]
+    Runtime(io::Error),
+    /// There is no bus, or nobody on it.
+    #[error("no connection to the message bus of the system: {0}")]
+    Bus(zbus::Error),
+    /// The connection ended.
+    #[error("the connection to the message bus of the system ended")]
+    Ended,
+    /// It does not answer.
+    #[error("systemd did not answer within {} seconds", PATIENCE.as_secs())]
+    Silent,
+    /// It answered with an error.
+    #[error("{text}")]
+    Refused {
+        /// The error's name, such as `org.freedesktop.systemd1.NoSuchUnit`.
+        name: String,
+        /// What it said.
+        text: Line,
+    },
+    /// It answered what it should not.
+    #[error("systemd answered what is not understood: {0}")]
+    Strange(zbus::Error),
+}
+
+impl Systemd {
+    /// Connects to the system's message bus.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn connect() -> Result<Self, SystemdError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(SystemdError::Runtime)?;
+        let connection = runtime.block_on(async {
+            let connected = tokio::time::timeout(PATIENCE, Connection::system()).await;
+            connected.map_err(|_| SystemdError::Silent)?.map_err(SystemdError::Bus)
+        })?;
+        Ok(Self { connection, runtime })
+    }
+
+    /// What a unit is now. A unit that there is not is one, too: its `load` says so.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_unit(&self, unit: &UnitName) -> Result<UnitState, SystemdError> {
+        self.runtime.block_on(async {
+            let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
+            let path = path.as_str();
+            let own = interface(unit);
+            let word = |text: String| -> Word { Text::of(text) };
+            let file: String = self.property(path, UNIT, "UnitFileState").await?.unwrap_or_default();
+            let since: Option<u64> = self.property(path, UNIT, "StateChangeTimestamp").await?;
+            let pid: Option<u32> = self.property(path, &own, "MainPID").await?;
+            let result: Option<String> = self.property(path, &own, "Result").await?;
+            let needed = |name| async move {
+                let text: Option<String> = self.property(path, UNIT, name).await?;
+                Ok::<_, SystemdError>(word(text.unwrap_or_default()))
+            };
+            Ok(UnitState {
+                load: needed("LoadState").await?,
+                active: needed("ActiveState").await?,
+                sub: needed("SubState").await?,
+                file: Some(word(file)).filter(|file| !file.is_empty()),
+                main_pid: pid.filter(|pid| *pid > 0),
+                result: result.map(word),
+                since: since.filter(|at| *at > 0).map(microseconds),
+            })
+        })
+    }
+
+    /// Has systemd do this to the unit, in the place of what else it is about to do to it, and waits for the end of that.
+    ///
+    /// # Errors
+    /// If systemd does not take the job, or cannot be heard any more.
+    pub fn run_job(&self, unit: &UnitName, verb: Verb, stop: &mut Stop) -> Result<Job, SystemdError> {
+        self.runtime.block_on(async {
+            let rule = MatchRule::builder()
+                .msg_type(MessageType::Signal)
+                .sender(SERVICE)
+                .path(PATH)
+                .interface(MANAGER)
+                .member("JobRemoved")
+                .build()
+                .map_err(SystemdError::Strange)?;
+            let removed = MessageStream::for_match_rule(rule, &self.connection, Some(QUEUE));
+            let mut removed = pin!(patiently(removed).await?);
+            // Nobody is told of jobs who has not asked for it.
+            self.call(PATH, MANAGER, "Subscribe", &()).await?;
+            let job: OwnedObjectPath =
+                self.ask(PATH, MANAGER, method(verb), &(unit.as_str(), "replace")).await?;
+            let asked = stop.as_fd().try_clone_to_owned().map_err(SystemdError::Runtime)?;
+            // SAFETY: an `OwnedFd` is open and the same one for as long as it is there.
+            let asked = unsafe { AsyncFd::register_with_interest(asked, Interest::READABLE) };
+            let asked = asked.map_err(|error| SystemdError::Runtime(error.into()))?;
+            loop {
+                let message = tokio::select! {
+                    biased;
+                    message = poll_fn(|context| removed.as_mut().poll_next(context)) => message,
+                    ready = asked.readable() => {
+                        drop(ready.map(|mut ready| ready.clear_ready()));
+                        if stop.is_requested() {
+                            return Ok(Job::Left);
+                        }
+                        continue;
+                    }
+                    () = tokio::time::sleep(LOOK) => {
+                        let state: Option<String> = self.property(job.as_str(), JOB, "State").await?;
+                        if state.is_none() {
+                            return Ok(Job::Missed);
+                        }
+                        continue;
+                    }
+                };
+                let message = message.ok_or(SystemdError::Ended)?.map_err(SystemdError::Strange)?;
+                let (_, path, _, result): (u32, OwnedObjectPath, String, String) = body(&message)?;
+                if path == job {
+                    return Ok(Job::Ended(Text::of(result)));
+                }
+            }
+        })
+    }
+
+    /// The last lines of the unit's log in this boot, oldest first; none where there is no journal.
+    #[must_use]
+    pub fn read_log(&self, unit: &UnitName, lines: u8) -> Vec<Line> {
+        self.runtime.block_on(async {
+            let mut command = Command::new("journalctl");
+            command
+                .arg(format!("--unit={unit}"))
+                .arg(format!("--lines={lines}"))
+                .args(["--boot", "--no-pager", "--quiet", "--output=short-iso"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .kill_on_drop(true);
+            let Ok(mut child) = command.spawn() else { return Vec::new() };
+            let Some(out) = child.stdout.take() else { return Vec::new() };
+            let mut text = Vec::new();
+            let mut out = out.take(MAX_LOG);
+            // What there is by then is what is shown.
+            drop(tokio::time::timeout(LOOK, out.read_to_end(&mut text)).await);
+            String::from_utf8_lossy(&text).lines().take(lines.into()).map(Text::of).collect()
+        })
+    }
+
+    /// A property of an object; `None` if it has none of this name, or is gone.
+    async fn property<T>(&self, path: &str, interface: &str, name: &str) -> Result<Option<T>, SystemdError>
+    where
+        T: TryFrom<OwnedVariant>,
+        T::Error: Into<zbus::Error>,
+    {
+        match self.ask::<OwnedVariant>(path, PROPERTIES, "Get", &(interface, name)).await {
+            Ok(value) => {
+                value.try_into().map(Some).map_err(|error: T::Error| SystemdError::Strange(error.into()))
+            }
+            Err(SystemdError::Refused { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned + Type>(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        arguments: &(impl Serialize + DynamicType),
+    ) -> Result<T, SystemdError> {
+        body(&self.call(path, interface, method, arguments).await?)
+    }
+
+    async fn call(
+        &self,
+        path: &str,
+        interface: &str,
+        method: &str,
+        arguments: &(impl Serialize + DynamicType),
+    ) -> Result<Message, SystemdError> {
+        patiently(self.connection.call_method(Some(SERVICE), path, Some(interface), method, arguments)).await
+    }
+}
+
+async fn patiently<T>(answer: impl Future<Output = zbus::Result<T>>) -> Result<T, SystemdError> {
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Err(_) => Err(SystemdError::Silent),
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(refusal(error)),
+    }
+}
+
+fn refusal(error: zbus::Error) -> SystemdError {
+    match error {
+        zbus::Error::MethodError(name, text, _) => {
+            let text = Text::of(text.as_deref().unwrap_or(name.as_str()));
+            SystemdError::Refused { name: name.to_string(), text }
+        }
+        zbus::Error::FDO(error) => {
+            use zbus::DBusError as _;
+            let text = Text::of(error.description().unwrap_or(error.name().as_str()));
+            SystemdError::Refused { name: error.name().to_string(), text }
+        }
+        error => SystemdError::Bus(error),
+    }
+}
+
+fn body<T: DeserializeOwned + Type>(message: &Message) -> Result<T, SystemdError> {
+    message.body().deserialize().map_err(SystemdError::Strange)
+}
+
+const fn method(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Start => "StartUnit",
+        Verb::Stop => "StopUnit",
+        Verb::Restart => "RestartUnit",
+        Verb::Reload => "ReloadUnit",
+        Verb::ReloadOrRestart => "ReloadOrRestartUnit",
+    }
+}
+
+/// The interface of the unit's type: `org.freedesktop.systemd1.Service`.
+fn interface(unit: &UnitName) -> String {
+    let kind = unit.as_str().rsplit('.').next().unwrap_or_default();
+    let (first, rest) = kind.split_at(kind.len().min(1));
+    format!("{SERVICE}.{}{rest}", first.to_ascii_uppercase())
+}
+
+fn microseconds(at: u64) -> Timestamp {
+    Timestamp::from_millis(i64::try_from(at / 1000).unwrap_or(i64::MAX))
+}

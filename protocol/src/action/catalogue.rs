@@ -1,0 +1,110 @@
+//! The kinds of action for whoever shows or generates something of them: with schemas, without their types.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use utoipa::openapi::{RefOr, Schema};
+
+use super::{Contract, DESCRIPTIONS, Privilege};
+
+/// A kind of action.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kind {
+    /// [`Contract::KIND`].
+    pub name: &'static str,
+    /// [`Contract::SUMMARY`].
+    pub summary: &'static str,
+    /// [`Contract::IDEMPOTENT`].
+    pub idempotent: bool,
+    /// [`Contract::DEFAULT_TIMEOUT`].
+    pub timeout: Duration,
+    /// [`Contract::PRIVILEGE`].
+    pub privilege: Privilege,
+    /// The JSON schema of the parameters: one document, whose references all lead into its own `components`.
+    pub parameters: Value,
+    /// The JSON schema of the report, likewise.
+    pub report: Value,
+}
+
+/// Every kind this build knows, in the order of [`KINDS`](super::KINDS).
+#[must_use]
+pub fn catalogue() -> Vec<Kind> {
+    DESCRIPTIONS.iter().map(|describe| describe()).collect()
+}
+
+impl Kind {
+    pub(super) fn of<C: Contract>() -> Self {
+        Self {
+            name: C::KIND,
+            summary: C::SUMMARY,
+            idempotent: C::IDEMPOTENT,
+            timeout: C::DEFAULT_TIMEOUT,
+            privilege: C::PRIVILEGE,
+            parameters: schema::<C>(),
+            report: schema::<C::Report>(),
+        }
+    }
+}
+
+fn schema<T: utoipa::ToSchema>() -> Value {
+    let mut parts: Vec<(String, RefOr<Schema>)> = Vec::new();
+    T::schemas(&mut parts);
+    let mut document = to_value(&T::schema());
+    if let Value::Object(document) = &mut document
+        && !parts.is_empty()
+    {
+        let schemas: Map<String, Value> =
+            parts.iter().map(|(name, part)| (name.clone(), to_value(part))).collect();
+        document.insert("components".to_owned(), serde_json::json!({ "schemas": schemas }));
+    }
+    document
+}
+
+/// A schema is made of maps with text as keys: nothing of it has no JSON.
+fn to_value(schema: &RefOr<Schema>) -> Value {
+    serde_json::to_value(schema).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::action::KINDS;
+
+    /// Every reference in a schema.
+    fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
+        match value {
+            Value::Object(object) => {
+                found.extend(object.get("$ref").and_then(Value::as_str));
+                object.values().for_each(|value| references(value, found));
+            }
+            Value::Array(items) => items.iter().for_each(|value| references(value, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_kind_tells_what_it_is_and_what_it_takes() {
+        let kinds = catalogue();
+        assert_eq!(kinds.iter().map(|kind| kind.name).collect::<Vec<_>>(), KINDS);
+        let summaries: BTreeSet<_> = kinds.iter().map(|kind| kind.summary).collect();
+        assert_eq!(summaries.len(), kinds.len());
+        for kind in kinds {
+            let sentence = kind.summary;
+            assert!(sentence.starts_with(char::is_uppercase) && sentence.ends_with('.'), "{sentence}");
+            assert!(sentence.matches(". ").count() == 0 && sentence.len() <= 120, "{sentence}");
+            assert!(crate::printable::is_line(sentence), "{sentence}");
+            assert!(kind.timeout >= Duration::from_secs(1), "{}", kind.name);
+            for schema in [&kind.parameters, &kind.report] {
+                assert_eq!(schema["type"], "object", "{}: {schema}", kind.name);
+                let mut found = Vec::new();
+                references(schema, &mut found);
+                for reference in found {
+                    let place = reference.strip_prefix('#').and_then(|place| schema.pointer(place));
+                    assert!(place.is_some_and(Value::is_object), "{}: {reference} leads nowhere", kind.name);
+                }
+            }
+        }
+    }
+}

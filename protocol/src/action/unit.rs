@@ -1,0 +1,317 @@
+//! Start, stop, restart or reload a unit of systemd.
+//!
+//! A unit that is already as it was asked for is left alone, and the report says so.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Actor, Contract, Needs, Privilege};
+use crate::name::ResourceName;
+use crate::text::{Text, Word};
+use crate::time::Timestamp;
+
+/// The longest name of a unit, in bytes (systemd.unit(5)).
+pub const MAX_UNIT_NAME: usize = 255;
+
+/// The types of unit (systemd.unit(5)).
+pub const TYPES: [&str; 11] = [
+    "service",
+    "socket",
+    "device",
+    "mount",
+    "automount",
+    "swap",
+    "target",
+    "path",
+    "timer",
+    "slice",
+    "scope",
+];
+
+/// Parameters of a unit action.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Unit {
+    /// The unit's whole name, such as `nginx.service`.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "nginx.service", max_length = 255))]
+    pub unit: UnitName,
+    /// What to do with it.
+    #[cfg_attr(feature = "schema", schema(inline))]
+    pub verb: Verb,
+}
+
+/// What can be done with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Start it, unless it is active.
+    Start,
+    /// Stop it, unless it is inactive.
+    Stop,
+    /// Stop it and start it again; start it if it is not active.
+    Restart,
+    /// Have it read its configuration again. It must be active, and able to.
+    Reload,
+    /// Reload it if it is able to, restart it if not; start it if it is not active.
+    ReloadOrRestart,
+}
+
+/// The name of a unit that can be acted upon: valid by systemd.unit(5), with its type, and no template.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct UnitName(String);
+
+/// Why a text is not the name of a unit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not the name of a unit: {rule}")]
+pub struct InvalidUnitName {
+    text: Word,
+    rule: String,
+}
+
+/// What a unit action tells when it ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct UnitReport {
+    /// Whether anything was done. Where all was as wanted, nothing is touched.
+    pub changed: bool,
+    /// The unit before.
+    pub before: UnitState,
+    /// The unit after.
+    pub after: UnitState,
+}
+
+/// A unit, as systemd shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct UnitState {
+    /// Whether its file could be read: `loaded`, `not-found`, `masked`, …
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub load: Word,
+    /// `active`, `inactive`, `failed`, …
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub active: Word,
+    /// The same in the terms of its type: `running`, `exited`, `dead`, …
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub sub: Word,
+    /// Whether it is started at boot: `enabled`, `disabled`, `static`, …; absent where systemd does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub file: Option<Word>,
+    /// Its main process, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_pid: Option<u32>,
+    /// How it last went: `success`, `exit-code`, `timeout`, …; absent for types that have no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub result: Option<Word>,
+    /// Since when it is in this state, in milliseconds since the Unix epoch by the host's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<i64>))]
+    pub since: Option<Timestamp>,
+}
+
+impl Contract for Unit {
+    const KIND: &'static str = "unit";
+    const SUMMARY: &'static str = "Start, stop, restart or reload a systemd unit.";
+    // A restart is one each time.
+    const IDEMPOTENT: bool = false;
+    // A unit may take 90 seconds to stop and 90 to start before systemd gives it up (systemd-system.conf(5)).
+    const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+    const PRIVILEGE: Privilege = Privilege::Operate;
+
+    type Report = UnitReport;
+
+    fn subject(&self) -> Word {
+        Text::of(format_args!("{} {}", self.verb, self.unit))
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            actor: Actor::Root,
+            resources: self.unit.resource().into_iter().collect(),
+            contents: Vec::new(),
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Verb {
+    /// Its name in parameters and for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Reload => "reload",
+            Self::ReloadOrRestart => "reload-or-restart",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl UnitName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What a run that acts on this unit holds. Long names, and names that differ only in characters that no resource
+    /// has, may share one: then their runs wait for each other.
+    #[must_use]
+    pub fn resource(&self) -> Option<ResourceName> {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.') { c } else { '_' };
+        format!("unit/{}", self.0)
+            .chars()
+            .map(|c| if c == '/' { c } else { plain(c) })
+            .take(64)
+            .collect::<String>()
+            .parse()
+            .ok()
+    }
+}
+
+impl FromStr for UnitName {
+    type Err = InvalidUnitName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidUnitName> {
+        match fault(text) {
+            None => Ok(Self(text.to_owned())),
+            Some(rule) => Err(InvalidUnitName { text: Text::of(text), rule }),
+        }
+    }
+}
+
+/// The rule of systemd.unit(5) that a name breaks.
+fn fault(text: &str) -> Option<String> {
+    if text.len() > MAX_UNIT_NAME {
+        return Some(format!("it has {} characters, and {MAX_UNIT_NAME} are allowed", text.len()));
+    }
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
+    if !text.chars().all(is_valid) {
+        return Some("only letters, digits and `:-_.\\@` are allowed".to_owned());
+    }
+    let (name, suffix) = text.rsplit_once('.').unwrap_or((text, ""));
+    if name.is_empty() {
+        return Some("write it in full, such as `nginx.service`".to_owned());
+    }
+    if !TYPES.contains(&suffix) {
+        return Some(format!(
+            "it has to end with its type, such as `{text}.service`; types are {}",
+            TYPES.join(", ")
+        ));
+    }
+    match name.split_once('@') {
+        Some(("", _)) => Some("there is nothing before the `@`".to_owned()),
+        Some((template, "")) => {
+            Some(format!("it is a template; name an instance of it, such as `{template}@main.{suffix}`"))
+        }
+        _ => None,
+    }
+}
+
+impl TryFrom<String> for UnitName {
+    type Error = InvalidUnitName;
+
+    fn try_from(text: String) -> Result<Self, InvalidUnitName> {
+        text.parse()
+    }
+}
+
+impl From<UnitName> for String {
+    fn from(name: UnitName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for UnitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::action::{Action, ActionRequest};
+
+    #[test]
+    fn names_are_those_of_systemd() {
+        for name in [
+            "nginx.service",
+            "-.mount",
+            "getty@tty1.service",
+            "a@b@c.service",
+            "dev-disk-by\\x2duuid.swap",
+            "dbus-:1.2-org.example.Foo@0.service",
+            "x.timer",
+        ] {
+            let unit: UnitName = name.parse().unwrap();
+            assert_eq!(unit.as_str(), name);
+            assert!(unit.resource().is_some(), "{name}");
+        }
+        let long = format!("{}.service", "x".repeat(248));
+        for (name, told) in [
+            ("nginx", "such as `nginx.service`"),
+            (".service", "in full"),
+            ("", "in full"),
+            ("nginx.conf", "has to end with its type"),
+            ("getty@.service", "`getty@main.service`"),
+            ("@tty1.service", "before the `@`"),
+            ("a b.service", "only letters"),
+            ("a/b.service", "only letters"),
+            ("../x.service", "only letters"),
+            ("ä.service", "only letters"),
+            ("a\n.service", "only letters"),
+            (&long, "256 characters"),
+        ] {
+            let error = name.parse::<UnitName>().unwrap_err().to_string();
+            assert!(error.contains(told), "{name}: {error}");
+            assert!(crate::printable::is_line(&error), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_read_as_they_are_written() {
+        let request = |params: &str| ActionRequest { kind: "unit".into(), params: params.into() };
+        let parsed =
+            Action::parse(&request(r#"{"unit":"nginx.service","verb":"reload-or-restart"}"#)).unwrap();
+        assert_eq!(parsed.subject().as_str(), "reload-or-restart nginx.service");
+        assert_eq!(parsed.needs().resources[0].as_str(), "unit/nginx.service");
+        for (params, told) in [
+            (r#"{"unit":"nginx","verb":"start"}"#, "such as `nginx.service`"),
+            (r#"{"unit":"nginx.service","verb":"kill"}"#, "unknown variant `kill`"),
+            (r#"{"unit":"nginx.service"}"#, "missing field `verb`"),
+            (r#"{"unit":"nginx.service","verb":"stop","now":true}"#, "unknown field `now`"),
+        ] {
+            let error = Action::parse(&request(params)).unwrap_err().to_string();
+            assert!(error.contains("`unit`") && error.contains(told), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_makes_a_resource(name in "[-a-zA-Z0-9:_.@\\\\]{1,240}") {
+            if let Ok(unit) = format!("{name}.service").parse::<UnitName>() {
+                prop_assert!(unit.resource().is_some());
+            }
+        }
+    }
+}
