@@ -2,6 +2,7 @@
 //!
 //! A law that stands in a document rots; one that fails a build holds.
 
+mod areas;
 mod dependencies;
 mod layout;
 mod promises;

@@ -1,6 +1,6 @@
 //! `repo check`: an inventory that is not pushed yet, read as a synchronisation would read it.
 //!
-//! The files come from a working tree and the rules from `fleetward_domain::inventory`, so the words are those of the
+//! The files come from a working tree and the rules from `fleetward_domain::fleet::inventory`, so the words are those of the
 //! controller. What only the controller knows (names that hosts of the API have, how much a commit takes away from what
 //! is in force) it says when it synchronises.
 
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use fleetward_api::repo::Problem;
-use fleetward_domain::inventory::{self, Found, RepoPath, Severity};
+use fleetward_domain::fleet::inventory::{self, Found, RepoPath, Severity};
 use serde::Serialize;
 
 use super::findings;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fleetward_domain::permission::{Grants, Permission};
+use fleetward_domain::people::permission::{Grants, Permission};
 use fleetward_protocol::id::{SessionId, TenantId, UserId};
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;

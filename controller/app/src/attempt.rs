@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleetward_domain::attempt::{AttemptLimit, Party, Rates, TooMany};
-use fleetward_domain::lockout::Lockout;
+use fleetward_domain::people::attempt::{AttemptLimit, Party, Rates, TooMany};
+use fleetward_domain::people::lockout::Lockout;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::SessionId;
 use fleetward_protocol::name::UserName;

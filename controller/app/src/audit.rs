@@ -7,8 +7,8 @@ use std::fmt;
 
 use fleetward_protocol::id::{AuditId, TenantId};
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::audit::{self, BrokenChain, Event, Filter, NewEvent, Verifier};
 use fleetward_store::page::{Page, PageRequest};
+use fleetward_store::people::audit::{self, BrokenChain, Event, Filter, NewEvent, Verifier};
 use fleetward_store::{Connection, StoreError};
 use serde_json::{Map, Value};
 use tracing::error;

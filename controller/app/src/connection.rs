@@ -18,16 +18,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use fleetward_domain::bucket::TooMany;
-use fleetward_domain::budget::Expense;
-use fleetward_domain::refusal::{Source, Telling};
-use fleetward_domain::run::{RunEvent, RunState};
+use fleetward_domain::fleet::budget::Expense;
+use fleetward_domain::people::refusal::{Source, Telling};
+use fleetward_domain::work::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::message::{Hello, Welcome};
 use fleetward_protocol::printable::to_line;
 use fleetward_protocol::text::Text;
-use fleetward_store::host::{self, Connected, Enrolment, Host};
-use fleetward_store::run::{self, Run};
-use fleetward_store::{Connection, Scope, operation};
+use fleetward_store::fleet::host::{self, Connected, Enrolment, Host};
+use fleetward_store::work::operation;
+use fleetward_store::work::run::{self, Run};
+use fleetward_store::{Connection, Scope};
 use tokio::sync::mpsc;
 use tracing::warn;
 
@@ -230,7 +231,7 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
             offset: run.output_end,
             started: matches!(run.state, RunState::Running(_)),
             dispatch,
-            cancel: custody.cancel.map(fleetward_domain::run::Cause::to_wire),
+            cancel: custody.cancel.map(fleetward_domain::work::run::Cause::to_wire),
         });
     }
     drop(conn);

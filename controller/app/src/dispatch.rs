@@ -1,6 +1,6 @@
 //! The dispatcher: carries out what each operation's rollout decides.
 //!
-//! One task holds a [`Rollout`](fleetward_domain::rollout::Rollout) for every operation that has not ended. It is
+//! One task holds a [`Rollout`](fleetward_domain::work::rollout::Rollout) for every operation that has not ended. It is
 //! told what happens (hosts come and go, runs move on, somebody stops an operation), asks the rollouts what to do,
 //! and hands the decisions to the recorder. Only when the recorder has committed that a run is in a host's hands is
 //! the order sent: an order that may have reached a host is never forgotten.
@@ -14,11 +14,13 @@ pub mod inbox;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use fleetward_domain::operation::OperationStatus;
-use fleetward_domain::run::RunEvent;
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::RunEvent;
 use fleetward_protocol::id::{HostId, OperationId};
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::{Scope, StoreError, host, operation};
+use fleetward_store::fleet::host;
+use fleetward_store::work::operation;
+use fleetward_store::{Scope, StoreError};
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use fleetward_domain::enrolment::{self, Enrol, KnownHost, KnownToken, Standing, VerifiedRequest};
-use fleetward_domain::target::check_name;
+use fleetward_domain::fleet::enrolment::{self, Enrol, KnownHost, KnownToken, Standing, VerifiedRequest};
+use fleetward_domain::fleet::target::check_name;
 use fleetward_pki::{HostKey, IssuedHost, PkiError};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
@@ -13,9 +13,11 @@ use fleetward_protocol::id::{HostId, TenantId, TokenId};
 use fleetward_protocol::name::{HostName, TenantName, UserName};
 use fleetward_protocol::printable::to_line;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::host::{self, Declaration, Enrolment, Host, Lifecycle, NewHost, Source};
-use fleetward_store::token::{self, Token};
-use fleetward_store::{Connection, Scope, StoreError, certificate, tenant, user};
+use fleetward_store::fleet::certificate;
+use fleetward_store::fleet::host::{self, Declaration, Enrolment, Host, Lifecycle, NewHost, Source};
+use fleetward_store::fleet::token::{self, Token};
+use fleetward_store::people::{tenant, user};
+use fleetward_store::{Connection, Scope, StoreError};
 use serde_bytes::ByteBuf;
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;

@@ -10,12 +10,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use fleetward_domain::operation::RunCounts;
+use fleetward_domain::work::operation::RunCounts;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::HostName;
-use fleetward_store::operation::Operation;
-use fleetward_store::output::Piece;
-use fleetward_store::run::Run;
+use fleetward_store::work::operation::Operation;
+use fleetward_store::work::output::Piece;
+use fleetward_store::work::run::Run;
 use fleetward_store::{self as store, Scope, StoreError};
 use tokio::sync::watch;
 
@@ -120,7 +120,7 @@ impl Follower {
         let scope = permit.scope();
         // Watched before it is read, so that no commit falls between the two.
         let latest = app.live().watch(operation);
-        store::operation::get(&mut *app.store().read().await?, &scope, operation).await?;
+        store::work::operation::get(&mut *app.store().read().await?, &scope, operation).await?;
         Ok(Self {
             app: app.clone(),
             scope,
@@ -161,20 +161,21 @@ impl Follower {
         let mut conn = self.app.store().read().await?;
         let (scope, id) = (&self.scope, self.operation);
         // The operation first: what is committed while the rest is read lies above its seq, and waits.
-        let operation = store::operation::get(&mut conn, scope, id).await?;
+        let operation = store::work::operation::get(&mut conn, scope, id).await?;
         let since = self.position.seq.saturating_sub(1);
         let mut upto = operation.seq;
-        let runs = store::run::list_since(&mut conn, scope, id, since, RUN_BUDGET).await?;
+        let runs = store::work::run::list_since(&mut conn, scope, id, since, RUN_BUDGET).await?;
         if runs.len() >= RUN_BUDGET as usize {
             upto = runs.last().map_or(upto, |run| run.seq.min(upto));
         }
         // Counting looks at every run; it is needed only when one has moved.
         let counts = match &self.shown {
             Some((_, counts)) if runs.is_empty() => *counts,
-            _ => store::run::count(&mut conn, scope, id).await?,
+            _ => store::work::run::count(&mut conn, scope, id).await?,
         };
         let files = self.app.store().files();
-        let output = store::output::list_since(&mut conn, files, scope, id, since, OUTPUT_BUDGET).await?;
+        let output =
+            store::work::output::list_since(&mut conn, files, scope, id, since, OUTPUT_BUDGET).await?;
         if output.more {
             upto = upto.min(output.upto);
         }
@@ -183,7 +184,7 @@ impl Follower {
         }
         for piece in &output.pieces {
             if !self.hosts.contains_key(&piece.run) {
-                let run = store::run::get(&mut conn, scope, piece.run).await?;
+                let run = store::work::run::get(&mut conn, scope, piece.run).await?;
                 self.hosts.insert(run.id, run.host_name);
             }
         }

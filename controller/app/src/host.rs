@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use fleetward_domain::enrolment::{ClientIdFile, Verification};
-use fleetward_domain::target::{ReservedName, check_name};
-use fleetward_domain::twin::Twins;
+use fleetward_domain::fleet::enrolment::{ClientIdFile, Verification};
+use fleetward_domain::fleet::target::{ReservedName, check_name};
+use fleetward_domain::fleet::twin::Twins;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::message::ClientIdReport;
 use fleetward_protocol::name::{HostName, Tag};
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::host::{self, Declaration, Enrolment, Filter, Host, Lifecycle, NewHost, Sort, Source};
+use fleetward_store::fleet::host::{
+    self, Declaration, Enrolment, Filter, Host, Lifecycle, NewHost, Sort, Source,
+};
+use fleetward_store::fleet::{certificate, token};
 use fleetward_store::page::{Direction, Page, PageRequest};
-use fleetward_store::{Scope, StoreError, Tx, certificate, token};
+use fleetward_store::{Scope, StoreError, Tx};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;

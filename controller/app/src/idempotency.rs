@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fleetward_protocol::digest::Digest;
 use fleetward_store::StoreError;
-use fleetward_store::idempotency::{self, Answer, Claim};
+use fleetward_store::people::idempotency::{self, Answer, Claim};
 
 use super::App;
 use super::access::Caller;

@@ -10,17 +10,18 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use fleetward_domain::attempt::{Party, TooMany};
-use fleetward_domain::lockout::Locked;
-use fleetward_domain::session as rule;
+use fleetward_domain::people::attempt::{Party, TooMany};
+use fleetward_domain::people::lockout::Locked;
+use fleetward_domain::people::session as rule;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::SessionId;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::printable::to_line;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::session::{Session, SessionKind};
-use fleetward_store::user::{self, User};
-use fleetward_store::{StoreError, session};
+use fleetward_store::StoreError;
+use fleetward_store::people::session;
+use fleetward_store::people::session::{Session, SessionKind};
+use fleetward_store::people::user::{self, User};
 use tracing::warn;
 use uuid::Uuid;
 
@@ -170,7 +171,7 @@ async fn verify(
 async fn refuse(app: &App, kind: &'static str, name: &UserName, reason: &str, remote: Option<IpAddr>) {
     let entry = || Entry::new(kind, Actor::Unknown { remote }, name).with("reason", reason);
     if refusal::record(app, kind, refusal::stranger(remote), entry).await
-        == fleetward_domain::refusal::Telling::Now
+        == fleetward_domain::people::refusal::Telling::Now
     {
         let remote = party(remote);
         warn!(%remote, user = %name, reason, "{kind}");

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use fleetward_domain::operation::OperationStatus;
-use fleetward_domain::run::RunStatus;
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::RunStatus;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;

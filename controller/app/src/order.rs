@@ -13,8 +13,9 @@ use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::order::{Limits, Order};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::EncodeError;
-use fleetward_store::operation::{self, Operation};
-use fleetward_store::{Connection, StoreError, run, script};
+use fleetward_store::work::operation::{self, Operation};
+use fleetward_store::work::{run, script};
+use fleetward_store::{Connection, StoreError};
 use serde::{Deserialize, Serialize};
 
 use super::fleet::PreparedDispatch;

@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use fleetward_protocol::id::HostId;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::StoreError;
-use fleetward_store::host::{self, Connected, Status};
+use fleetward_store::fleet::host::{self, Connected, Status};
 use tokio::sync::Notify;
 
 use super::App;

@@ -18,8 +18,8 @@ mod feed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use fleetward_domain::operation::OperationStatus;
-use fleetward_domain::run::{RunEvent, RunState};
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId, TenantId};
 use fleetward_protocol::run::Left;
 use fleetward_store::Store;

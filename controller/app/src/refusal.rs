@@ -6,10 +6,11 @@
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fleetward_domain::refusal::{Source, Sum, Tally, Telling};
+use fleetward_domain::people::refusal::{Source, Sum, Tally, Telling};
 use fleetward_protocol::id::HostId;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::{Scope, StoreError, Tx, host};
+use fleetward_store::fleet::host;
+use fleetward_store::{Scope, StoreError, Tx};
 use tracing::{error, warn};
 
 use super::App;

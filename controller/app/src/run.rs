@@ -1,12 +1,13 @@
 //! Runs: reading what is stored of them.
 
-use fleetward_domain::operation::RunCounts;
-use fleetward_domain::run::RunStatus;
+use fleetward_domain::work::operation::RunCounts;
+use fleetward_domain::work::run::RunStatus;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::HostName;
+use fleetward_store::StoreError;
 use fleetward_store::page::{Page, PageRequest};
-use fleetward_store::run::{self, Run};
-use fleetward_store::{StoreError, output};
+use fleetward_store::work::output;
+use fleetward_store::work::run::{self, Run};
 
 use super::App;
 use super::access::Permit;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::ScriptName;
 use fleetward_store::StoreError;
-use fleetward_store::script::{self, Listed, Script};
+use fleetward_store::work::script::{self, Listed, Script};
 
 use super::App;
 use super::access::Permit;

@@ -7,7 +7,7 @@
 //! ended. Requests that come while a synchronisation of the tenant is under way share the one that follows it.
 //! An attempt outlives the request that asked for it.
 //!
-//! **Deliberately absent.** Decisions about what an entry means: `fleetward_domain::inventory` reads the files.
+//! **Deliberately absent.** Decisions about what an entry means: `fleetward_domain::fleet::inventory` reads the files.
 //!
 //! For people there are functions that take a [`Permit`]; the background task uses the [`Syncer`] itself.
 
@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fleetward_domain::inventory::{self, Inventory, Problem, Severity};
+use fleetward_domain::fleet::inventory::{self, Inventory, Problem, Severity};
 use fleetward_protocol::id::{SyncId, TenantId};
 use fleetward_repo::{self as repo, Fetched, History, Limits, Remote, Snapshot};
+use fleetward_store::fleet::sync::{Counts, Departures, Ended, Sync, SyncStatus};
 use fleetward_store::page::PageRequest;
-use fleetward_store::sync::{Counts, Departures, Ended, Sync, SyncStatus};
 use fleetward_store::{self as store, Scope, Store, StoreError};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -197,7 +197,7 @@ impl Syncer {
         page: &PageRequest,
     ) -> Result<store::page::Page<Sync>, StoreError> {
         let mut conn = self.0.parts.store.read().await?;
-        store::sync::list(&mut conn, scope, page).await
+        store::fleet::sync::list(&mut conn, scope, page).await
     }
 
     /// Counts the synchronisations that changed hosts or scripts; a receiver is woken by each.
@@ -220,13 +220,13 @@ impl Syncer {
         let mut next: Option<Duration> = None;
         let repositories = {
             let mut conn = self.0.parts.store.read().await?;
-            store::repository::list(&mut conn, &Scope::Everything).await?
+            store::fleet::repository::list(&mut conn, &Scope::Everything).await?
         };
         for repository in repositories.into_iter().filter(|repository| !repository.interval.is_zero()) {
             let last = {
                 let mut conn = self.0.parts.store.read().await?;
                 let scope = Scope::of(repository.tenant);
-                store::sync::list(&mut conn, &scope, &PageRequest::first(1)).await?.items.pop()
+                store::fleet::sync::list(&mut conn, &scope, &PageRequest::first(1)).await?.items.pop()
             };
             let now = self.0.parts.clock.now();
             // An attempt of the future was made before the clock was set back. Nobody knows when that was: it is due.
@@ -251,7 +251,7 @@ impl Syncer {
     async fn attempt(&self, tenant: TenantId, by: &Actor, accepted: Option<&str>) -> Result<Sync, SyncError> {
         let parts = &self.0.parts;
         let mut tx = parts.store.write().await?;
-        let repository = store::repository::find(&mut tx, &Scope::of(tenant), tenant)
+        let repository = store::fleet::repository::find(&mut tx, &Scope::of(tenant), tenant)
             .await?
             .ok_or(SyncError::NotConfigured)?;
         let before = settings::last_attempt(&mut tx, &repository).await?;
@@ -270,7 +270,7 @@ impl Syncer {
             counts: Counts::default(),
             departures: None,
         };
-        store::sync::insert(&mut tx, &sync).await?;
+        store::fleet::sync::insert(&mut tx, &sync).await?;
         tx.commit().await?;
         let mut learned = Learned { fetched: None, previous: repository.good_commit().map(str::to_owned) };
         let result = match self.bring(&repository, &mut learned).await {
@@ -290,7 +290,7 @@ impl Syncer {
     /// Fetches and parses; off the runtime's threads, as git blocks.
     async fn bring(
         &self,
-        repository: &store::repository::Repository,
+        repository: &store::fleet::repository::Repository,
         learned: &mut Learned,
     ) -> Result<Inventory, Failure> {
         let parts = &self.0.parts;

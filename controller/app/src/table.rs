@@ -1,6 +1,6 @@
 //! Table queries, for other programs.
 
-use fleetward_domain::permission::Permission;
+use fleetward_domain::people::permission::Permission;
 use fleetward_store::table::{self, TableQuery, TableRows};
 use fleetward_store::{Scope, StoreError};
 

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_domain::enrolment::Standing;
-use fleetward_domain::target::{HostView, NoTarget, Target, TargetError};
+use fleetward_domain::fleet::enrolment::Standing;
+use fleetward_domain::fleet::target::{HostView, NoTarget, Target, TargetError};
 use fleetward_protocol::id::HostId;
-use fleetward_store::host::{self, Status};
+use fleetward_store::fleet::host::{self, Status};
 use fleetward_store::{Scope, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use fleetward_protocol::id::TenantId;
 use fleetward_protocol::name::TenantName;
-use fleetward_store::{Scope, StoreError, tenant};
+use fleetward_store::people::tenant;
+use fleetward_store::{Scope, StoreError};
 
 use super::App;
 

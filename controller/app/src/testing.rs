@@ -14,22 +14,23 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fleetward_domain::contract::FreeArguments;
-use fleetward_domain::operation::{OperationStatus, RolloutPolicy};
-use fleetward_domain::permission::{Grant, Grants, Permission, Role};
-use fleetward_domain::run::RunEvent;
+use fleetward_domain::fleet::contract::FreeArguments;
+use fleetward_domain::people::permission::{Grant, Grants, Permission, Role};
+use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
+use fleetward_domain::work::run::RunEvent;
 use fleetward_pki::Authority;
 use fleetward_protocol::enrol::Token;
 use fleetward_protocol::id::{JournalId, OperationId, RunId, SessionId, TenantId, UserId};
 use fleetward_protocol::name::{HostName, ScriptName};
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Reach;
-use fleetward_store::host::Enrolment as EnrolmentState;
-use fleetward_store::operation::Operation;
-use fleetward_store::run::Run;
-use fleetward_store::script::{self, Script};
-use fleetward_store::user::User;
-use fleetward_store::{Scope, Store, Tx, sqlite_url, tenant};
+use fleetward_store::fleet::host::Enrolment as EnrolmentState;
+use fleetward_store::people::tenant;
+use fleetward_store::people::user::User;
+use fleetward_store::work::operation::Operation;
+use fleetward_store::work::run::Run;
+use fleetward_store::work::script::{self, Script};
+use fleetward_store::{Scope, Store, Tx, sqlite_url};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -190,10 +191,12 @@ impl Admin {
     pub async fn add_absent_host(&self, name: &str) {
         let (name, _) = self.add_host(name).await;
         let mut tx = self.app().store().write().await.unwrap();
-        let host = fleetward_store::host::get(&mut tx, &Scope::Everything, &name).await.unwrap();
+        let host = fleetward_store::fleet::host::get(&mut tx, &Scope::Everything, &name).await.unwrap();
         let (from, to) = (EnrolmentState::Pending, EnrolmentState::Enrolled);
         let now = self.clock.now();
-        assert!(fleetward_store::host::update_enrolment(&mut tx, host.id, from, to, now).await.unwrap());
+        assert!(
+            fleetward_store::fleet::host::update_enrolment(&mut tx, host.id, from, to, now).await.unwrap()
+        );
         tx.commit().await.unwrap();
     }
 
@@ -295,8 +298,8 @@ impl Admin {
                 watch.mark_unchanged();
                 let mut conn = self.app().store().read().await.unwrap();
                 let operation =
-                    fleetward_store::operation::get(&mut conn, &Scope::Everything, id).await.unwrap();
-                let runs = fleetward_store::run::list_all(&mut conn, id).await.unwrap();
+                    fleetward_store::work::operation::get(&mut conn, &Scope::Everything, id).await.unwrap();
+                let runs = fleetward_store::work::run::list_all(&mut conn, id).await.unwrap();
                 drop(conn);
                 if wanted(&operation, &runs) {
                     return (operation.status, runs);
@@ -310,7 +313,7 @@ impl Admin {
     /// The whole log of a run.
     pub async fn output(&self, run: &Run) -> Vec<u8> {
         let mut conn = self.app().store().read().await.unwrap();
-        fleetward_store::output::read(
+        fleetward_store::work::output::read(
             &mut conn,
             self.app().store().files(),
             &Scope::Everything,
@@ -328,9 +331,9 @@ impl Admin {
     }
 
     /// The audit events of a kind, the oldest first.
-    pub async fn audited(&self, kind: &str) -> Vec<fleetward_store::audit::Event> {
+    pub async fn audited(&self, kind: &str) -> Vec<fleetward_store::people::audit::Event> {
         let mut conn = self.app().store().read().await.unwrap();
-        let events = fleetward_store::audit::list_chain(&mut conn, 1, 1000).await.unwrap();
+        let events = fleetward_store::people::audit::list_chain(&mut conn, 1, 1000).await.unwrap();
         events.into_iter().filter(|event| event.event.kind == kind).collect()
     }
 }
@@ -404,8 +407,8 @@ async fn insert_admin(tx: &mut Tx, name: &str, tenant: TenantId, now: Timestamp)
         created_at: now,
     };
     let grant = Grant { tenant, role: Role::Admin };
-    fleetward_store::user::insert(tx, &row).await.unwrap();
-    fleetward_store::user::insert_grant(tx, row.id, grant, now).await.unwrap();
+    fleetward_store::people::user::insert(tx, &row).await.unwrap();
+    fleetward_store::people::user::insert_grant(tx, row.id, grant, now).await.unwrap();
     Caller {
         user: row.id,
         name: row.name,

@@ -3,18 +3,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use fleetward_domain::attempt::TooMany;
-use fleetward_domain::lockout::Locked;
-use fleetward_domain::permission::{Grant, Role};
-use fleetward_domain::session as rule;
+use fleetward_domain::people::attempt::TooMany;
+use fleetward_domain::people::lockout::Locked;
+use fleetward_domain::people::permission::{Grant, Role};
+use fleetward_domain::people::session as rule;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{SessionId, TenantId, UserId};
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::page::{Page, PageRequest};
-use fleetward_store::session::{Session, SessionKind};
-use fleetward_store::user::{self, User};
-use fleetward_store::{Connection, StoreError, Tx, session};
+use fleetward_store::people::session;
+use fleetward_store::people::session::{Session, SessionKind};
+use fleetward_store::people::user::{self, User};
+use fleetward_store::{Connection, StoreError, Tx};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 use uuid::Uuid;

@@ -10,18 +10,7 @@
 //! **Deliberately absent.** No IO, no async, no clock, no randomness, no crate of ours but `protocol`. Time is
 //! a parameter. Loading, saving and telling others is the business of `controller/app`.
 
-pub mod attempt;
 pub mod bucket;
-pub mod budget;
-pub mod contract;
-pub mod enrolment;
-pub mod inventory;
-pub mod lockout;
-pub mod operation;
-pub mod permission;
-pub mod refusal;
-pub mod rollout;
-pub mod run;
-pub mod session;
-pub mod target;
-pub mod twin;
+pub mod fleet;
+pub mod people;
+pub mod work;

@@ -19,7 +19,7 @@ mod link;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetward_domain::run::{Cause, Failure, RunEvent, RunState, RunStatus};
+use fleetward_domain::work::run::{Cause, Failure, RunEvent, RunState, RunStatus};
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use fleetward_protocol::time::Timestamp;

@@ -4,7 +4,7 @@ use axum::extract::State;
 use fleetward_api::audit::{AuditEvent, AuditQuery};
 use fleetward_api::page::Page;
 use fleetward_app::audit;
-use fleetward_store::audit::{Event, Filter};
+use fleetward_store::people::audit::{Event, Filter};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 

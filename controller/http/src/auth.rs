@@ -11,9 +11,9 @@ use fleetward_app::login::LoginError;
 use fleetward_app::password::NotComputed;
 use fleetward_app::user::PasswordError;
 use fleetward_app::{login, tenant, user};
-use fleetward_domain::attempt::TooMany;
-use fleetward_domain::lockout::Locked;
-use fleetward_domain::permission;
+use fleetward_domain::people::attempt::TooMany;
+use fleetward_domain::people::lockout::Locked;
+use fleetward_domain::people::permission;
 use fleetward_protocol::id::SessionId;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store as store;
@@ -181,7 +181,7 @@ const fn role(role: permission::Role) -> Role {
     }
 }
 
-fn show(session: store::session::Session, caller: &Caller) -> Session {
+fn show(session: store::people::session::Session, caller: &Caller) -> Session {
     Session {
         id: session.id,
         name: session.name,

@@ -17,7 +17,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use fleetward_app::access::{Caller, Denied, Permit};
 use fleetward_app::user::{self, NotAuthenticated};
-use fleetward_domain::permission::Permission;
+use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::digest::Digest;
 use serde_json::json;
 

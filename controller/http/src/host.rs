@@ -16,11 +16,11 @@ use fleetward_app::access::Permit;
 use fleetward_app::enrolment::{self, Issued};
 use fleetward_app::host::{self, Addition, Alteration, HostView};
 use fleetward_app::{target, tenant};
-use fleetward_domain::twin::{OVER_AFTER, Twins};
+use fleetward_domain::fleet::twin::{OVER_AFTER, Twins};
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag, TenantName};
 use fleetward_protocol::printable::is_line;
-use fleetward_store::host::{Enrolment, Filter, Lifecycle, Sort, Source, Status};
+use fleetward_store::fleet::host::{Enrolment, Filter, Lifecycle, Sort, Source, Status};
 use fleetward_store::page::Direction;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -408,7 +408,7 @@ pub(super) fn view(found: HostView, tenants: &HashMap<TenantId, TenantName>) -> 
 
 /// Two machines with one identity, and what to do about it.
 fn duplicate(name: &HostName, twins: &Twins) -> api::DuplicateIdentity {
-    let machine = |machine: &fleetward_domain::twin::Machine| api::Machine {
+    let machine = |machine: &fleetward_domain::fleet::twin::Machine| api::Machine {
         address: machine.address,
         boot_id: machine.boot.to_string(),
         journal_id: machine.journal.to_string(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use fleetward_app::access::Caller;
 use fleetward_app::ending::Heard;
-use fleetward_domain::permission::Permission;
+use fleetward_domain::people::permission::Permission;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;

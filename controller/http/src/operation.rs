@@ -12,9 +12,9 @@ use fleetward_api::run::{Run, RunQuery};
 use fleetward_app::follow::{Change, Follower, InvalidPosition, Position};
 use fleetward_app::operation::{self, InvalidReference, OperationError, Reference};
 use fleetward_app::run;
-use fleetward_domain::contract::{Breach, Fault};
-use fleetward_domain::enrolment::NotEnrolled;
-use fleetward_domain::operation::{InvalidPolicy, RunCounts};
+use fleetward_domain::fleet::contract::{Breach, Fault};
+use fleetward_domain::fleet::enrolment::NotEnrolled;
+use fleetward_domain::work::operation::{InvalidPolicy, RunCounts};
 use fleetward_protocol::name::HostName;
 use fleetward_store as store;
 use futures_util::Stream;
@@ -90,7 +90,7 @@ async fn list(
         ApiError::invalid("INVALID_PARAMETER", format!("query parameter `{parameter}`: {error}"))
             .detail("parameter", parameter)
     };
-    let filter = store::operation::Filter {
+    let filter = store::work::operation::Filter {
         statuses: asked.status.map(super::view::stored_status).into_iter().collect(),
         script: asked
             .script
@@ -203,7 +203,7 @@ fn stream(
 
 fn events_of(site: &Site, changes: Vec<(Change, Position)>, host: Option<&HostName>) -> Vec<Event> {
     let mut events = Vec::with_capacity(changes.len());
-    let operation = |kind: &str, operation: &store::operation::Operation, counts: RunCounts| {
+    let operation = |kind: &str, operation: &store::work::operation::Operation, counts: RunCounts| {
         operation_view(operation, counts).map(|view| sse::event(kind, &view)).ok()
     };
     for (change, position) in changes {

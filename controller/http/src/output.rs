@@ -10,7 +10,7 @@ use fleetward_app::{App, run};
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::output::{Records, Stream as LogStream};
-use fleetward_store::output::Piece;
+use fleetward_store::work::output::Piece;
 use futures_util::Stream;
 
 use super::piece::Pieces;

@@ -7,10 +7,10 @@ use fleetward_api::page::{Page, PageQuery};
 use fleetward_api::repo as api;
 use fleetward_api::repo::{Repo, RepoUpdate, Sync, SyncRequest};
 use fleetward_app::sync::{self, Change, CredentialKind, SetError, Settings, SyncError};
-use fleetward_domain::inventory::{Problem, Severity};
+use fleetward_domain::fleet::inventory::{Problem, Severity};
 use fleetward_repo::Credentials;
 use fleetward_store as store;
-use fleetward_store::sync::SyncStatus;
+use fleetward_store::fleet::sync::SyncStatus;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -133,7 +133,7 @@ fn view(settings: Settings) -> Repo {
     }
 }
 
-fn sync_view(sync: store::sync::Sync) -> Sync {
+fn sync_view(sync: store::fleet::sync::Sync) -> Sync {
     let (warnings, problems): (Vec<Problem>, Vec<Problem>) =
         sync.problems.into_iter().partition(|problem| problem.severity == Severity::Warning);
     let changes = sync.counts.changes;
@@ -170,7 +170,7 @@ fn sync_view(sync: store::sync::Sync) -> Sync {
     }
 }
 
-fn leaving(leaving: store::sync::Leaving) -> api::Leaving {
+fn leaving(leaving: store::fleet::sync::Leaving) -> api::Leaving {
     api::Leaving { names: leaving.names, count: leaving.count, of: leaving.of }
 }
 

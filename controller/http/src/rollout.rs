@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use fleetward_api::operation::{Offline, OperationCreate, Rollout, ScriptCall};
 use fleetward_app::operation::{Asked, Call, NotEnrolledHosts, Work};
-use fleetward_domain::operation::{self, MAX_CONCURRENCY, OnFailure, RolloutPolicy, Share};
+use fleetward_domain::work::operation::{self, MAX_CONCURRENCY, OnFailure, RolloutPolicy, Share};
 
 use super::error::ApiError;
 

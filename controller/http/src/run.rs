@@ -70,7 +70,7 @@ async fn output(
     Ok(response)
 }
 
-async fn find(site: &Site, permit: &Permit, id: RunId) -> Result<store::run::Run, ApiError> {
+async fn find(site: &Site, permit: &Permit, id: RunId) -> Result<store::work::run::Run, ApiError> {
     run::get(&site.app, permit, id).await.map_err(|error| match error {
         store::StoreError::NotFound { .. } => {
             ApiError::not_found("RUN_NOT_FOUND", format!("there is no run `{id}`"))

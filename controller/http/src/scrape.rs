@@ -10,7 +10,8 @@ use axum::extract::FromRequestParts;
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use fleetward_protocol::digest::Digest;
-use fleetward_store::{Scope, tenant};
+use fleetward_store::Scope;
+use fleetward_store::people::tenant;
 
 use super::Site;
 use super::caller::{Allowed, Credential, Read};

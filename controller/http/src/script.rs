@@ -4,7 +4,7 @@ use axum::extract::State;
 use fleetward_api::page::{Page, PageQuery};
 use fleetward_api::script::{Flag, Script, ScriptDetail, ScriptVariable};
 use fleetward_app::script;
-use fleetward_domain::contract::{FreeArguments, Variable};
+use fleetward_domain::fleet::contract::{FreeArguments, Variable};
 use fleetward_protocol::name::ScriptName;
 use fleetward_store as store;
 use utoipa_axum::router::OpenApiRouter;
@@ -36,7 +36,7 @@ async fn list(
     let page = request(asked.limit, asked.cursor)?;
     let found = script::list(&site.app, &permit).await?;
     let sizes = script::sizes(&site.app, &permit).await?;
-    let size = |script: &store::script::Script| sizes.get(&script.digest).copied().unwrap_or(0);
+    let size = |script: &store::work::script::Script| sizes.get(&script.digest).copied().unwrap_or(0);
     Ok(Json(page_of(found, &page, |script| script.name.to_string(), |script| view(size(&script), script))))
 }
 
@@ -66,7 +66,7 @@ fn no_script(name: &ScriptName) -> ApiError {
     ApiError::not_found("SCRIPT_NOT_FOUND", message).detail("script", name.as_str())
 }
 
-fn view(size: u64, script: store::script::Script) -> Script {
+fn view(size: u64, script: store::work::script::Script) -> Script {
     Script {
         name: script.name,
         title: script.display_name,
@@ -89,7 +89,7 @@ fn view(size: u64, script: store::script::Script) -> Script {
     }
 }
 
-fn flag(flag: fleetward_domain::inventory::Flag) -> Flag {
+fn flag(flag: fleetward_domain::fleet::inventory::Flag) -> Flag {
     let (name, default) = match flag.flag.split_once('=') {
         Some((name, default)) => (name.to_owned(), Some(default.to_owned())),
         None => (flag.flag, None),

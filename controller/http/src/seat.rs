@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use fleetward_domain::attempt::Party;
+use fleetward_domain::people::attempt::Party;
 use fleetward_protocol::digest::Digest;
 use tokio::sync::watch;
 use tokio::time::timeout;

@@ -6,7 +6,7 @@ use fleetward_api::host::Status;
 use fleetward_api::target::{Target, TargetPreview, TargetPreviewRequest};
 use fleetward_app::operation::{self, Work};
 use fleetward_app::target::{self, SelectError};
-use fleetward_domain::target::NoTarget;
+use fleetward_domain::fleet::target::NoTarget;
 use fleetward_store as store;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
@@ -49,7 +49,7 @@ async fn preview(
     let count = |wanted: fn(&target::Selected) -> bool| {
         u32::try_from(selected.iter().filter(|target| wanted(target)).count()).unwrap_or(u32::MAX)
     };
-    let online = count(|target| target.status == store::host::Status::Online);
+    let online = count(|target| target.status == store::fleet::host::Status::Online);
     let not_enrolled = count(|target| !target.standing.may_run());
     let hosts = selected.into_iter().map(view).collect();
     Ok(Json(TargetPreview { hosts, online, not_enrolled }))
@@ -59,8 +59,8 @@ fn view(selected: target::Selected) -> Target {
     Target {
         name: selected.host.name,
         status: match selected.status {
-            store::host::Status::Online => Status::Online,
-            store::host::Status::Offline => Status::Offline,
+            store::fleet::host::Status::Online => Status::Online,
+            store::fleet::host::Status::Offline => Status::Offline,
         },
         enrolment: enrolment_view(selected.host.enrolment),
     }

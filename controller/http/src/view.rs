@@ -8,8 +8,8 @@ use fleetward_api::operation::{
 use fleetward_api::run::{Fate, Left, Run, RunState};
 use fleetward_app::App;
 use fleetward_app::order::{Request, ShownValue, ShownVariable};
-use fleetward_domain::operation::{self as domain, RunCounts};
-use fleetward_domain::run::{Custody, Failure, RunState as State, RunStatus, describe_left};
+use fleetward_domain::work::operation::{self as domain, RunCounts};
+use fleetward_domain::work::run::{Custody, Failure, RunState as State, RunStatus, describe_left};
 use fleetward_protocol::action::Action;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::run as wire;
@@ -23,7 +23,7 @@ use super::rollout::rollout_view;
 /// # Errors
 /// If what is stored of it cannot be read.
 pub(super) fn operation_view(
-    operation: &store::operation::Operation,
+    operation: &store::work::operation::Operation,
     counts: RunCounts,
 ) -> Result<Operation, ApiError> {
     let request = Request::of(operation).map_err(|error| ApiError::internal(&error))?;
@@ -101,7 +101,7 @@ fn halted(policy: &domain::RolloutPolicy) -> String {
     format!("halted: {why}; nothing more was started, and what was under way went on")
 }
 
-fn status_detail(operation: &store::operation::Operation, counts: &RunCounts) -> Option<String> {
+fn status_detail(operation: &store::work::operation::Operation, counts: &RunCounts) -> Option<String> {
     let ended = operation.status.is_final();
     let by = operation.stop_requested_by.as_deref().unwrap_or("somebody");
     let count = |status| counts.get(status);
@@ -122,7 +122,7 @@ fn status_detail(operation: &store::operation::Operation, counts: &RunCounts) ->
 }
 
 /// A run, with what is known of its host's connection now.
-pub(super) fn run_view(app: &App, run: &store::run::Run) -> Run {
+pub(super) fn run_view(app: &App, run: &store::work::run::Run) -> Run {
     let (exit_code, signal) = match run.state {
         State::Succeeded => (Some(0), None),
         State::Failed(Failure::Exit(code)) => (Some(code), None),
@@ -152,7 +152,7 @@ pub(super) fn run_view(app: &App, run: &store::run::Run) -> Run {
     }
 }
 
-fn state_detail(app: &App, run: &store::run::Run) -> Option<String> {
+fn state_detail(app: &App, run: &store::work::run::Run) -> Option<String> {
     let is_online = app.fleet().presence(run.host).is_some();
     match &run.state {
         State::Queued if is_online => Some("waiting for its turn".to_owned()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fleetward_app::connection::{self, Admitted, Departure, HeldSeat, JoinError, NotAdmitted};
 use fleetward_app::fleet::{Attach, CloseReason, HostCommand};
-use fleetward_domain::budget::Flood;
+use fleetward_domain::fleet::budget::Flood;
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::message::{AgentMessage, ClientIdReport, ControllerMessage, Hello, StreamKind};

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleetward_app::fleet::Seat;
 use fleetward_app::{App, connection};
 use fleetward_domain::bucket::TooMany;
-use fleetward_domain::budget::{Allowance, Expense, Flood};
+use fleetward_domain::fleet::budget::{Allowance, Expense, Flood};
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use fleetward_app::attempt::party;
 use fleetward_app::{App, connection};
-use fleetward_domain::refusal::Telling;
+use fleetward_domain::people::refusal::Telling;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::session::Monotonic;
 use tokio::time::Instant;

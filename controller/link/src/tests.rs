@@ -6,9 +6,9 @@ use fleetward_app::fleet::FleetEvent;
 use fleetward_app::health::Condition;
 use fleetward_app::testing::has_no_room;
 use fleetward_app::{enrolment, host as hosts, operation};
-use fleetward_domain::operation::{OperationStatus, RolloutPolicy};
-use fleetward_domain::permission::Permission;
-use fleetward_domain::run::{Cause, Failure, RunState, RunStatus};
+use fleetward_domain::people::permission::Permission;
+use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
+use fleetward_domain::work::run::{Cause, Failure, RunState, RunStatus};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, Token};
 use fleetward_protocol::id::JournalId;
@@ -528,8 +528,9 @@ async fn what_a_host_notices_is_kept_with_it() {
     session.say(&AgentMessage::Notice { text: Text::of("a supervisor that nobody knows") }).await;
     timeout(SOON, events.recv()).await.unwrap().unwrap();
     let mut conn = controller.app().store().read().await.unwrap();
-    let kept =
-        fleetward_store::host::get(&mut conn, &fleetward_store::Scope::Everything, &name).await.unwrap();
+    let kept = fleetward_store::fleet::host::get(&mut conn, &fleetward_store::Scope::Everything, &name)
+        .await
+        .unwrap();
     assert_eq!(kept.notices.len(), 1, "{:?}", kept.notices);
     assert_eq!(kept.notices[0].text, "a supervisor that nobody knows");
 }
@@ -549,8 +550,9 @@ async fn a_hello_that_is_not_printable_is_none() {
         assert_eq!(closed_with(&connection).await, u64::from(close::PROTOCOL));
     }
     let mut conn = controller.app().store().read().await.unwrap();
-    let host =
-        fleetward_store::host::get(&mut conn, &fleetward_store::Scope::Everything, &name).await.unwrap();
+    let host = fleetward_store::fleet::host::get(&mut conn, &fleetward_store::Scope::Everything, &name)
+        .await
+        .unwrap();
     assert_eq!(host.agent_version, None);
 }
 

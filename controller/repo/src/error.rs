@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleetward_domain::inventory::shell_word;
+use fleetward_domain::fleet::inventory::shell_word;
 use fleetward_protocol::printable::to_line;
 use git2::{ErrorClass, ErrorCode};
 

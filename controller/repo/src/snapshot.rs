@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use fleetward_domain::inventory::{Found, RepoPath};
+use fleetward_domain::fleet::inventory::{Found, RepoPath};
 use git2::{FileMode, ObjectType, Oid, Repository};
 
 use super::error::detail;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use fleetward_domain::inventory::{self, Found, RepoPath};
+use fleetward_domain::fleet::inventory::{self, Found, RepoPath};
 
 use super::testing::{GitServer, Origin, SshServer, Tls};
 use super::*;

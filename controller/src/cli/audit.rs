@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use fleetward_app::audit::{self, Whole};
 use fleetward_app::clock::Clock;
 use fleetward_store::Store;
-use fleetward_store::audit::{Checkpoint, Event, Verifier, get_extent, list_chain};
+use fleetward_store::people::audit::{Checkpoint, Event, Verifier, get_extent, list_chain};
 use serde::{Deserialize, Serialize};
 
 use super::{Settings, block_on, print};

@@ -14,7 +14,8 @@ use fleetward_pki::{Authority, ServerPurpose};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::{Scope, Store, tenant};
+use fleetward_store::people::tenant;
+use fleetward_store::{Scope, Store};
 
 use super::{Settings, block_on, print, warn_of_unknown_variables};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, INSTANCE_FILE, Layer, Sources};

@@ -5,7 +5,8 @@ use clap::{Args, Subcommand};
 use fleetward_app::clock::Clock;
 use fleetward_app::user;
 use fleetward_protocol::name::UserName;
-use fleetward_store::{Scope, Store, tenant};
+use fleetward_store::people::tenant;
+use fleetward_store::{Scope, Store};
 
 use super::{Settings, block_on, print};
 

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use fleetward_app::App;
-use fleetward_store::{StoreError, certificate, session, token};
+use fleetward_store::StoreError;
+use fleetward_store::fleet::{certificate, token};
+use fleetward_store::people::session;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 

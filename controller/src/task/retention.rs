@@ -6,7 +6,8 @@ use std::time::Duration;
 use fleetward_app::{App, audit};
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::{StoreError, operation, output};
+use fleetward_store::StoreError;
+use fleetward_store::work::{operation, output};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 

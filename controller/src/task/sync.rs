@@ -44,7 +44,7 @@ pub(super) async fn run(syncer: Syncer, stopping: CancellationToken) {
 mod tests {
     use fleetward_app::sync::{self, Change};
     use fleetward_app::testing::TestApp;
-    use fleetward_domain::permission::Permission;
+    use fleetward_domain::people::permission::Permission;
     use fleetward_repo::testing::Origin;
     use fleetward_store::page::PageRequest;
 

@@ -24,31 +24,19 @@ use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _, Transaction};
 
-pub mod audit;
-pub mod batch;
-pub mod certificate;
 mod error;
-pub mod host;
-pub mod idempotency;
+pub mod fleet;
 mod migrate;
-pub mod operation;
-pub mod output;
 pub mod page;
+pub mod people;
 mod query;
-pub mod repository;
-pub mod run;
 mod scope;
-pub mod script;
 mod search;
-pub mod session;
 pub mod setting;
-pub mod sync;
 pub mod table;
-pub mod tenant;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod token;
-pub mod user;
+pub mod work;
 
 pub use error::StoreError;
 pub use scope::Scope;
@@ -78,7 +66,7 @@ pub struct Store {
     readers: AnyPool,
     writers: AnyPool,
     searchers: search::Searchers,
-    files: output::Files,
+    files: work::output::Files,
 }
 
 /// A connection for reading.
@@ -171,7 +159,7 @@ impl Store {
 
     /// Where bulky output is kept, if not in the database.
     #[must_use]
-    pub const fn files(&self) -> &output::Files {
+    pub const fn files(&self) -> &work::output::Files {
         &self.files
     }
 
@@ -225,7 +213,7 @@ impl Store {
         let writers = pool(1, SQLITE_WRITER).connect(&url).await?;
         let readers = pool(READERS, SQLITE_READER).connect(&url).await?;
         let searchers = search::Searchers::sqlite(&url, SQLITE_READER, limits).await?;
-        let files = output::Files::beside(Path::new(path));
+        let files = work::output::Files::beside(Path::new(path));
         Ok(Self { engine: Engine::Sqlite, readers, writers, searchers, files })
     }
 
@@ -234,7 +222,7 @@ impl Store {
         let writers = pool(POSTGRES_WRITERS).connect(url).await?;
         let readers = pool(READERS).connect(url).await?;
         let searchers = search::Searchers::postgres(url, limits).await?;
-        Ok(Self { engine: Engine::Postgres, readers, writers, searchers, files: output::Files::none() })
+        Ok(Self { engine: Engine::Postgres, readers, writers, searchers, files: work::output::Files::none() })
     }
 }
 

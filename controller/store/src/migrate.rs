@@ -8,7 +8,7 @@ use fleetward_protocol::time::Timestamp;
 use sqlx::{AnyConnection, AssertSqlSafe, Executor as _};
 
 use super::query::query;
-use super::{Engine, StoreError};
+use crate::{Engine, StoreError};
 
 struct Step {
     number: i64,

@@ -7,9 +7,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use fleetward_domain::operation::OperationStatus;
-use fleetward_domain::permission::Role;
-use fleetward_domain::run::RunStatus;
+use fleetward_domain::people::permission::Role;
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::RunStatus;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, Row as _};
 
-use super::{Engine, Scope, StoreError};
+use crate::{Engine, Scope, StoreError};
 
 /// A value on its way into the database.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use sqlx::{AnyConnection, AnyPool, AssertSqlSafe};
 use tokio::time::timeout;
 
 use super::query::{Query, Row};
-use super::{Conn, Engine, StoreError, Tx};
+use crate::{Conn, Engine, StoreError, Tx};
 
 /// How much searching there may be.
 #[derive(Debug, Clone, Copy)]

@@ -3,7 +3,7 @@
 use fleetward_protocol::time::Timestamp;
 
 use super::query::query;
-use super::{Connection, StoreError};
+use crate::{Connection, StoreError};
 
 /// The value of a setting, if it was ever set.
 ///

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::page::{Cursor, Direction, Key, KeyKind, MAX_KEYS, PageRequest, cut, push_page, select_keys};
 use super::query::{Cell, OneOf, Query, Row, query};
-use super::{Engine, Reader, Scope, StoreError};
+use crate::{Engine, Reader, Scope, StoreError};
 use columns::{Column, Kind, TABLES, Table};
 
 mod columns;

@@ -19,7 +19,7 @@ use fleetward_protocol::time::Timestamp;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
 use uuid::Uuid;
 
-use super::{Store, StoreError, sqlite_url};
+use crate::{Store, StoreError, sqlite_url};
 
 /// When tests' stores are made.
 pub const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);

@@ -169,7 +169,9 @@ fn the_cli_knows_of_the_domain_only_how_an_inventory_is_read() {
         .flat_map(|file| {
             file.text.lines().map(|line| format!("{}: {}", file.path, line.trim())).collect::<Vec<_>>()
         })
-        .filter(|line| line.contains("fleetward_domain::") && !line.contains("fleetward_domain::inventory"))
+        .filter(|line| {
+            line.contains("fleetward_domain::") && !line.contains("fleetward_domain::fleet::inventory")
+        })
         .collect();
     assert_none("the CLI uses more of the domain than its inventory", &strays);
 }

@@ -6,8 +6,9 @@
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::HostName;
-use fleetward_store::host::{self, Enrolment, Lifecycle};
-use fleetward_store::{Connection, Scope, StoreError, Tx, certificate};
+use fleetward_store::fleet::certificate;
+use fleetward_store::fleet::host::{self, Enrolment, Lifecycle};
+use fleetward_store::{Connection, Scope, StoreError, Tx};
 
 use crate::App;
 

@@ -6,10 +6,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleetward_domain::bucket::TooMany;
-use fleetward_domain::budget::{Allowance, Budgets, Expense, Flood};
+use fleetward_domain::fleet::budget::{Allowance, Budgets, Expense, Flood};
 use fleetward_protocol::id::HostId;
 use fleetward_store::StoreError;
-use fleetward_store::host::{self, Notice};
+use fleetward_store::fleet::host::{self, Notice};
 use tracing::{error, warn};
 
 use super::Admitted;

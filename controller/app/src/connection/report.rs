@@ -6,8 +6,9 @@ use fleetward_pki::{HostKey, PeerIdentity, PkiError};
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::message::ControllerMessage;
 use fleetward_protocol::text::Text;
-use fleetward_store::host::{self, Notice};
-use fleetward_store::{StoreError, certificate};
+use fleetward_store::StoreError;
+use fleetward_store::fleet::certificate;
+use fleetward_store::fleet::host::{self, Notice};
 use serde_bytes::ByteBuf;
 use tracing::{error, warn};
 

@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fleetward_domain::twin::{Arrival, Replaces, TwinWatch, Twins};
+use fleetward_domain::fleet::twin::{Arrival, Replaces, TwinWatch, Twins};
 use fleetward_protocol::id::HostId;
 use fleetward_protocol::message::Hello;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::{Connection, Scope, StoreError, host};
+use fleetward_store::fleet::host;
+use fleetward_store::{Connection, Scope, StoreError};
 use serde_json::{Value, json};
 use tracing::{error, warn};
 
@@ -98,7 +99,7 @@ async fn write(app: &App, admitted: &Admitted, mut twins: Twins) -> Result<(), N
         None => {
             let [one, other] = twins.machines;
             warn!(host = %admitted.name, one = %one.address, other = %other.address, "connection.duplicate_identity");
-            let side = |machine: fleetward_domain::twin::Machine| -> Value {
+            let side = |machine: fleetward_domain::fleet::twin::Machine| -> Value {
                 json!({
                     "address": machine.address.to_string(),
                     "boot": machine.boot.to_string(),

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
-use fleetward_domain::operation::{Intent, OperationStatus};
-use fleetward_domain::rollout::{Plan, PlannedHost, Presence, Rollout};
-use fleetward_domain::run::{Cause, RunEvent, RunState};
+use fleetward_domain::work::operation::{Intent, OperationStatus};
+use fleetward_domain::work::rollout::{Plan, PlannedHost, Presence, Rollout};
+use fleetward_domain::work::run::{Cause, RunEvent, RunState};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::operation::Operation;
-use fleetward_store::{Connection, run};
+use fleetward_store::Connection;
+use fleetward_store::work::operation::Operation;
+use fleetward_store::work::run;
 use tracing::error;
 
 use crate::fleet::{Attach, Fleet, HostCommand};

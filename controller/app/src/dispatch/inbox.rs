@@ -1,6 +1,6 @@
 //! The way to the dispatcher: what may be told it. Knows nothing of what the dispatcher does with it.
 
-use fleetward_domain::run::RunState;
+use fleetward_domain::work::run::RunState;
 use fleetward_protocol::id::{HostId, OperationId, RunId};
 use tokio::sync::mpsc;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use fleetward_domain::permission::Permission;
+use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::enrol::identity_uri;
 use fleetward_protocol::text::Text;
 use fleetward_store::testing;
@@ -94,10 +94,12 @@ async fn newest_event(
     kind: &str,
 ) -> serde_json::Map<String, serde_json::Value> {
     let mut conn = controller.app().store().search().await.unwrap();
-    let filter = fleetward_store::audit::Filter { kind: Some(kind.to_owned()), ..Default::default() };
+    let filter = fleetward_store::people::audit::Filter { kind: Some(kind.to_owned()), ..Default::default() };
     let page = fleetward_store::page::PageRequest::first(1);
-    let mut events =
-        fleetward_store::audit::list(&mut conn, &Scope::of(tenant), &filter, &page).await.unwrap().items;
+    let mut events = fleetward_store::people::audit::list(&mut conn, &Scope::of(tenant), &filter, &page)
+        .await
+        .unwrap()
+        .items;
     events.pop().unwrap().event.details
 }
 

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use fleetward_domain::contract::{Contract, Given, Latitude, Undeclared};
-use fleetward_domain::operation::RolloutPolicy;
-use fleetward_domain::permission::Permission;
+use fleetward_domain::fleet::contract::{Contract, Given, Latitude, Undeclared};
+use fleetward_domain::people::permission::Permission;
+use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_protocol::action::script::Script as Params;
 use fleetward_protocol::action::{ActionRequest, Contract as _, InvalidAction};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::order::Limits;
-use fleetward_store::script::{self, Script};
+use fleetward_store::work::script::{self, Script};
 use fleetward_store::{Connection, Scope};
 use serde_json::{Map, Value, json};
 

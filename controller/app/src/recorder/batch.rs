@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_domain::run::{RunEvent, RunState};
+use fleetward_domain::work::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::batch::{self, Append, RunChange, Write, Written};
-use fleetward_store::{Scope, StoreError, operation, run};
+use fleetward_store::work::batch::{self, Append, RunChange, Write, Written};
+use fleetward_store::work::{operation, run};
+use fleetward_store::{Scope, StoreError};
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
@@ -410,7 +411,7 @@ fn change(run: RunId, operation: OperationId, from: RunState, to: RunState, at: 
 
 /// Tells a stream what is committed.
 fn note(feed: &Sender, state: &RunState, end: Option<u64>) {
-    use fleetward_domain::run::RunStatus;
+    use fleetward_domain::work::run::RunStatus;
     feed.send_modify(|committed| {
         if let Some(end) = end {
             committed.offset = end;

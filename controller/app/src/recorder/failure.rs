@@ -1,7 +1,7 @@
 //! What the log says of runs that failed: each once, when its end is committed.
 
-use fleetward_domain::run::RunStatus;
-use fleetward_store::batch::Ended;
+use fleetward_domain::work::run::RunStatus;
+use fleetward_store::work::batch::Ended;
 use tracing::warn;
 
 /// Writes a line for every run among these that failed, and for no other.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fleetward_domain::run::RunEvent;
+use fleetward_domain::work::run::RunEvent;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::session::SinkEvent;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};

@@ -9,8 +9,9 @@ use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
+use fleetward_store::Scope;
 use fleetward_store::testing::{allow_commits, limit_growth, refuse_commits};
-use fleetward_store::{Scope, output};
+use fleetward_store::work::output;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use tokio::time::timeout;
@@ -161,8 +162,10 @@ async fn what_is_acknowledged_can_be_read_at_that_moment() {
             loop {
                 let committed = *told.borrow_and_update();
                 let mut conn = store.read().await.unwrap();
-                let length =
-                    fleetward_store::run::get(&mut conn, &Scope::Everything, run).await.unwrap().output_end;
+                let length = fleetward_store::work::run::get(&mut conn, &Scope::Everything, run)
+                    .await
+                    .unwrap()
+                    .output_end;
                 assert!(length >= committed.offset, "{} was told, {length} can be read", committed.offset);
                 drop(conn);
                 seen += 1;

@@ -8,15 +8,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fleetward_domain::inventory::{Inventory, InventoryHost, InventoryScript, Problem, Severity, share};
+use fleetward_domain::fleet::inventory::{
+    Inventory, InventoryHost, InventoryScript, Problem, Severity, share,
+};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, ScriptName};
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::host::{Declaration, Declared, Enrolment, Lifecycle, NewHost, Source};
-use fleetward_store::script::{Listed, Script};
-use fleetward_store::sync::{Changes, Counts, Departures};
-use fleetward_store::{Connection, Scope, StoreError, certificate, host, script, token};
+use fleetward_store::fleet::host::{Declaration, Declared, Enrolment, Lifecycle, NewHost, Source};
+use fleetward_store::fleet::sync::{Changes, Counts, Departures};
+use fleetward_store::fleet::{certificate, host, token};
+use fleetward_store::work::script;
+use fleetward_store::work::script::{Listed, Script};
+use fleetward_store::{Connection, Scope, StoreError};
 use uuid::Uuid;
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! How an attempt ends: the inventory, the history and the audit event in one transaction.
 
-use fleetward_domain::inventory::{Inventory, Problem};
+use fleetward_domain::fleet::inventory::{Inventory, Problem};
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::repository::Repository;
+use fleetward_store::fleet::repository::Repository;
 use fleetward_store::{self as store, Scope, StoreError, Tx};
 
 use super::apply::{Acceptance, Applied, Refused, apply};
@@ -33,7 +33,7 @@ impl Syncer {
         let mut tx = parts.store.write().await?;
         let now = parts.clock.now();
         let scope = Scope::of(sync.tenant);
-        let current = store::repository::find(&mut tx, &scope, sync.tenant).await?;
+        let current = store::fleet::repository::find(&mut tx, &scope, sync.tenant).await?;
         if current.is_none_or(|now| (&now.url, &now.branch) != (&repository.url, &repository.branch)) {
             let changed = "the repository's settings were changed meanwhile; synchronise again";
             return Ok(Err(Failure::Repository(changed.to_owned())));
@@ -50,7 +50,7 @@ impl Syncer {
         sync.problems = warnings(&repository.branch, learned, &inventory);
         sync.counts = applied.counts;
         sync.status = SyncStatus::Succeeded;
-        store::repository::update_good(&mut tx, sync.tenant, &fetched.commit, now).await?;
+        store::fleet::repository::update_good(&mut tx, sync.tenant, &fetched.commit, now).await?;
         let is_moved = learned.previous.as_deref() != Some(fetched.commit.as_str());
         if is_moved || applied.has_changes() || is_personal(by) {
             let entry = describe(entry("repository.synced", by, sync), &applied, fetched.history);
@@ -140,7 +140,7 @@ impl Syncer {
             counts: sync.counts,
             departures: sync.departures.clone(),
         };
-        store::sync::update_ended(&mut tx, sync.id, &ended).await?;
+        store::fleet::sync::update_ended(&mut tx, sync.id, &ended).await?;
         tx.commit().await?;
         Ok(())
     }

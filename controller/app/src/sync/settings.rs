@@ -5,9 +5,9 @@ use std::time::Duration;
 use fleetward_protocol::id::TenantId;
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::{Credentials, HostKeys, InvalidRemote, Reach, Remote, RemoteUrl};
+use fleetward_store::fleet::repository::{Good, Repository};
+use fleetward_store::fleet::sync::Sync;
 use fleetward_store::page::PageRequest;
-use fleetward_store::repository::{Good, Repository};
-use fleetward_store::sync::Sync;
 use fleetward_store::{self as store, Connection, Scope, StoreError};
 
 use super::Syncer;
@@ -104,7 +104,7 @@ impl Syncer {
         }
         let mut tx = parts.store.write().await?;
         let now = parts.clock.now();
-        let before = store::repository::find(&mut tx, &Scope::of(tenant), tenant).await?;
+        let before = store::fleet::repository::find(&mut tx, &Scope::of(tenant), tenant).await?;
         let credentials = match (change.credentials, &before) {
             (Some(credentials), _) => credentials,
             (None, Some(before)) if before.url.parse().is_ok_and(|stored| url.same_server(&stored)) => {
@@ -124,7 +124,7 @@ impl Syncer {
             created_at: now,
             updated_at: now,
         };
-        store::repository::update(&mut tx, &repository).await?;
+        store::fleet::repository::update(&mut tx, &repository).await?;
         audit::record(&mut tx, entry("repository.set", by, &repository), now).await?;
         tx.commit().await?;
         self.0.settings_changed.notify_one();
@@ -140,7 +140,7 @@ impl Syncer {
         let parts = &self.0.parts;
         let scope = Scope::of(tenant);
         let mut conn = parts.store.read().await?;
-        let Some(repository) = store::repository::find(&mut conn, &scope, tenant).await? else {
+        let Some(repository) = store::fleet::repository::find(&mut conn, &scope, tenant).await? else {
             return Ok(None);
         };
         let last = last_attempt(&mut conn, &repository).await?;
@@ -155,10 +155,11 @@ impl Syncer {
     /// If the store fails.
     pub async fn remove(&self, tenant: TenantId, by: &Actor) -> Result<bool, StoreError> {
         let mut tx = self.0.parts.store.write().await?;
-        let Some(repository) = store::repository::find(&mut tx, &Scope::of(tenant), tenant).await? else {
+        let Some(repository) = store::fleet::repository::find(&mut tx, &Scope::of(tenant), tenant).await?
+        else {
             return Ok(false);
         };
-        store::repository::delete(&mut tx, tenant).await?;
+        store::fleet::repository::delete(&mut tx, tenant).await?;
         audit::record(&mut tx, entry("repository.removed", by, &repository), self.0.parts.clock.now())
             .await?;
         tx.commit().await?;
@@ -173,7 +174,7 @@ pub(super) async fn last_attempt(
     repository: &Repository,
 ) -> Result<Option<Sync>, StoreError> {
     let scope = Scope::of(repository.tenant);
-    let last = store::sync::list(conn, &scope, &PageRequest::first(1)).await?.items.pop();
+    let last = store::fleet::sync::list(conn, &scope, &PageRequest::first(1)).await?.items.pop();
     Ok(last.filter(|last| (&last.url, &last.branch) == (&repository.url, &repository.branch)))
 }
 
@@ -193,7 +194,7 @@ pub(super) async fn record_host_key(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let tenant = fetched_with.tenant;
-    let current = store::repository::find(conn, &Scope::of(tenant), tenant).await?;
+    let current = store::fleet::repository::find(conn, &Scope::of(tenant), tenant).await?;
     let Some(current) = current.filter(|current| current.credentials == fetched_with.credentials) else {
         return Ok(false);
     };
@@ -204,7 +205,8 @@ pub(super) async fn record_host_key(
     let Ok(sealed) = seal(secrets, &Credentials::SshKey { private_key, passphrase, host_keys }) else {
         return Ok(false);
     };
-    store::repository::update(conn, &Repository { credentials: sealed, updated_at: now, ..current }).await?;
+    store::fleet::repository::update(conn, &Repository { credentials: sealed, updated_at: now, ..current })
+        .await?;
     Ok(true)
 }
 

@@ -3,17 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future as _;
 
-use fleetward_domain::inventory::Found;
+use fleetward_domain::fleet::inventory::Found;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, JournalId};
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::testing::{GitServer, Origin, SshServer, Tls};
 use fleetward_repo::{Credentials, HostKeys};
-use fleetward_store::host::{self, Declared, Enrolment, Lifecycle, Source};
+use fleetward_store::fleet::host::{self, Declared, Enrolment, Lifecycle, Source};
 use fleetward_store::on_both_engines;
-use fleetward_store::script::{self, Listed};
-use fleetward_store::tenant::DEFAULT as TENANT;
+use fleetward_store::people::tenant::DEFAULT as TENANT;
 use fleetward_store::testing::NOW;
+use fleetward_store::work::script::{self, Listed};
 use proptest::prelude::*;
 
 use super::apply::{Acceptance, Refused, apply};
@@ -73,9 +73,10 @@ impl Lab {
 
     async fn audited(&self) -> Vec<String> {
         let mut conn = self.store.read().await.unwrap();
-        let filter = store::audit::Filter { kind: Some("repository.".to_owned()), ..Default::default() };
+        let filter =
+            store::people::audit::Filter { kind: Some("repository.".to_owned()), ..Default::default() };
         let page = PageRequest::first(100);
-        let events = store::audit::list(&mut conn, &Scope::Everything, &filter, &page).await.unwrap();
+        let events = store::people::audit::list(&mut conn, &Scope::Everything, &filter, &page).await.unwrap();
         events.items.into_iter().rev().map(|event| event.event.kind).collect()
     }
 
@@ -369,7 +370,7 @@ on_both_engines! {
         let back = lab.set(&lab.origin.url(), None).await;
         assert_eq!((back.good.unwrap().commit, back.last), (first, None));
         let sync = lab.sync().await;
-        assert_eq!((sync.status, sync.counts.hosts, sync.counts.changes), (SyncStatus::Succeeded, 1, store::sync::Changes::default()));
+        assert_eq!((sync.status, sync.counts.hosts, sync.counts.changes), (SyncStatus::Succeeded, 1, store::fleet::sync::Changes::default()));
     }
 
     async fn a_host_of_the_api_is_taken_over_by_client_id_only(store: Store) {
@@ -409,7 +410,7 @@ on_both_engines! {
         lab.origin.commit(&[("scripts.yaml", &scripts(&["a", "b"]))]);
         assert_eq!(lab.sync().await.counts.changes.scripts_added, 1);
         lab.origin.commit(&[]);
-        assert_eq!(lab.sync().await.counts.changes, store::sync::Changes::default());
+        assert_eq!(lab.sync().await.counts.changes, store::fleet::sync::Changes::default());
     }
 
     async fn requests_that_meet_share_one_attempt(store: Store) {
@@ -496,7 +497,7 @@ on_both_engines! {
         assert_eq!(lab.sync().await.commit, Some(commit));
         {
             let mut conn = store.read().await.unwrap();
-            let row = store::repository::find(&mut conn, &Scope::of(TENANT), TENANT).await.unwrap().unwrap();
+            let row = store::fleet::repository::find(&mut conn, &Scope::of(TENANT), TENANT).await.unwrap().unwrap();
             let sealed = row.credentials.unwrap();
             assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
         }
@@ -684,8 +685,8 @@ async fn follow(store: &Store, commits: &[Wanted]) -> Result<(), TestCaseError> 
     let tenant = TenantId::from_uuid(Uuid::now_v7());
     let mut tx = store.write().await.unwrap();
     let name = format!("t{}", tenant.as_uuid().simple()).parse().unwrap();
-    let row = store::tenant::Tenant { id: tenant, name, title: String::new(), created_at: NOW };
-    store::tenant::insert(&mut tx, &row).await.unwrap();
+    let row = store::people::tenant::Tenant { id: tenant, name, title: String::new(), created_at: NOW };
+    store::people::tenant::insert(&mut tx, &row).await.unwrap();
     tx.commit().await.unwrap();
     let clients: Vec<String> = (0..6).map(|_| ClientId::issued(Uuid::now_v7()).to_string()).collect();
     let content = |n: u8| format!("#!/bin/bash\necho {n}\n");

@@ -20,7 +20,7 @@ async fn p1_p3_a_login_lasts_a_day_and_a_one_time_password_one_change() {
     let one_time = controller.one_time_password().await;
     let login = try_to(&controller, &one_time).await.unwrap();
     assert!(login.caller.must_change_password);
-    login.caller.clone().permit(fleetward_domain::permission::Permission::Read).unwrap_err();
+    login.caller.clone().permit(fleetward_domain::people::permission::Permission::Read).unwrap_err();
     let change = |current: &'static str, new: &'static str| {
         change_password(controller.app(), &login.caller, current, new)
     };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use fleetward_domain::run::{RunEvent, RunState, RunStatus};
+use fleetward_domain::work::run::{RunEvent, RunState, RunStatus};
 use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{JournalId, OperationId, RunId};

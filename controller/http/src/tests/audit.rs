@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleetward_app::actor::Actor;
 use fleetward_app::audit::{self, Entry, VerifyError};
-use fleetward_store::audit::{Checkpoint, Verifier, get_extent, list_chain};
+use fleetward_store::people::audit::{Checkpoint, Verifier, get_extent, list_chain};
 use fleetward_store::testing;
 
 use super::site::TestSite;
@@ -40,7 +40,7 @@ async fn old_events_leave(site: TestSite) {
     assert_eq!(whole.events, 1000 + 2, "and two tell of their removal, in batches of 500");
     assert_eq!(audit::remove_old(&site.app).await.unwrap(), 0, "once");
     // Nobody's login lasted for three years.
-    let bob = site.login_as("bob", fleetward_domain::permission::Role::Admin).await;
+    let bob = site.login_as("bob", fleetward_domain::people::permission::Role::Admin).await;
     let told = site.call_as(&bob, "GET", "/api/v1/audit?action=audit.removed", None).await.json();
     assert_eq!(told["items"][0]["details"]["through"], before + 600);
     assert_eq!(told["items"][0]["details"]["first"], 501);
@@ -50,7 +50,7 @@ async fn old_events_leave(site: TestSite) {
     let extent = get_extent(&mut conn).await.unwrap();
     let chain = list_chain(&mut conn, 1, 5000).await.unwrap();
     drop(conn);
-    let check = |checkpoint: Checkpoint, events: &[fleetward_store::audit::Event]| {
+    let check = |checkpoint: Checkpoint, events: &[fleetward_store::people::audit::Event]| {
         let mut verifier = Verifier::new(checkpoint);
         verifier.take(events)?;
         verifier.finish()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use fleetward_app::user;
-use fleetward_store::tenant;
+use fleetward_store::people::tenant;
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -146,7 +146,7 @@ async fn browsers_keep_to_tls_for_the_controllers_name() {
 #[tokio::test]
 async fn sessions_are_listed_and_ended_by_their_owner() {
     let site = TestSite::new().await;
-    let other = site.login_as("bob", fleetward_domain::permission::Role::Admin).await;
+    let other = site.login_as("bob", fleetward_domain::people::permission::Role::Admin).await;
     let sessions = site.get("/api/v1/auth/sessions").await;
     assert_eq!(sessions["items"].as_array().unwrap().len(), 1);
     assert_eq!(sessions["items"][0]["current"], true);
@@ -180,8 +180,9 @@ fn p1_a_token_is_good_for_exactly_24_hours() {
                     _ => proptest::strategy::ValueTree::current(&tree),
                 }
             };
-            let token =
-                site.login_as(&format!("user{case}"), fleetward_domain::permission::Role::Viewer).await;
+            let token = site
+                .login_as(&format!("user{case}"), fleetward_domain::people::permission::Role::Viewer)
+                .await;
             let before = site.call_as(&token, "GET", "/api/v1/auth/me", None).await;
             assert_eq!(before.status, StatusCode::OK);
             site.clock.advance(Duration::from_millis(offset.unsigned_abs()));

@@ -2,12 +2,14 @@
 
 use axum::http::StatusCode;
 use fleetward_app::order;
-use fleetward_domain::contract::{FreeArguments, Variable};
-use fleetward_domain::inventory::Flag;
-use fleetward_domain::permission::Role;
+use fleetward_domain::fleet::contract::{FreeArguments, Variable};
+use fleetward_domain::fleet::inventory::Flag;
+use fleetward_domain::people::permission::Role;
 use fleetward_protocol::action::Action;
+use fleetward_store::Scope;
+use fleetward_store::people::tenant;
 use fleetward_store::testing::{self, NOW};
-use fleetward_store::{Scope, operation, script, tenant};
+use fleetward_store::work::{operation, script};
 use serde_json::{Value, json};
 
 use super::site::TestSite;
@@ -170,7 +172,7 @@ async fn shown_and_sealed(site: TestSite) {
     let sealed = operation::find_environment(&mut conn, id).await.unwrap().unwrap();
     assert!(!sealed.windows(6).any(|bytes| bytes == b"s3cr3t" || bytes == b"unsaid"));
     // The order is made from it all the same, and is the same each time.
-    let run = fleetward_store::run::list_all(&mut conn, id).await.unwrap().remove(0);
+    let run = fleetward_store::work::run::list_all(&mut conn, id).await.unwrap().remove(0);
     let mut orders = Vec::new();
     for _ in 0..2 {
         let steps = order::load_steps(&mut conn, site.app.secrets(), &stored).await.unwrap();

@@ -180,7 +180,7 @@ async fn no_host_is_called_by_a_word_of_target_expressions() {
 
 #[tokio::test]
 async fn two_machines_with_one_identity_are_shown_with_the_remedy_until_it_is_over() {
-    use fleetward_domain::twin::{Machine, OVER_AFTER, Twins};
+    use fleetward_domain::fleet::twin::{Machine, OVER_AFTER, Twins};
     use fleetward_protocol::id::{BootId, JournalId};
     use uuid::Uuid;
 
@@ -198,7 +198,7 @@ async fn two_machines_with_one_identity_are_shown_with_the_remedy_until_it_is_ov
     let twins = Twins { machines, since: now, at: now, changes: 3 };
     let id = site.get("/api/v1/hosts/web-1").await["id"].as_str().unwrap().parse().unwrap();
     let mut tx = site.app.store().write().await.unwrap();
-    assert!(fleetward_store::host::update_twins(&mut tx, id, &twins).await.unwrap());
+    assert!(fleetward_store::fleet::host::update_twins(&mut tx, id, &twins).await.unwrap());
     tx.commit().await.unwrap();
 
     for host in [

@@ -39,7 +39,7 @@ async fn the_same_key_adds_one_host_and_shows_its_token_again() {
         (StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED")
     );
     // Another user's key is another key.
-    let bob = site.login_as("bob", fleetward_domain::permission::Role::Admin).await;
+    let bob = site.login_as("bob", fleetward_domain::people::permission::Role::Admin).await;
     assert_eq!(post(&site, &bob, path, "key-1", &body).await.code(), "HOST_TAKEN");
     // What was refused is refused again, without being tried.
     assert_eq!(post(&site, &bob, path, "key-1", &body).await.headers["idempotency-replayed"], "true");
@@ -50,7 +50,7 @@ async fn the_same_key_adds_one_host_and_shows_its_token_again() {
     assert_eq!(post(&site, "fws_forged", path, "key-2", &body).await.code(), "INVALID_CREDENTIAL");
 
     site.clock.advance(std::time::Duration::from_secs(24 * 60 * 60));
-    let carol = site.login_as("carol", fleetward_domain::permission::Role::Admin).await;
+    let carol = site.login_as("carol", fleetward_domain::people::permission::Role::Admin).await;
     assert_eq!(post(&site, &carol, path, "key-1", &other).await.status, StatusCode::CREATED);
 }
 
@@ -70,8 +70,10 @@ async fn what_changes_nothing_keeps_no_answer() {
         }
     }
     let mut conn = site.app.store().read().await.unwrap();
-    let user = fleetward_store::user::find(&mut conn, &"ada".parse().unwrap()).await.unwrap().unwrap().id;
-    let (living, _) = fleetward_store::idempotency::living(&mut conn, user, site.clock.now()).await.unwrap();
+    let user =
+        fleetward_store::people::user::find(&mut conn, &"ada".parse().unwrap()).await.unwrap().unwrap().id;
+    let (living, _) =
+        fleetward_store::people::idempotency::living(&mut conn, user, site.clock.now()).await.unwrap();
     assert_eq!(living, 0);
 }
 
@@ -80,12 +82,13 @@ async fn what_changes_nothing_keeps_no_answer() {
 async fn keys_and_answers_that_are_kept_are_bounded() {
     use fleetward_app::idempotency::{LIFETIME, MAX_KEPT, MAX_KEYS};
     use fleetward_protocol::digest::Digest;
-    use fleetward_store::idempotency::{self, Answer};
+    use fleetward_store::people::idempotency::{self, Answer};
 
     let site = TestSite::new().await;
     let now = site.clock.now();
     let mut tx = site.app.store().write().await.unwrap();
-    let user = fleetward_store::user::find(&mut tx, &"ada".parse().unwrap()).await.unwrap().unwrap().id;
+    let user =
+        fleetward_store::people::user::find(&mut tx, &"ada".parse().unwrap()).await.unwrap().unwrap().id;
     for number in 0..MAX_KEYS - 1 {
         let (key, digest) = (format!("old-{number}"), Digest::of(b""));
         idempotency::insert(&mut tx, user, &key, &digest, now + LIFETIME, now).await.unwrap();
@@ -103,19 +106,20 @@ async fn keys_and_answers_that_are_kept_are_bounded() {
     // Keys that are known are still answered, and another user has keys of their own.
     let again = post(&site, &site.token, path, "last", &body("web-1")).await;
     assert_eq!(again.headers["idempotency-replayed"], "true");
-    let bob = site.login_as("bob", fleetward_domain::permission::Role::Admin).await;
+    let bob = site.login_as("bob", fleetward_domain::people::permission::Role::Admin).await;
     assert_eq!(post(&site, &bob, path, "first", &body("web-2")).await.status, StatusCode::CREATED);
 
     // Of a large answer the status is kept.
     let mut tx = site.app.store().write().await.unwrap();
-    let bob_id = fleetward_store::user::find(&mut tx, &"bob".parse().unwrap()).await.unwrap().unwrap().id;
+    let bob_id =
+        fleetward_store::people::user::find(&mut tx, &"bob".parse().unwrap()).await.unwrap().unwrap().id;
     tx.commit().await.unwrap();
     let caller = fleetward_app::access::Caller {
         user: bob_id,
         name: "bob".parse().unwrap(),
         session: fleetward_protocol::id::SessionId::from_uuid(uuid::Uuid::nil()),
         ends_at: None,
-        grants: fleetward_domain::permission::Grants::new(Vec::new()),
+        grants: fleetward_domain::people::permission::Grants::new(Vec::new()),
         must_change_password: false,
         remote: None,
     };

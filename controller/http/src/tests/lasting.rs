@@ -7,10 +7,10 @@ use axum::body::{Body, BodyDataStream};
 use axum::extract::FromRequestParts as _;
 use axum::http::{Request, StatusCode};
 use fleetward_app::ending::Ending;
-use fleetward_domain::permission::Role;
+use fleetward_domain::people::permission::Role;
 use fleetward_protocol::id::{RunId, UserId};
 use fleetward_protocol::output::Stream;
-use fleetward_store::user;
+use fleetward_store::people::user;
 use futures_util::StreamExt as _;
 use serde_json::json;
 
@@ -95,10 +95,14 @@ async fn other_streams_end_at_once_when_the_password_is_changed() {
     let site = TestSite::new().await;
     let mut tx = site.app.store().write().await.unwrap();
     let name = "grace".parse().unwrap();
-    let password =
-        fleetward_app::user::insert_admin(&mut tx, &name, fleetward_store::tenant::DEFAULT, site.app.now())
-            .await
-            .unwrap();
+    let password = fleetward_app::user::insert_admin(
+        &mut tx,
+        &name,
+        fleetward_store::people::tenant::DEFAULT,
+        site.app.now(),
+    )
+    .await
+    .unwrap();
     tx.commit().await.unwrap();
     let log_in = async |password: &str| {
         let body = json!({ "username": "grace", "password": password });
@@ -142,7 +146,7 @@ async fn a_stream_looks_for_itself() {
         site.app.endings().announce(Ending::AllBut(ada, None));
     }
     site.app.fleet().announce(fleetward_app::fleet::FleetEvent::Host {
-        tenant: fleetward_store::tenant::DEFAULT,
+        tenant: fleetward_store::people::tenant::DEFAULT,
         host: fleetward_protocol::id::HostId::from_uuid(uuid::Uuid::nil()),
     });
     let quiet = tokio::time::timeout(Duration::from_millis(1), stream.next()).await;

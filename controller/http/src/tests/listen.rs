@@ -195,7 +195,7 @@ async fn a_login_has_its_share_of_live_streams() {
     let refused = ask2(&mut other, "/api/v1/events", &site.token).await.unwrap();
     assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"1".parse().unwrap()));
     // Another login is not concerned; nor is this one, when one of its streams has ended.
-    let bob = site.login_as("bob", fleetward_domain::permission::Role::Viewer).await;
+    let bob = site.login_as("bob", fleetward_domain::people::permission::Role::Viewer).await;
     assert_eq!(ask2(&mut other, "/api/v1/auth/me", &bob).await.unwrap().status(), 200);
     drop((first, one));
     while ask2(&mut other, "/api/v1/auth/me", &site.token).await.unwrap().status() == 429 {

@@ -4,9 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
-use fleetward_domain::run::RunState;
+use fleetward_domain::work::run::RunState;
 use fleetward_protocol::output::Stream;
-use fleetward_store::batch::{RunChange, Write};
+use fleetward_store::work::batch::{RunChange, Write};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
@@ -95,7 +95,7 @@ async fn an_operation_is_asked_for_and_stopped() {
         assert_eq!(page["items"].as_array().unwrap().len(), count, "{query}");
     }
 
-    let viewer = site.login_as("vera", fleetward_domain::permission::Role::Viewer).await;
+    let viewer = site.login_as("vera", fleetward_domain::people::permission::Role::Viewer).await;
     assert_eq!(site.call_as(&viewer, "POST", "/api/v1/operations/OP-1/stop", None).await.code(), "FORBIDDEN");
     let stopped = site.call("POST", "/api/v1/operations/OP-1/stop", None).await;
     assert_eq!(stopped.status, StatusCode::OK, "{stopped:?}");
@@ -181,7 +181,7 @@ async fn output_is_downloaded_byte_for_byte() {
 /// otherwise there is an operation with an id, queued, and with one queued run for each script and host (P14).
 #[test]
 fn p13_p14_an_operation_is_queued_whole_or_refused_with_all_that_is_not_enrolled() {
-    use fleetward_store::host::{self, Enrolment};
+    use fleetward_store::fleet::host::{self, Enrolment};
     use fleetward_store::testing::NOW;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -265,7 +265,7 @@ fn p13_p14_an_operation_is_queued_whole_or_refused_with_all_that_is_not_enrolled
 
 /// What a run may end as, with how the API shows it: state, exit code, signal.
 fn ends() -> impl Strategy<Value = (RunState, (&'static str, Value, Value))> {
-    use fleetward_domain::run::{Cause, Failure};
+    use fleetward_domain::work::run::{Cause, Failure};
     use fleetward_protocol::run::{LostCause, Refusal};
     prop_oneof![
         Just((RunState::Succeeded, ("succeeded", json!(0), Value::Null))),
@@ -362,7 +362,7 @@ fn p16_p33_the_view_has_every_result_and_all_output() {
 /// The console, the CLI and programs all show these words.
 #[tokio::test]
 async fn where_a_run_stands_is_told_in_words() {
-    use fleetward_domain::run::{Cause, Custody};
+    use fleetward_domain::work::run::{Cause, Custody};
     use fleetward_protocol::run::{LostCause, Refusal};
 
     let site = TestSite::new().await;
@@ -410,7 +410,7 @@ async fn where_a_run_stands_is_told_in_words() {
 /// A run has two lengths when its script left somebody who held its output open. The words say why.
 #[tokio::test]
 async fn what_a_script_left_running_is_told_beside_its_state() {
-    use fleetward_domain::run::Failure;
+    use fleetward_domain::work::run::Failure;
     use fleetward_protocol::run::{Fate, Left};
 
     let site = TestSite::new().await;
@@ -444,10 +444,10 @@ async fn what_a_script_left_running_is_told_beside_its_state() {
 fn p34_filters_are_exact() {
     use std::time::Duration;
 
-    use fleetward_domain::operation::OperationStatus;
+    use fleetward_domain::work::operation::OperationStatus;
     use fleetward_protocol::id::OperationId;
 
-    use fleetward_store::operation as rows;
+    use fleetward_store::work::operation as rows;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let site = runtime.block_on(TestSite::new());
@@ -523,7 +523,8 @@ fn p34_filters_are_exact() {
 /// A host is its id: it takes its history along under another name, and who gets the old name has none of it.
 #[tokio::test]
 async fn a_hosts_operations_are_found_by_the_name_it_has_now() {
-    use fleetward_store::{Scope, host};
+    use fleetward_store::Scope;
+    use fleetward_store::fleet::host;
 
     let site = TestSite::new().await;
     site.script("baseline").await;

@@ -143,7 +143,7 @@ async fn every_parameter_of_the_document_is_known_to_its_route() {
 
 #[tokio::test]
 async fn a_viewer_changes_nothing() {
-    use fleetward_domain::permission::Role;
+    use fleetward_domain::people::permission::Role;
     let site = TestSite::new().await;
     let viewer = site.login_as("vera", Role::Viewer).await;
     let reporter = site.login_as("ria", Role::Reporter).await;
@@ -248,7 +248,7 @@ async fn the_monitorings_token_reads_the_figures_and_nothing_else() {
 
 #[tokio::test]
 async fn the_figures_of_all_tenants_are_not_for_who_reads_in_one() {
-    use fleetward_store::tenant;
+    use fleetward_store::people::tenant;
 
     let site = TestSite::new().await;
     assert_eq!(site.call("GET", "/metrics", None).await.status, StatusCode::OK);

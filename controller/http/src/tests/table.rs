@@ -244,7 +244,7 @@ async fn what_is_wrong_with_a_query_is_named() {
         assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, code), "{body}");
     }
     // The audit log's table is for those who may read the audit log.
-    let viewer = site.login_as("vera", fleetward_domain::permission::Role::Viewer).await;
+    let viewer = site.login_as("vera", fleetward_domain::people::permission::Role::Viewer).await;
     let body = json!({ "table": "tbl_recent_activity" });
     assert_eq!(
         site.call_as(&viewer, "POST", "/api/v1/tables/query", Some(body.clone())).await.code(),

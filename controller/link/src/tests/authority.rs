@@ -5,13 +5,14 @@ use std::time::Duration;
 use fleetward_app::connection::{self, Admitted, JoinError, NotAdmitted};
 use fleetward_app::fleet::{CloseReason, FleetEvent, HostCommand};
 use fleetward_app::{enrolment, host as hosts};
-use fleetward_domain::permission::Permission;
+use fleetward_domain::people::permission::Permission;
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage};
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{ALPN, MAX_CONTROL_FRAME, close};
-use fleetward_store::{Scope, certificate};
+use fleetward_store::Scope;
+use fleetward_store::fleet::certificate;
 use tokio::time::timeout;
 
 use super::controller::TestController;

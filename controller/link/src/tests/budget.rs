@@ -3,8 +3,9 @@
 use fleetward_app::refusal;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::text::{List, Text};
-use fleetward_store::host::Host;
-use fleetward_store::{Scope, certificate};
+use fleetward_store::Scope;
+use fleetward_store::fleet::certificate;
+use fleetward_store::fleet::host::Host;
 
 use super::host::Session;
 use super::*;
@@ -55,7 +56,7 @@ impl Session {
 impl TestController {
     async fn host(&self, name: &HostName) -> Host {
         let mut conn = self.app().store().read().await.unwrap();
-        fleetward_store::host::get(&mut conn, &Scope::Everything, name).await.unwrap()
+        fleetward_store::fleet::host::get(&mut conn, &Scope::Everything, name).await.unwrap()
     }
 
     /// Waits until the host's row is as wanted; it is announced.

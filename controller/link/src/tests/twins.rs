@@ -2,7 +2,7 @@
 
 use fleetward_protocol::id::BootId;
 use fleetward_store::Scope;
-use fleetward_store::host::Host;
+use fleetward_store::fleet::host::Host;
 
 use super::*;
 
@@ -20,7 +20,7 @@ impl FakeHost {
 
 async fn stored(controller: &TestController, name: &HostName) -> Host {
     let mut conn = controller.app().store().read().await.unwrap();
-    fleetward_store::host::get(&mut conn, &Scope::Everything, name).await.unwrap()
+    fleetward_store::fleet::host::get(&mut conn, &Scope::Everything, name).await.unwrap()
 }
 
 #[tokio::test]
@@ -93,6 +93,6 @@ async fn what_is_over_is_not_shown_and_a_restart_of_the_controller_tells_nothing
     assert_eq!(controller.audited("host.duplicate_identity").await.len(), 1);
     let permit = controller.permit(Permission::Read);
     assert!(hosts::get(controller.app(), &permit, &name).await.unwrap().twins.is_some());
-    controller.clock.advance(fleetward_domain::twin::OVER_AFTER);
+    controller.clock.advance(fleetward_domain::fleet::twin::OVER_AFTER);
     assert_eq!(hosts::get(controller.app(), &permit, &name).await.unwrap().twins, None);
 }

@@ -15,8 +15,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::{fs, iter};
 
-use fleetward_domain::operation::OperationStatus;
-use fleetward_domain::run::{Failure, RunState};
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::{Failure, RunState};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, OperationId, RunId};
 use fleetward_protocol::output::{Record, Stream};
@@ -26,11 +26,14 @@ use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tempfile::TempDir;
 
 use super::sample::*;
-use crate::batch::{self, Write, Written};
-use crate::host::NewHost;
-use crate::operation::NewOperation;
+use crate::fleet::host;
+use crate::fleet::host::NewHost;
+use crate::people::{audit, tenant};
 use crate::testing::NOW;
-use crate::{Scope, Store, audit, host, operation, output, run, sqlite_url, tenant};
+use crate::work::batch::{self, Write, Written};
+use crate::work::operation::NewOperation;
+use crate::work::{operation, output, run};
+use crate::{Scope, Store, sqlite_url};
 
 const LOG_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;

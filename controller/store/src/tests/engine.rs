@@ -5,9 +5,12 @@ use std::os::unix::fs::PermissionsExt as _;
 use sqlx::Executor as _;
 
 use super::sample::*;
+use crate::fleet::host;
 use crate::on_both_engines;
+use crate::people::tenant;
 use crate::testing::{self, NOW};
-use crate::{Engine, Scope, Store, StoreError, host, run, tenant};
+use crate::work::run;
+use crate::{Engine, Scope, Store, StoreError};
 
 #[tokio::test]
 async fn the_sqlite_files_are_private_and_the_log_is_gone_after_a_close() {
@@ -53,7 +56,7 @@ async fn a_full_disk_is_told_apart_and_changes_nothing() {
     let mut refused = None;
     for at in 0..32_u64 {
         let writes = vec![append(op, runs[0], at * piece.len() as u64, &piece)];
-        if let Err(error) = crate::batch::write(&mut tx, test.store.files(), writes).await {
+        if let Err(error) = crate::work::batch::write(&mut tx, test.store.files(), writes).await {
             refused = Some(error);
             break;
         }
@@ -64,7 +67,9 @@ async fn a_full_disk_is_told_apart_and_changes_nothing() {
     assert_eq!(run::get(&mut tx, &Scope::Everything, runs[0]).await.unwrap().output_end, 0);
     // With room again it goes on by itself.
     (&mut *tx).execute("PRAGMA max_page_count = 1000000").await.unwrap();
-    crate::batch::write(&mut tx, test.store.files(), vec![append(op, runs[0], 0, &piece)]).await.unwrap();
+    crate::work::batch::write(&mut tx, test.store.files(), vec![append(op, runs[0], 0, &piece)])
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -175,8 +180,8 @@ on_both_engines! {
     }
 
     async fn retention_takes_output_first_and_then_the_operation(store: Store) {
-        use fleetward_domain::operation::OperationStatus;
-        use crate::{operation, output};
+        use fleetward_domain::work::operation::OperationStatus;
+        use crate::work::{operation, output};
         let (op, runs) = operation(&store, tenant::DEFAULT, 2).await;
         for at in 0..5_u64 {
             write(&store, runs.iter().map(|&run| append(op, run, at * (16 << 10), &[b'x'; 16 << 10])).collect()).await;

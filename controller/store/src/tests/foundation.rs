@@ -1,16 +1,16 @@
 use crate::testing::NOW;
-use fleetward_domain::contract::{FreeArguments, Variable};
-use fleetward_domain::run::RunState;
+use fleetward_domain::fleet::contract::{FreeArguments, Variable};
+use fleetward_domain::work::run::RunState;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, SessionId, SyncId, TokenId, UserId};
 
 use super::sample::*;
+use crate::fleet::{certificate, host, repository, sync, token};
 use crate::on_both_engines;
 use crate::page::{Direction, PageRequest};
-use crate::{
-    Scope, StoreError, audit, batch, certificate, host, operation, output, repository, run, script, session,
-    sync, tenant, token, user,
-};
+use crate::people::{audit, session, tenant, user};
+use crate::work::{batch, operation, output, run, script};
+use crate::{Scope, StoreError};
 
 on_both_engines! {
     async fn every_noun_comes_back_as_it_was_written(store: Store) {
@@ -21,7 +21,7 @@ on_both_engines! {
             must_change_password: true, known_parties: Vec::new(), disabled_at: None, created_at: NOW,
         };
         user::insert(&mut tx, &admin).await.unwrap();
-        let grant = fleetward_domain::permission::Grant { tenant: tenant::DEFAULT, role: fleetward_domain::permission::Role::Admin };
+        let grant = fleetward_domain::people::permission::Grant { tenant: tenant::DEFAULT, role: fleetward_domain::people::permission::Role::Admin };
         user::insert_grant(&mut tx, admin.id, grant, NOW).await.unwrap();
         user::insert_grant(&mut tx, admin.id, grant, NOW).await.unwrap();
         assert_eq!(user::find(&mut tx, &admin.name).await.unwrap().as_ref(), Some(&admin));

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use fleetward_protocol::id::{OperationId, RunId};
 
 use super::sample::*;
-use crate::output::{delete_orphaned_files, read};
+use crate::people::tenant;
 use crate::testing::{self, NOW, TestStore};
-use crate::{Scope, Store, StoreError, batch, tenant};
+use crate::work::batch;
+use crate::work::output::{delete_orphaned_files, read};
+use crate::{Scope, Store, StoreError};
 
 const BULKY: usize = 100_000;
 

@@ -5,9 +5,10 @@ use proptest::prelude::*;
 
 use super::properties::properties;
 use super::sample::*;
+use crate::Scope;
 use crate::on_both_engines;
-use crate::output::{Piece, list_since, read};
-use crate::{Scope, run};
+use crate::work::output::{Piece, list_since, read};
+use crate::work::run;
 
 /// One batch: for each piece, the run it belongs to and how long it is.
 fn batches() -> impl Strategy<Value = Vec<Vec<(usize, usize)>>> {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, HashSet};
 use std::future::Future;
 
-use fleetward_domain::operation::OperationStatus;
-use fleetward_domain::run::RunState;
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::RunState;
 use fleetward_protocol::id::{HostId, OperationId, TenantId};
 use fleetward_protocol::run::{Fate, Left};
 use fleetward_protocol::text::Text;
@@ -12,10 +12,12 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::sample::*;
-use crate::batch::{RunChange, Write};
-use crate::host::{Enrolment, Filter, Host, NewHost, Presence, Sort, Status};
+use crate::fleet::host;
+use crate::fleet::host::{Enrolment, Filter, Host, NewHost, Presence, Sort, Status};
 use crate::page::{Direction, Page, PageRequest};
-use crate::{Connection, Scope, Store, StoreError, batch, host, operation, output, run};
+use crate::work::batch::{RunChange, Write};
+use crate::work::{batch, operation, output, run};
+use crate::{Connection, Scope, Store, StoreError};
 
 /// Checks the property on 100 cases. A case that fails is made smaller and told of.
 pub(super) fn check<S: Strategy, F: Future<Output = ()>>(
@@ -246,7 +248,7 @@ fn left(took: u64) -> Option<Left> {
 }
 
 fn final_states() -> impl Strategy<Value = RunState> {
-    use fleetward_domain::run::{Cause, Failure};
+    use fleetward_domain::work::run::{Cause, Failure};
     use fleetward_protocol::run::{LostCause, Refusal};
     prop_oneof![
         Just(RunState::Succeeded),

@@ -2,17 +2,20 @@
 
 use std::future::Future;
 
-use fleetward_domain::operation::OperationStatus;
-use fleetward_domain::run::RunState;
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::RunState;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, TokenId, UserId};
 
 use super::sample::*;
-use crate::batch::Written;
-use crate::host::Enrolment;
+use crate::fleet::host::Enrolment;
+use crate::fleet::{host, token};
 use crate::on_both_engines;
+use crate::people::{audit, idempotency, tenant, user};
 use crate::testing::NOW;
-use crate::{Scope, Store, audit, host, idempotency, operation, run, setting, tenant, token, user};
+use crate::work::batch::Written;
+use crate::work::{operation, run};
+use crate::{Scope, Store, setting};
 
 const CALLERS: usize = 8;
 
@@ -115,7 +118,7 @@ on_both_engines! {
         }).await;
         assert_eq!(wins(&results), 1);
         let mut tx = store.write().await.unwrap();
-        let known = [fleetward_domain::attempt::Party::of("192.0.2.1".parse().unwrap())];
+        let known = [fleetward_domain::people::attempt::Party::of("192.0.2.1".parse().unwrap())];
         assert!(!user::update_known_parties(&mut tx, id, "before", &known).await.unwrap());
         let now = user::get(&mut tx, id).await.unwrap().password_hash.unwrap();
         assert!(user::update_known_parties(&mut tx, id, &now, &known).await.unwrap());
@@ -159,7 +162,7 @@ on_both_engines! {
             async move { crate::tests::sample::write(&store, vec![append(op, run, 0, b"once")]).await }
         }).await;
         let mut conn = store.read().await.unwrap();
-        let bytes = crate::output::read(&mut conn, store.files(), &Scope::Everything, run, 0, 100).await.unwrap();
+        let bytes = crate::work::output::read(&mut conn, store.files(), &Scope::Everything, run, 0, 100).await.unwrap();
         assert_eq!(bytes, b"once");
         assert_eq!(run::get(&mut conn, &Scope::Everything, run).await.unwrap().output_end, 4);
     }
@@ -265,7 +268,7 @@ on_both_engines! {
         let (op, runs) = operation(&store, tenant::DEFAULT, 1).await;
         let mut tx = store.write().await.unwrap();
         let writes = vec![append(op, runs[0], 0, b"lost"), change(op, runs[0], RunState::Queued, RunState::Expired)];
-        crate::batch::write(&mut tx, store.files(), writes).await.unwrap();
+        crate::work::batch::write(&mut tx, store.files(), writes).await.unwrap();
         drop(tx);
         let mut conn = store.read().await.unwrap();
         let run = run::get(&mut conn, &Scope::Everything, runs[0]).await.unwrap();

@@ -1,19 +1,22 @@
 //! Rows to begin with.
 
 use crate::testing::NOW;
-use fleetward_domain::operation::RolloutPolicy;
-use fleetward_domain::run::{Custody, RunState};
+use fleetward_domain::work::operation::RolloutPolicy;
+use fleetward_domain::work::run::{Custody, RunState};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{HostId, JournalId, OperationId, RunId, TenantId};
 use fleetward_protocol::time::Timestamp;
 use uuid::Uuid;
 
-use crate::batch::{self, Append, Committed, RunChange, Write};
-use crate::host::{Declaration, Enrolment, NewHost, Source};
-use crate::operation::NewOperation;
-use crate::run::NewRun;
-use crate::{Store, host, operation, run, tenant};
+use crate::Store;
+use crate::fleet::host;
+use crate::fleet::host::{Declaration, Enrolment, NewHost, Source};
+use crate::people::tenant;
+use crate::work::batch::{self, Append, Committed, RunChange, Write};
+use crate::work::operation::NewOperation;
+use crate::work::run::NewRun;
+use crate::work::{operation, run};
 
 pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(NOW.as_millis() + seconds * 1000)

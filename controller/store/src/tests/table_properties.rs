@@ -9,8 +9,9 @@ use super::properties::{directions, fleet, properties, settle};
 use super::sample::*;
 use crate::on_both_engines;
 use crate::page::{Cursor, Direction, PageRequest};
+use crate::people::tenant;
 use crate::table::{Operator, TableError, TableFilter, TableQuery, TableRows, list};
-use crate::{Connection, Scope, StoreError, tenant};
+use crate::{Connection, Scope, StoreError};
 
 const TABLES: [&str; 6] = [
     "tbl_links",
@@ -152,7 +153,7 @@ properties! {
         let of = tenant(&store).await;
         let mut tx = store.write().await.unwrap();
         let time = at(seconds / 1000) + std::time::Duration::from_millis(seconds.unsigned_abs() % 1000);
-        crate::host::insert(&mut tx, &new_host(of, "web-1"), time).await.unwrap();
+        crate::fleet::host::insert(&mut tx, &new_host(of, "web-1"), time).await.unwrap();
         let rows = list(&mut tx, &Scope::of(of), &asked("tbl_links")).await.unwrap().rows;
         let text = rows[0]["created"].as_str().unwrap();
         assert_eq!(text.parse::<Instant>().unwrap().as_millisecond(), time.as_millis());
@@ -164,14 +165,14 @@ on_both_engines! {
     async fn every_table_answers_with_all_its_columns(store: Store) {
         let (op, runs) = operation(&store, tenant::DEFAULT, 1).await;
         let mut tx = store.write().await.unwrap();
-        crate::operation::insert(&mut tx, &new_operation(tenant::DEFAULT), NOW).await.unwrap();
-        use fleetward_domain::operation::OperationStatus::{Queued, Success};
-        crate::operation::update_status(&mut tx, op, Queued, Success, at(2)).await.unwrap();
-        let event = crate::audit::NewEvent {
+        crate::work::operation::insert(&mut tx, &new_operation(tenant::DEFAULT), NOW).await.unwrap();
+        use fleetward_domain::work::operation::OperationStatus::{Queued, Success};
+        crate::work::operation::update_status(&mut tx, op, Queued, Success, at(2)).await.unwrap();
+        let event = crate::people::audit::NewEvent {
             id: fleetward_protocol::id::AuditId::from_uuid(uuid()), tenant: Some(tenant::DEFAULT), at: NOW, kind: "x".to_owned(),
             actor: "ada".to_owned(), subject: "y".to_owned(), details: Map::new(),
         };
-        crate::audit::insert(&mut tx, &event).await.unwrap();
+        crate::people::audit::insert(&mut tx, &event).await.unwrap();
         assert_eq!(runs.len(), 1);
         for table in TABLES {
             let rows = list(&mut tx, &Scope::of(tenant::DEFAULT), &asked(table)).await.unwrap().rows;

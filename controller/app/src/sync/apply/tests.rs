@@ -1,10 +1,10 @@
 //! What happens to hosts between the plan and its writing.
 
-use fleetward_domain::inventory::{self, Found};
+use fleetward_domain::fleet::inventory::{self, Found};
 use fleetward_store::on_both_engines;
 use fleetward_store::page::{Direction, PageRequest};
-use fleetward_store::tenant;
-use fleetward_store::tenant::DEFAULT as TENANT;
+use fleetward_store::people::tenant;
+use fleetward_store::people::tenant::DEFAULT as TENANT;
 use fleetward_store::testing::{NOW, STATEMENTS};
 
 use super::*;

@@ -1,0 +1,7 @@
+//! Hosts, their certificates and tokens, and where their inventory comes from.
+
+pub mod certificate;
+pub mod host;
+pub mod repository;
+pub mod sync;
+pub mod token;
