@@ -12,13 +12,13 @@ const LINES: u8 = 20;
 impl Perform for Unit {
     fn perform(&self, steps: &mut Steps) -> Result<UnitReport, Failure<UnitReport>> {
         let unit = &self.unit;
-        let (systemd, before) = steps.look("check", unit, |steps| check(self, steps))?;
+        let (mut systemd, before) = steps.look("check", unit, |steps| check(self, steps))?;
         if is_as_wanted(self.verb, &before) {
             steps.unchanged(self.verb.as_str(), format_args!("unchanged: {unit} is {}", shown(&before)));
             return Ok(UnitReport { changed: false, after: before.clone(), before });
         }
         let words = format!("{} {unit}", self.verb);
-        let changed = steps.change(self.verb.as_str(), words, |steps| change(self, &systemd, steps));
+        let changed = steps.change(self.verb.as_str(), words, |steps| change(self, &mut systemd, steps));
         let mut after = None;
         let verified = steps.look("verify", unit, |steps| {
             let now = systemd.read_unit(unit).map_err(|error| problem(self, &error))?;
@@ -37,6 +37,7 @@ impl Perform for Unit {
                 }
                 let report =
                     after.map(|after| UnitReport { changed: is_done || after != before, before, after });
+                let report = report.map(Box::new);
                 Err(Failure { problem, left: Left::AsItIs, report })
             }
         }
@@ -62,6 +63,10 @@ fn check(asked: &Unit, steps: &mut Steps) -> Result<(Systemd, UnitState), Proble
             format_args!("the file of {unit} cannot be used ({})", state.load),
             format_args!("run `systemd-analyze verify {unit}` on the host: it names the line"),
         )),
+        _ if *verb == Verb::Reload && !is_active(&state) => Err(Problem::new(
+            format_args!("{unit} is {}, and only an active unit can reload", state.active),
+            "start it, or ask for `reload-or-restart`",
+        )),
         _ => Ok((systemd, state)),
     }
 }
@@ -69,14 +74,18 @@ fn check(asked: &Unit, steps: &mut Steps) -> Result<(Systemd, UnitState), Proble
 /// Whether there is nothing to do.
 fn is_as_wanted(verb: Verb, state: &UnitState) -> bool {
     match verb {
-        Verb::Start => matches!(state.active.as_str(), "active" | "reloading"),
+        Verb::Start => is_active(state),
         Verb::Stop => matches!(state.active.as_str(), "inactive" | "failed"),
         Verb::Restart | Verb::Reload | Verb::ReloadOrRestart => false,
     }
 }
 
+fn is_active(state: &UnitState) -> bool {
+    matches!(state.active.as_str(), "active" | "reloading")
+}
+
 /// Has systemd do it, to its end.
-fn change(asked: &Unit, systemd: &Systemd, steps: &mut Steps) -> Result<(), Problem> {
+fn change(asked: &Unit, systemd: &mut Systemd, steps: &mut Steps) -> Result<(), Problem> {
     let Unit { unit, verb } = asked;
     let ended = systemd.run_job(unit, *verb, steps.stop()).map_err(|error| problem(asked, &error))?;
     let result = match ended {
@@ -103,8 +112,12 @@ fn change(asked: &Unit, systemd: &Systemd, steps: &mut Steps) -> Result<(), Prob
             ),
             "ask again when nobody else works on this unit",
         )),
-        "timeout" => {
-            Err(look_into_it(asked, "it did not come to its end within the time of its own unit file"))
+        "timeout" => Err(look_into_it(asked, "the job took too long (timeout)")),
+        // The unit knows more of it than the job.
+        "failed" => {
+            let result = systemd.read_unit(unit).ok().and_then(|state| state.result);
+            let result = result.filter(|result| result.as_str() != "success");
+            Err(look_into_it(asked, &why(result.as_deref().unwrap_or("failed"))))
         }
         other => Err(look_into_it(asked, other)),
     }
@@ -115,9 +128,25 @@ fn verify(asked: &Unit, state: &UnitState) -> Result<(), Problem> {
     match (asked.verb, state.active.as_str()) {
         (Verb::Stop, "active") => Err(look_into_it(asked, "it is active again")),
         (Verb::Stop, _) => Ok(()),
-        (_, "failed") => Err(look_into_it(asked, state.result.as_deref().unwrap_or("it failed at once"))),
+        (_, "failed") => Err(look_into_it(asked, &why(state.result.as_deref().unwrap_or("failed")))),
         _ => Ok(()),
     }
+}
+
+/// What a unit's result means (org.freedesktop.systemd1(5)), with its own word.
+fn why(result: &str) -> String {
+    let words = match result {
+        "exit-code" => "its process ended with an error",
+        "signal" | "core-dump" => "its process was ended by a signal",
+        "timeout" => "it took longer than its unit file allows",
+        "start-limit-hit" => "it was started too often; `systemctl reset-failed` lets it start again",
+        "oom-kill" => "the kernel ended it for want of memory",
+        "resources" => "the host lacks something that it needs",
+        "protocol" => "it did not tell systemd what its type promises",
+        "watchdog" => "it stopped telling systemd that it is alive",
+        other => return other.to_owned(),
+    };
+    format!("{words} ({result})")
 }
 
 fn look_into_it(asked: &Unit, what: &str) -> Problem {

@@ -49,7 +49,7 @@ pub struct Failure<R> {
     /// How the host was left.
     pub left: Left,
     /// What was found and done up to then.
-    pub report: Option<R>,
+    pub report: Option<Box<R>>,
 }
 
 /// How an action that failed left the host.
@@ -164,7 +164,7 @@ impl Steps {
         action: impl FnOnce(&mut Self) -> Result<R, Failure<R>>,
     ) -> Done {
         let (report, mut done) = match action(self) {
-            Ok(report) => (Some(report), Done::Well),
+            Ok(report) => (Some(Box::new(report)), Done::Well),
             Err(Failure { problem, left, report }) => {
                 self.complain(&problem.reason);
                 self.complain(&problem.advice);

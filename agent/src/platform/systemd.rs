@@ -7,8 +7,8 @@ use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
-use std::pin::pin;
 use std::process::Stdio;
+use std::task::Poll;
 use std::time::Duration;
 
 use fleetward_protocol::action::unit::{UnitName, UnitState, Verb};
@@ -37,6 +37,12 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at whether a job still exists: a bus that was restarted tells nobody of its end.
 const LOOK: Duration = Duration::from_secs(5);
+/// The same when there is nobody who would tell.
+const LOOK_OFTEN: Duration = Duration::from_millis(500);
+/// Between two attempts to connect again.
+const RETRY: Duration = Duration::from_millis(200);
+/// Errors that say that something is not there.
+const ABSENT: [&str; 4] = [".UnknownObject", ".UnknownInterface", ".UnknownProperty", ".UnknownMethod"];
 /// Ends of other jobs that may wait to be passed over.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 /// The most that is read of a log, in bytes.
@@ -69,8 +75,8 @@ pub enum SystemdError {
     /// There is no bus, or nobody on it.
     #[error("no connection to the message bus of the system: {0}")]
     Bus(zbus::Error),
-    /// The connection ended.
-    #[error("the connection to the message bus of the system ended")]
+    /// The connection ended, and there is no other to be had.
+    #[error("the message bus of the system went away")]
     Ended,
     /// It does not answer.
     #[error("systemd did not answer within {} seconds", PATIENCE.as_secs())]
@@ -109,16 +115,18 @@ impl Systemd {
     /// If systemd does not tell.
     pub fn read_unit(&self, unit: &UnitName) -> Result<UnitState, SystemdError> {
         self.runtime.block_on(async {
-            let path: OwnedObjectPath = self.ask(PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
+            let path: OwnedObjectPath =
+                ask(&self.connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
             let path = path.as_str();
             let own = interface(unit);
             let word = |text: String| -> Word { Text::of(text) };
-            let file: String = self.property(path, UNIT, "UnitFileState").await?.unwrap_or_default();
-            let since: Option<u64> = self.property(path, UNIT, "StateChangeTimestamp").await?;
-            let pid: Option<u32> = self.property(path, &own, "MainPID").await?;
-            let result: Option<String> = self.property(path, &own, "Result").await?;
+            let file: String =
+                property(&self.connection, path, UNIT, "UnitFileState").await?.unwrap_or_default();
+            let since: Option<u64> = property(&self.connection, path, UNIT, "StateChangeTimestamp").await?;
+            let pid: Option<u32> = property(&self.connection, path, &own, "MainPID").await?;
+            let result: Option<String> = property(&self.connection, path, &own, "Result").await?;
             let needed = |name| async move {
-                let text: Option<String> = self.property(path, UNIT, name).await?;
+                let text: Option<String> = property(&self.connection, path, UNIT, name).await?;
                 Ok::<_, SystemdError>(word(text.unwrap_or_default()))
             };
             Ok(UnitState {
@@ -134,11 +142,13 @@ impl Systemd {
     }
 
     /// Has systemd do this to the unit, in the place of what else it is about to do to it, and waits for the end of that.
+    /// Should the message bus go away meanwhile (it is a unit, too), the connection is made anew.
     ///
     /// # Errors
     /// If systemd does not take the job, or cannot be heard any more.
-    pub fn run_job(&self, unit: &UnitName, verb: Verb, stop: &mut Stop) -> Result<Job, SystemdError> {
-        self.runtime.block_on(async {
+    pub fn run_job(&mut self, unit: &UnitName, verb: Verb, stop: &mut Stop) -> Result<Job, SystemdError> {
+        let Self { connection, runtime } = self;
+        runtime.block_on(async {
             let rule = MatchRule::builder()
                 .msg_type(MessageType::Signal)
                 .sender(SERVICE)
@@ -147,39 +157,49 @@ impl Systemd {
                 .member("JobRemoved")
                 .build()
                 .map_err(SystemdError::Strange)?;
-            let removed = MessageStream::for_match_rule(rule, &self.connection, Some(QUEUE));
-            let mut removed = pin!(patiently(removed).await?);
+            let removed = MessageStream::for_match_rule(rule, connection, Some(QUEUE));
+            let mut removed = Some(Box::pin(patiently(removed).await?));
             // Nobody is told of jobs who has not asked for it.
-            self.call(PATH, MANAGER, "Subscribe", &()).await?;
+            call(connection, PATH, MANAGER, "Subscribe", &()).await?;
             let job: OwnedObjectPath =
-                self.ask(PATH, MANAGER, method(verb), &(unit.as_str(), "replace")).await?;
+                ask(connection, PATH, MANAGER, method(verb), &(unit.as_str(), "replace")).await?;
             let asked = stop.as_fd().try_clone_to_owned().map_err(SystemdError::Runtime)?;
             // SAFETY: an `OwnedFd` is open and the same one for as long as it is there.
             let asked = unsafe { AsyncFd::register_with_interest(asked, Interest::READABLE) };
             let asked = asked.map_err(|error| SystemdError::Runtime(error.into()))?;
             loop {
-                let message = tokio::select! {
+                let look = if removed.is_some() { LOOK } else { LOOK_OFTEN };
+                let next = poll_fn(|context| match &mut removed {
+                    Some(removed) => removed.as_mut().poll_next(context),
+                    None => Poll::Pending,
+                });
+                tokio::select! {
                     biased;
-                    message = poll_fn(|context| removed.as_mut().poll_next(context)) => message,
+                    message = next => match message {
+                        Some(Ok(message)) => {
+                            let (_, path, _, result): (u32, OwnedObjectPath, String, String) = body(&message)?;
+                            if path == job {
+                                return Ok(Job::Ended(Text::of(result)));
+                            }
+                        }
+                        // The bus went away. Whether the job still exists can be asked again on the next one.
+                        Some(Err(_)) | None => {
+                            removed = None;
+                            *connection = reconnect().await?;
+                        }
+                    },
                     ready = asked.readable() => {
                         drop(ready.map(|mut ready| ready.clear_ready()));
                         if stop.is_requested() {
                             return Ok(Job::Left);
                         }
-                        continue;
                     }
-                    () = tokio::time::sleep(LOOK) => {
-                        let state: Option<String> = self.property(job.as_str(), JOB, "State").await?;
+                    () = tokio::time::sleep(look) => {
+                        let state: Option<String> = property(connection, job.as_str(), JOB, "State").await?;
                         if state.is_none() {
                             return Ok(Job::Missed);
                         }
-                        continue;
                     }
-                };
-                let message = message.ok_or(SystemdError::Ended)?.map_err(SystemdError::Strange)?;
-                let (_, path, _, result): (u32, OwnedObjectPath, String, String) = body(&message)?;
-                if path == job {
-                    return Ok(Job::Ended(Text::of(result)));
                 }
             }
         })
@@ -207,41 +227,61 @@ impl Systemd {
             String::from_utf8_lossy(&text).lines().take(lines.into()).map(Text::of).collect()
         })
     }
+}
 
-    /// A property of an object; `None` if it has none of this name, or is gone.
-    async fn property<T>(&self, path: &str, interface: &str, name: &str) -> Result<Option<T>, SystemdError>
-    where
-        T: TryFrom<OwnedVariant>,
-        T::Error: Into<zbus::Error>,
-    {
-        match self.ask::<OwnedVariant>(path, PROPERTIES, "Get", &(interface, name)).await {
-            Ok(value) => {
-                value.try_into().map(Some).map_err(|error: T::Error| SystemdError::Strange(error.into()))
+/// A connection to a bus that is about to come back.
+async fn reconnect() -> Result<Connection, SystemdError> {
+    let connected = tokio::time::timeout(PATIENCE, async {
+        loop {
+            match Connection::system().await {
+                Ok(connection) => return connection,
+                Err(_) => tokio::time::sleep(RETRY).await,
             }
-            Err(SystemdError::Refused { .. }) => Ok(None),
-            Err(error) => Err(error),
         }
-    }
+    });
+    connected.await.map_err(|_| SystemdError::Ended)
+}
 
-    async fn ask<T: DeserializeOwned + Type>(
-        &self,
-        path: &str,
-        interface: &str,
-        method: &str,
-        arguments: &(impl Serialize + DynamicType),
-    ) -> Result<T, SystemdError> {
-        body(&self.call(path, interface, method, arguments).await?)
+/// A property of an object; `None` if it has none of this name, or is gone.
+async fn property<T>(
+    connection: &Connection,
+    path: &str,
+    interface: &str,
+    name: &str,
+) -> Result<Option<T>, SystemdError>
+where
+    T: TryFrom<OwnedVariant>,
+    T::Error: Into<zbus::Error>,
+{
+    match ask::<OwnedVariant>(connection, path, PROPERTIES, "Get", &(interface, name)).await {
+        Ok(value) => {
+            value.try_into().map(Some).map_err(|error: T::Error| SystemdError::Strange(error.into()))
+        }
+        Err(SystemdError::Refused { name, .. }) if ABSENT.iter().any(|absent| name.ends_with(absent)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
+}
 
-    async fn call(
-        &self,
-        path: &str,
-        interface: &str,
-        method: &str,
-        arguments: &(impl Serialize + DynamicType),
-    ) -> Result<Message, SystemdError> {
-        patiently(self.connection.call_method(Some(SERVICE), path, Some(interface), method, arguments)).await
-    }
+async fn ask<T: DeserializeOwned + Type>(
+    connection: &Connection,
+    path: &str,
+    interface: &str,
+    method: &str,
+    arguments: &(impl Serialize + DynamicType),
+) -> Result<T, SystemdError> {
+    body(&call(connection, path, interface, method, arguments).await?)
+}
+
+async fn call(
+    connection: &Connection,
+    path: &str,
+    interface: &str,
+    method: &str,
+    arguments: &(impl Serialize + DynamicType),
+) -> Result<Message, SystemdError> {
+    patiently(connection.call_method(Some(SERVICE), path, Some(interface), method, arguments)).await
 }
 
 async fn patiently<T>(answer: impl Future<Output = zbus::Result<T>>) -> Result<T, SystemdError> {

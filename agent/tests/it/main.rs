@@ -13,4 +13,5 @@ mod link;
 mod restart;
 mod secrecy;
 mod stop;
+mod told;
 mod unit;

@@ -302,8 +302,10 @@ async fn what_goes_wrong_is_told_with_what_to_do_next() {
     for (name, parts) in [
         ("gone.service", ["there is no unit gone.service on this host", "systemctl list-unit-files"]),
         ("masked.service", ["masked.service is masked", "systemctl unmask masked.service"]),
+        ("off.service", ["only an active unit can reload", "`reload-or-restart`"]),
     ] {
-        let (end, output) = done(&life, &unit(Verb::Start, name)).await;
+        let verb = if name == "off.service" { Verb::Reload } else { Verb::Start };
+        let (end, output) = done(&life, &unit(verb, name)).await;
         assert_eq!(end.outcome, Outcome::Exited(1));
         let stderr = text(&output.stderr);
         assert!(parts.iter().all(|part| stderr.contains(part)), "{stderr}");
@@ -320,7 +322,7 @@ async fn what_goes_wrong_is_told_with_what_to_do_next() {
     assert_eq!(end.outcome, Outcome::Exited(1));
     let stderr = text(&output.stderr);
     assert!(
-        stderr.contains("`restart web.service` failed: failed\nsee `journalctl --unit=web.service`"),
+        stderr.contains("`restart web.service` failed: its process ended with an error (exit-code)\nsee `journalctl --unit=web.service`"),
         "{stderr}"
     );
     let report = report(&output);

@@ -23,6 +23,14 @@ fn strays(needles: &[&str], within: &str, allowed: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn the_bus_lives_in_the_agents_platform() {
+    assert_none(
+        "zbus outside agent/src/platform",
+        &strays(&["zbus::", "zbus;"], "", &["agent/src/platform"]),
+    );
+}
+
+#[test]
 fn the_agent_touches_its_host_in_three_places() {
     let allowed = ["agent/src/platform", "agent/src/run", "agent/src/journal"];
     let processes = ["process::Command", "Command::new(", "fork(", "execve("];
