@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn what_does_not_hold_is_left_out_and_told() {
         let mut reader = Frames::default();
-        let long = frame(Kind::Report, &vec![b' '; MAX_RECORD + 1]);
+        let long = frame(Kind::Words, &vec![b' '; MAX_RECORD + 1]);
         let bytes = [
             long,
             frame(Kind::Event, b"no json"),
