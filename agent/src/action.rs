@@ -16,6 +16,7 @@ use fleetward_protocol::name::ResourceName;
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
+use serde_bytes::ByteBuf;
 
 use crate::config::BUS;
 use crate::perform::{Done, Failure, PERFORM, Steps};
@@ -73,15 +74,21 @@ pub enum Argument {
     Directory,
 }
 
-/// How the order's action is carried out with this content, by a host where `own` is the agent's account and the message
+/// How an action is carried out with the order's contents, by a host where `own` is the agent's account and the message
 /// bus is at `bus`.
 ///
 /// # Errors
 /// The reason why it cannot be.
-pub fn plan(order: &Order, content: &[u8], own: &Account, bus: Option<&str>) -> Result<Plan, Refusal> {
-    match Action::parse(&order.action) {
-        Ok(Action::Script(script)) => script::plan(order, &script, content, own),
-        Ok(typed) => plan_typed(order, &typed, own, bus),
+pub fn plan(
+    order: &Order,
+    action: &ActionRequest,
+    contents: &[ByteBuf],
+    own: &Account,
+    bus: Option<&str>,
+) -> Result<Plan, Refusal> {
+    match Action::parse(action) {
+        Ok(Action::Script(script)) => script::plan(order, &script, contents, own),
+        Ok(typed) => plan_typed(order, action, &typed, own, bus),
         Err(InvalidAction::Unsupported { kind }) => Err(Refusal::Unsupported { kind: Text::of(&kind) }),
         Err(error @ InvalidAction::Malformed { .. }) => Err(Refusal::Malformed { detail: Text::of(error) }),
     }
@@ -90,8 +97,14 @@ pub fn plan(order: &Order, content: &[u8], own: &Account, bus: Option<&str>) -> 
 /// Our own executable, as it is: a package that is upgraded meanwhile does not change what runs.
 const OWN: &str = "/proc/self/exe";
 
-fn plan_typed(order: &Order, action: &Action, own: &Account, bus: Option<&str>) -> Result<Plan, Refusal> {
-    let Needs { actor, resources, contents: _ } = action.needs();
+fn plan_typed(
+    order: &Order,
+    action: &ActionRequest,
+    typed: &Action,
+    own: &Account,
+    bus: Option<&str>,
+) -> Result<Plan, Refusal> {
+    let Needs { actor, resources, contents: _ } = typed.needs();
     let account = match &actor {
         Actor::Agent => None,
         Actor::Root if own.uid == 0 => None,
@@ -109,7 +122,7 @@ fn plan_typed(order: &Order, action: &Action, own: &Account, bus: Option<&str>) 
         environment: base(order, account.as_ref().unwrap_or(own)).into_iter().chain(bus).collect(),
         requested: BTreeSet::new(),
         // What it is told to do may hold secrets: it travels like an environment, and stands in no file and no argv.
-        input: Some(input(&order.action)?),
+        input: Some(input(action)?),
         directory: "/".into(),
         account,
         resources,
@@ -142,20 +155,27 @@ fn base(order: &Order, actor: &Account) -> BTreeMap<String, String> {
 mod tests {
     use fleetward_protocol::action::unit::{Unit, Verb};
     use fleetward_protocol::id::{OperationId, RunId};
-    use fleetward_protocol::order::Limits;
+    use fleetward_protocol::order::{Authority, Limits};
     use fleetward_protocol::time::Timestamp;
 
     use super::*;
 
-    fn order() -> Order {
+    fn action() -> ActionRequest {
         let unit = Unit { unit: "nginx.service".parse().unwrap(), verb: Verb::Restart };
+        ActionRequest::new(&unit).unwrap()
+    }
+
+    fn order() -> Order {
         Order {
             run: RunId::from_uuid(uuid::Uuid::from_u128(1)),
             operation: OperationId::from_uuid(uuid::Uuid::from_u128(2)),
             client: "00000000-0000-4000-8000-000000000007".parse().unwrap(),
-            action: ActionRequest::new(&unit).unwrap(),
+            issuer: Text::of("ada"),
+            authority: Authority::Run(action()),
+            not_before: Timestamp::from_millis(0),
             deadline: Timestamp::from_millis(0),
             limits: Limits::DEFAULT,
+            contents: Vec::new(),
         }
     }
 
@@ -165,11 +185,11 @@ mod tests {
 
     #[test]
     fn a_typed_kind_is_our_own_executable_and_says_nothing_in_its_argv() {
-        let plan = plan(&order(), b"", &account(0), Some("unix:path=/bus")).unwrap();
+        let plan = plan(&order(), &action(), &[], &account(0), Some("unix:path=/bus")).unwrap();
         let text = |text: &str| Argument::Text(text.into());
         assert_eq!(plan.arguments, [text("fleetward-agent"), text("perform"), Argument::Directory]);
         let input: ActionRequest = serde_json::from_slice(&plan.input.unwrap()).unwrap();
-        assert_eq!(input, order().action);
+        assert_eq!(input, action());
         assert_eq!(plan.environment[BUS], "unix:path=/bus");
         assert_eq!((plan.account, plan.requested.len()), (None, 0));
         assert_eq!(plan.resources[0].as_str(), "unit/nginx.service");
@@ -177,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_needs_root_is_refused_without_it() {
-        let refusal = plan(&order(), b"", &account(1000), None).unwrap_err();
+        let refusal = plan(&order(), &action(), &[], &account(1000), None).unwrap_err();
         assert_eq!(refusal, Refusal::NoSuchUser { user: Text::of("root") });
     }
 }

@@ -100,6 +100,7 @@ impl Agent {
             boot,
             journal: contents.id,
             notices: Mutex::new(notices),
+            left: Mutex::default(),
             state,
             takeovers,
         });

@@ -275,6 +275,17 @@ pub fn read_controllers(paths: &Paths) -> Result<Vec<Address>, SettingsError> {
     text.lines().enumerate().map(address).collect::<Result<_, _>>().map_err(unusable)
 }
 
+/// Keeps addresses of controllers for a configuration that names none.
+///
+/// # Errors
+/// If they cannot be written.
+pub fn write_controllers(paths: &Paths, addresses: &[Address]) -> Result<(), FileError> {
+    let lines: String = addresses.iter().map(|address| format!("{address}\n")).collect();
+    let path = paths.controllers();
+    let known = files::read_file(&path, MAX_CONTROLLERS).is_ok_and(|known| known == lines.as_bytes());
+    if known { Ok(()) } else { files::ensure_file(&path, 0o644, lines.as_bytes()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -105,8 +105,7 @@ pub async fn enrol(
     }
     files::ensure_file(&paths.client_id, 0o644, format!("{client}\n").as_bytes())?;
     if !controllers.is_empty() {
-        let lines: String = controllers.iter().map(|address| format!("{address}\n")).collect();
-        files::ensure_file(&paths.controllers(), 0o644, lines.as_bytes())?;
+        config::write_controllers(paths, controllers)?;
     }
     request.install(paths, chain, root)?;
     Ok(Enrolled { client, quarantined })

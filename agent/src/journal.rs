@@ -24,6 +24,7 @@ use std::sync::{Arc, mpsc};
 
 use fleetward_protocol::id::{JournalId, RunId};
 use fleetward_protocol::time::Timestamp;
+use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
 use crate::platform::files;
@@ -58,10 +59,10 @@ pub struct Contents {
 /// The bytes a run was accepted with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// The canonical bytes of the order.
+    /// The bytes of the order.
     pub order: Vec<u8>,
-    /// The content it names; empty if none.
-    pub content: Vec<u8>,
+    /// The contents it names.
+    pub contents: Vec<ByteBuf>,
 }
 
 enum Request {
@@ -139,9 +140,9 @@ impl Journal {
     pub async fn read(&self, run: RunId) -> Result<Accepted, JournalError> {
         let (done, read) = oneshot::channel();
         self.requests.send(Request::Read { run, done }).map_err(|_| JournalError::Closed)?;
-        let Accepted { order, content } = read.await.map_err(|_| JournalError::Closed)??;
+        let Accepted { order, contents } = read.await.map_err(|_| JournalError::Closed)??;
         let order = self.seal.open(run, &order).ok_or_else(|| JournalError::Sealed(self.key.clone()))?;
-        Ok(Accepted { order, content })
+        Ok(Accepted { order, contents })
     }
 }
 

@@ -24,6 +24,7 @@ use fleetward_protocol::id::{BootId, JournalId};
 use fleetward_protocol::printable::to_line;
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::close;
+use rand::seq::SliceRandom as _;
 use tokio::sync::watch;
 
 use crate::config::{self, Address, Paths};
@@ -73,6 +74,8 @@ pub struct Link {
     pub journal: JournalId,
     /// What an operator should know, told once at the first welcome.
     pub notices: Mutex<Vec<String>>,
+    /// The controller that it was connected to last.
+    pub left: Mutex<Option<String>>,
     /// How the link is doing.
     pub state: watch::Sender<LinkState>,
     /// How often another connection with this identity took over.
@@ -83,10 +86,8 @@ impl Link {
     /// Keeps the host connected until `shutdown` turns true.
     pub async fn run(self: Arc<Self>, mut shutdown: watch::Receiver<bool>) {
         let mut backoff = Backoff::new();
-        let mut turn = rand::random::<u32>() as usize;
         while !*shutdown.borrow() {
-            let (cause, detail) = self.connect_once(turn, shutdown.clone()).await;
-            turn = turn.wrapping_add(1);
+            let (cause, detail) = self.connect_once(shutdown.clone()).await;
             if cause == Cause::Superseded {
                 self.note_takeover();
             }
@@ -106,20 +107,18 @@ impl Link {
     /// One attempt at every address, and the life of the connection that comes of it.
     async fn connect_once(
         self: &Arc<Self>,
-        turn: usize,
         mut shutdown: watch::Receiver<bool>,
     ) -> (Cause, String) {
         let controllers = match config::read_controllers(&self.paths) {
             Ok(controllers) if controllers.is_empty() => {
                 return (Cause::Unreachable, "no controller is configured in agent.toml".into());
             }
-            Ok(controllers) => controllers,
+            Ok(controllers) => in_turn(controllers, self.left().as_deref(), &mut rand::rng()),
             Err(error) => return (Cause::Unreachable, chain(&error)),
         };
         let identity = self.identity();
         let mut failures = Vec::new();
-        for at in 0..controllers.len() {
-            let address = &controllers[(turn + at) % controllers.len()];
+        for address in &controllers {
             let dialled = tokio::select! {
                 dialled = dial::dial(address, &identity) => dialled,
                 () = stopped(&mut shutdown) => return (Cause::Shutdown, Ended::Shutdown.to_string()),
@@ -141,6 +140,7 @@ impl Link {
         shutdown: watch::Receiver<bool>,
     ) -> (Cause, String) {
         let began = Instant::now();
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(address.to_string());
         let connection = dialled.connection.clone();
         let ended = session::speak(self, address, &connection, shutdown).await;
         let (code, cause) = ended.verdict(began.elapsed() >= HEALTHY);
@@ -148,6 +148,11 @@ impl Link {
         // Lets the close frame out before the socket goes.
         drop(tokio::time::timeout(Duration::from_millis(500), dialled.endpoint.wait_idle()).await);
         (cause, chain(&ended))
+    }
+
+    /// The controller that this host was connected to last.
+    fn left(&self) -> Option<String> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note_takeover(&self) {
@@ -167,12 +172,21 @@ impl Link {
     }
 }
 
+/// The controllers in the order in which to try them: by lot, so that the hosts of one that is gone spread over all the
+/// others; the one that was `left` last.
+fn in_turn(mut controllers: Vec<Address>, left: Option<&str>, random: &mut impl rand::Rng) -> Vec<Address> {
+    controllers.shuffle(random);
+    controllers.sort_by_key(|address| left.is_some_and(|left| address.to_string() == left));
+    controllers
+}
+
 impl Ended {
     /// The code to close the connection with, and what it means for the next attempt.
     fn verdict(&self, lasted_well: bool) -> (u32, Cause) {
         let lost = if lasted_well { Cause::Lost } else { Cause::Unreachable };
         match self {
             Self::Shutdown => (close::DONE, Cause::Shutdown),
+            Self::Moved => (close::DONE, Cause::Lost),
             Self::Session(fleetward_protocol::session::SessionError::Silent(_)) => (close::SILENT, lost),
             Self::Session(_) | Self::Frame(_) => (close::PROTOCOL, Cause::Refused),
             Self::Closed { cause, .. } => (close::DONE, cause.unwrap_or(lost)),
@@ -217,4 +231,32 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     to_line(&text, MAX_SAID)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rand::SeedableRng as _;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    /// Hosts of a controller that is gone do not all go to one neighbour.
+    #[test]
+    fn the_hosts_of_one_controller_spread_over_all_the_others() {
+        let controllers: Vec<Address> =
+            ["a", "b", "c", "d"].iter().map(|name| name.parse().unwrap()).collect();
+        let left = controllers[1].to_string();
+        let mut random = StdRng::seed_from_u64(1);
+        let mut first: BTreeMap<String, u32> = BTreeMap::new();
+        for _ in 0..3000 {
+            let order = in_turn(controllers.clone(), Some(&left), &mut random);
+            assert_eq!(order[3].to_string(), left, "the one that is gone is asked last");
+            *first.entry(order[0].to_string()).or_default() += 1;
+        }
+        assert_eq!(first.len(), 3);
+        assert!(first.values().all(|hosts| (900..1100).contains(hosts)), "{first:?}");
+        assert_eq!(in_turn(controllers[1..2].to_vec(), Some(&left), &mut random), controllers[1..2]);
+    }
 }

@@ -22,6 +22,7 @@ pub mod spool;
 pub mod supervisor;
 pub mod told;
 pub mod tree;
+mod work;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -32,7 +33,6 @@ use std::time::Duration;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{BootId, RunId};
 use fleetward_protocol::message::{ClientIdReport, Finished, OpenRun};
-use fleetward_protocol::order::Order;
 use fleetward_protocol::run::{CancelCause, Refusal};
 use fleetward_protocol::time::Timestamp;
 use tokio::process::Child;
@@ -461,11 +461,4 @@ struct Watched {
     progress: watch::Sender<Progress>,
     watched: watch::Receiver<Progress>,
     cancelled: watch::Receiver<Option<CancelCause>>,
-}
-
-/// What is needed to start a run.
-#[derive(Debug)]
-struct Work {
-    order: Order,
-    content: Vec<u8>,
 }

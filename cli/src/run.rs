@@ -8,9 +8,11 @@ use fleetward_api::host::{Enrolment, Status};
 use fleetward_api::operation::{Offline, Operation, OperationCreate, Rollout, ScriptCall};
 use fleetward_api::script::{Script, ScriptDetail};
 use fleetward_api::target::{Target, TargetPreview, TargetPreviewRequest};
+use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::{LinuxUser, ScriptName};
 use fleetward_protocol::suggest::nearest;
 use hyper::Method;
+use uuid::Uuid;
 
 use crate::app::App;
 use crate::config::Format;
@@ -136,7 +138,8 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
         ));
     }
     let begun = Instant::now();
-    let asked = operation(&command);
+    // With its id it can be sent again, whatever became of the first answer.
+    let asked = OperationCreate { id: Some(OperationId::from_uuid(Uuid::now_v7())), ..operation(&command) };
     let body = TargetPreviewRequest {
         on: asked.on.clone(),
         scripts: asked.scripts.clone(),
@@ -203,6 +206,7 @@ fn operation(command: &Run) -> OperationCreate {
     let seconds = |span: Duration| u32::try_from(span.as_secs()).unwrap_or(u32::MAX);
     let call = |name: &ScriptName| ScriptCall { name: name.clone(), arguments: command.arguments.clone() };
     OperationCreate {
+        id: None,
         scripts: command.scripts.iter().map(call).collect(),
         on: command.on.clone(),
         skip_not_enrolled: command.skip_not_enrolled,

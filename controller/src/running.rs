@@ -214,6 +214,7 @@ fn settings(config: &Config) -> Settings {
         logins_per_minute: config.http.logins_per_minute,
         enrolment: enrolment.clone(),
         audit: AuditRetention { age: retention.audit, size: retention.audit_size },
+        operations_kept: retention.operations,
         mirrors: config.repo_directory(),
         reach: if config.inventory.local_remotes { Reach::Anywhere } else { Reach::Others },
     }

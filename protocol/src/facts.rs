@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
+use crate::id::BootId;
 use crate::text::{List, Word};
+use crate::wire::{self, MAX_CONTROL_FRAME};
 
 /// The most file systems, and the most addresses, that facts name.
 pub const MAX_LISTED: usize = 64;
@@ -58,6 +61,29 @@ pub struct Facts {
     pub reboot_required: bool,
 }
 
+impl Facts {
+    /// The digest of what does not change by itself all the time, in this boot: facts with the same one are no news. By it a
+    /// controller knows, at each new connection, whether it has them already. A log file that grows is no news, a disk
+    /// that fills up by a hundredth is, and so is a tenth of the memory.
+    #[must_use]
+    pub fn digest(&self, boot: BootId) -> Digest {
+        let parts = |available: u64, of: u64, total: u64| available.saturating_mul(of).checked_div(total);
+        let disks = self.disks.iter().map(|disk| Disk {
+            available: parts(disk.available, 100, disk.total).unwrap_or(0),
+            ..disk.clone()
+        });
+        let lasting = Self {
+            memory_available: parts(self.memory_available, 10, self.memory_total).unwrap_or(0),
+            disks: List::of(disks),
+            uptime_s: 0,
+            load: [0; 3],
+            ..self.clone()
+        };
+        // Within its lists' limits it fits; of what does not, the digest is one that no controller has.
+        Digest::of(&wire::encode(&(boot, lasting), MAX_CONTROL_FRAME).unwrap_or_default())
+    }
+}
+
 /// One mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -72,4 +98,54 @@ pub struct Disk {
     pub total: u64,
     /// Space available to unprivileged users, in bytes.
     pub available: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::text::Text;
+
+    #[test]
+    fn the_digest_is_of_what_lasts() {
+        let facts = Facts {
+            hostname: Text::of("web-1"),
+            os: Word::default(),
+            os_version: Word::default(),
+            os_name: Word::default(),
+            kernel: Word::default(),
+            arch: Word::default(),
+            cpu_model: Word::default(),
+            cpus: 1,
+            memory_total: 1000,
+            memory_available: 510,
+            swap_total: 1,
+            disks: List::of([Disk {
+                mount: Text::of("/"),
+                file_system: Text::of("ext4"),
+                total: 1000,
+                available: 511,
+            }]),
+            addresses: List::default(),
+            uptime_s: 1,
+            virtualisation: Word::default(),
+            load: [1; 3],
+            reboot_required: false,
+        };
+        let boot = BootId::from_uuid(Uuid::from_u128(1));
+        let digest = facts.digest(boot);
+        let with = |memory_available, available| Facts {
+            memory_available,
+            disks: List::of([Disk { available, ..facts.disks[0].clone() }]),
+            uptime_s: 2,
+            load: [2; 3],
+            ..facts.clone()
+        };
+        assert_eq!(with(599, 519).digest(boot), digest);
+        assert_ne!(with(499, 519).digest(boot), digest);
+        assert_ne!(with(599, 509).digest(boot), digest);
+        assert_ne!(Facts { reboot_required: true, ..facts.clone() }.digest(boot), digest);
+        assert_ne!(facts.digest(BootId::from_uuid(Uuid::from_u128(2))), digest, "the uptime begins anew");
+    }
 }

@@ -18,6 +18,7 @@ pub mod enrol;
 pub mod event;
 pub mod facts;
 pub mod id;
+pub mod merkle;
 pub mod message;
 pub mod name;
 pub mod order;

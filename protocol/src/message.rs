@@ -10,9 +10,12 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
+use crate::digest::Digest;
 use crate::facts::Facts;
 use crate::id::{BootId, JournalId, RunId};
+use crate::order::MAX_CONTENTS;
 use crate::run::{CancelCause, Left, Outcome, Refusal};
 use crate::text::{Line, List, Text, Word};
 use crate::time::Timestamp;
@@ -21,7 +24,14 @@ use crate::wire::{self, DecodeError, EncodeError};
 /// The most runs a [`Hello`] names; an agent that holds more names the oldest.
 pub const MAX_HELD: usize = 8192;
 /// The most kinds of action a [`Hello`] names.
-pub const MAX_KINDS: usize = 64;
+pub const MAX_KINDS: usize = 128;
+/// The most features that either end names.
+pub const MAX_FEATURES: usize = 64;
+/// The most controllers that a host is told of.
+pub const MAX_CONTROLLERS: usize = 16;
+/// The features that this build offers. What both ends name may be used: so a message that can get no more fields has a
+/// successor.
+pub const FEATURES: &[&str] = &["move"];
 
 /// From the agent, on the control stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,8 +73,12 @@ pub struct Hello {
     pub journal: JournalId,
     /// The kinds of action this agent knows.
     pub kinds: List<Word, MAX_KINDS>,
+    /// What this agent can do beyond the first release, by name.
+    pub features: List<Word, MAX_FEATURES>,
     /// Runs the journal holds.
     pub held: List<RunId, MAX_HELD>,
+    /// The digest of what is true of the host now ([`Facts::digest`]).
+    pub facts: Digest,
     /// The host's clock.
     pub clock: Timestamp,
 }
@@ -82,7 +96,7 @@ pub enum ControllerMessage {
     /// These runs are known and finished here: their output and result are committed.
     Forget {
         /// The runs to clean up.
-        runs: Vec<RunId>,
+        runs: List<RunId, MAX_HELD>,
     },
     /// The answer to [`AgentMessage::Renew`].
     Renewed {
@@ -94,6 +108,15 @@ pub enum ControllerMessage {
         /// Why, for the host's log.
         reason: Line,
     },
+    /// The controllers of this fleet, as HOST:PORT, in no order; for hosts whose owner names none. To those that have the
+    /// feature `move`.
+    Controllers {
+        /// Where they listen.
+        addresses: List<Word, MAX_CONTROLLERS>,
+    },
+    /// Asks the agent to leave, and to connect to another controller of its list if there is one. To those that have the
+    /// feature `move`.
+    Move,
 }
 
 /// The controller's first message.
@@ -109,6 +132,10 @@ pub struct Welcome {
     pub silence_ms: u32,
     /// Whether the host waits for approval: it may connect, and nothing is dispatched to it.
     pub quarantined: bool,
+    /// What this controller can do beyond the first release, by name.
+    pub features: List<Word, MAX_FEATURES>,
+    /// Whether the controller holds the facts that the hello's digest is of: they need not be sent.
+    pub facts_known: bool,
 }
 
 /// What a stream opened by the controller carries.
@@ -175,12 +202,11 @@ pub struct OpenRun {
 /// What is needed to start a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dispatch {
-    /// The canonical bytes of an [`Order`](crate::order::Order).
+    /// The bytes of an [order](crate::order::Order::open).
     #[serde(with = "serde_bytes")]
     pub order: Vec<u8>,
-    /// The content the order names by digest; empty if it names none.
-    #[serde(with = "serde_bytes")]
-    pub content: Vec<u8>,
+    /// The contents that the order names by digest, in its order.
+    pub contents: List<ByteBuf, MAX_CONTENTS>,
     /// Time left until the order's deadline by the controller's clock, in milliseconds: hosts' clocks differ.
     pub remaining_ms: u64,
 }

@@ -115,6 +115,15 @@ pub enum Refusal {
     },
     /// A cancel arrived before the start.
     CancelledBeforeStart,
+    /// The order may not be carried out yet.
+    NotYet,
+    /// The order asks for something else than a run.
+    NotARun,
+    /// The controller could not make the order. Never on the wire.
+    NotOrdered {
+        /// Why.
+        detail: Line,
+    },
 }
 
 /// Why a controller wants a run stopped. Append-only.

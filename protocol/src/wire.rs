@@ -19,8 +19,8 @@ pub const DEFAULT_PORT: u16 = 7443;
 
 /// The largest frame on the control stream.
 pub const MAX_CONTROL_FRAME: usize = 256 << 10;
-/// The largest frame on a run's stream: an order and a script's content, or one piece of output.
-pub const MAX_RUN_FRAME: usize = (2 << 20) + 4096;
+/// The largest frame on a run's stream: an order and its contents, or one piece of output.
+pub const MAX_RUN_FRAME: usize = crate::order::MAX_ORDER + crate::order::MAX_CONTENTS_TOTAL + 4096;
 /// The largest frame of an enrolment.
 pub const MAX_ENROL_FRAME: usize = 64 << 10;
 /// The most output bytes in one frame.

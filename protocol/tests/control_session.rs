@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{BootId, JournalId, RunId};
 use fleetward_protocol::message::{AgentMessage, ControllerMessage, Hello, Welcome};
 use fleetward_protocol::session::{
@@ -22,7 +23,9 @@ fn hello() -> Hello {
         boot: BootId::from_uuid(Uuid::nil()),
         journal: JournalId::from_uuid(Uuid::nil()),
         kinds: List::default(),
+        features: List::default(),
         held: List::default(),
+        facts: Digest::of(b""),
         clock: Timestamp::from_millis(0),
     }
 }
@@ -34,6 +37,8 @@ fn welcome(heartbeat_ms: u32, silence_ms: u32) -> Welcome {
         heartbeat_ms,
         silence_ms,
         quarantined: false,
+        features: List::default(),
+        facts_known: false,
     }
 }
 
@@ -257,7 +262,7 @@ fn any_controller_message() -> impl Strategy<Value = ControllerMessage> {
         3 => (any::<u32>(), any::<u32>())
             .prop_map(|(heartbeat, silence)| ControllerMessage::Welcome(welcome(heartbeat, silence))),
         6 => (0u64..6).prop_map(|seq| ControllerMessage::Heartbeat { seq }),
-        1 => Just(ControllerMessage::Forget { runs: vec![RunId::from_uuid(Uuid::nil())] }),
+        1 => Just(ControllerMessage::Forget { runs: List::of([RunId::from_uuid(Uuid::nil())]) }),
         1 => Just(ControllerMessage::RenewRefused { reason: Text::default() }),
     ]
 }

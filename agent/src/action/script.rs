@@ -8,6 +8,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
+use serde_bytes::ByteBuf;
 
 use super::{Argument, Plan};
 use crate::platform::users::{self, Account};
@@ -15,7 +16,14 @@ use crate::platform::users::{self, Account};
 /// Where `#!/usr/bin/env bash` may find it.
 const BASH: [&str; 3] = ["/bin/bash", "/usr/bin/bash", "/usr/local/bin/bash"];
 
-pub(super) fn plan(order: &Order, script: &Script, content: &[u8], own: &Account) -> Result<Plan, Refusal> {
+pub(super) fn plan(
+    order: &Order,
+    script: &Script,
+    contents: &[ByteBuf],
+    own: &Account,
+) -> Result<Plan, Refusal> {
+    // A script has one content, and it is what its parameters name.
+    let [content] = contents else { return Err(Refusal::DigestMismatch) };
     if Digest::of(content) != script.digest {
         return Err(Refusal::DigestMismatch);
     }
@@ -85,7 +93,7 @@ mod tests {
     use super::*;
     use fleetward_protocol::action::ActionRequest;
     use fleetward_protocol::id::{OperationId, RunId};
-    use fleetward_protocol::order::Limits;
+    use fleetward_protocol::order::{Authority, Limits};
     use fleetward_protocol::time::Timestamp;
 
     const CONTENT: &[u8] = b"#!/bin/bash -eu\necho hi\n";
@@ -103,15 +111,19 @@ mod tests {
     }
 
     fn planned(script: &Script, content: &[u8]) -> Result<Plan, Refusal> {
+        let action = ActionRequest::new(script).unwrap();
         let order = Order {
             run: RunId::from_uuid(uuid::Uuid::from_u128(1)),
             operation: OperationId::from_uuid(uuid::Uuid::from_u128(2)),
+            issuer: Text::of("ada"),
             client: "00000000-0000-4000-8000-000000000007".parse().unwrap(),
-            action: ActionRequest::new(script).unwrap(),
+            authority: Authority::Run(action.clone()),
+            not_before: Timestamp::from_millis(0),
             deadline: Timestamp::from_millis(0),
             limits: Limits::DEFAULT,
+            contents: vec![Digest::of(content)],
         };
-        super::super::plan(&order, content, &users::read_own_account(), None)
+        super::super::plan(&order, &action, &[ByteBuf::from(content)], &users::read_own_account(), None)
     }
 
     #[test]

@@ -21,7 +21,7 @@ const PACKAGED: &str = "/usr/share/fleetward-agent/agent.toml";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where controllers listen; tried in order, names resolved anew each time.
+    /// Where controllers listen; tried by lot, names resolved anew each time.
     pub controllers: Vec<Address>,
     /// What may run here.
     pub policy: Policy,

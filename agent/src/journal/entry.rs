@@ -5,14 +5,16 @@
 //! same write, and so was not durable before it. Entries are append-only like messages: an agent reads the journal of its predecessor.
 
 use fleetward_protocol::id::{BootId, JournalId, RunId};
+use fleetward_protocol::order::{MAX_CONTENTS_TOTAL, MAX_ORDER};
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{self, EncodeError};
 use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
-/// The largest body of a record: an order and its content.
-const MAX_BODY: usize = (2 << 20) + 8192;
+/// The largest body of a record: an order and its contents.
+const MAX_BODY: usize = MAX_ORDER + MAX_CONTENTS_TOTAL + 8192;
 /// Length, place and check.
 pub(super) const HEADER: usize = 12;
 
@@ -40,13 +42,12 @@ pub enum Entry {
     Accepted {
         /// The run.
         run: RunId,
-        /// The canonical bytes of its order, which are sealed on the way to the file; empty when the run was refused, and
+        /// The bytes of its order, which are sealed on the way to the file; empty when the run was refused, and
         /// in a compacted journal when the run was started since.
         #[serde(with = "serde_bytes")]
         order: Vec<u8>,
-        /// The content the order names.
-        #[serde(with = "serde_bytes")]
-        content: Vec<u8>,
+        /// The contents the order names.
+        contents: Vec<ByteBuf>,
         /// Not started after this, by the host's clock.
         deadline: Timestamp,
     },

@@ -110,7 +110,7 @@ impl Index {
         let runs = self.runs.iter().flat_map(|(run, known)| {
             let run = *run;
             let bare =
-                || Entry::Accepted { run, order: Vec::new(), content: Vec::new(), deadline: known.deadline };
+                || Entry::Accepted { run, order: Vec::new(), contents: Vec::new(), deadline: known.deadline };
             let (first, second) = match &known.phase {
                 Phase::Accepted => (Kept::Record(known.accepted), None),
                 Phase::Started { at, boot } => {

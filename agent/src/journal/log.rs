@@ -205,7 +205,7 @@ impl Log {
         let span = known.ok_or(JournalError::NotHeld(run))?.accepted;
         let record = self.read_span(span)?;
         match record.split_first_chunk().and_then(|(header, body)| entry::read(header, body)) {
-            Some(Entry::Accepted { order, content, .. }) => Ok(Accepted { order, content }),
+            Some(Entry::Accepted { order, contents, .. }) => Ok(Accepted { order, contents }),
             _ => Err(JournalError::NotHeld(run)),
         }
     }

@@ -31,7 +31,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
             0 => Entry::Accepted {
                 run,
                 order: vec![number; size],
-                content: vec![1; size / 2],
+                contents: vec![vec![1; size / 2].into()],
                 deadline: LATER,
             },
             1 => Entry::Started { run, at: NOW, boot: BootId::from_uuid(Uuid::from_u128(9)) },
@@ -198,7 +198,7 @@ fn a_failed_write_leaves_no_trace_and_the_next_one_succeeds() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal");
     let (mut log, _) = open(&path, life(1));
-    let huge = Entry::Accepted { run: run(1), order: vec![0; 3 << 20], content: vec![], deadline: LATER };
+    let huge = Entry::Accepted { run: run(1), order: vec![0; 3 << 20], contents: vec![], deadline: LATER };
     assert!(log.append(&[Entry::Forgotten { run: run(2), until: LATER }, huge]).is_err());
     assert!(meaning(log.index()).is_empty());
     log.append(&[Entry::Forgotten { run: run(3), until: LATER }]).unwrap();
@@ -236,7 +236,7 @@ fn what_stood_behind_a_torn_record_is_gone_for_good() {
 fn the_first_word_about_a_run_counts() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = open(&directory.path().join("journal"), life(1));
-    let accepted = Entry::Accepted { run: run(1), order: vec![1], content: vec![2], deadline: LATER };
+    let accepted = Entry::Accepted { run: run(1), order: vec![1], contents: vec![vec![2].into()], deadline: LATER };
     let boot = BootId::from_uuid(Uuid::from_u128(9));
     log.append(&[accepted.clone(), Entry::Started { run: run(1), at: NOW, boot }]).unwrap();
     let started = meaning(log.index());
@@ -258,7 +258,7 @@ async fn appends_that_come_together_are_all_there_afterwards() {
     assert!(contents.runs.is_empty());
     let append = |number| {
         let run = run(number);
-        let entry = Entry::Accepted { run, order: vec![number; 100], content: vec![], deadline: LATER };
+        let entry = Entry::Accepted { run, order: vec![number; 100], contents: vec![], deadline: LATER };
         journal.append(vec![entry], NOW)
     };
     let (a, b, c) = tokio::join!(append(1), append(2), append(3));

@@ -4,10 +4,11 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use fleetward_protocol::action::KINDS;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::facts::Facts;
-use fleetward_protocol::message::{AgentMessage, ControllerMessage, Hello, MAX_HELD, Welcome};
+use fleetward_protocol::message::{AgentMessage, ControllerMessage, FEATURES, Hello, Welcome};
 use fleetward_protocol::session::{AgentEvent, AgentSession, SessionError};
-use fleetward_protocol::text::{List, Text};
+use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::wire::MAX_CONTROL_FRAME;
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, WriteError};
 use rustls_pki_types::CertificateDer;
@@ -18,7 +19,7 @@ use super::backoff::Cause;
 use super::dial::{IDLE_STREAMS, cause_of};
 use super::frame::{FrameError, FrameReader, FrameWriter};
 use super::{Link, LinkState, run, stopped};
-use crate::config::Address;
+use crate::config::{self, Address};
 use crate::identity::Request;
 use crate::platform::{clock, facts};
 
@@ -41,6 +42,9 @@ pub(super) enum Ended {
     /// The controller sent something else than a message.
     #[error("the controller broke the protocol")]
     Frame(#[source] FrameError),
+    /// The controller asked for it.
+    #[error("the controller asked to connect to another one")]
+    Moved,
     /// The connection is gone.
     #[error("the connection ended: {detail}")]
     Closed {
@@ -63,14 +67,16 @@ pub(super) async fn speak(
         Ok(streams) => streams,
         Err(error) => return closed(&error),
     };
+    let facts = facts::read();
     let mut control = Control {
         link,
         address,
         start,
-        session: AgentSession::new(hello(link), clock::monotonic(start)),
+        session: AgentSession::new(hello(link, &facts), clock::monotonic(start)),
         reader: FrameReader::new(MAX_CONTROL_FRAME),
         writer: FrameWriter::new(MAX_CONTROL_FRAME),
-        facts: None,
+        facts: facts.digest(link.boot),
+        facts_known: false,
         facts_due: start,
         renewal: None,
         renewal_due: start,
@@ -87,7 +93,10 @@ struct Control<'a> {
     session: AgentSession,
     reader: FrameReader,
     writer: FrameWriter,
-    facts: Option<Facts>,
+    /// What the controller was told last, in the hello or in full.
+    facts: Digest,
+    /// Whether it has them in full.
+    facts_known: bool,
     facts_due: Instant,
     renewal: Option<Request>,
     renewal_due: Instant,
@@ -157,11 +166,13 @@ impl Control<'_> {
             AgentEvent::Message(ControllerMessage::Forget { runs }) => {
                 let ours = self.link.runs.clone();
                 tokio::spawn(async move {
-                    for run in runs.into_iter().take(MAX_HELD) {
+                    for run in runs.into_vec() {
                         ours.forget(run).await;
                     }
                 });
             }
+            AgentEvent::Message(ControllerMessage::Controllers { addresses }) => self.learn(&addresses),
+            AgentEvent::Message(ControllerMessage::Move) => return Err(Ended::Moved),
             AgentEvent::Message(ControllerMessage::Renewed { chain }) => self.handle_renewed(chain),
             AgentEvent::Message(ControllerMessage::RenewRefused { reason }) => {
                 self.renewal = None;
@@ -193,6 +204,7 @@ impl Control<'_> {
         for text in notices {
             self.session.send(AgentMessage::Notice { text: Text::of(&text) });
         }
+        self.facts_known = welcome.facts_known;
         self.facts_due = Instant::now();
         self.renewal_due = self.renewal_time();
     }
@@ -203,9 +215,10 @@ impl Control<'_> {
         if self.session.is_established() && now >= self.facts_due {
             self.facts_due = now + FACTS_EVERY;
             let facts = facts::read();
-            if self.facts.as_ref().is_none_or(|old| facts::is_news(old, &facts)) {
-                self.session.send(AgentMessage::Facts(Box::new(facts.clone())));
-                self.facts = Some(facts);
+            let digest = facts.digest(self.link.boot);
+            if !self.facts_known || digest != self.facts {
+                self.session.send(AgentMessage::Facts(Box::new(facts)));
+                (self.facts, self.facts_known) = (digest, true);
             }
         }
         if self.session.is_established() && now >= self.renewal_due {
@@ -217,6 +230,20 @@ impl Control<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Takes note of where controllers listen, for the next time.
+    fn learn(&self, addresses: &[Word]) {
+        let parsed: Result<Vec<Address>, _> = addresses.iter().map(|address| address.parse()).collect();
+        // Those that are known already are as good as before.
+        match parsed {
+            Ok(addresses) if addresses.is_empty() => {}
+            Ok(addresses) => match config::write_controllers(&self.link.paths, &addresses) {
+                Ok(()) => tracing::debug!(controllers = addresses.len(), "controllers_learnt"),
+                Err(error) => tracing::warn!(error = super::chain(&error), "controllers_not_learnt"),
+            },
+            Err(error) => tracing::warn!(%error, "controllers_not_learnt"),
+        }
     }
 
     fn ask_for_renewal(&mut self) {
@@ -281,13 +308,15 @@ impl Control<'_> {
     }
 }
 
-fn hello(link: &Link) -> Hello {
+fn hello(link: &Link, facts: &Facts) -> Hello {
     Hello {
         agent_version: Text::of(crate::VERSION),
         boot: link.boot,
         journal: link.journal,
         kinds: List::of(KINDS.iter().map(|&kind| Text::of(kind))),
+        features: List::of(FEATURES.iter().map(|&feature| Text::of(feature))),
         held: List::of(link.runs.held()),
+        facts: facts.digest(link.boot),
         clock: clock::now(),
     }
 }

@@ -44,22 +44,6 @@ pub fn read() -> Facts {
     }
 }
 
-/// Whether `new` differs from `old` in something that does not change by itself all the time.
-#[must_use]
-pub fn is_news(old: &Facts, new: &Facts) -> bool {
-    let still = |facts: &Facts| {
-        let disks = facts.disks.iter().map(|disk| Disk {
-            // Hundredths: a log file that grows is no news, a disk that fills up is.
-            available: disk.available.saturating_mul(100).checked_div(disk.total).unwrap_or(0),
-            ..disk.clone()
-        });
-        let memory = facts.memory_available.saturating_mul(10).checked_div(facts.memory_total).unwrap_or(0);
-        let disks = List::of(disks);
-        Facts { disks, memory_available: memory, uptime_s: 0, load: [0; 3], ..facts.clone() }
-    };
-    still(old) != still(new)
-}
-
 struct Memory {
     total: u64,
     available: u64,
@@ -239,6 +223,8 @@ fn detect(firmware: &str, hypervisor: &str, cpuinfo: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use fleetward_protocol::id::BootId;
+
     use super::*;
 
     #[test]
@@ -288,11 +274,12 @@ mod tests {
     fn this_host_has_facts_and_small_changes_are_no_news() {
         let facts = read();
         assert!(!facts.kernel.is_empty() && facts.cpus > 0 && facts.memory_total > 0);
+        let boot = BootId::from_uuid(uuid::Uuid::from_u128(1));
         let mut later = facts.clone();
         later.uptime_s += 60;
         later.load = [1, 2, 3];
-        assert!(!is_news(&facts, &later));
+        assert_eq!(facts.digest(boot), later.digest(boot));
         later.reboot_required = !facts.reboot_required;
-        assert!(is_news(&facts, &later));
+        assert_ne!(facts.digest(boot), later.digest(boot));
     }
 }

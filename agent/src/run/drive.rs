@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::message::{Dispatch, Finished};
-use fleetward_protocol::order::Order;
 use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};
 use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
@@ -18,7 +17,8 @@ use super::attach::Attachment;
 use super::outcome::{End, not_prepared};
 use super::queue::Admission;
 use super::supervisor::command;
-use super::{Progress, Shared, Stage, Watched, Work, prepare, spool};
+use super::work::Work;
+use super::{Progress, Shared, Stage, Watched, prepare, spool};
 use crate::journal::{Entry, JournalError};
 use crate::platform::clock;
 
@@ -54,30 +54,23 @@ enum Supervised {
 /// Takes a dispatched run in; the stage tells what comes of it.
 pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> watch::Receiver<Progress> {
     let now = clock::now();
-    let order = Order::decode(&dispatch.order);
     let remaining = Duration::from_millis(dispatch.remaining_ms);
-    let deadline = order.as_ref().map_or(now, |order| order.deadline.min(now + remaining));
+    let work = Work::open(&dispatch.order, dispatch.contents.into_vec());
+    let deadline = work.as_ref().map_or(now, |work| work.order.deadline.min(now + remaining));
     let Watched { progress, watched, cancelled } = shared.hold(run, Stage::Accepting, 0, deadline);
     let drive = Drive { shared: Arc::clone(shared), run, progress, cancelled };
-    let order = match order {
-        Ok(order) if order.run == run => order,
-        Ok(_) => {
-            drive.refuse_unaccepted(Refusal::Malformed { detail: Text::of("the order is for another run") });
-            return watched;
+    let checked = work.and_then(|work| match work {
+        Work { order, .. } if order.run != run => {
+            Err(Refusal::Malformed { detail: Text::of("the order is for another run") })
         }
-        Err(error) => {
-            drive.refuse_unaccepted(Refusal::Malformed {
-                detail: Text::of(format_args!("the order: {error}")),
-            });
-            return watched;
-        }
-    };
-    if dispatch.remaining_ms == 0 {
-        drive.refuse_unaccepted(Refusal::DeadlinePassed);
-        return watched;
+        Work { order, .. } if order.wait(remaining).is_none() => Err(Refusal::NotYet),
+        _ if remaining.is_zero() => Err(Refusal::DeadlinePassed),
+        work => Ok(work),
+    });
+    match checked {
+        Ok(work) => shared.spawn(drive.fresh(work, dispatch.order, deadline)),
+        Err(refusal) => drive.refuse_unaccepted(refusal),
     }
-    let work = Work { order, content: dispatch.content };
-    shared.spawn(drive.fresh(work, dispatch.order, deadline));
     watched
 }
 
@@ -88,7 +81,7 @@ impl Drive {
             Ok(ready) => ready,
             Err(refusal) => return self.refuse_fresh(refusal).await,
         };
-        let accepted = Entry::Accepted { run: self.run, order, content: work.content.clone(), deadline };
+        let accepted = Entry::Accepted { run: self.run, order, contents: work.contents.clone(), deadline };
         let turn = self.admit(&ready);
         match turn {
             None => self.start(work, ready, Some(accepted)).await,
@@ -191,9 +184,7 @@ impl Drive {
     async fn read_work(&self) -> Result<Work, Refusal> {
         let accepted = self.shared.journal.read(self.run).await;
         let accepted = accepted.map_err(|error| Refusal::SpawnFailed { detail: Text::of(error) })?;
-        let order = Order::decode(&accepted.order)
-            .map_err(|error| Refusal::Malformed { detail: Text::of(format_args!("the order: {error}")) })?;
-        Ok(Work { order, content: accepted.content })
+        Work::open(&accepted.order, accepted.contents)
     }
 
     /// Starts the run: `started` is in the journal before the supervisor goes.
@@ -221,7 +212,7 @@ impl Drive {
         // If it is gone already, what it left in the directory tells why.
         drop(attachment.send(command::GO).await);
         let operation = work.order.operation;
-        tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.order.action.kind, "run_started");
+        tracing::info!(run_id = %self.run, operation_id = %operation, kind = work.action.kind, issuer = %work.order.issuer, "run_started");
         // What the run was given is not kept for as long as it takes.
         drop((work, ready));
         self.watch(attachment, Some(child), at).await;
@@ -367,7 +358,7 @@ impl Drive {
         let now = clock::now();
         let deadline = self.shared.table().runs.get(&self.run).map_or(now, |held| held.deadline);
         let entries = vec![
-            Entry::Accepted { run: self.run, order: Vec::new(), content: Vec::new(), deadline },
+            Entry::Accepted { run: self.run, order: Vec::new(), contents: Vec::new(), deadline },
             Entry::Refused { run: self.run, refusal: refusal.clone() },
         ];
         if let Err(error) = self.shared.journal.append(entries, now).await {

@@ -11,9 +11,10 @@ use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 
+use super::Shared;
 use super::given::Given;
 use super::spec::{Drains, SCRIPT, SPEC, Spec, User};
-use super::{Shared, Work};
+use super::work::Work;
 use crate::action::{self, Argument, Plan};
 use crate::config::{Paths, Settings};
 use crate::identity;
@@ -44,7 +45,7 @@ impl Ready {
 
 /// Whether the run may start now, by everything that can change between two runs.
 pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, Refusal> {
-    let Work { order, content } = work;
+    let Work { order, action, contents } = work;
     check_client(shared, &order.client)?;
     if now > order.deadline {
         return Err(Refusal::DeadlinePassed);
@@ -52,11 +53,12 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     let not_allowed = |rule: String| Refusal::NotAllowed { rule: Text::of(&rule) };
     // A policy that cannot be used allows nothing.
     let settings = shared.settings().map_err(|error| not_allowed(chain(&error)))?;
-    let kind = &order.action.kind;
+    let kind = &action.kind;
     if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
         return Err(not_allowed(format!("policy.kinds in agent.toml does not name `{kind}`")));
     }
-    let plan = action::plan(order, content, &shared.host.account, shared.host.bus.as_deref())?;
+    let plan =
+        action::plan(order, action, contents, &shared.host.account, shared.host.bus.as_deref())?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
     if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
         return Err(not_allowed(format!("policy.users in agent.toml does not name `{user}`")));
@@ -97,8 +99,8 @@ pub(super) fn prepare(shared: &Shared, work: &Work, ready: &Ready) -> io::Result
     // Others may pass through on the way to the script they run as, and see nothing on the way.
     files::create_directory(&directory, 0o711)?;
     let spec = spec(work, ready, &directory, &shared.host.paths);
-    if spec.script.is_some() {
-        write_script(&directory, &work.content, spec.user.as_ref())?;
+    if let (Some(_), Some(content)) = (&spec.script, work.contents.first()) {
+        write_script(&directory, content, spec.user.as_ref())?;
     }
     write(&directory.join(SPEC), 0o600, &spec.encode()?)?;
     Ok(())

@@ -120,7 +120,7 @@ fn orphans(shared: &Arc<Shared>, contents: &Contents) -> Vec<String> {
         if unknown && may_have_started(&shared.directory(run)) {
             tracing::error!(run_id = %run, "run_not_in_the_journal");
             let (at, boot) = (clock::now(), shared.host.boot);
-            let accepted = Entry::Accepted { run, order: Vec::new(), content: Vec::new(), deadline: at };
+            let accepted = Entry::Accepted { run, order: Vec::new(), contents: Vec::new(), deadline: at };
             drop(shared.journal.append(vec![accepted, Entry::Started { run, at, boot }], at));
             take_up(shared, run, at, at, boot);
         } else if Attachment::connect(&shared.directory(run)).is_ok() {

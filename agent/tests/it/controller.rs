@@ -11,7 +11,7 @@ use fleetward_protocol::message::{
     AgentMessage, ControllerMessage, Finished, Hello, OpenRun, RunDown, RunUp, StreamKind, Welcome,
 };
 use fleetward_protocol::session::{RunSink, SinkEvent};
-use fleetward_protocol::text::Text;
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{self, ALPN, ALPN_ENROL, MAX_CONTROL_FRAME, MAX_ENROL_FRAME, MAX_RUN_FRAME};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -118,6 +118,11 @@ impl Controller {
 
     /// Takes a connection up to the welcome.
     pub(crate) async fn session(&self) -> Session {
+        self.session_of(false).await
+    }
+
+    /// The same, by a controller that has the host's facts, or has not.
+    pub(crate) async fn session_of(&self, facts_known: bool) -> Session {
         let connection = self.accept().await;
         let (mut send, mut receive) = connection.accept_bi().await.unwrap();
         let AgentMessage::Hello(hello) = read(&mut receive, MAX_CONTROL_FRAME).await.unwrap() else {
@@ -129,6 +134,8 @@ impl Controller {
             heartbeat_ms: 60_000,
             silence_ms: 180_000,
             quarantined: false,
+            features: List::default(),
+            facts_known,
         };
         write(&mut send, &ControllerMessage::Welcome(welcome), MAX_CONTROL_FRAME).await;
         Session { connection, hello, send, receive }

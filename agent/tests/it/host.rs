@@ -16,9 +16,11 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::event::Event;
 use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
 use fleetward_protocol::message::{Dispatch, Finished, OpenRun};
-use fleetward_protocol::order::{Limits, Order};
+use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
 use fleetward_protocol::output::{HEADER, Records, Stream};
 use fleetward_protocol::run::{Outcome, Refusal};
+use fleetward_protocol::text::{List, Text};
+use serde_bytes::ByteBuf;
 use tempfile::TempDir;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -44,6 +46,8 @@ pub(crate) struct Life {
 /// A script and how it is run.
 #[derive(Clone)]
 pub(crate) struct Request {
+    pub(crate) operation: OperationId,
+    /// The run that follows from the operation, on a [`Machine`].
     pub(crate) run: RunId,
     pub(crate) content: String,
     pub(crate) script: Script,
@@ -57,6 +61,11 @@ pub(crate) fn run_id() -> RunId {
     RunId::from_uuid(Uuid::now_v7())
 }
 
+/// The client ID of every [`Machine`].
+pub(crate) fn client() -> ClientId {
+    ClientId::issued(Uuid::from_u128(0x17))
+}
+
 pub(crate) fn boot(number: u128) -> BootId {
     BootId::from_uuid(Uuid::from_u128(number))
 }
@@ -64,8 +73,10 @@ pub(crate) fn boot(number: u128) -> BootId {
 /// A bash script with these lines.
 pub(crate) fn script(body: &str) -> Request {
     let content = format!("#!/bin/bash\n{body}\n");
+    let operation = OperationId::from_uuid(Uuid::now_v7());
     Request {
-        run: run_id(),
+        operation,
+        run: RunId::derived(operation, &client(), 0),
         script: Script {
             name: "test".parse().unwrap(),
             digest: Digest::of(content.as_bytes()),
@@ -86,8 +97,7 @@ pub(crate) fn script(body: &str) -> Request {
 impl Machine {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let client = ClientId::issued(Uuid::now_v7());
-        let machine = Self { directory, client, bus: None };
+        let machine = Self { directory, client: client(), bus: None };
         std::fs::create_dir(machine.paths().state).unwrap();
         std::fs::create_dir(machine.paths().runs()).unwrap();
         machine.write_client_id(machine.client.as_str());
@@ -208,26 +218,54 @@ impl Life {
     }
 }
 
-/// What a controller sends to start the run.
+/// What a controller sends to start the run: the order of a plan for this host alone.
 pub(crate) fn dispatch(client: &ClientId, request: &Request) -> OpenRun {
-    let order = Order {
-        run: request.run,
-        operation: OperationId::from_uuid(Uuid::now_v7()),
-        client: client.clone(),
-        // As a controller would that checks nothing.
-        action: request.typed.clone().unwrap_or_else(|| ActionRequest {
-            kind: Script::KIND.to_owned(),
-            params: serde_json::to_string(&request.script).unwrap(),
-        }),
-        deadline: clock::now() + request.remaining,
-        limits: request.limits,
+    asking(client, Authority::Run, request)
+}
+
+/// The same, with another authority.
+pub(crate) fn asking(
+    client: &ClientId,
+    authority: fn(ActionRequest) -> Authority,
+    request: &Request,
+) -> OpenRun {
+    // As a controller would that checks nothing.
+    let action = request.typed.clone().unwrap_or_else(|| ActionRequest {
+        kind: Script::KIND.to_owned(),
+        params: serde_json::to_string(&request.script).unwrap(),
+    });
+    let contents: Vec<&str> = request.typed.is_none().then_some(request.content.as_str()).into_iter().collect();
+    let step = Step {
+        authority: authority(action),
+        limits: request.limits.to_list(),
+        contents: List::of(contents.iter().map(|_| request.script.digest)),
+    };
+    let now = clock::now();
+    let draft = Draft {
+        operation: request.operation,
+        issuer: Text::of("test"),
+        not_before: now,
+        deadline: now + request.remaining,
+        policy: Digest::of(b""),
     };
     let dispatch = Dispatch {
-        order: order.encode().unwrap(),
-        content: request.content.clone().into_bytes(),
+        order: order(draft, client, &step),
+        contents: List::of(contents.iter().map(|content| ByteBuf::from(content.as_bytes()))),
         remaining_ms: u64::try_from(request.remaining.as_millis()).unwrap(),
     };
-    OpenRun { run: request.run, offset: 0, started: false, dispatch: Some(dispatch) }
+    let run = RunId::derived(request.operation, client, 0);
+    OpenRun { run, offset: 0, started: false, dispatch: Some(dispatch) }
+}
+
+/// The order of one step on one host.
+pub(crate) fn order(draft: Draft, client: &ClientId, step: &Step) -> Vec<u8> {
+    let step = step.encode().unwrap();
+    let target = Target { client: client.clone(), steps: List::of([Digest::of(&step)]) };
+    let planned = Planned::new(draft, std::slice::from_ref(&target)).unwrap();
+    let proof = planned.proof(0);
+    let sealed =
+        Sealed { plan: planned.plan, signatures: List::default(), target, proof, position: 0, step };
+    sealed.encode().unwrap()
 }
 
 #[derive(Debug, Default, PartialEq)]

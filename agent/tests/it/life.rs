@@ -3,12 +3,13 @@
 use fleetward_agent::platform::cgroup::Delegated;
 use fleetward_agent::run::outcome::End;
 use fleetward_agent::run::{Opened, Stage};
-use fleetward_protocol::message::OpenRun;
+use fleetward_protocol::message::{Dispatch, OpenRun};
+use fleetward_protocol::order::Authority;
 use fleetward_protocol::run::{Outcome, Refusal};
-use fleetward_protocol::text::Text;
+use fleetward_protocol::text::{List, Text};
 
 use crate::delegation::Service;
-use crate::host::{Machine, boot, last, run_id, script, skipped, written};
+use crate::host::{Machine, asking, boot, last, run_id, script, skipped, written};
 
 #[tokio::test]
 async fn exit_codes_and_signals_are_told_as_they_are() {
@@ -233,6 +234,46 @@ async fn an_unknown_run_without_a_dispatch_is_unknown() {
     assert!(matches!(life.runs.open(open).await, Opened::Unknown));
 }
 
+/// An order that is none, or not for this run, or for later, starts nothing.
+#[tokio::test]
+async fn an_order_means_one_host_one_step_and_a_time() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let starts = machine.path("starts");
+    let request = script(&format!("echo started >> {}", starts.display()));
+    let refusal = async |open: OpenRun| {
+        let Opened::Held(progress) = life.runs.open(open).await else { panic!("it is unknown") };
+        match last(progress).await {
+            Stage::Refused { refusal, .. } => refusal,
+            stage => panic!("{stage:?}"),
+        }
+    };
+    let with = |change: fn(&mut Dispatch)| {
+        let mut open = life.dispatch(&request);
+        change(open.dispatch.as_mut().unwrap());
+        open
+    };
+    let malformed = |detail: &str| Refusal::Malformed { detail: Text::of(detail) };
+
+    let elsewhere = OpenRun { run: run_id(), ..life.dispatch(&request) };
+    assert_eq!(refusal(elsewhere).await, malformed("the order is for another run"));
+    let Refusal::Malformed { detail } = refusal(with(|dispatch| dispatch.order.truncate(50))).await else {
+        panic!("half an order was taken")
+    };
+    assert!(detail.starts_with("the order: "), "{detail}");
+    let changed = with(|dispatch| *dispatch.order.last_mut().unwrap() ^= 1);
+    assert_eq!(refusal(changed).await, malformed("the order: the step is not the one of the plan"));
+    let early = with(|dispatch| dispatch.remaining_ms += 1000);
+    assert_eq!(refusal(early).await, Refusal::NotYet);
+    let without = with(|dispatch| dispatch.contents = List::default());
+    assert_eq!(refusal(without).await, Refusal::DigestMismatch);
+    for authority in [Authority::Query, Authority::Session] {
+        assert_eq!(refusal(asking(&machine.client, authority, &request)).await, Refusal::NotARun);
+    }
+    assert!(!starts.exists());
+    assert_eq!(life.finish(&request).await.outcome, Outcome::Exited(0));
+}
+
 #[tokio::test]
 async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
     let machine = Machine::new();
@@ -279,7 +320,7 @@ async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
     assert_eq!(life.refusal(&altered).await, Refusal::DigestMismatch);
     assert!(!starts.exists());
     // What may be refused for a passing reason is held until the controller has committed the refusal.
-    assert_eq!(life.runs.load().held, 9);
+    assert_eq!(life.runs.load().held, 8);
     assert_eq!(life.finish(&script(&body)).await.outcome, Outcome::Exited(0));
 }
 

@@ -14,7 +14,7 @@ use fleetward_protocol::message::{
 use fleetward_protocol::output::Records;
 use fleetward_protocol::run::{CancelCause, Outcome};
 use fleetward_protocol::session::SinkEvent;
-use fleetward_protocol::text::Text;
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::wire::{MAX_RUN_FRAME, close};
 use quinn::{Connection, ConnectionError};
 
@@ -73,6 +73,42 @@ async fn a_host_enrols_connects_runs_and_leaves() {
     assert_eq!(session.open(open).await.event().await, Some(SinkEvent::Unknown));
     let (said, ()) = tokio::join!(session.message(), agent.shutdown());
     assert_eq!(said, Some(AgentMessage::Goodbye));
+}
+
+/// A fleet that comes back at one moment writes nothing down that is known already.
+#[tokio::test]
+async fn a_controller_that_has_the_facts_is_not_sent_them_again() {
+    let (machine, controller) = enrolled(YEAR).await;
+    let agent = start(&machine);
+    let mut session = controller.session().await;
+    let Some(AgentMessage::Facts(facts)) = session.message().await else { panic!("no facts") };
+    assert_eq!(session.hello.facts, facts.digest(session.hello.boot));
+    session.connection.close(close::SHUTDOWN.into(), b"restart");
+
+    let mut session = controller.session_of(true).await;
+    let (said, ()) = tokio::join!(session.message(), agent.shutdown());
+    assert_eq!(said, Some(AgentMessage::Goodbye), "and nothing before it");
+}
+
+#[tokio::test]
+async fn a_host_learns_of_other_controllers_and_moves_to_them() {
+    let (machine, first) = enrolled(YEAR).await;
+    let second = Controller::start(&first.authority, "127.0.0.1:0");
+    let agent = start(&machine);
+    let addresses = [&first, &second].map(|controller| Text::of(controller.address()));
+    let mut session = first.session().await;
+    session.say(&ControllerMessage::Controllers { addresses: List::of([Text::of("no address")]) }).await;
+    session.say(&ControllerMessage::Controllers { addresses: List::of(addresses) }).await;
+    session.say(&ControllerMessage::Move).await;
+    let mut session = second.session().await;
+    session.say(&ControllerMessage::Move).await;
+    let mut session = first.session().await;
+
+    // What its owner says comes first.
+    std::fs::write(machine.paths().config, format!("controllers = ['{}']", first.address())).unwrap();
+    session.say(&ControllerMessage::Move).await;
+    first.session().await;
+    agent.shutdown().await;
 }
 
 #[tokio::test]

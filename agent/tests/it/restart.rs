@@ -155,8 +155,8 @@ fn a_thousand_finished_runs_are_taken_up_within_a_second() {
         let (journal, _) = Journal::open(&machine.paths().journal(), fresh, clock::now()).unwrap();
         for _ in 0..1000 {
             let run = run_id();
-            let (order, content) = (vec![1; 300], vec![2; 2000]);
-            let accepted = Entry::Accepted { run, order, content, deadline: clock::now() };
+            let (order, contents) = (vec![1; 300], vec![vec![2; 2000].into()]);
+            let accepted = Entry::Accepted { run, order, contents, deadline: clock::now() };
             let started = Entry::Started { run, at: clock::now(), boot: boot(1) };
             drop(journal.append(vec![accepted, started], clock::now()));
             let directory = machine.paths().runs().join(run.to_string());

@@ -14,6 +14,11 @@ use crate::time::Time;
 /// `POST /operations`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OperationCreate {
+    /// The operation's id, made by the client: a UUID of version 7, of now. Whoever sends the same request again with the
+    /// same id gets the same operation, whatever became of the first answer; nothing runs twice. One is made when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub id: Option<OperationId>,
     /// What runs on each host, in this order.
     pub scripts: Vec<ScriptCall>,
     /// Where: a target expression.

@@ -20,23 +20,22 @@ use std::time::Duration;
 use fleetward_domain::bucket::TooMany;
 use fleetward_domain::fleet::budget::Expense;
 use fleetward_domain::people::refusal::{Source, Telling};
-use fleetward_domain::work::run::{RunEvent, RunState};
+use fleetward_domain::work::run::{RunEvent, RunState, RunStatus};
 use fleetward_protocol::id::{OperationId, RunId};
-use fleetward_protocol::message::{Hello, Welcome};
+use fleetward_protocol::message::{FEATURES, Hello, Welcome};
 use fleetward_protocol::printable::to_line;
-use fleetward_protocol::text::Text;
+use fleetward_protocol::text::{List, Text};
 use fleetward_store::fleet::host::{self, Connected, Enrolment, Host};
-use fleetward_store::work::operation;
 use fleetward_store::work::run::{self, Run};
-use fleetward_store::{Connection, Scope};
+use fleetward_store::{Connection, Scope, StoreError};
 use tokio::sync::mpsc;
 use tracing::warn;
 
 use super::App;
 use super::actor::Actor;
 use super::audit::Entry;
-use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer};
-use super::order::{self, LoadedStep, OrderError};
+use super::fleet::{Attach, FleetEvent, HostCommand, Newcomer, PreparedDispatch};
+use super::order::{OrderError, Orders};
 use super::recorder::Change;
 use super::refusal;
 use crate::secret::SecretBox;
@@ -59,7 +58,7 @@ pub enum JoinError {
     TooOften(TooMany),
     /// What the host holds could not be found out.
     #[error(transparent)]
-    Order(#[from] OrderError),
+    Store(#[from] StoreError),
 }
 
 /// An established session.
@@ -118,6 +117,7 @@ pub async fn join(
         host: admitted.host,
         tenant: admitted.tenant,
         journal: hello.journal,
+        boot: hello.boot,
         remote,
         clock_skew_ms,
     };
@@ -166,6 +166,8 @@ pub async fn join(
             heartbeat_ms: millis(HEARTBEAT),
             silence_ms: millis(SILENCE),
             quarantined: held.quarantined,
+            features: List::of(FEATURES.iter().map(|&feature| Text::of(feature))),
+            facts_known: held.facts_known,
         },
         attach: held.attach,
         forget: held.forget,
@@ -199,29 +201,55 @@ pub async fn record_refused_peer(app: &App, remote: SocketAddr, reason: &str) ->
 /// What a host holds, seen from here.
 struct Held {
     quarantined: bool,
+    facts_known: bool,
     attach: Vec<Attach>,
     forget: Vec<RunId>,
 }
 
-async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, OrderError> {
+async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, StoreError> {
     let mut conn = app.store().read().await?;
     let host = host::get_by_id(&mut conn, &Scope::Everything, admitted.host).await?;
+    let facts_known = host::has_facts(&mut conn, admitted.host, &hello.facts).await?;
     let held = run::list_held(&mut conn, admitted.host).await?;
-    let forget = run::list_forgettable(&mut conn, admitted.host, &hello.held).await?;
     let quarantined = is_quarantined(&host);
-    let mut orders = Orders::default();
-    let (mut attach, mut lost) = (Vec::new(), Vec::new());
+    let found = run::list_known(&mut conn, &hello.held).await?;
+    let (mut attach, mut changes) = (Vec::new(), Vec::new());
+    let adopted: Vec<&run::Known> = found
+        .values()
+        .filter(|known| known.host == admitted.host && known.status == RunStatus::Queued && !quarantined)
+        .collect();
+    for known in &adopted {
+        // The commit of its hand-out was lost (a restore, a failover), and the host has it all the same.
+        let event = RunEvent::Held { journal: hello.journal };
+        changes.push(Change { operation: known.operation, run: known.run, event, known: None });
+        attach.push(Attach {
+            run: known.run,
+            operation: known.operation,
+            journal: hello.journal,
+            offset: 0,
+            started: false,
+            dispatch: None,
+            cancel: None,
+        });
+    }
+    if !adopted.is_empty() {
+        warn!(host = %admitted.name, runs = adopted.len(), "connection.runs_adopted");
+    }
+    let forget = forgettable(app, admitted, hello, &found);
+    let mut orders = HashMap::new();
+    let mut lost = 0_usize;
     for run in held {
         let Some(custody) = run.state.custody() else { continue };
         if custody.journal != hello.journal {
             let event = RunEvent::Reconnected { journal: hello.journal };
             let known = Some(run.state);
-            lost.push(Change { operation: run.operation, run: run.id, event, known });
+            changes.push(Change { operation: run.operation, run: run.id, event, known });
+            lost += 1;
             continue;
         }
         let dispatch = match run.state {
             RunState::Dispatched(_) if quarantined => continue,
-            RunState::Dispatched(_) => Some(orders.prepare(&mut conn, app.secrets(), &run).await?),
+            RunState::Dispatched(_) => prepare(&mut conn, app.secrets(), &mut orders, &run).await?,
             _ => None,
         };
         attach.push(Attach {
@@ -235,37 +263,71 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
         });
     }
     drop(conn);
-    if !lost.is_empty() {
-        warn!(host = %admitted.name, runs = lost.len(), "connection.journal_changed");
-        // Fails only while the controller stops; they are found again at the next start.
-        let _ = app.recorder().apply(lost).await;
+    if lost > 0 {
+        warn!(host = %admitted.name, runs = lost, "connection.journal_changed");
     }
-    Ok(Held { quarantined, attach, forget })
+    // Fails only while the controller stops; they are found again at the next start.
+    let _ = app.recorder().apply(changes).await;
+    Ok(Held { quarantined, facts_known, attach, forget })
 }
 
 fn is_quarantined(host: &Host) -> bool {
     host.enrolment != Enrolment::Enrolled
 }
 
-/// Orders made again; each operation is loaded once.
-#[derive(Default)]
-struct Orders(HashMap<OperationId, (operation::Operation, Vec<LoadedStep>)>);
+/// What the host may drop: what has ended here, and what is so old that it was removed with its operation. A run that this
+/// controller does not know otherwise may be one that a restored backup has forgotten: then the host has the only copy.
+fn forgettable(
+    app: &App,
+    admitted: &Admitted,
+    hello: &Hello,
+    found: &HashMap<RunId, run::Known>,
+) -> Vec<RunId> {
+    let now = app.now();
+    let mut unknown = 0_usize;
+    let may_drop = |id: &&RunId| match found.get(id) {
+        Some(known) => known.status.is_final(),
+        None => {
+            let removed = now.since(id.planned_at()) > app.settings().operations_kept;
+            unknown += usize::from(!removed);
+            removed
+        }
+    };
+    let forget = hello.held.iter().filter(may_drop).copied().collect();
+    if unknown > 0 {
+        warn!(host = %admitted.name, runs = unknown, "connection.unknown_runs_kept");
+    }
+    forget
+}
 
-impl Orders {
-    async fn prepare(
-        &mut self,
-        conn: &mut Connection,
-        secrets: &SecretBox,
-        run: &Run,
-    ) -> Result<super::fleet::PreparedDispatch, OrderError> {
-        let (operation, steps) = match self.0.entry(run.operation) {
-            Slot::Occupied(known) => known.into_mut(),
-            Slot::Vacant(free) => {
-                let operation = operation::get(conn, &Scope::Everything, run.operation).await?;
-                let steps = order::load_steps(conn, secrets, &operation).await?;
-                free.insert((operation, steps))
-            }
-        };
-        order::prepare(steps, order::addressee(run, operation.deadline))
+/// The order of a run that was handed out and not accepted; each operation is loaded once. `None` if there is none any
+/// more: if the host has the run, it needs none.
+async fn prepare(
+    conn: &mut Connection,
+    secrets: &SecretBox,
+    loaded: &mut HashMap<OperationId, Option<Orders>>,
+    run: &Run,
+) -> Result<Option<PreparedDispatch>, StoreError> {
+    let orders = match loaded.entry(run.operation) {
+        Slot::Occupied(known) => known.into_mut(),
+        Slot::Vacant(free) => {
+            let orders = Orders::load(conn, secrets, run.operation).await;
+            free.insert(or_none(run.id, orders)?)
+        }
+    };
+    let Some(orders) = orders else { return Ok(None) };
+    let proof = run::get_proof(conn, run.id).await?;
+    or_none(run.id, orders.prepare(run.operation, &run.client_id, run.step, &proof))
+}
+
+/// `None` in the place of what can never be made.
+fn or_none<T>(run: RunId, made: Result<T, OrderError>) -> Result<Option<T>, StoreError> {
+    match made {
+        Ok(made) => Ok(Some(made)),
+        Err(OrderError::Store(error)) => Err(error),
+        Err(error) => {
+            warn!(%run, %error, "connection.order_failed");
+            Ok(None)
+        }
     }
 }

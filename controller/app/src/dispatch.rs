@@ -21,7 +21,7 @@ use fleetward_protocol::time::Timestamp;
 use fleetward_store::fleet::host;
 use fleetward_store::work::operation;
 use fleetward_store::{Scope, StoreError};
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
 
 use self::active::{Active, Eligible};
@@ -36,6 +36,9 @@ const GRACE_AFTER_START: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_secs(1);
 /// Messages taken before the rollouts are asked.
 const GATHER: usize = 256;
+/// How often the store is looked at for operations that nobody spoke of: the answer to the commit of a new one may have been
+/// lost.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Takes up the operations that have not ended, and starts the task.
 pub(super) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
@@ -64,6 +67,8 @@ impl Task {
     async fn run(mut self, mut inbox: Inbox) {
         let mut messages = Vec::with_capacity(GATHER);
         let mut due: HashSet<OperationId> = self.active.keys().copied().collect();
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.advance(&mut due).await;
             let pause = async {
@@ -82,12 +87,32 @@ impl Task {
                         self.handle(message, &mut due).await;
                     }
                 }
+                _ = look.tick() => self.look(&mut due).await,
                 () = pause => {
                     let now = self.app.now();
                     let timed = self.active.iter().filter(|(_, active)| active.wake_at.is_some_and(|at| at <= now));
                     due.extend(timed.map(|(operation, _)| *operation));
                 }
             }
+        }
+    }
+
+    /// Takes up what is in the store and not here.
+    async fn look(&mut self, due: &mut HashSet<OperationId>) {
+        let unfinished = async {
+            let mut conn = self.app.store().read().await?;
+            operation::list_unfinished_ids(&mut conn).await
+        };
+        match unfinished.await {
+            Ok(ids) => {
+                for id in ids.into_iter().filter(|id| !self.active.contains_key(id)).collect::<Vec<_>>() {
+                    info!(operation = %id, "dispatcher.found");
+                    self.activate(id, None).await;
+                    due.insert(id);
+                }
+            }
+            // It is looked at again.
+            Err(error) => debug!(%error, "dispatcher.look_failed"),
         }
     }
 
@@ -249,7 +274,7 @@ impl Task {
                 }
                 self.active.insert(id, active);
             }
-            // It stays as it is in the store, and is taken up at the next start.
+            // It stays as it is in the store, and is looked for again.
             Err(error) => error!(operation = %id, %error, "dispatcher.load_failed"),
         }
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_protocol::id::{HostId, JournalId, OperationId, RunId, TenantId};
+use fleetward_protocol::id::{BootId, HostId, JournalId, OperationId, RunId, TenantId};
 use fleetward_protocol::message::ClientIdReport;
 use fleetward_protocol::run::CancelCause;
 use fleetward_protocol::time::Timestamp;
@@ -67,10 +67,10 @@ pub struct Attach {
 /// What is needed to start a run.
 #[derive(Debug, Clone)]
 pub struct PreparedDispatch {
-    /// The order's canonical bytes.
+    /// The order's bytes.
     pub order: Vec<u8>,
-    /// The content that the order names.
-    pub content: Bytes,
+    /// The contents that the order names, in its order.
+    pub contents: Vec<Bytes>,
     /// Not started after this.
     pub deadline: Timestamp,
 }
@@ -148,6 +148,8 @@ pub struct Seat {
     pub tenant: TenantId,
     /// The life of its journal.
     pub journal: JournalId,
+    /// This boot of it.
+    pub boot: BootId,
     /// From where it is connected.
     pub remote: SocketAddr,
     /// Since when.
@@ -177,6 +179,8 @@ pub struct Newcomer {
     pub tenant: TenantId,
     /// The life of its journal.
     pub journal: JournalId,
+    /// This boot of it.
+    pub boot: BootId,
     /// From where it is connected.
     pub remote: SocketAddr,
     /// How far its clock is ahead of ours, in milliseconds.
@@ -214,6 +218,7 @@ impl Fleet {
             host: newcomer.host,
             tenant: newcomer.tenant,
             journal: newcomer.journal,
+            boot: newcomer.boot,
             remote: newcomer.remote,
             since: now,
             last_seen: AtomicI64::new(now.as_millis()),

@@ -4,6 +4,7 @@ mod plan;
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_domain::fleet::contract::Breach;
@@ -12,7 +13,10 @@ use fleetward_domain::work::operation::{InvalidPolicy, RolloutPolicy, RunCounts,
 use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::{LinuxUser, ScriptName};
-use fleetward_protocol::order::Order;
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::order::{Draft, MAX_STEPS, Planned, Target};
+use fleetward_protocol::text::{List, Text};
+use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::EncodeError;
 use fleetward_store::page::{Page, PageRequest};
 use fleetward_store::work::operation::{self, Filter, NewOperation, Operation};
@@ -26,21 +30,27 @@ use super::access::Permit;
 use super::audit::{self, Entry};
 use super::fleet::FleetEvent;
 use super::health::NotTaken;
-use super::order::{self, Request, SealedError};
+use super::order::{self, Request};
+use crate::secret::SecretError;
 use super::target::{self, SelectError, Selected};
 
 pub use plan::check;
-use plan::{Planned, PlannedStep, check_steps, plan, told};
+use plan::{PlannedStep, check_steps, plan, told};
 
 /// The most runs of one operation.
 pub const MAX_RUNS: usize = 200_000;
-/// The most steps on one host.
-pub const MAX_STEPS: usize = 32;
 const MAX_REASON: usize = 1000;
+/// How far an operation's id may be from now: it says when it was made, and lists are in its order.
+const MAX_APART: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a person asks for.
 #[derive(Debug, Clone)]
 pub struct Asked {
+    /// The operation's id, if whoever asks has made it: then asking again is the same operation, whatever became of the
+    /// first answer.
+    pub id: Option<OperationId>,
+    /// The digest of what is asked, by which a repetition is known.
+    pub digest: Digest,
     /// What.
     pub work: Work,
     /// Where: a target expression.
@@ -133,9 +143,26 @@ pub enum OperationError {
     /// Arguments and environment are too large for an order.
     #[error("the order for each host would be too large")]
     TooLarge(#[source] EncodeError),
-    /// The environment cannot be sealed.
-    #[error("keep the environment")]
-    Environment(#[source] SealedError),
+    /// What the runs are given cannot be sealed.
+    #[error("seal what was planned")]
+    Sealed(#[source] SecretError),
+    /// The id is none that a client can make.
+    #[error("`{0}` is no id for an operation; make a UUID of version 7")]
+    NoId(OperationId),
+    /// The id was made at another time than now.
+    #[error(
+        "the id {id} is {} h away from the controller's time; set the clock of the machine that made it",
+        .apart.as_secs() / 3600
+    )]
+    Clock {
+        /// The id.
+        id: OperationId,
+        /// How far away.
+        apart: Duration,
+    },
+    /// Another operation has the id.
+    #[error("another operation has the id {0}; make a new one for a new request")]
+    IdTaken(OperationId),
     /// There is no such operation.
     #[error("there is no such operation")]
     NotFound,
@@ -154,6 +181,18 @@ pub enum OperationError {
 pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operation, OperationError> {
     app.health().check()?;
     check_steps(&asked.work)?;
+    let now = app.now();
+    let id = asked.id.unwrap_or_else(|| made_id(now));
+    check_id(id, now)?;
+    if asked.id.is_some() {
+        // Before anything is decided: what was planned the first time counts, whatever has changed since.
+        let mut conn = app.store().read().await?;
+        if let Some(known) = repeated(&mut conn, permit, id, &asked.digest).await? {
+            // If the answer to its commit was lost, nobody has told the dispatcher.
+            app.dispatcher().created(id);
+            return Ok(known);
+        }
+    }
     let scope = Scope::of(permit.tenant());
     let mut selected = target::select(app, &scope, &asked.on).await?;
     let matched = selected.len();
@@ -175,15 +214,14 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     let policy = RolloutPolicy { canary, ..asked.policy };
     policy.validate()?;
     let mut conn = app.store().read().await?;
-    let Planned { steps, undeclared, environment } =
+    let plan::Checked { steps, undeclared, environment } =
         plan(app, permit, &mut conn, &asked.work, &policy).await?;
     drop(conn);
 
-    let now = app.now();
-    let id = OperationId::from_uuid(Uuid::now_v7());
-    let deadline = now + Duration::from_millis(policy.deadline_ms);
-    let rows = plan_runs(&selected, &steps);
-    check_size(id, &rows, &steps)?;
+    let planned = decide(permit, id, &policy, &selected, &steps, now)?;
+    let rows = plan_runs(id, &selected, &steps, &planned)?;
+    let sealed = (0..).zip(&steps).map(|(at, step)| order::seal_step(app.secrets(), id, at, &step.bytes));
+    let sealed = sealed.collect::<Result<Vec<_>, _>>().map_err(OperationError::Sealed)?;
     let names: Vec<&str> = asked.work.scripts.iter().map(|call| call.name.as_str()).collect();
     let reason = asked.reason.map(|reason| reason.chars().take(MAX_REASON).collect::<String>());
     let left_out = u32::try_from(matched - selected.len()).unwrap_or(u32::MAX);
@@ -194,20 +232,24 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
         left_out,
         reason,
     };
-    let sealed = order::seal_environment(app.secrets(), id, &asked.work.environment);
     let new = NewOperation {
         id,
         tenant: permit.tenant(),
+        request_digest: asked.digest,
         request: request.to_stored(),
-        environment: sealed.map_err(OperationError::Environment)?,
+        plan: planned.plan,
+        steps: sealed,
         summary: names.join(", "),
         targets: asked.on.clone(),
         policy,
         created_by: Some(permit.caller().user),
         created_by_name: permit.caller().name.to_string(),
-        deadline,
+        deadline: now + Duration::from_millis(policy.deadline_ms),
     };
     let mut tx = app.store().write().await?;
+    if let Some(known) = repeated(&mut tx, permit, id, &asked.digest).await? {
+        return Ok(known);
+    }
     let number = operation::insert(&mut tx, &new, now).await?;
     run::insert(&mut tx, permit.tenant(), id, &rows, now).await?;
     let entry = Entry::new("operation.created", permit.actor(), format!("OP-{number}"))
@@ -280,39 +322,81 @@ pub async fn stop(app: &App, permit: &Permit, reference: Reference) -> Result<Op
     Ok(stopped)
 }
 
-fn plan_runs(selected: &[Selected], steps: &[PlannedStep]) -> Vec<NewRun> {
+fn plan_runs(
+    id: OperationId,
+    selected: &[Selected],
+    steps: &[PlannedStep],
+    planned: &Planned,
+) -> Result<Vec<NewRun>, OperationError> {
     let mut rows = Vec::with_capacity(selected.len() * steps.len());
     for (position, target) in (0..).zip(selected) {
-        for (step, planned) in (0..).zip(steps) {
+        let proof: Arc<[u8]> = planned.proof(position).encode().map_err(OperationError::TooLarge)?.into();
+        for (step, what) in (0..).zip(steps) {
             rows.push(NewRun {
-                id: RunId::from_uuid(Uuid::now_v7()),
+                id: RunId::derived(id, &target.host.client_id, step),
                 host: target.host.id,
                 host_name: target.host.name.clone(),
                 client_id: target.host.client_id.clone(),
                 position,
                 step,
-                script: planned.params.name.clone(),
-                digest: planned.params.digest,
+                proof: Arc::clone(&proof),
+                script: what.params.name.clone(),
+                digest: what.params.digest,
             });
         }
     }
-    rows
+    Ok(rows)
 }
 
-/// Every order can be made: better to say so now than when it is to be sent.
-fn check_size(id: OperationId, rows: &[NewRun], steps: &[PlannedStep]) -> Result<(), OperationError> {
-    for (row, planned) in rows.iter().zip(steps) {
-        let order = Order {
-            run: row.id,
-            operation: id,
-            client: row.client_id.clone(),
-            action: planned.step.action.clone(),
-            deadline: fleetward_protocol::time::Timestamp::from_millis(0),
-            limits: planned.step.limits,
-        };
-        order.encode().map_err(OperationError::TooLarge)?;
+/// What every host of the operation receives: the plan's bytes, with the proof for each.
+fn decide(
+    permit: &Permit,
+    id: OperationId,
+    policy: &RolloutPolicy,
+    selected: &[Selected],
+    steps: &[PlannedStep],
+    now: Timestamp,
+) -> Result<Planned, OperationError> {
+    let digests: List<Digest, MAX_STEPS> = List::of(steps.iter().map(|step| Digest::of(&step.bytes)));
+    let target = |host: &Selected| Target { client: host.host.client_id.clone(), steps: digests.clone() };
+    let targets: Vec<Target> = selected.iter().map(target).collect();
+    let draft = Draft {
+        operation: id,
+        issuer: Text::of(&permit.caller().name),
+        not_before: now,
+        deadline: now + Duration::from_millis(policy.deadline_ms),
+        policy: Digest::of(&serde_json::to_vec(policy).unwrap_or_default()),
+    };
+    Planned::new(draft, &targets).map_err(OperationError::TooLarge)
+}
+
+/// An id for whoever brings none.
+fn made_id(now: Timestamp) -> OperationId {
+    let millis = u64::try_from(now.as_millis()).unwrap_or(0);
+    let random: [u8; 16] = *Uuid::new_v4().as_bytes();
+    let [random @ .., _, _, _, _, _, _] = random;
+    OperationId::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+}
+
+/// The id that an operation is to have.
+fn check_id(id: OperationId, now: Timestamp) -> Result<(), OperationError> {
+    let made = id.made_at().ok_or(OperationError::NoId(id))?;
+    let apart = made.since(now).max(now.since(made));
+    if apart > MAX_APART { Err(OperationError::Clock { id, apart }) } else { Ok(()) }
+}
+
+/// The operation that has this id already, if the same was asked for by the same person.
+async fn repeated(
+    conn: &mut Connection,
+    permit: &Permit,
+    id: OperationId,
+    digest: &Digest,
+) -> Result<Option<Operation>, OperationError> {
+    let Some((tenant, by, asked)) = operation::find_request(conn, id).await? else { return Ok(None) };
+    if tenant != permit.tenant() || by != Some(permit.caller().user) || asked != *digest {
+        return Err(OperationError::IdTaken(id));
     }
-    Ok(())
+    Ok(Some(operation::get(conn, &Scope::of(tenant), id).await?))
 }
 
 async fn find(

@@ -1,20 +1,22 @@
 //! What an operation asks for, as the store keeps it, and the orders that are made of it.
 //!
-//! An order is a function of what is stored: made again after a restart, it has the same bytes.
+//! The bytes of plan, steps and proofs are made once, at planning. An order is put together of them; it is the same whoever
+//! does it, and whenever.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
-use fleetward_protocol::action::script::Script;
-use fleetward_protocol::action::{Action, ActionRequest, InvalidAction};
+use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::{OperationId, RunId};
-use fleetward_protocol::order::{Limits, Order};
+use fleetward_protocol::id::OperationId;
+use fleetward_protocol::order::{self, Limits, MAX_STEPS, Proof, Sealed, Target};
+use fleetward_protocol::run::Refusal;
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
-use fleetward_protocol::wire::EncodeError;
-use fleetward_store::work::operation::{self, Operation};
-use fleetward_store::work::{run, script};
+use fleetward_protocol::wire::{DecodeError, EncodeError};
+use fleetward_store::work::operation::{self, Operation, Ordered};
+use fleetward_store::work::script;
 use fleetward_store::{Connection, StoreError};
 use serde::{Deserialize, Serialize};
 
@@ -71,11 +73,20 @@ pub struct Step {
     pub limits: Limits,
 }
 
-/// A step with the content its orders travel with.
+/// What the orders of an operation are made of: what was planned, and the contents that its steps name.
 #[derive(Debug, Clone)]
-pub struct LoadedStep {
-    step: Step,
-    content: Bytes,
+pub struct Orders {
+    plan: Vec<u8>,
+    deadline: Timestamp,
+    digests: List<Digest, MAX_STEPS>,
+    steps: Vec<LoadedStep>,
+}
+
+/// A step as it is sent.
+#[derive(Debug, Clone)]
+struct LoadedStep {
+    bytes: Vec<u8>,
+    contents: Vec<Bytes>,
 }
 
 /// Why an operation's orders cannot be made.
@@ -90,7 +101,7 @@ pub enum OrderError {
         #[source]
         source: serde_json::Error,
     },
-    /// A run's step is not among the request's.
+    /// A run's step is not among the operation's.
     #[error("operation {operation} has no step {step}")]
     NoStep {
         /// The operation.
@@ -98,14 +109,25 @@ pub enum OrderError {
         /// The step.
         step: u32,
     },
-    /// The environment cannot be opened, or is none.
-    #[error("read the stored environment of operation {operation}")]
-    Environment {
-        /// The operation.
-        operation: OperationId,
+    /// A step cannot be opened: the key of this controller is another one than that it was planned with.
+    #[error("open what was planned for step {step}")]
+    Sealed {
+        /// The step, from 0.
+        step: u32,
         /// Why.
         #[source]
-        source: SealedError,
+        source: SecretError,
+    },
+    /// What was planned is not what this controller can read.
+    #[error("read what was planned")]
+    Planned(#[from] DecodeError),
+    /// A content that a step names is not in the store.
+    #[error("the content {} of step {step} is not in the store", .digest.short())]
+    NoContent {
+        /// The step, from 0.
+        step: u32,
+        /// The content.
+        digest: Digest,
     },
     /// The order is larger than one may be.
     #[error("encode the order")]
@@ -113,6 +135,22 @@ pub enum OrderError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl OrderError {
+    /// Whether trying again later is of no use: a run that waited for its order would wait for ever.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        !matches!(self, Self::Store(_))
+    }
+
+    /// Why the host was never asked, in the run's words.
+    #[must_use]
+    pub fn refusal(&self) -> Refusal {
+        let causes = std::iter::successors(std::error::Error::source(self), |error| error.source());
+        let detail = causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"));
+        Refusal::NotOrdered { detail: Text::of(detail) }
+    }
 }
 
 impl Request {
@@ -133,33 +171,17 @@ impl Request {
     }
 }
 
-/// Why a sealed environment cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SealedError {
-    /// It was sealed with another key, or cannot be sealed.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// What was sealed is no environment.
-    #[error("it is no environment")]
-    Malformed(#[from] serde_json::Error),
-    /// The action does not take it.
-    #[error(transparent)]
-    Action(#[from] InvalidAction),
-}
-
-/// Seals the environment of an operation's runs, so that it opens for this operation only; nothing if it is empty.
+/// Seals a step's bytes, so that they open as this step of this operation only.
 ///
 /// # Errors
-/// [`SealedError::Secret`] if it cannot be sealed.
-pub fn seal_environment(
+/// If they cannot be sealed.
+pub fn seal_step(
     secrets: &SecretBox,
-    id: OperationId,
-    environment: &BTreeMap<String, String>,
-) -> Result<Option<Vec<u8>>, SealedError> {
-    if environment.is_empty() {
-        return Ok(None);
-    }
-    Ok(Some(secrets.seal(&purpose(id), &serde_json::to_vec(environment)?)?))
+    operation: OperationId,
+    step: u32,
+    bytes: &[u8],
+) -> Result<Vec<u8>, SecretError> {
+    secrets.seal(&purpose(operation, step), bytes)
 }
 
 /// A variable as it may be shown.
@@ -183,108 +205,71 @@ pub enum Openness {
     Undeclared,
 }
 
-fn purpose(id: OperationId) -> String {
-    format!("operation.environment {id}")
+fn purpose(operation: OperationId, step: u32) -> String {
+    format!("operation.step {operation} {step}")
 }
 
-async fn open_environment(
-    conn: &mut Connection,
-    secrets: &SecretBox,
-    id: OperationId,
-) -> Result<Option<BTreeMap<String, String>>, OrderError> {
-    let Some(sealed) = operation::find_environment(conn, id).await? else { return Ok(None) };
-    let failed = |source| OrderError::Environment { operation: id, source };
-    let plain = secrets.open(&purpose(id), &sealed).map_err(|error| failed(error.into()))?;
-    serde_json::from_slice(&plain).map(Some).map_err(|error| failed(error.into()))
-}
-
-/// The action with another environment. One that this build does not understand stays as it is.
-///
-/// # Errors
-/// [`InvalidAction`] if the action does not take it.
-pub fn with_environment(
-    action: ActionRequest,
-    environment: BTreeMap<String, String>,
-) -> Result<ActionRequest, InvalidAction> {
-    match Action::parse(&action) {
-        Ok(Action::Script(script)) => ActionRequest::new(&Script { environment, ..script }),
-        Ok(_) | Err(_) => Ok(action),
-    }
-}
-
-/// Loads the steps of an operation with their content and environment.
-///
-/// # Errors
-/// If the request cannot be read, its environment not opened, or content is not in the store.
-pub async fn load_steps(
-    conn: &mut Connection,
-    secrets: &SecretBox,
-    operation: &Operation,
-) -> Result<Vec<LoadedStep>, OrderError> {
-    let mut contents: HashMap<Digest, Bytes> = HashMap::new();
-    let mut loaded = Vec::new();
-    let request = Request::of(operation)?;
-    let environment = match request.environment.is_empty() {
-        true => None,
-        false => open_environment(conn, secrets, operation.id).await?,
-    };
-    for mut step in request.steps {
-        if let Some(environment) = &environment {
-            step.action = with_environment(step.action, environment.clone())
-                .map_err(|error| OrderError::Environment { operation: operation.id, source: error.into() })?;
+impl Orders {
+    /// Loads what was planned of an operation, with the contents that it names.
+    ///
+    /// # Errors
+    /// If it cannot be read or opened, or a content is not in the store.
+    pub async fn load(
+        conn: &mut Connection,
+        secrets: &SecretBox,
+        operation: OperationId,
+    ) -> Result<Self, OrderError> {
+        let Ordered { plan, steps: sealed } = operation::get_ordered(conn, operation).await?;
+        let mut contents: HashMap<Digest, Bytes> = HashMap::new();
+        let mut steps = Vec::with_capacity(sealed.len());
+        for (step, sealed) in (0..).zip(sealed) {
+            let bytes = secrets
+                .open(&purpose(operation, step), &sealed)
+                .map_err(|source| OrderError::Sealed { step, source })?;
+            let mut named = Vec::new();
+            for digest in &order::Step::decode(&bytes)?.contents {
+                let content = match contents.get(digest) {
+                    Some(content) => content.clone(),
+                    None => {
+                        let found = script::find_content(conn, digest).await?;
+                        Bytes::from(found.ok_or(OrderError::NoContent { step, digest: *digest })?)
+                    }
+                };
+                contents.insert(*digest, content.clone());
+                named.push(content);
+            }
+            steps.push(LoadedStep { bytes, contents: named });
         }
-        let content = match Action::parse(&step.action) {
-            Ok(Action::Script(params)) => match contents.get(&params.digest) {
-                Some(content) => content.clone(),
-                None => {
-                    let content = Bytes::from(script::get_content(conn, &params.digest).await?);
-                    contents.insert(params.digest, content.clone());
-                    content
-                }
-            },
-            // The host refuses what it does not understand, and says so.
-            Ok(_) | Err(_) => Bytes::new(),
-        };
-        loaded.push(LoadedStep { step, content });
+        let deadline = order::Plan::decode(&plan)?.deadline;
+        let digests = List::of(steps.iter().map(|step| Digest::of(&step.bytes)));
+        Ok(Self { plan, deadline, digests, steps })
     }
-    Ok(loaded)
-}
 
-/// Whom an order is for.
-#[derive(Debug, Clone, Copy)]
-pub struct Addressee<'a> {
-    /// The run.
-    pub run: RunId,
-    /// Its operation.
-    pub operation: OperationId,
-    /// The only host that may carry it out.
-    pub client: &'a ClientId,
-    /// Which of the operation's steps.
-    pub step: u32,
-    /// Not started after this.
-    pub deadline: Timestamp,
-}
-
-/// Makes the order of a run.
-///
-/// # Errors
-/// If there is no such step, or the order is too large.
-pub fn prepare(steps: &[LoadedStep], to: Addressee<'_>) -> Result<PreparedDispatch, OrderError> {
-    let missing = OrderError::NoStep { operation: to.operation, step: to.step };
-    let loaded = usize::try_from(to.step).ok().and_then(|step| steps.get(step)).ok_or(missing)?;
-    let order = Order {
-        run: to.run,
-        operation: to.operation,
-        client: to.client.clone(),
-        action: loaded.step.action.clone(),
-        deadline: to.deadline,
-        limits: loaded.step.limits,
-    };
-    Ok(PreparedDispatch { order: order.encode()?, content: loaded.content.clone(), deadline: to.deadline })
-}
-
-/// Whom the order of a stored run is for.
-#[must_use]
-pub fn addressee(run: &run::Run, deadline: Timestamp) -> Addressee<'_> {
-    Addressee { run: run.id, operation: run.operation, client: &run.client_id, step: run.step, deadline }
+    /// The order of a host for one of the steps, with the proof that was stored for its run.
+    ///
+    /// # Errors
+    /// If there is no such step, or the proof is none.
+    pub fn prepare(
+        &self,
+        operation: OperationId,
+        client: &ClientId,
+        step: u32,
+        proof: &[u8],
+    ) -> Result<PreparedDispatch, OrderError> {
+        let missing = OrderError::NoStep { operation, step };
+        let loaded = usize::try_from(step).ok().and_then(|step| self.steps.get(step)).ok_or(missing)?;
+        let order = Sealed {
+            plan: self.plan.clone(),
+            signatures: List::default(),
+            target: Target { client: client.clone(), steps: self.digests.clone() },
+            proof: Proof::decode(proof)?,
+            position: step,
+            step: loaded.bytes.clone(),
+        };
+        Ok(PreparedDispatch {
+            order: order.encode()?,
+            contents: loaded.contents.clone(),
+            deadline: self.deadline,
+        })
+    }
 }

@@ -16,6 +16,8 @@ pub struct Settings {
     pub enrolment: Enrolment,
     /// What is kept of the audit log.
     pub audit: AuditRetention,
+    /// For how long ended operations are kept.
+    pub operations_kept: Duration,
     /// Where the mirrors of the inventory repositories are.
     pub mirrors: PathBuf,
     /// Where inventory repositories may be.

@@ -19,6 +19,7 @@ use fleetward_domain::people::permission::{Grant, Grants, Permission, Role};
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_domain::work::run::RunEvent;
 use fleetward_pki::Authority;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::Token;
 use fleetward_protocol::id::{JournalId, OperationId, RunId, SessionId, TenantId, UserId};
 use fleetward_protocol::name::{HostName, ScriptName};
@@ -271,6 +272,8 @@ impl Admin {
             user: None,
         };
         let asked = Asked {
+            id: None,
+            digest: Digest::of(on.as_bytes()),
             work,
             on: on.to_owned(),
             policy,
@@ -382,6 +385,7 @@ pub fn settings(directory: &Path) -> Settings {
         logins_per_minute: 30,
         enrolment: Enrolment { token_lifetime: DAY, attempts_per_minute: 30, certificate_lifetime: 30 * DAY },
         audit: AuditRetention { age: 3 * 365 * DAY, size: 4 << 30 },
+        operations_kept: 365 * DAY,
         mirrors: directory.join("repo"),
         reach: Reach::Anywhere,
     }

@@ -24,7 +24,6 @@ use fleetward_protocol::id::RunId;
 use fleetward_protocol::run::{LostCause, Outcome, Refusal};
 use fleetward_protocol::time::Timestamp;
 use proptest::prelude::*;
-use uuid::Uuid;
 
 use controller::Controller;
 use host::Host;
@@ -54,7 +53,7 @@ struct World {
 }
 
 fn run_id(number: usize) -> RunId {
-    RunId::from_uuid(Uuid::from_u128(number as u128 + 1))
+    RunId::derived(controller::operation(number), &controller::client(), 0)
 }
 
 impl World {

@@ -28,7 +28,8 @@ use super::body;
 use super::caller::Credential;
 use super::error::{ApiError, Code};
 
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header.
+pub(super) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 const MAX_KEY: usize = 255;
 /// No answer to a `POST` is larger; one that were would not be kept.

@@ -15,6 +15,7 @@ use fleetward_app::run;
 use fleetward_domain::fleet::contract::{Breach, Fault};
 use fleetward_domain::fleet::enrolment::NotEnrolled;
 use fleetward_domain::work::operation::{InvalidPolicy, RunCounts};
+use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::HostName;
 use fleetward_store as store;
 use futures_util::Stream;
@@ -29,6 +30,7 @@ use super::caller::{Allowed, Read, ReadOutput, Run as RunScripts};
 use super::document::{Failure, IdempotencyKey};
 use super::error::ApiError;
 use super::extract::{Json, Path, Query};
+use super::idempotency::KEY;
 use super::output::output_event;
 use super::page::{page, request};
 use super::rollout::asked;
@@ -59,20 +61,36 @@ pub(super) fn router() -> OpenApiRouter<Site> {
 }
 
 /// Runs scripts on hosts.
+///
+/// The operation's `id` is made by the client. Whoever does not know what became of a request sends it again with the
+/// same id: it is answered with the same operation, and nothing runs twice.
 #[utoipa::path(
     post, path = "/operations", operation_id = "operationCreate", tag = "operation",
-    params(IdempotencyKey),
     request_body = OperationCreate,
     responses((status = 201, description = "Accepted: its runs are queued.", body = Operation), Failure),
 )]
 async fn create(
     State(site): State<Site>,
     permit: Allowed<RunScripts>,
-    Json(request): Json<OperationCreate>,
+    headers: HeaderMap,
+    Json(mut request): Json<OperationCreate>,
 ) -> Result<(StatusCode, Json<Operation>), ApiError> {
+    if request.id.is_none() {
+        request.id = id_of(&headers)?;
+    }
     let created = operation::create(&site.app, &permit, asked(request)?).await?;
     let counts = run::counts(&site.app, &permit, created.id).await?;
     Ok((StatusCode::CREATED, Json(operation_view(&created, counts)?)))
+}
+
+/// The operation's id, where it came as the key that other requests take.
+fn id_of(headers: &HeaderMap) -> Result<Option<OperationId>, ApiError> {
+    let Some(key) = headers.get(KEY) else { return Ok(None) };
+    let id = key.to_str().ok().and_then(|key| key.parse().ok());
+    id.map(Some).ok_or_else(|| {
+        let text = "an operation's `Idempotency-Key` is its id, a UUID of version 7; better send it as `id`";
+        ApiError::invalid("INVALID_IDEMPOTENCY_KEY", text.to_owned())
+    })
 }
 
 /// Operations, the newest first.
@@ -252,7 +270,11 @@ impl From<OperationError> for ApiError {
                 Self::not_found("SCRIPT_NOT_FOUND", text).detail("script", name.as_str())
             }
             OperationError::Contract(breach) => (*breach).into(),
-            OperationError::Environment(error) => Self::internal(&error),
+            OperationError::Sealed(error) => Self::internal(&error),
+            OperationError::NoId(_) | OperationError::Clock { .. } => {
+                Self::invalid("INVALID_ID", text).detail("field", "id")
+            }
+            OperationError::IdTaken(id) => Self::conflict("ID_TAKEN", text).detail("id", id.to_string()),
             OperationError::Action(_) => Self::invalid("INVALID_ACTION", text),
             OperationError::Policy(InvalidPolicy::Concurrency(_)) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "CONCURRENCY_EXCEEDED", text)

@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use fleetward_api::operation::{Offline, OperationCreate, Rollout, ScriptCall};
 use fleetward_app::operation::{Asked, Call, NotEnrolledHosts, Work};
 use fleetward_domain::work::operation::{self, MAX_CONCURRENCY, OnFailure, RolloutPolicy, Share};
+use fleetward_protocol::digest::Digest;
 
 use super::error::ApiError;
 
@@ -19,7 +20,11 @@ const DEFAULT_DEADLINE_S: u32 = 86_400;
 /// 400 with the field that is wrong.
 pub(super) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
     let rollout = &request.rollout;
+    // As it was understood: how it was spaced, or in which order, is no other request.
+    let digest = Digest::of(&serde_json::to_vec(&request).map_err(|error| ApiError::internal(&error))?);
     Ok(Asked {
+        id: request.id,
+        digest,
         policy: policy(rollout)?,
         canary: share("rollout.canary", rollout.canary.as_deref())?,
         work: Work {

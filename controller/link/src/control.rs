@@ -8,8 +8,11 @@ use fleetward_app::fleet::{Attach, CloseReason, HostCommand};
 use fleetward_domain::fleet::budget::Flood;
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::id::RunId;
-use fleetward_protocol::message::{AgentMessage, ClientIdReport, ControllerMessage, Hello, StreamKind};
+use fleetward_protocol::message::{
+    AgentMessage, ClientIdReport, ControllerMessage, Hello, MAX_HELD, StreamKind,
+};
 use fleetward_protocol::session::{ControllerEvent, ControllerSession, HANDSHAKE_TIMEOUT, SessionError};
+use fleetward_protocol::text::List;
 use fleetward_protocol::wire::{MAX_CONTROL_FRAME, MAX_RUN_FRAME, close};
 use quinn::{Connection, SendStream, VarInt};
 use tokio::sync::{mpsc, oneshot};
@@ -176,7 +179,7 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
     };
     session.welcome(joined.welcome);
     if !joined.forget.is_empty() {
-        session.send(ControllerMessage::Forget { runs: joined.forget });
+        session.send(ControllerMessage::Forget { runs: List::of(joined.forget) });
     }
     let errands = Errands::start(port.app.clone(), Arc::clone(joined.seat.seat()), admitted.identity.clone());
     let mut live = Live {
@@ -303,7 +306,12 @@ impl Live {
                     handle.cancel(cause);
                 }
             }
-            HostCommand::Forget { runs } => self.session.send(ControllerMessage::Forget { runs }),
+            HostCommand::Forget { runs } => {
+                for runs in runs.chunks(MAX_HELD) {
+                    let runs = List::of(runs.iter().copied());
+                    self.session.send(ControllerMessage::Forget { runs });
+                }
+            }
             HostCommand::ReadClientId { reply } => {
                 let connection = self.connection.clone();
                 self.questions.spawn(read_client_id(connection, reply));

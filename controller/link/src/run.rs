@@ -7,8 +7,10 @@ use fleetward_app::recorder::{Committed, Feed, RecorderStopped};
 use fleetward_protocol::message::{Dispatch, OpenRun, RunDown, RunUp, StreamKind};
 use fleetward_protocol::run::CancelCause;
 use fleetward_protocol::session::{RunSink, SessionError, SinkEvent};
+use fleetward_protocol::text::List;
 use fleetward_protocol::wire::{MAX_OUTPUT_PIECE, MAX_RUN_FRAME, close};
 use quinn::{Connection, ConnectionError, SendStream};
+use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -180,7 +182,7 @@ fn open(port: &Port, attach: &Attach) -> OpenRun {
         let remaining = prepared.deadline.since(port.app.now());
         Dispatch {
             order: prepared.order.clone(),
-            content: prepared.content.to_vec(),
+            contents: List::of(prepared.contents.iter().map(|content| ByteBuf::from(content.as_ref()))),
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         }
     });

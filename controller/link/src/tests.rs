@@ -35,6 +35,7 @@ mod budget;
 mod controller;
 mod crowd;
 mod host;
+mod lost;
 mod twins;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -86,7 +87,7 @@ async fn a_script_runs_on_a_host_and_its_output_is_stored() {
     let stream = timeout(SOON, session.accept_run()).await.unwrap();
     let dispatch = stream.open.dispatch.clone().unwrap();
     assert!(!stream.open.started);
-    assert_eq!(dispatch.content, b"#!/bin/bash\necho hello\n");
+    assert_eq!(dispatch.contents[0].as_ref(), b"#!/bin/bash\necho hello\n");
     stream.play("hello\n", Outcome::Exited(0)).await;
     let (status, runs) = controller.wait_for_end(operation.id).await;
     assert_eq!((status, &runs[0].state), (OperationStatus::Success, &RunState::Succeeded));

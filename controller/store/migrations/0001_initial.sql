@@ -74,6 +74,8 @@ CREATE TABLE host (
   journal_id {text},
   kinds {text} NOT NULL DEFAULT '[]',
   facts {text},
+  -- Of the facts and the boot they were told in: with the same one they need not be sent again.
+  facts_digest {text},
   facts_at BIGINT,
   os {text} NOT NULL DEFAULT '',
   os_version {text} NOT NULL DEFAULT '',
@@ -199,8 +201,11 @@ CREATE TABLE operation (
   tenant_id {text} NOT NULL REFERENCES tenant (id),
   number BIGINT NOT NULL,
   seq BIGINT NOT NULL DEFAULT 0,
+  -- The digest of what was asked: the same request with the same id is the same operation.
+  request_digest {text} NOT NULL,
   request {text} NOT NULL,
-  environment {blob},
+  -- The plan's canonical bytes: what every host of it receives.
+  plan {blob} NOT NULL,
   summary {text} NOT NULL,
   targets {text} NOT NULL,
   policy {text} NOT NULL,
@@ -223,6 +228,14 @@ CREATE TABLE operation (
 CREATE INDEX operation_created ON operation (tenant_id, created_at, id);
 CREATE INDEX operation_status ON operation (status);
 
+-- What each host does, as it is sent: the canonical bytes, sealed, for they hold what the runs are given.
+CREATE TABLE operation_step (
+  operation_id {text} NOT NULL REFERENCES operation (id) ON DELETE CASCADE,
+  position BIGINT NOT NULL,
+  sealed {blob} NOT NULL,
+  PRIMARY KEY (operation_id, position)
+);
+
 CREATE TABLE run (
   id {text} PRIMARY KEY,
   tenant_id {text} NOT NULL REFERENCES tenant (id),
@@ -232,6 +245,8 @@ CREATE TABLE run (
   client_id {text} NOT NULL,
   position BIGINT NOT NULL,
   step BIGINT NOT NULL,
+  -- Why the plan means this host.
+  proof {blob} NOT NULL,
   script {text} NOT NULL,
   digest {text} NOT NULL,
   state {text} NOT NULL CHECK (state IN ('queued', 'dispatched', 'accepted', 'running', 'succeeded',

@@ -7,8 +7,8 @@ use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, RunDown, RunUp, StreamKind,
 };
-use fleetward_protocol::order::Order;
 use fleetward_protocol::event::{Event, check_report};
+use fleetward_protocol::order::{Authority, MAX_ORDER, Order, Plan, Sealed, Step};
 use fleetward_protocol::output::Records;
 use fleetward_protocol::wire;
 use libfuzzer_sys::fuzz_target;
@@ -32,10 +32,13 @@ fuzz_target!(|bytes: &[u8]| {
         RunUp: wire::MAX_RUN_FRAME,
         EnrolRequest: wire::MAX_ENROL_FRAME,
         EnrolReply: wire::MAX_ENROL_FRAME,
+        Sealed: MAX_ORDER,
+        Plan: MAX_ORDER,
     );
-    if let Ok(order) = Order::decode(bytes) {
-        let _ = Action::parse(&order.action);
+    if let Ok(Step { authority: Authority::Run(request), .. }) = Step::decode(bytes) {
+        let _ = Action::parse(&request);
     }
+    let _ = Order::open(bytes);
     let mut records = Records::new(bytes);
     while let Some(Ok(record)) = records.next() {
         let _ = record.dropped();

@@ -158,5 +158,7 @@ const fn name(message: &ControllerMessage) -> &'static str {
         ControllerMessage::Forget { .. } => "forget",
         ControllerMessage::Renewed { .. } => "renewed",
         ControllerMessage::RenewRefused { .. } => "renewal refusal",
+        ControllerMessage::Controllers { .. } => "controllers",
+        ControllerMessage::Move => "move",
     }
 }

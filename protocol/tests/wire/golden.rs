@@ -3,8 +3,10 @@
 use std::fmt::{Debug, Write as _};
 
 use expect_test::{expect, expect_file};
+use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::enrol::Token;
 use fleetward_protocol::message::AgentMessage;
+use fleetward_protocol::order::{Authority, Limits};
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire;
@@ -23,7 +25,9 @@ fn every_message_has_its_golden_bytes() {
     section(&mut text, "RunUp", message::run_up());
     section(&mut text, "EnrolReply", message::enrol_replies());
     writeln!(text, "# EnrolRequest\n{}", bytes(&message::enrol_request())).unwrap();
-    writeln!(text, "# Order\n{}", bytes(&message::order())).unwrap();
+    section(&mut text, "Authority", authorities());
+    section(&mut text, "Limit", Limits::DEFAULT.to_list().into_vec());
+    writeln!(text, "# Order\n{}", bytes(&message::order(&message::step()))).unwrap();
     writeln!(text, "# Token\n{}", message::token().reveal()).unwrap();
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/fleetward-1.txt");
     let released = std::fs::read_to_string(path).unwrap_or_default();
@@ -50,7 +54,7 @@ fn the_format_is_the_one_of_bincode_1() {
     let runs = message::run_down();
     let id = "1000000000000000 01010101010101010101010101010101";
     assert_eq!(bytes(&runs[1]), format!("00000000 {id} 0000000000000000 00 00").replace(' ', ""));
-    let dispatch = "01 0100000000000000 0d 0200000000000000 2321 60ea000000000000";
+    let dispatch = "01 0100000000000000 0d 0100000000000000 0200000000000000 2321 60ea000000000000";
     assert_eq!(bytes(&runs[0]), format!("00000000 {id} 0500000000000000 01 {dispatch}").replace(' ', ""));
     let framed = wire::frame(&AgentMessage::Goodbye, wire::MAX_CONTROL_FRAME).unwrap();
     assert_eq!(framed, [4, 0, 0, 0, 5, 0, 0, 0]);
@@ -80,6 +84,11 @@ fn a_token_reads_back_and_hides_its_secret() {
     for text in ["", "fwt1_", "fwt1_!", &text[1..], &text[..text.len() - 4], &format!("{text}AAAA")] {
         assert!(text.parse::<Token>().is_err(), "{text}");
     }
+}
+
+fn authorities() -> Vec<Authority> {
+    let request = || ActionRequest { kind: "k".to_owned(), params: "{}".to_owned() };
+    vec![Authority::Run(request()), Authority::Query(request()), Authority::Session(request())]
 }
 
 fn section<T: Debug + Serialize>(text: &mut String, name: &str, messages: Vec<T>) {

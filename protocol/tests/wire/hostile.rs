@@ -10,12 +10,13 @@ use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, RunDown, RunUp, StreamKind,
 };
-use fleetward_protocol::order::Order;
+use fleetward_protocol::order::{Authority, MAX_ORDER, Order, Plan, Sealed, Step};
 use fleetward_protocol::output::Records;
 use fleetward_protocol::text::{List, Word};
 use fleetward_protocol::wire::{self, DecodeError};
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
+use serde_bytes::ByteBuf;
 
 use crate::{message, round_trip};
 
@@ -79,11 +80,14 @@ fn decode_as_everything(bytes: &[u8]) {
     in_place(bytes);
     canonical::<EnrolRequest>(bytes, wire::MAX_ENROL_FRAME);
     canonical::<EnrolReply>(bytes, wire::MAX_ENROL_FRAME);
-    let order = within_allowance(bytes.len(), || Order::decode(bytes));
-    if let Ok(order) = order {
+    canonical::<Sealed>(bytes, MAX_ORDER);
+    canonical::<Plan>(bytes, MAX_ORDER);
+    let step = within_allowance(bytes.len(), || Step::decode(bytes));
+    if let Ok(Step { authority: Authority::Run(request), .. }) = step {
         // Parameters are JSON: they are read with the same care.
-        let _ = Action::parse(&order.action);
+        let _ = Action::parse(&request);
     }
+    let _ = within_allowance(2 * bytes.len(), || Order::open(bytes));
     within_allowance(bytes.len(), || Records::new(bytes).take_while(Result::is_ok).count());
     if let Ok(text) = str::from_utf8(bytes) {
         let _ = text.parse::<Token>();
@@ -129,7 +133,7 @@ fn valid_bodies() -> Vec<Vec<u8>> {
         .chain(all(message::enrol_replies()))
         .chain(all(message::client_id_reports()))
         .chain(all(vec![message::enrol_request()]))
-        .chain(all(vec![message::order()]))
+        .chain(all(vec![message::order(&message::step())]))
         .collect()
 }
 
@@ -154,7 +158,7 @@ fn every_truncation_and_every_surplus_byte_is_an_error() {
     check(message::client_id_reports());
     check(message::stream_kinds());
     check(vec![message::enrol_request()]);
-    check(vec![message::order()]);
+    check(vec![message::order(&message::step())]);
 }
 
 #[test]
@@ -202,23 +206,25 @@ fn a_frame_above_its_cap_is_refused_before_anything_is_allocated() {
 /// The largest messages that both ends make fit into their frames.
 #[test]
 fn the_largest_messages_fit() {
-    use fleetward_protocol::action::script::MAX_CONTENT;
     use fleetward_protocol::facts::{Disk, Facts, MAX_LISTED};
-    use fleetward_protocol::message::{Dispatch, Hello, MAX_HELD, MAX_KINDS, OpenRun};
-    use fleetward_protocol::order::MAX_ORDER;
+    use fleetward_protocol::message::{Dispatch, Hello, MAX_FEATURES, MAX_HELD, MAX_KINDS, OpenRun};
+    use fleetward_protocol::order::{MAX_CONTENTS, MAX_CONTENTS_TOTAL};
 
     let AgentMessage::Hello(hello) = message::from_agent().remove(0) else { panic!("the hello comes first") };
     let word = Word::of("x".repeat(1000));
     let held = List::of(vec![hello.held[0]; MAX_HELD]);
     let kinds = List::of(vec![word.clone(); MAX_KINDS]);
-    let hello = AgentMessage::Hello(Hello { agent_version: word.clone(), held, kinds, ..hello });
+    let features = List::of(vec![word.clone(); MAX_FEATURES]);
+    let hello = AgentMessage::Hello(Hello { agent_version: word.clone(), held, kinds, features, ..hello });
     wire::frame(&hello, wire::MAX_CONTROL_FRAME).unwrap();
     let disk = Disk { mount: word.clone(), file_system: word.clone(), total: 1, available: 1 };
     let (disks, addresses) = (List::of(vec![disk; MAX_LISTED]), List::of(vec![word; MAX_LISTED]));
     let facts = AgentMessage::Facts(Box::new(Facts { disks, addresses, ..message::facts() }));
     wire::frame(&facts, wire::MAX_CONTROL_FRAME).unwrap();
     let RunDown::Open(open) = message::run_down().remove(0) else { panic!("the open comes first") };
-    let dispatch = Dispatch { order: vec![0; MAX_ORDER], content: vec![0; MAX_CONTENT], remaining_ms: 0 };
+    let content = ByteBuf::from(vec![0; MAX_CONTENTS_TOTAL / MAX_CONTENTS]);
+    let contents = List::of(vec![content; MAX_CONTENTS]);
+    let dispatch = Dispatch { order: vec![0; MAX_ORDER], contents, remaining_ms: 0 };
     let open = RunDown::Open(OpenRun { dispatch: Some(dispatch), ..open });
     let body = wire::encode(&open, wire::MAX_RUN_FRAME).unwrap();
     assert_eq!(wire::decode::<RunDown>(&body, wire::MAX_RUN_FRAME).unwrap(), open);

@@ -10,7 +10,7 @@ use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, RunDown, RunUp,
     StreamKind, Welcome,
 };
-use fleetward_protocol::order::{Limits, Order};
+use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Signature, Step, Target};
 use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};
 use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
@@ -67,7 +67,9 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
             boot: BootId::from_uuid(uuid(0xb0)),
             journal: JournalId::from_uuid(uuid(0x10)),
             kinds: List::of([Text::of("script")]),
+            features: List::of([Text::of("move")]),
             held: List::of([run(1), run(2)]),
+            facts: Digest::of(b""),
             clock: at(-1),
         }),
         AgentMessage::Heartbeat { seq: 1, clock: at(2) },
@@ -86,11 +88,15 @@ pub(crate) fn from_controller() -> Vec<ControllerMessage> {
             heartbeat_ms: 3000,
             silence_ms: 9000,
             quarantined: false,
+            features: List::of([Text::of("move")]),
+            facts_known: true,
         }),
         ControllerMessage::Heartbeat { seq: 1 },
-        ControllerMessage::Forget { runs: vec![run(1)] },
+        ControllerMessage::Forget { runs: List::of([run(1)]) },
         ControllerMessage::Renewed { chain: vec![ByteBuf::from([0xde]), ByteBuf::from([0xad])] },
         ControllerMessage::RenewRefused { reason: Text::of("no") },
+        ControllerMessage::Controllers { addresses: List::of([Text::of("a.example.com:7443")]) },
+        ControllerMessage::Move,
     ]
 }
 
@@ -107,7 +113,7 @@ pub(crate) fn client_id_reports() -> Vec<ClientIdReport> {
 }
 
 pub(crate) fn run_down() -> Vec<RunDown> {
-    let dispatch = Dispatch { order: vec![0x0d], content: b"#!".to_vec(), remaining_ms: 60_000 };
+    let dispatch = Dispatch { order: vec![0x0d], contents: List::of([ByteBuf::from(b"#!")]), remaining_ms: 60_000 };
     let mut messages = vec![
         RunDown::Open(OpenRun { run: run(1), offset: 5, started: true, dispatch: Some(dispatch) }),
         RunDown::Open(OpenRun { run: run(1), offset: 0, started: false, dispatch: None }),
@@ -134,6 +140,9 @@ pub(crate) fn refusals() -> Vec<Refusal> {
         Refusal::DiskFull,
         Refusal::SpawnFailed { detail: Text::of("x") },
         Refusal::CancelledBeforeStart,
+        Refusal::NotYet,
+        Refusal::NotARun,
+        Refusal::NotOrdered { detail: Text::of("x") },
     ]
 }
 
@@ -168,8 +177,8 @@ pub(crate) fn run_up() -> Vec<RunUp> {
     messages
 }
 
-pub(crate) fn order() -> Order {
-    let script = Script {
+pub(crate) fn script() -> Script {
+    Script {
         name: "baseline".parse().unwrap(),
         digest: Digest::of(b""),
         arguments: vec!["--dry-run".to_owned()],
@@ -177,14 +186,38 @@ pub(crate) fn order() -> Order {
         directory: Some("/srv".to_owned()),
         user: Some("www-data".parse().unwrap()),
         resources: vec!["apt".parse().unwrap()],
-    };
-    Order {
-        run: run(1),
+    }
+}
+
+pub(crate) fn step() -> Step {
+    Step {
+        authority: Authority::Run(ActionRequest::new(&script()).unwrap()),
+        limits: Limits::DEFAULT.to_list(),
+        contents: List::of([Digest::of(b"")]),
+    }
+}
+
+/// The order of one step for the second of three hosts.
+pub(crate) fn order(step: &Step) -> Sealed {
+    let step = step.encode().unwrap();
+    let clients = [0x10, 0x11, 0x12].map(|byte| ClientId::issued(uuid(byte)));
+    let targets = clients.map(|client| Target { client, steps: List::of([Digest::of(&step)]) });
+    let draft = Draft {
         operation: OperationId::from_uuid(uuid(2)),
-        client: client(),
-        action: ActionRequest::new(&script).unwrap(),
+        issuer: Text::of("ada"),
+        not_before: at(2),
         deadline: at(3),
-        limits: Limits::DEFAULT,
+        policy: Digest::of(b""),
+    };
+    let planned = Planned::new(draft, &targets).unwrap();
+    let [_, target, _] = targets;
+    Sealed {
+        proof: planned.proof(1),
+        plan: planned.plan,
+        signatures: List::of([Signature { sshsig: vec![0x51] }]),
+        target,
+        position: 0,
+        step,
     }
 }
 

@@ -12,6 +12,7 @@ use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, RunDown, RunUp,
     Welcome,
 };
+use fleetward_protocol::order::{Authority, MAX_ORDER, Order, Sealed, Step};
 use fleetward_protocol::output::{MAX_RECORD, Record, Records, Stream};
 use fleetward_protocol::run::{Fate, Left};
 use fleetward_protocol::text::{List, Text};
@@ -87,17 +88,20 @@ pub(crate) fn from_agent() -> impl Strategy<Value = AgentMessage> {
         (uuid(), uuid()),
         prop::collection::vec(".{0,12}", 0..4),
         prop::collection::vec(run(), 0..20),
+        bytes(),
         at(),
     );
     prop_oneof![
-        hello.prop_map(|(agent_version, (boot, journal), kinds, held, clock)| {
+        hello.prop_map(|(agent_version, (boot, journal), kinds, held, facts, clock)| {
             let (boot, journal) = (BootId::from_uuid(boot), JournalId::from_uuid(journal));
             AgentMessage::Hello(Hello {
                 agent_version: Text::of(&agent_version),
                 boot,
                 journal,
                 kinds: List::of(kinds.iter().map(Text::of)),
+                features: List::of(kinds.iter().map(Text::of)),
                 held: List::of(held),
+                facts: Digest::of(&facts),
                 clock,
             })
         }),
@@ -114,28 +118,34 @@ fn chain() -> impl Strategy<Value = Vec<ByteBuf>> {
 }
 
 pub(crate) fn from_controller() -> impl Strategy<Value = ControllerMessage> {
-    let welcome = (".{0,20}", at(), any::<u32>(), any::<u32>(), any::<bool>());
+    let welcome = (".{0,20}", at(), any::<u32>(), any::<u32>(), any::<[bool; 2]>());
     prop_oneof![
-        welcome.prop_map(|(controller_version, clock, heartbeat_ms, silence_ms, quarantined)| {
+        welcome.prop_map(|(controller_version, clock, heartbeat_ms, silence_ms, [quarantined, facts_known])| {
             ControllerMessage::Welcome(Welcome {
                 controller_version: Text::of(&controller_version),
                 clock,
                 heartbeat_ms,
                 silence_ms,
                 quarantined,
+                features: List::of([Text::of(&controller_version)]),
+                facts_known,
             })
         }),
         any::<u64>().prop_map(|seq| ControllerMessage::Heartbeat { seq }),
-        prop::collection::vec(run(), 0..20).prop_map(|runs| ControllerMessage::Forget { runs }),
+        prop::collection::vec(run(), 0..20).prop_map(|runs| ControllerMessage::Forget { runs: List::of(runs) }),
         chain().prop_map(|chain| ControllerMessage::Renewed { chain }),
         ".{0,40}".prop_map(|reason| ControllerMessage::RenewRefused { reason: Text::of(&reason) }),
+        prop::collection::vec(".{0,20}", 0..4).prop_map(|addresses| ControllerMessage::Controllers {
+            addresses: List::of(addresses.iter().map(Text::of)),
+        }),
+        Just(ControllerMessage::Move),
     ]
 }
 
 pub(crate) fn run_down() -> impl Strategy<Value = RunDown> {
-    let dispatch = (bytes(), bytes(), any::<u64>()).prop_map(|(order, content, remaining_ms)| Dispatch {
+    let dispatch = (bytes(), chain(), any::<u64>()).prop_map(|(order, contents, remaining_ms)| Dispatch {
         order,
-        content,
+        contents: List::of(contents),
         remaining_ms,
     });
     prop_oneof![
@@ -208,24 +218,24 @@ proptest! {
         prop_assert_eq!(through(&report, wire::MAX_CONTROL_FRAME), report);
     }
 
-    /// An order's bytes are canonical: they read back to the same order, and that writes the same bytes.
+    /// A step's bytes are canonical: they read back to the same step, that writes the same bytes, and so does its order.
     #[test]
     fn orders_are_canonical(
         arguments in prop::collection::vec("[^\0]{0,40}", 0..8),
         environment in prop::collection::btree_map("W[A-Z0-9_]{0,8}", "[^\0]{0,20}", 0..4),
-        client in client(),
     ) {
-        let Ok(Action::Script(script)) = Action::parse(&message::order().action) else { unreachable!() };
         let environment: BTreeMap<_, _> = environment;
-        let script = Script { arguments, environment, ..script };
-        let mut order = message::order();
-        order.client = client;
-        order.action = ActionRequest::new(&script).unwrap();
-        let bytes = order.encode().unwrap();
-        let decoded = fleetward_protocol::order::Order::decode(&bytes).unwrap();
-        prop_assert_eq!(Action::parse(&decoded.action), Ok(Action::Script(script)));
-        prop_assert_eq!(decoded.encode().unwrap(), bytes);
-        prop_assert_eq!(decoded, order);
+        let script = Script { arguments, environment, ..message::script() };
+        let authority = Authority::Run(ActionRequest::new(&script).unwrap());
+        let step = Step { authority, ..message::step() };
+        let bytes = step.encode().unwrap();
+        prop_assert_eq!(&Step::decode(&bytes).unwrap(), &step);
+        let sealed = message::order(&step);
+        let order = Order::open(&sealed.encode().unwrap()).unwrap();
+        prop_assert_eq!(&order.client, &message::client());
+        let Authority::Run(request) = &order.authority else { panic!("{order:?}") };
+        prop_assert_eq!(Action::parse(request), Ok(Action::Script(script)));
+        prop_assert_eq!(wire::decode::<Sealed>(&sealed.encode().unwrap(), MAX_ORDER).unwrap(), sealed);
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub async fn take_facts(app: &App, seat: &Seat, identity: &PeerIdentity, facts: 
     let write = async {
         let mut tx = app.store().write().await?;
         confirm(app, &mut tx, identity).await?;
-        host::update_facts(&mut tx, seat.host, &facts, app.now()).await?;
+        host::update_facts(&mut tx, seat.host, &facts, &facts.digest(seat.boot), app.now()).await?;
         Ok::<_, NotAdmitted>(tx.commit().await?)
     };
     if let Err(error) = write.await {

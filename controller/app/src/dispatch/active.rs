@@ -14,7 +14,7 @@ use fleetward_store::work::run;
 use tracing::error;
 
 use crate::fleet::{Attach, Fleet, HostCommand};
-use crate::order::{self, Addressee, LoadedStep, OrderError};
+use crate::order::{OrderError, Orders};
 use crate::recorder::{Change, Halted};
 use crate::secret::SecretBox;
 
@@ -38,7 +38,8 @@ pub(super) struct Active {
     pub(super) status: OperationStatus,
     pub(super) wake_at: Option<Timestamp>,
     halted: bool,
-    steps: Vec<LoadedStep>,
+    /// What orders are made of; or why there are none, and never will be.
+    orders: Result<Orders, OrderError>,
     runs: HashMap<RunId, Planned>,
 }
 
@@ -48,6 +49,8 @@ struct Planned {
     client: ClientId,
     step: u32,
     state: RunState,
+    /// Why the plan means its host; dropped when it was handed out.
+    proof: Vec<u8>,
     /// Its hand-out is with the recorder; when it is committed, the order is sent.
     sending: bool,
 }
@@ -60,7 +63,11 @@ impl Active {
         skip_offline_from: Option<Timestamp>,
         eligible: impl Fn(HostId) -> Eligible,
     ) -> Result<Self, OrderError> {
-        let steps = order::load_steps(conn, secrets, &operation).await?;
+        let orders = match Orders::load(conn, secrets, operation.id).await {
+            Err(error) if !error.is_lasting() => return Err(error),
+            orders => orders,
+        };
+        let mut proofs = run::list_proofs(conn, operation.id).await?;
         let rows = run::list_all(conn, operation.id).await?;
         let mut hosts: Vec<PlannedHost> = Vec::new();
         let mut runs = HashMap::with_capacity(rows.len());
@@ -82,6 +89,7 @@ impl Active {
                 client: row.client_id,
                 step: row.step,
                 state: row.state,
+                proof: proofs.remove(&row.id).unwrap_or_default(),
                 sending: false,
             };
             runs.insert(row.id, planned);
@@ -102,7 +110,7 @@ impl Active {
             status: operation.status,
             wake_at: None,
             halted: operation.halted_at.is_some(),
-            steps,
+            orders,
             runs,
         })
     }
@@ -128,11 +136,22 @@ impl Active {
     /// that then.
     pub(super) fn hand_out(&mut self, run: RunId, fleet: &Fleet) -> Option<Change> {
         let planned = self.runs.get_mut(&run)?;
+        let made = match &self.orders {
+            Ok(orders) => orders
+                .prepare(self.id, &planned.client, planned.step, &planned.proof)
+                .map_err(|error| error.refusal()),
+            Err(error) => Err(error.refusal()),
+        };
+        let known = Some(planned.state.clone());
+        if let Err(refusal) = made {
+            // Better an end with a reason than a run that waits for ever, or a host that cannot be asked for anything.
+            return Some(Change { operation: self.id, run, event: RunEvent::NotOrdered(refusal), known });
+        }
         match fleet.presence(planned.host) {
             Some(presence) => {
                 planned.sending = true;
                 let event = RunEvent::Dispatched { journal: presence.journal, deadline: self.deadline };
-                Some(Change { operation: self.id, run, event, known: Some(planned.state.clone()) })
+                Some(Change { operation: self.id, run, event, known })
             }
             None => {
                 self.rollout.handle_run_changed(run, &planned.state);
@@ -160,14 +179,9 @@ impl Active {
             let is_new = before.custody().is_some_and(|before| before.cancel.is_none());
             return cancel.filter(|_| is_new).map(|cause| (planned.host, HostCommand::Cancel { run, cause }));
         }
-        let to = Addressee {
-            run,
-            operation: self.id,
-            client: &planned.client,
-            step: planned.step,
-            deadline: self.deadline,
-        };
-        match order::prepare(&self.steps, to) {
+        let proof = std::mem::take(&mut planned.proof);
+        let orders = self.orders.as_ref().ok()?;
+        match orders.prepare(self.id, &planned.client, planned.step, &proof) {
             Ok(dispatch) => {
                 let attach = Attach {
                     run,
@@ -181,6 +195,7 @@ impl Active {
                 Some((planned.host, HostCommand::Attach(attach)))
             }
             Err(error) => {
+                // It could be made before the hand-out.
                 error!(%run, %error, "dispatcher.order_failed");
                 None
             }

@@ -51,6 +51,7 @@ proptest! {
                         host,
                         tenant: TenantId::from_uuid(Uuid::nil()),
                         journal: JournalId::from_uuid(Uuid::nil()),
+                        boot: BootId::from_uuid(Uuid::nil()),
                         remote: "192.0.2.1:1".parse().unwrap(),
                         clock_skew_ms: 0,
                     };

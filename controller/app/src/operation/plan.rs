@@ -8,12 +8,13 @@ use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_protocol::action::script::Script as Params;
 use fleetward_protocol::action::{ActionRequest, Contract as _, InvalidAction};
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::order::Limits;
+use fleetward_protocol::order::{self as wire, Authority, Limits, MAX_STEPS};
+use fleetward_protocol::text::List;
 use fleetward_store::work::script::{self, Script};
 use fleetward_store::{Connection, Scope};
 use serde_json::{Map, Value, json};
 
-use super::{MAX_STEPS, OperationError, Work};
+use super::{OperationError, Work};
 use crate::App;
 use crate::access::Permit;
 use crate::order::{self, Openness, ShownVariable, Step};
@@ -23,6 +24,8 @@ const MAX_AUDITED: usize = 16 << 10;
 
 /// A step, with what its runs' rows say.
 pub(super) struct PlannedStep {
+    /// Its canonical bytes, with all that its runs are given.
+    pub(super) bytes: Vec<u8>,
     pub(super) step: Step,
     pub(super) params: Params,
 }
@@ -39,7 +42,7 @@ impl PlannedStep {
 }
 
 /// What an operation does, checked.
-pub(super) struct Planned {
+pub(super) struct Checked {
     pub(super) steps: Vec<PlannedStep>,
     /// What was given although some script does not declare it.
     pub(super) undeclared: Vec<Undeclared>,
@@ -70,7 +73,7 @@ pub(super) async fn plan(
     conn: &mut Connection,
     work: &Work,
     policy: &RolloutPolicy,
-) -> Result<Planned, OperationError> {
+) -> Result<Checked, OperationError> {
     check_steps(work)?;
     let scope = Scope::of(permit.tenant());
     let latitude = match permit.caller().grants.allow(permit.tenant(), Permission::Override) {
@@ -106,7 +109,13 @@ pub(super) async fn plan(
             .or_else(|| found.timeout.map(millis))
             .unwrap_or_else(|| millis(Params::DEFAULT_TIMEOUT));
         let limits = Limits { timeout_ms, ..Limits::DEFAULT };
-        steps.push(PlannedStep { step: Step { action, limits }, params });
+        let ordered = wire::Step {
+            authority: Authority::Run(action.clone()),
+            limits: limits.to_list(),
+            contents: List::of([found.digest]),
+        };
+        let bytes = ordered.encode().map_err(OperationError::TooLarge)?;
+        steps.push(PlannedStep { bytes, step: Step { action, limits }, params });
         scripts.push(found);
     }
     undeclared.sort();
@@ -115,7 +124,7 @@ pub(super) async fn plan(
         order::shown(app.secrets(), name, value, openness(&scripts, name))
     };
     let environment = work.environment.iter().map(shown).collect();
-    Ok(Planned { steps, undeclared, environment })
+    Ok(Checked { steps, undeclared, environment })
 }
 
 fn contract(script: &Script) -> Contract<'_> {

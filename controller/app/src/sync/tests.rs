@@ -5,7 +5,7 @@ use std::future::Future as _;
 
 use fleetward_domain::fleet::inventory::Found;
 use fleetward_protocol::client_id::ClientId;
-use fleetward_protocol::id::{HostId, JournalId};
+use fleetward_protocol::id::{BootId, HostId, JournalId};
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::testing::{GitServer, Origin, SshServer, Tls};
 use fleetward_repo::{Credentials, HostKeys};
@@ -188,6 +188,7 @@ on_both_engines! {
             host: id,
             tenant: TENANT,
             journal: JournalId::from_uuid(Uuid::now_v7()),
+            boot: BootId::from_uuid(Uuid::nil()),
             remote: "192.0.2.2:1".parse().unwrap(),
             clock_skew_ms: 0,
         };

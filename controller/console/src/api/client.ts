@@ -3,6 +3,7 @@
 // The login is a cookie that scripts cannot read. Writes carry a header that another site's form cannot send.
 
 import createClient, { type Middleware } from "openapi-fetch";
+import { v7 as uuidv7 } from "uuid";
 import type { components, paths } from "./generated";
 
 export type Schemas = components["schemas"];
@@ -44,6 +45,9 @@ export async function take<T>(
     body.details ?? {},
   );
 }
+
+/** The id of a new operation: whoever asks makes it. */
+export const operationId = (): string => uuidv7();
 
 /** A key under which a write that is sent twice is carried out once. */
 export const idempotencyKey = (): string => crypto.randomUUID();

@@ -174,8 +174,7 @@ export function useTargetPreview(body: Schemas["TargetPreviewRequest"]) {
 export function useOperationCreate() {
   const client = useQueryClient();
   return useMutation({
-    mutationFn: ({ body, key }: { body: Schemas["OperationCreate"]; key: string }) =>
-      take(api.POST("/api/v1/operations", { body, headers: { "Idempotency-Key": key } })),
+    mutationFn: (body: Schemas["OperationCreate"]) => take(api.POST("/api/v1/operations", { body })),
     onSuccess: () => client.invalidateQueries({ queryKey: ["operations"] }),
   });
 }

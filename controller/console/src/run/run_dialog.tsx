@@ -2,7 +2,7 @@
 
 import { useNavigate } from "@tanstack/react-router";
 import { useEffect, useRef, useState } from "react";
-import { idempotencyKey, type Schemas } from "../api/client";
+import { operationId, type Schemas } from "../api/client";
 import { useOperationCreate, useScripts, useTargetPreview } from "../api/queries";
 import { Dialog } from "../ui/dialog";
 import { Failure, Loading, sentence } from "../ui/notice";
@@ -31,8 +31,8 @@ export function RunDialog({ script, on, onClose }: { script?: string; on?: strin
   };
   const settled = useSettled(JSON.stringify(asked));
   const preview = useTargetPreview(JSON.parse(settled) as Schemas["TargetPreviewRequest"]);
-  // One key per request as it stands: pressing twice runs once, changing it asks anew.
-  const key = useKey(JSON.stringify([asked, line, skipNotEnrolled, rollout, reason]));
+  // One id per request as it stands: pressing twice runs once, changing it asks anew.
+  const id = useOperationId(JSON.stringify([asked, line, skipNotEnrolled, rollout, reason]));
   const ready =
     chosen && preview.data && !preview.error && settled === JSON.stringify(asked) && "words" in parsed;
   const runnable = preview.data ? preview.data.hosts.length - preview.data.not_enrolled : 0;
@@ -40,21 +40,19 @@ export function RunDialog({ script, on, onClose }: { script?: string; on?: strin
   const submit = () => {
     if (!chosen || !("words" in parsed)) return;
     const body: Schemas["OperationCreate"] = {
+      id,
       ...asked,
       scripts: asked.scripts ?? [],
       ...(skipNotEnrolled ? { skip_not_enrolled: true } : {}),
       rollout,
       ...(reason.trim() ? { reason: reason.trim() } : {}),
     };
-    create.mutate(
-      { body, key },
-      {
-        onSuccess: (operation) => {
-          onClose();
-          void navigate({ to: "/operations/$id", params: { id: operation.number } });
-        },
+    create.mutate(body, {
+      onSuccess: (operation) => {
+        onClose();
+        void navigate({ to: "/operations/$id", params: { id: operation.number } });
       },
-    );
+    });
   };
 
   return (
@@ -353,10 +351,11 @@ function useSettled(value: string): string {
   return settled;
 }
 
-function useKey(request: string): string {
-  const held = useRef({ request, key: idempotencyKey() });
-  if (held.current.request !== request) held.current = { request, key: idempotencyKey() };
-  return held.current.key;
+/** The id of the operation that this request is: sent again, it is the same one. */
+function useOperationId(request: string): string {
+  const held = useRef({ request, id: operationId() });
+  if (held.current.request !== request) held.current = { request, id: operationId() };
+  return held.current.id;
 }
 
 const plural = (count: number): string => (count === 1 ? "host" : "hosts");

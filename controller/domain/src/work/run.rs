@@ -136,6 +136,13 @@ pub enum RunEvent {
     Finished(Outcome),
     /// The host's journal does not know it.
     Unknown,
+    /// The host says that its journal has it.
+    Held {
+        /// The journal's life.
+        journal: JournalId,
+    },
+    /// The controller cannot make its order; why.
+    NotOrdered(Refusal),
     /// The host came back with this journal.
     Reconnected {
         /// The journal's life.
@@ -173,6 +180,8 @@ pub const TRANSITIONS: &[(RunStatus, &str, RunStatus)] = {
         (Queued, "cancel", Cancelled),
         (Queued, "expire", Expired),
         (Queued, "host gone", Cancelled),
+        (Queued, "held", Dispatched),
+        (Queued, "not ordered", Refused),
         (Dispatched, "accepted", Accepted),
         (Dispatched, "started", Running),
         (Accepted, "started", Running),
@@ -250,6 +259,11 @@ impl RunState {
             RunEvent::Cancel(cause) => Some(Self::Cancelled(*cause)),
             RunEvent::Expire { deadline } if now >= *deadline => Some(Self::Expired),
             RunEvent::HostGone => Some(Self::Cancelled(Cause::HostRevoked)),
+            // It was handed out, and the commit that said so was lost: what a host has is never called "not started".
+            RunEvent::Held { journal } => {
+                Some(Self::Dispatched(Custody { journal: *journal, cancel: None }))
+            }
+            RunEvent::NotOrdered(refusal) => Some(Self::Refused(refusal.clone())),
             RunEvent::Reconnected { .. } => Some(Self::Queued),
             _ => None,
         }
@@ -269,6 +283,8 @@ impl RunState {
                 Some(same(Custody { cancel: custody.cancel.or(Some(*cause)), ..custody }))
             }
             RunEvent::Reconnected { .. } | RunEvent::Expire { .. } => Some(same(custody)),
+            // It was ordered once: what the host says of it counts.
+            RunEvent::Held { .. } | RunEvent::NotOrdered(_) => Some(same(custody)),
             RunEvent::Dispatched { .. } | RunEvent::Accepted | RunEvent::Started | RunEvent::Refused(_) => {
                 None
             }
@@ -451,6 +467,8 @@ impl RunEvent {
             Self::Started => "started",
             Self::Finished(_) => "finished",
             Self::Unknown => "unknown",
+            Self::Held { .. } => "held",
+            Self::NotOrdered(_) => "not ordered",
             Self::Reconnected { .. } => "reconnected",
             Self::Cancel(_) => "cancel",
             Self::Expire { .. } => "expire",

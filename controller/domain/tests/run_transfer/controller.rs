@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use fleetward_domain::work::run::{RunEvent, RunState, RunStatus};
 use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{JournalId, OperationId, RunId};
 use fleetward_protocol::message::{
     AgentMessage, ControllerMessage, Dispatch, Hello, OpenRun, RunDown, RunUp, Welcome,
 };
-use fleetward_protocol::order::{Limits, Order};
+use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
 use fleetward_protocol::run::{LostCause, Outcome};
 use fleetward_protocol::session::{
     ControllerEvent, ControllerSession, Monotonic, RunSink, SinkEvent, continuation,
 };
-use fleetward_protocol::text::Text;
+use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use uuid::Uuid;
 
@@ -142,10 +143,12 @@ impl Controller {
             heartbeat_ms: 3000,
             silence_ms: 9000,
             quarantined: false,
+            features: List::default(),
+            facts_known: false,
         });
         let ended = |run: &RunId| self.store[run].state.status().is_final();
         let runs_to_forget: Vec<_> = hello.held.iter().copied().filter(ended).collect();
-        session.send(ControllerMessage::Forget { runs: runs_to_forget });
+        session.send(ControllerMessage::Forget { runs: List::of(runs_to_forget) });
         while let Some(message) = session.poll_transmit() {
             link.send_down(CONTROL, &message);
         }
@@ -161,8 +164,8 @@ impl Controller {
         let stored = &self.store[&run];
         let is_unproven = stored.state.status() == RunStatus::Dispatched;
         let dispatch = is_unproven.then(|| Dispatch {
-            order: order(run).encode().unwrap(),
-            content: Vec::new(),
+            order: order(run),
+            contents: List::default(),
             remaining_ms: u64::try_from(DEADLINE.since(now).as_millis()).unwrap(),
         });
         let offset = stored.log.len() as u64;
@@ -213,13 +216,35 @@ impl Controller {
     }
 }
 
-fn order(run: RunId) -> Order {
-    Order {
-        run,
-        operation: OperationId::from_uuid(Uuid::nil()),
-        client: ClientId::issued(Uuid::nil()),
-        action: ActionRequest { kind: "script".to_owned(), params: "{}".to_owned() },
+pub(crate) fn operation(number: usize) -> OperationId {
+    OperationId::from_uuid(Uuid::from_u128(number as u128 + 1))
+}
+
+pub(crate) fn client() -> ClientId {
+    ClientId::issued(Uuid::nil())
+}
+
+/// The order of a run, which is the only one of its operation.
+fn order(run: RunId) -> Vec<u8> {
+    let operation = (0..).map(operation).find(|operation| RunId::derived(*operation, &client(), 0) == run);
+    let action = ActionRequest { kind: "script".to_owned(), params: "{}".to_owned() };
+    let step = Step {
+        authority: Authority::Run(action),
+        limits: Limits::DEFAULT.to_list(),
+        contents: List::default(),
+    };
+    let step = step.encode().unwrap();
+    let draft = Draft {
+        operation: operation.unwrap(),
+        issuer: Text::of("model"),
+        not_before: Timestamp::from_millis(0),
         deadline: DEADLINE,
-        limits: Limits::DEFAULT,
-    }
+        policy: Digest::of(b""),
+    };
+    let target = Target { client: client(), steps: List::of([Digest::of(&step)]) };
+    let planned = Planned::new(draft, std::slice::from_ref(&target)).unwrap();
+    let proof = planned.proof(0);
+    let sealed =
+        Sealed { plan: planned.plan, signatures: List::default(), target, proof, position: 0, step };
+    sealed.encode().unwrap()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{BootId, JournalId, RunId};
 use fleetward_protocol::message::{AgentMessage, ControllerMessage, Finished, Hello, RunDown, RunUp};
 use fleetward_protocol::order::Order;
@@ -89,7 +90,9 @@ impl Host {
             boot: BootId::from_uuid(Uuid::from_u128(self.boot)),
             journal: JournalId::from_uuid(Uuid::from_u128(self.journal)),
             kinds: List::of([Text::of("script")]),
+            features: List::default(),
             held: List::of(self.entries.keys().copied()),
+            facts: Digest::of(b""),
             clock: now,
         };
         let mut session = AgentSession::new(hello, Monotonic::default());
@@ -181,14 +184,14 @@ impl Host {
             if let AgentEvent::Message(ControllerMessage::Forget { runs }) =
                 session.handle_message(message, Monotonic::default()).unwrap()
             {
-                runs.into_iter().for_each(|run| self.forget(run, controller));
+                runs.into_vec().into_iter().for_each(|run| self.forget(run, controller));
             }
             return;
         }
         let message = read::<RunDown>(frame);
         if let RunDown::Open(open) = message {
             let dispatch = open.dispatch.map(|dispatch| {
-                let order = Order::decode(&dispatch.order).unwrap();
+                let order = Order::open(&dispatch.order).unwrap();
                 assert_eq!(order.run, open.run);
                 dispatch.remaining_ms
             });

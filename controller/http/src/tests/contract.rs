@@ -1,14 +1,15 @@
 //! What scripts declare, held against what is asked, and what is told of it.
 
 use axum::http::StatusCode;
-use fleetward_app::order;
+use fleetward_app::order::Orders;
 use fleetward_domain::fleet::contract::{FreeArguments, Variable};
 use fleetward_domain::fleet::inventory::Flag;
 use fleetward_domain::people::permission::Role;
 use fleetward_protocol::action::Action;
+use fleetward_protocol::order::{Authority, Order};
 use fleetward_store::Scope;
 use fleetward_store::people::tenant;
-use fleetward_store::testing::{self, NOW};
+use fleetward_store::testing;
 use fleetward_store::work::{operation, script};
 use serde_json::{Value, json};
 
@@ -169,18 +170,24 @@ async fn shown_and_sealed(site: TestSite) {
     let mut conn = site.app.store().read().await.unwrap();
     let stored = operation::get(&mut conn, &Scope::Everything, id).await.unwrap();
     assert!(!stored.request.contains("s3cr3t") && !stored.request.contains("unsaid"), "{}", stored.request);
-    let sealed = operation::find_environment(&mut conn, id).await.unwrap().unwrap();
-    assert!(!sealed.windows(6).any(|bytes| bytes == b"s3cr3t" || bytes == b"unsaid"));
+    let ordered = operation::get_ordered(&mut conn, id).await.unwrap();
+    assert_eq!(ordered.steps.len(), 1);
+    for bytes in ordered.steps.iter().chain([&ordered.plan]) {
+        assert!(!bytes.windows(6).any(|bytes| bytes == b"s3cr3t" || bytes == b"unsaid"));
+    }
     // The order is made from it all the same, and is the same each time.
     let run = fleetward_store::work::run::list_all(&mut conn, id).await.unwrap().remove(0);
     let mut orders = Vec::new();
     for _ in 0..2 {
-        let steps = order::load_steps(&mut conn, site.app.secrets(), &stored).await.unwrap();
-        orders.push(order::prepare(&steps, order::addressee(&run, NOW)).unwrap().order);
+        let loaded = Orders::load(&mut conn, site.app.secrets(), id).await.unwrap();
+        let proof = fleetward_store::run::get_proof(&mut conn, run.id).await.unwrap();
+        orders.push(loaded.prepare(id, &run.client_id, run.step, &proof).unwrap().order);
     }
     assert_eq!(orders[0], orders[1]);
-    let sent = fleetward_protocol::order::Order::decode(&orders[0]).unwrap();
-    let Ok(Action::Script(sent)) = Action::parse(&sent.action) else { panic!("{sent:?}") };
+    let sent = Order::open(&orders[0]).unwrap();
+    assert_eq!((sent.run, sent.operation, &sent.client), (run.id, id, &run.client_id));
+    let Authority::Run(action) = sent.authority else { panic!("{sent:?}") };
+    let Ok(Action::Script(sent)) = Action::parse(&action) else { panic!("{action:?}") };
     assert_eq!(sent.environment["API_TOKEN"], "s3cr3t-token");
     assert_eq!(sent.environment.len(), 3);
 }

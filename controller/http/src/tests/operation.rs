@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use axum::http::StatusCode;
+use fleetward_domain::people::permission::Role;
 use fleetward_domain::work::run::RunState;
+use fleetward_protocol::id::RunId;
 use fleetward_protocol::output::Stream;
 use fleetward_store::work::batch::{RunChange, Write};
 use proptest::prelude::*;
@@ -12,6 +14,48 @@ use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::site::{TestSite, custody, moved, written};
+
+/// The answer to the first request may be lost, and the commit it spoke of too: the id is the client's.
+#[tokio::test]
+async fn who_asks_again_with_the_same_id_gets_the_same_operation() {
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    let id = |millis: i64| {
+        let millis = u64::try_from(site.app.now().as_millis() + millis).unwrap();
+        uuid::Builder::from_unix_timestamp_millis(millis, &[7; 10]).into_uuid().to_string()
+    };
+    let body = |id: &str, on: &str| json!({ "id": id, "scripts": [{ "name": "baseline" }], "on": on });
+    let ask = |body: Value| site.call("POST", "/api/v1/operations", Some(body));
+    let created = ask(body(&id(0), "web-1")).await;
+    assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
+    assert_eq!(created.json()["id"], id(0));
+    let runs = format!("/api/v1/operations/{}/runs", id(0));
+    let run = site.call("GET", &runs, None).await.json()["items"][0]["id"].clone();
+    let operation = id(0).parse().unwrap();
+    let client = site.call("GET", "/api/v1/hosts/web-1", None).await.json()["client_id"].clone();
+    let derived = RunId::derived(operation, &client.as_str().unwrap().parse().unwrap(), 0);
+    assert_eq!(run, derived.to_string(), "whoever plans it anew makes the same runs");
+
+    // What has changed since changes nothing: it is the request of then.
+    site.call("POST", "/api/v1/hosts/web-1/retire", None).await;
+    let again = ask(body(&id(0), "web-1")).await;
+    assert_eq!((again.status, &again.json()["number"]), (StatusCode::CREATED, &json!("OP-1")));
+    assert_eq!(site.call("GET", "/api/v1/operations", None).await.json()["items"].as_array().unwrap().len(), 1);
+
+    for (request, code) in [
+        (body(&id(0), "web-*"), "ID_TAKEN"),
+        (body(&id(25 * 3_600_000), "web-1"), "INVALID_ID"),
+        (body(&id(-25 * 3_600_000), "web-1"), "INVALID_ID"),
+        (body("00000000-0000-4000-8000-000000000000", "web-1"), "INVALID_ID"),
+    ] {
+        assert_eq!(ask(request.clone()).await.code(), code, "{request}");
+    }
+    // Nor does anybody learn of another's.
+    let other = site.login_as("olga", Role::Operator).await;
+    let refused = site.call_as(&other, "POST", "/api/v1/operations", Some(body(&id(0), "web-1"))).await;
+    assert_eq!(refused.code(), "ID_TAKEN");
+}
 
 #[tokio::test]
 async fn an_operation_is_asked_for_and_stopped() {

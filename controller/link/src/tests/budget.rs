@@ -15,7 +15,11 @@ fn notice(number: usize) -> AgentMessage {
 }
 
 fn facts(number: usize) -> AgentMessage {
-    AgentMessage::Facts(Box::new(Facts {
+    AgentMessage::Facts(Box::new(facts_of(number)))
+}
+
+pub(super) fn facts_of(number: usize) -> Facts {
+    Facts {
         hostname: Text::of(format_args!("fake-{number}")),
         os: Text::of("debian"),
         os_version: Text::of("12"),
@@ -33,7 +37,7 @@ fn facts(number: usize) -> AgentMessage {
         virtualisation: Text::of("none"),
         load: [0; 3],
         reboot_required: false,
-    }))
+    }
 }
 
 impl Session {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fleetward_pki::CONTROLLER_NAME;
 use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token, identity_uri};
 use fleetward_protocol::id::{BootId, JournalId, RunId};
 use fleetward_protocol::message::{
@@ -31,6 +32,7 @@ pub(super) struct FakeHost {
     pub(super) journal: JournalId,
     pub(super) address: SocketAddr,
     pub(super) clock: Timestamp,
+    pub(super) facts: Digest,
     pub(super) root: CertificateDer<'static>,
     pub(super) key: KeyPair,
     pub(super) chain: Vec<CertificateDer<'static>>,
@@ -62,6 +64,7 @@ impl FakeHost {
             journal,
             address,
             clock: Timestamp::from_millis(0),
+            facts: Digest::of(b""),
             root,
             key: KeyPair::generate().unwrap(),
             chain: Vec::new(),
@@ -130,7 +133,9 @@ impl FakeHost {
             boot: self.boot,
             journal: self.journal,
             kinds: List::of([Text::of("script")]),
+            features: List::default(),
             held: List::of(held),
+            facts: self.facts,
             clock: self.clock,
         }
     }

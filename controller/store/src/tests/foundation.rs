@@ -1,8 +1,8 @@
 use crate::testing::NOW;
 use fleetward_domain::fleet::contract::{FreeArguments, Variable};
-use fleetward_domain::work::run::RunState;
+use fleetward_domain::work::run::{RunState, RunStatus};
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::{AuditId, SessionId, SyncId, TokenId, UserId};
+use fleetward_protocol::id::{AuditId, RunId, SessionId, SyncId, TokenId, UserId};
 
 use super::sample::*;
 use crate::fleet::{certificate, host, repository, sync, token};
@@ -124,7 +124,10 @@ on_both_engines! {
         assert_eq!(operation::get(&mut tx, &everything, op.id).await.unwrap().succeeded, 1);
         assert_eq!(run::list_since(&mut tx, &everything, op.id, 1, 10).await.unwrap().len(), 1);
         assert!(run::list_held(&mut tx, new.id).await.unwrap().is_empty());
-        assert_eq!(run::list_forgettable(&mut tx, new.id, &[planned.id]).await.unwrap(), vec![planned.id]);
+        let known = run::list_known(&mut tx, &[planned.id, RunId::from_uuid(uuid())]).await.unwrap();
+        let status = RunStatus::Succeeded;
+        let expected = run::Known { run: planned.id, operation: op.id, host: new.id, status };
+        assert_eq!(known, [(planned.id, expected)].into());
 
         let event = audit::NewEvent {
             id: AuditId::from_uuid(uuid()), tenant: Some(tenant::DEFAULT), at: NOW, kind: "host.added".to_owned(),

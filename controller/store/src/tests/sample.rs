@@ -75,7 +75,9 @@ pub(super) fn new_operation(tenant: TenantId) -> NewOperation {
         id: OperationId::from_uuid(uuid()),
         tenant,
         request: "[]".to_owned(),
-        environment: None,
+        request_digest: Digest::of(b"request"),
+        plan: vec![1],
+        steps: vec![vec![2]],
         summary: "baseline".to_owned(),
         targets: "all".to_owned(),
         policy: RolloutPolicy::default(),
@@ -93,6 +95,7 @@ pub(super) fn new_run(host: &NewHost, position: u32) -> NewRun {
         client_id: host.declared.client_id.clone(),
         position,
         step: 0,
+        proof: [3].into(),
         script: "baseline".parse().unwrap(),
         digest: Digest::of(b"#!/bin/bash\n"),
     }

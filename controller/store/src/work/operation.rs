@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, TenantId, UserId};
 use fleetward_protocol::name::{HostName, ScriptName};
 use fleetward_protocol::time::Timestamp;
@@ -26,7 +27,7 @@ pub struct Operation {
     /// How many commits touched it so far.
     pub seq: u64,
     /// What to do: the actions of its steps, as the caller writes them (JSON), without their
-    /// environment ([`find_environment`]).
+    /// environment.
     pub request: String,
     /// What to do, in one line for lists.
     pub summary: String,
@@ -69,10 +70,14 @@ pub struct NewOperation {
     pub id: OperationId,
     /// Whose it is.
     pub tenant: TenantId,
+    /// The digest of what was asked.
+    pub request_digest: Digest,
     /// What to do (JSON), without the environment.
     pub request: String,
-    /// The environment of its runs, sealed; absent if they get none.
-    pub environment: Option<Vec<u8>>,
+    /// The plan's canonical bytes.
+    pub plan: Vec<u8>,
+    /// The canonical bytes of each step, sealed.
+    pub steps: Vec<Vec<u8>>,
     /// What to do, in one line.
     pub summary: String,
     /// Where, as it was asked for.
@@ -133,8 +138,8 @@ pub async fn insert(
     let number = row.get::<u64>("next_operation")?.saturating_sub(1);
     query(
         "INSERT INTO operation (id, tenant_id, number, seq, request, summary, targets, policy, status, created_by, \
-         created_by_name, created_at, deadline, environment) \
-         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, 'queued', $8, $9, $10, $11, $12)",
+         created_by_name, created_at, deadline, request_digest, plan) \
+         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, 'queued', $8, $9, $10, $11, $12, $13)",
     )
     .bind(operation.id)
     .bind(operation.tenant)
@@ -147,9 +152,18 @@ pub async fn insert(
     .bind(&operation.created_by_name)
     .bind(now)
     .bind(operation.deadline)
-    .bind(operation.environment.as_deref())
+    .bind(operation.request_digest)
+    .bind(operation.plan.as_slice())
     .run(conn)
     .await?;
+    for (position, sealed) in (0_u32..).zip(&operation.steps) {
+        query("INSERT INTO operation_step (operation_id, position, sealed) VALUES ($1, $2, $3)")
+            .bind(operation.id)
+            .bind(position)
+            .bind(sealed.as_slice())
+            .run(conn)
+            .await?;
+    }
     Ok(number)
 }
 
@@ -169,13 +183,41 @@ pub async fn get(conn: &mut Connection, scope: &Scope, id: OperationId) -> Resul
     found.ok_or(StoreError::NotFound { what: "the operation" })
 }
 
-/// The environment of an operation's runs as it was sealed: for making orders, and for nobody to read.
+/// What the orders of an operation are made of: as it was planned, sealed where it holds what nobody is to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ordered {
+    /// The plan's canonical bytes.
+    pub plan: Vec<u8>,
+    /// The canonical bytes of each step, sealed.
+    pub steps: Vec<Vec<u8>>,
+}
+
+/// What the orders of an operation are made of.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no such operation.
+pub async fn get_ordered(conn: &mut Connection, id: OperationId) -> Result<Ordered, StoreError> {
+    let plan = query("SELECT plan FROM operation WHERE id = $1").bind(id).find(conn, |row| row.get("plan"));
+    let plan = plan.await?.ok_or(StoreError::NotFound { what: "the operation" })?;
+    let steps = query("SELECT sealed FROM operation_step WHERE operation_id = $1 ORDER BY position")
+        .bind(id)
+        .list_of(conn, |row| row.get("sealed"))
+        .await?;
+    Ok(Ordered { plan, steps })
+}
+
+/// An operation of this id, whosever it is: whose, who asked for it, and the digest of what was asked.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn find_environment(conn: &mut Connection, id: OperationId) -> Result<Option<Vec<u8>>, StoreError> {
-    let row = query("SELECT environment FROM operation WHERE id = $1").bind(id).first(conn).await?;
-    row.map_or(Ok(None), |row| row.find("environment"))
+pub async fn find_request(
+    conn: &mut Connection,
+    id: OperationId,
+) -> Result<Option<(TenantId, Option<UserId>, Digest)>, StoreError> {
+    query("SELECT tenant_id, created_by, request_digest FROM operation WHERE id = $1")
+        .bind(id)
+        .find(conn, |row| Ok((row.get("tenant_id")?, row.find("created_by")?, row.get("request_digest")?)))
+        .await
 }
 
 /// The operation of this number, if there is one in scope. With several tenants in scope, the first by
@@ -250,6 +292,16 @@ pub async fn list_unfinished(conn: &mut Connection) -> Result<Vec<Operation>, St
         .push(FROM)
         .push("o.status IN ('queued', 'running') ORDER BY o.created_at, o.id")
         .list_of(conn, read)
+        .await
+}
+
+/// The operations that have not ended, oldest first.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_unfinished_ids(conn: &mut Connection) -> Result<Vec<OperationId>, StoreError> {
+    query("SELECT id FROM operation WHERE status IN ('queued', 'running') ORDER BY created_at, id")
+        .list_of(conn, |row| row.get("id"))
         .await
 }
 

@@ -3,7 +3,8 @@
 //! The state is the domain's; here it stands as its status (to filter and count by) and as its whole value. It
 //! changes by compare-and-set only, through [`crate::work::batch`], which also gives the change its seq.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 use fleetward_domain::work::operation::RunCounts;
 use fleetward_domain::work::run::{Failure, RunState, RunStatus};
@@ -84,6 +85,8 @@ pub struct NewRun {
     pub position: u32,
     /// Which of the operation's steps, from 0.
     pub step: u32,
+    /// Why the plan means this host, encoded.
+    pub proof: Arc<[u8]>,
     /// The script's name.
     pub script: ScriptName,
     /// SHA-256 of the content that runs.
@@ -101,7 +104,7 @@ const KEYS: [Key; 3] = [
     Key { expression: "r.id", kind: KeyKind::Text, direction: Direction::Ascending },
 ];
 
-// 15 columns: far below SQLite's 32,766 parameters, and the text of a full batch is always the same.
+// 16 columns: far below SQLite's 32,766 parameters, and the text of a full batch is always the same.
 const INSERT_BATCH: usize = 200;
 
 /// Adds an operation's runs, all `queued`, in the transaction that added the operation.
@@ -118,7 +121,7 @@ pub async fn insert(
     let queued = RunState::Queued.to_stored();
     for batch in runs.chunks(INSERT_BATCH) {
         let mut insert = query(
-            "INSERT INTO run (id, tenant_id, operation_id, host_id, host_name, client_id, position, step, script, \
+            "INSERT INTO run (id, tenant_id, operation_id, host_id, host_name, client_id, position, step, proof, script, \
              digest, state, detail, queued_at, seq) VALUES ",
         );
         for (at, run) in batch.iter().enumerate() {
@@ -140,6 +143,8 @@ pub async fn insert(
                 .value(run.position)
                 .push(", ")
                 .value(run.step)
+                .push(", ")
+                .value(&*run.proof)
                 .push(", ")
                 .value(&run.script)
                 .push(", ")
@@ -267,29 +272,62 @@ pub async fn list_held(conn: &mut Connection, host: HostId) -> Result<Vec<Run>, 
         .await
 }
 
-/// Those of `runs` that have ended here, or were never known: what a host may forget.
+/// Why the plan means the host of this run, encoded.
+///
+/// # Errors
+/// [`StoreError::NotFound`] if there is no such run.
+pub async fn get_proof(conn: &mut Connection, run: RunId) -> Result<Vec<u8>, StoreError> {
+    let found = query("SELECT proof FROM run WHERE id = $1").bind(run).find(conn, |row| row.get("proof"));
+    found.await?.ok_or(StoreError::NotFound { what: "the run" })
+}
+
+/// The proofs of an operation's runs that were not handed out.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list_forgettable(
+pub async fn list_proofs(
     conn: &mut Connection,
-    host: HostId,
+    operation: OperationId,
+) -> Result<HashMap<RunId, Vec<u8>>, StoreError> {
+    let found = query("SELECT id, proof FROM run WHERE operation_id = $1 AND state = 'queued'")
+        .bind(operation)
+        .list_of(conn, |row| Ok((row.get("id")?, row.get("proof")?)));
+    Ok(found.await?.into_iter().collect())
+}
+
+/// What is known of a run that a host says it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// The run.
+    pub run: RunId,
+    /// Its operation.
+    pub operation: OperationId,
+    /// Its host.
+    pub host: HostId,
+    /// Where it stands.
+    pub status: RunStatus,
+}
+
+/// Those of `runs` that are known, of whatever tenant and host.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_known(
+    conn: &mut Connection,
     runs: &[RunId],
-) -> Result<Vec<RunId>, StoreError> {
-    let mut forgettable = Vec::new();
+) -> Result<HashMap<RunId, Known>, StoreError> {
+    let mut known = HashMap::with_capacity(runs.len());
     for batch in runs.chunks(500) {
-        let wanted: HashSet<RunId> = query("SELECT id FROM run WHERE host_id = ")
-            .value(host)
-            .push(" AND state IN ('queued', 'dispatched', 'accepted', 'running') AND id IN ")
+        let found = query("SELECT id, operation_id, host_id, state FROM run WHERE id IN ")
             .list(batch.iter())
             .once()
-            .list_of(conn, |row| row.get("id"))
-            .await?
-            .into_iter()
-            .collect();
-        forgettable.extend(batch.iter().filter(|run| !wanted.contains(run)));
+            .list_of(conn, |row| {
+                let (run, operation) = (row.get("id")?, row.get("operation_id")?);
+                Ok(Known { run, operation, host: row.get("host_id")?, status: row.get("state")? })
+            });
+        known.extend(found.await?.into_iter().map(|known| (known.run, known)));
     }
-    Ok(forgettable)
+    Ok(known)
 }
 
 /// How many runs an operation has in each state.

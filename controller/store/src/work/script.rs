@@ -99,8 +99,19 @@ pub async fn insert_content(
 /// # Errors
 /// [`StoreError::NotFound`] if it was never kept.
 pub async fn get_content(conn: &mut Connection, digest: &Digest) -> Result<Vec<u8>, StoreError> {
-    let row = query("SELECT content FROM script_content WHERE digest = $1").bind(digest).first(conn).await?;
-    row.ok_or(StoreError::NotFound { what: "the script's content" })?.get("content")
+    let found = find_content(conn, digest).await?;
+    found.ok_or(StoreError::NotFound { what: "the script's content" })
+}
+
+/// As [`get_content`]; `None` if it was never kept.
+///
+/// # Errors
+/// If the database fails.
+pub async fn find_content(conn: &mut Connection, digest: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+    query("SELECT content FROM script_content WHERE digest = $1")
+        .bind(digest)
+        .find(conn, |row| row.get("content"))
+        .await
 }
 
 /// The sizes, in bytes, of the contents of all scripts in scope.

@@ -17,7 +17,7 @@ pub(super) fn detail(refusal: &Refusal) -> String {
             format!("the host's agent does not know the action `{kind}`; update the agent")
         }
         Refusal::Malformed { detail } => format!("the host could not read the order: {detail}"),
-        Refusal::DigestMismatch => "the script that arrived is not the one the order names".to_owned(),
+        Refusal::DigestMismatch => "what arrived with the order is not what the order names".to_owned(),
         Refusal::NotAllowed { rule } => {
             format!("the host's own policy in agent.toml does not allow it: {rule}")
         }
@@ -30,5 +30,8 @@ pub(super) fn detail(refusal: &Refusal) -> String {
         Refusal::DiskFull => "the host has no room for the run's output; free some space there".to_owned(),
         Refusal::SpawnFailed { detail } => format!("the process could not be started: {detail}"),
         Refusal::CancelledBeforeStart => "cancelled before it started".to_owned(),
+        Refusal::NotYet => "the host was asked before the time from which it may start".to_owned(),
+        Refusal::NotARun => "the order asks for something else than a run; update the agent".to_owned(),
+        Refusal::NotOrdered { detail } => format!("the controller could not make the order: {detail}"),
     }
 }

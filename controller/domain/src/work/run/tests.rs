@@ -64,6 +64,8 @@ fn events() -> Vec<RunEvent> {
         RunEvent::Accepted,
         RunEvent::Started,
         RunEvent::Unknown,
+        RunEvent::Held { journal: journal(1) },
+        RunEvent::NotOrdered(Refusal::NotBash),
         RunEvent::Reconnected { journal: journal(1) },
         RunEvent::Reconnected { journal: journal(2) },
         RunEvent::Expire { deadline: DEADLINE },
@@ -216,6 +218,10 @@ proptest! {
                 prop_assert!(handed_out_to.is_none_or(|to| to == journal), "handed to a second journal");
                 prop_assert!(now < deadline || handed_out_to.is_some());
                 handed_out_to = Some(journal);
+            }
+            if let (RunEvent::Held { journal }, RunState::Queued) = (&event, &before) {
+                prop_assert_eq!(handed_out_to, None, "a hand-out that is known is not forgotten");
+                handed_out_to = Some(*journal);
             }
             if before.status().is_final() {
                 prop_assert_eq!(&after, &before);

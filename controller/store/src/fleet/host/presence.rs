@@ -1,6 +1,7 @@
 //! What a connected host reports about itself.
 
 use fleetward_domain::fleet::twin::Twins;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::id::{BootId, HostId, JournalId};
 use fleetward_protocol::message::MAX_KINDS;
@@ -115,7 +116,20 @@ pub async fn update_offline(conn: &mut Connection) -> Result<u64, StoreError> {
     query("UPDATE host SET status = 'offline' WHERE status = 'online'").run(conn).await
 }
 
-/// Replaces a host's facts; whether there is such a host.
+/// Whether the facts that are stored of a host have this digest.
+///
+/// # Errors
+/// If the database fails.
+pub async fn has_facts(conn: &mut Connection, id: HostId, digest: &Digest) -> Result<bool, StoreError> {
+    query("SELECT 1 FROM host WHERE id = $1 AND facts_digest = $2 AND facts IS NOT NULL")
+        .bind(id)
+        .bind(digest)
+        .first(conn)
+        .await
+        .map(|row| row.is_some())
+}
+
+/// Replaces a host's facts, which have this digest ([`Facts::digest`]); whether there is such a host.
 ///
 /// # Errors
 /// If the database fails.
@@ -123,11 +137,12 @@ pub async fn update_facts(
     conn: &mut Connection,
     id: HostId,
     facts: &Facts,
+    digest: &Digest,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     query(
         "UPDATE host SET facts = $2, facts_at = $3, os = $4, os_version = $5, kernel = $6, arch = $7, \
-         virtualisation = $8 WHERE id = $1 AND deleted_at IS NULL",
+         virtualisation = $8, facts_digest = $9 WHERE id = $1 AND deleted_at IS NULL",
     )
     .bind(id)
     .bind(json(facts)?)
@@ -137,6 +152,7 @@ pub async fn update_facts(
     .bind(facts.kernel.as_str())
     .bind(facts.arch.as_str())
     .bind(facts.virtualisation.as_str())
+    .bind(digest)
     .took(conn)
     .await
 }
