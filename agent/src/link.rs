@@ -105,10 +105,7 @@ impl Link {
     }
 
     /// One attempt at every address, and the life of the connection that comes of it.
-    async fn connect_once(
-        self: &Arc<Self>,
-        mut shutdown: watch::Receiver<bool>,
-    ) -> (Cause, String) {
+    async fn connect_once(self: &Arc<Self>, mut shutdown: watch::Receiver<bool>) -> (Cause, String) {
         let controllers = match config::read_controllers(&self.paths) {
             Ok(controllers) if controllers.is_empty() => {
                 return (Cause::Unreachable, "no controller is configured in agent.toml".into());

@@ -236,7 +236,8 @@ fn what_stood_behind_a_torn_record_is_gone_for_good() {
 fn the_first_word_about_a_run_counts() {
     let directory = tempfile::tempdir().unwrap();
     let (mut log, _) = open(&directory.path().join("journal"), life(1));
-    let accepted = Entry::Accepted { run: run(1), order: vec![1], contents: vec![vec![2].into()], deadline: LATER };
+    let accepted =
+        Entry::Accepted { run: run(1), order: vec![1], contents: vec![vec![2].into()], deadline: LATER };
     let boot = BootId::from_uuid(Uuid::from_u128(9));
     log.append(&[accepted.clone(), Entry::Started { run: run(1), at: NOW, boot }]).unwrap();
     let started = meaning(log.index());

@@ -57,8 +57,7 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
         return Err(not_allowed(format!("policy.kinds in agent.toml does not name `{kind}`")));
     }
-    let plan =
-        action::plan(order, action, contents, &shared.host.account, shared.host.bus.as_deref())?;
+    let plan = action::plan(order, action, contents, &shared.host.account, shared.host.bus.as_deref())?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
     if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
         return Err(not_allowed(format!("policy.users in agent.toml does not name `{user}`")));

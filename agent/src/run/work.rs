@@ -22,8 +22,9 @@ pub(super) struct Work {
 impl Work {
     /// Reads the bytes of an order for a run.
     pub(super) fn open(order: &[u8], contents: Vec<ByteBuf>) -> Result<Self, Refusal> {
-        let order = Order::open(order)
-            .map_err(|error| Refusal::Malformed { detail: Text::of(format_args!("the order: {}", chain(&error))) })?;
+        let order = Order::open(order).map_err(|error| Refusal::Malformed {
+            detail: Text::of(format_args!("the order: {}", chain(&error))),
+        })?;
         let Authority::Run(action) = &order.authority else { return Err(Refusal::NotARun) };
         let action = action.clone();
         if !order.contents.iter().copied().eq(contents.iter().map(|content| Digest::of(content))) {

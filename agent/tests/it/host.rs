@@ -234,7 +234,8 @@ pub(crate) fn asking(
         kind: Script::KIND.to_owned(),
         params: serde_json::to_string(&request.script).unwrap(),
     });
-    let contents: Vec<&str> = request.typed.is_none().then_some(request.content.as_str()).into_iter().collect();
+    let contents: Vec<&str> =
+        request.typed.is_none().then_some(request.content.as_str()).into_iter().collect();
     let step = Step {
         authority: authority(action),
         limits: request.limits.to_list(),
@@ -263,8 +264,7 @@ pub(crate) fn order(draft: Draft, client: &ClientId, step: &Step) -> Vec<u8> {
     let target = Target { client: client.clone(), steps: List::of([Digest::of(&step)]) };
     let planned = Planned::new(draft, std::slice::from_ref(&target)).unwrap();
     let proof = planned.proof(0);
-    let sealed =
-        Sealed { plan: planned.plan, signatures: List::default(), target, proof, position: 0, step };
+    let sealed = Sealed { plan: planned.plan, signatures: List::default(), target, proof, position: 0, step };
     sealed.encode().unwrap()
 }
 

@@ -35,8 +35,7 @@ fn draft() -> Draft {
 fn orders(hosts: u32, steps: u32) -> Vec<Sealed> {
     let encoded: Vec<_> = (0..steps).map(|number| step(number).encode().unwrap()).collect();
     let digests = || List::of(encoded.iter().map(|bytes| Digest::of(bytes)));
-    let targets: Vec<_> =
-        (0..hosts).map(|host| Target { client: client(host), steps: digests() }).collect();
+    let targets: Vec<_> = (0..hosts).map(|host| Target { client: client(host), steps: digests() }).collect();
     let planned = Planned::new(draft(), &targets).unwrap();
     let mut orders = Vec::new();
     for (place, target) in (0..).zip(&targets) {
@@ -65,7 +64,10 @@ fn each_host_is_told_its_own_runs_by_one_plan() {
         assert_eq!((order.limits.memory, order.limits.timeout_ms), (7, 300_000));
         assert_eq!((order.deadline, order.contents.len()), (draft().deadline, 1));
     }
-    assert!(sealed.windows(2).all(|pair| pair[0].plan == pair[1].plan), "one plan, and one signature, for all");
+    assert!(
+        sealed.windows(2).all(|pair| pair[0].plan == pair[1].plan),
+        "one plan, and one signature, for all"
+    );
 }
 
 #[test]

@@ -113,7 +113,8 @@ pub(crate) fn client_id_reports() -> Vec<ClientIdReport> {
 }
 
 pub(crate) fn run_down() -> Vec<RunDown> {
-    let dispatch = Dispatch { order: vec![0x0d], contents: List::of([ByteBuf::from(b"#!")]), remaining_ms: 60_000 };
+    let dispatch =
+        Dispatch { order: vec![0x0d], contents: List::of([ByteBuf::from(b"#!")]), remaining_ms: 60_000 };
     let mut messages = vec![
         RunDown::Open(OpenRun { run: run(1), offset: 5, started: true, dispatch: Some(dispatch) }),
         RunDown::Open(OpenRun { run: run(1), offset: 0, started: false, dispatch: None }),

@@ -120,19 +120,22 @@ fn chain() -> impl Strategy<Value = Vec<ByteBuf>> {
 pub(crate) fn from_controller() -> impl Strategy<Value = ControllerMessage> {
     let welcome = (".{0,20}", at(), any::<u32>(), any::<u32>(), any::<[bool; 2]>());
     prop_oneof![
-        welcome.prop_map(|(controller_version, clock, heartbeat_ms, silence_ms, [quarantined, facts_known])| {
-            ControllerMessage::Welcome(Welcome {
-                controller_version: Text::of(&controller_version),
-                clock,
-                heartbeat_ms,
-                silence_ms,
-                quarantined,
-                features: List::of([Text::of(&controller_version)]),
-                facts_known,
-            })
-        }),
+        welcome.prop_map(
+            |(controller_version, clock, heartbeat_ms, silence_ms, [quarantined, facts_known])| {
+                ControllerMessage::Welcome(Welcome {
+                    controller_version: Text::of(&controller_version),
+                    clock,
+                    heartbeat_ms,
+                    silence_ms,
+                    quarantined,
+                    features: List::of([Text::of(&controller_version)]),
+                    facts_known,
+                })
+            }
+        ),
         any::<u64>().prop_map(|seq| ControllerMessage::Heartbeat { seq }),
-        prop::collection::vec(run(), 0..20).prop_map(|runs| ControllerMessage::Forget { runs: List::of(runs) }),
+        prop::collection::vec(run(), 0..20)
+            .prop_map(|runs| ControllerMessage::Forget { runs: List::of(runs) }),
         chain().prop_map(|chain| ControllerMessage::Renewed { chain }),
         ".{0,40}".prop_map(|reason| ControllerMessage::RenewRefused { reason: Text::of(&reason) }),
         prop::collection::vec(".{0,20}", 0..4).prop_map(|addresses| ControllerMessage::Controllers {

@@ -260,9 +260,7 @@ impl RunState {
             RunEvent::Expire { deadline } if now >= *deadline => Some(Self::Expired),
             RunEvent::HostGone => Some(Self::Cancelled(Cause::HostRevoked)),
             // It was handed out, and the commit that said so was lost: what a host has is never called "not started".
-            RunEvent::Held { journal } => {
-                Some(Self::Dispatched(Custody { journal: *journal, cancel: None }))
-            }
+            RunEvent::Held { journal } => Some(Self::Dispatched(Custody { journal: *journal, cancel: None })),
             RunEvent::NotOrdered(refusal) => Some(Self::Refused(refusal.clone())),
             RunEvent::Reconnected { .. } => Some(Self::Queued),
             _ => None,

@@ -244,7 +244,6 @@ fn order(run: RunId) -> Vec<u8> {
     let target = Target { client: client(), steps: List::of([Digest::of(&step)]) };
     let planned = Planned::new(draft, std::slice::from_ref(&target)).unwrap();
     let proof = planned.proof(0);
-    let sealed =
-        Sealed { plan: planned.plan, signatures: List::default(), target, proof, position: 0, step };
+    let sealed = Sealed { plan: planned.plan, signatures: List::default(), target, proof, position: 0, step };
     sealed.encode().unwrap()
 }

@@ -41,7 +41,10 @@ async fn who_asks_again_with_the_same_id_gets_the_same_operation() {
     site.call("POST", "/api/v1/hosts/web-1/retire", None).await;
     let again = ask(body(&id(0), "web-1")).await;
     assert_eq!((again.status, &again.json()["number"]), (StatusCode::CREATED, &json!("OP-1")));
-    assert_eq!(site.call("GET", "/api/v1/operations", None).await.json()["items"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        site.call("GET", "/api/v1/operations", None).await.json()["items"].as_array().unwrap().len(),
+        1
+    );
 
     for (request, code) in [
         (body(&id(0), "web-*"), "ID_TAKEN"),

@@ -110,7 +110,9 @@ async fn facts_that_are_known_are_not_asked_for_again() {
     let mut session = session;
     let mut events = controller.app().fleet().watch();
     session.say(&AgentMessage::Facts(Box::new(facts.clone()))).await;
-    timeout(SOON, async { while !matches!(events.recv().await, Ok(FleetEvent::Host { .. })) {} }).await.unwrap();
+    timeout(SOON, async { while !matches!(events.recv().await, Ok(FleetEvent::Host { .. })) {} })
+        .await
+        .unwrap();
     session.connection.close(0u8.into(), b"restart");
     host.facts = facts.digest(host.boot);
     assert!(host.connect().await.welcome.facts_known);

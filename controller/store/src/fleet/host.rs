@@ -27,8 +27,8 @@ pub use declare::{insert, insert_all, update, update_all, update_nameless, updat
 pub use departure::{delete, list_retired, update_retired};
 pub use list::{Count, Declared, Filter, Sort, Target, all_declared, all_for_targets, count, list};
 pub use presence::{
-    Connected, Presence, has_facts, list_twins, update_connected, update_facts, update_notice, update_offline,
-    update_presence, update_twins,
+    Connected, Presence, has_facts, list_twins, update_connected, update_facts, update_notice,
+    update_offline, update_presence, update_twins,
 };
 
 words! {

@@ -312,10 +312,7 @@ pub struct Known {
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list_known(
-    conn: &mut Connection,
-    runs: &[RunId],
-) -> Result<HashMap<RunId, Known>, StoreError> {
+pub async fn list_known(conn: &mut Connection, runs: &[RunId]) -> Result<HashMap<RunId, Known>, StoreError> {
     let mut known = HashMap::with_capacity(runs.len());
     for batch in runs.chunks(500) {
         let found = query("SELECT id, operation_id, host_id, state FROM run WHERE id IN ")
