@@ -111,7 +111,9 @@ pub struct Operation {
     /// Its number in the tenant, as people say it: `OP-17`. Accepted wherever the id is.
     #[schema(example = "OP-17")]
     pub number: String,
-    /// What runs.
+    /// What each host does, in this order, whatever its kind. Empty if what was planned cannot be read any more.
+    pub steps: Vec<OperationStep>,
+    /// The scripts among the steps.
     pub scripts: Vec<OperationScript>,
     /// Where, as it was asked.
     pub on: String,
@@ -146,6 +148,16 @@ pub struct Operation {
     pub deadline: Time,
     /// Counts up with every change; the id of the operation's latest event.
     pub seq: u64,
+}
+
+/// A step as an operation carries it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OperationStep {
+    /// The kind of action, such as `script`.
+    #[schema(example = "script")]
+    pub kind: String,
+    /// What it is about, in a few words; the kind again where this controller does not know it, or not its parameters.
+    pub subject: String,
 }
 
 /// A script as an operation runs it.

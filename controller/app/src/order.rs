@@ -27,7 +27,7 @@ use crate::secret::{SecretBox, SecretError};
 const MAX_SHOWN: usize = 256;
 
 /// What an operation asks for. Its runs' environment is kept apart, sealed; here is what may be shown of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Request {
     /// What each host does, in this order.
     pub steps: Vec<Step>,

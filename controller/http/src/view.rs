@@ -3,7 +3,7 @@
 use std::iter;
 
 use fleetward_api::operation::{
-    self as api, Operation, OperationScript, OperationStatus, OperationVariable, StateCount,
+    self as api, Operation, OperationScript, OperationStatus, OperationStep, OperationVariable, StateCount,
 };
 use fleetward_api::run::{Fate, Left, Run, RunState};
 use fleetward_app::App;
@@ -12,27 +12,40 @@ use fleetward_domain::work::operation::{self as domain, RunCounts};
 use fleetward_domain::work::run::{Custody, Failure, RunState as State, RunStatus, describe_left};
 use fleetward_protocol::action::Action;
 use fleetward_protocol::name::UserName;
+use fleetward_protocol::printable::to_line;
 use fleetward_protocol::run as wire;
 use fleetward_store as store;
 
 use super::error::ApiError;
 use super::rollout::rollout_view;
 
+/// What is shown of the name of a kind, in characters.
+const MAX_KIND: usize = 64;
+
 /// An operation with its runs counted.
 ///
+/// What is stored of its steps and cannot be read (another version wrote it, or somebody else) is left out: one operation
+/// must not hide all others.
+///
 /// # Errors
-/// If what is stored of it cannot be read.
+/// If the name of whoever asked is none.
 pub(super) fn operation_view(
     operation: &store::work::operation::Operation,
     counts: RunCounts,
 ) -> Result<Operation, ApiError> {
-    let request = Request::of(operation).map_err(|error| ApiError::internal(&error))?;
+    let request = Request::of(operation).unwrap_or_else(|error| {
+        tracing::error!(operation = %operation.id, %error, "operation.request_unreadable");
+        Request::default()
+    });
     let mut scripts = Vec::with_capacity(request.steps.len());
+    let mut steps = Vec::with_capacity(request.steps.len());
     let mut directory = None;
     for step in &request.steps {
-        let action = Action::parse(&step.action).map_err(|error| ApiError::internal(&error))?;
-        // What is no script has no place among them.
-        let Action::Script(script) = action else { continue };
+        let action = Action::parse(&step.action);
+        let kind = to_line(&step.action.kind, MAX_KIND);
+        let subject = action.as_ref().map_or_else(|_| kind.clone(), |action| action.subject().to_string());
+        steps.push(OperationStep { kind, subject });
+        let Ok(Action::Script(script)) = action else { continue };
         scripts.push(OperationScript {
             name: script.name,
             digest: script.digest,
@@ -41,12 +54,13 @@ pub(super) fn operation_view(
         });
         directory = script.directory;
     }
-    let steps = scripts.len().max(1) as u64;
+    let per_host = request.steps.len().max(1) as u64;
     let created_by: UserName =
         operation.created_by_name.parse().map_err(|error| ApiError::internal(&error))?;
     Ok(Operation {
         id: operation.id,
         number: format!("OP-{}", operation.number),
+        steps,
         scripts,
         on: operation.targets.clone(),
         environment: request.environment.into_iter().map(variable).collect(),
@@ -60,7 +74,7 @@ pub(super) fn operation_view(
             .map(|status| StateCount { state: state(status), count: narrow(counts.get(status)) })
             .filter(|counted| counted.count > 0)
             .collect(),
-        hosts: narrow(counts.total() / steps),
+        hosts: narrow(counts.total() / per_host),
         created_by,
         reason: request.reason,
         created_at: operation.created_at.into(),

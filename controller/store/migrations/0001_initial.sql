@@ -1,6 +1,8 @@
 -- One text for both engines. In braces: what differs between them (see src/store/migrate.rs).
 --   text  TEXT compared byte by byte      blob  uninterpreted bytes      now  time of this migration
 -- Times are milliseconds since the Unix epoch. Flags are 0 or 1. Lists and maps are JSON.
+-- Which words a column may hold is known to the types that write it: a list here could not be changed on SQLite without
+-- rebuilding the table, and its children with it.
 
 CREATE TABLE tenant (
   id {text} PRIMARY KEY,
@@ -27,7 +29,7 @@ CREATE TABLE "user" (
 CREATE TABLE role_grant (
   user_id {text} NOT NULL REFERENCES "user" (id) ON DELETE CASCADE,
   tenant_id {text} NOT NULL REFERENCES tenant (id),
-  role {text} NOT NULL CHECK (role IN ('admin', 'operator', 'viewer', 'reporter')),
+  role {text} NOT NULL,
   created_at BIGINT NOT NULL,
   PRIMARY KEY (user_id, tenant_id, role)
 );
@@ -35,7 +37,7 @@ CREATE TABLE role_grant (
 CREATE TABLE session (
   id {text} PRIMARY KEY,
   user_id {text} NOT NULL REFERENCES "user" (id) ON DELETE CASCADE,
-  kind {text} NOT NULL CHECK (kind IN ('login', 'api_token')),
+  kind {text} NOT NULL,
   secret_digest {text} NOT NULL UNIQUE,
   name {text} NOT NULL,
   created_at BIGINT NOT NULL,
@@ -52,7 +54,7 @@ CREATE TABLE host (
   client_id {text} NOT NULL,
   type {text} NOT NULL,
   provider {text} NOT NULL DEFAULT '',
-  source {text} NOT NULL CHECK (source IN ('git', 'api')),
+  source {text} NOT NULL,
   address {text},
   port BIGINT,
   login_user {text},
@@ -61,10 +63,10 @@ CREATE TABLE host (
   metadata {text} NOT NULL DEFAULT '{}',
   tags {text} NOT NULL DEFAULT '[]',
   enrolment_required BIGINT NOT NULL DEFAULT 1 CHECK (enrolment_required IN (0, 1)),
-  enrolment {text} NOT NULL CHECK (enrolment IN ('pending', 'enrolled', 'quarantined', 'revoked')),
-  lifecycle {text} NOT NULL CHECK (lifecycle IN ('active', 'retired')),
+  enrolment {text} NOT NULL,
+  lifecycle {text} NOT NULL,
   retired_at BIGINT,
-  status {text} NOT NULL DEFAULT 'offline' CHECK (status IN ('online', 'offline')),
+  status {text} NOT NULL DEFAULT 'offline',
   last_seen BIGINT,
   connected_at BIGINT,
   rtt_us BIGINT,
@@ -151,7 +153,7 @@ CREATE TABLE sync (
   url {text} NOT NULL,
   branch {text} NOT NULL,
   triggered_by {text} NOT NULL,
-  status {text} NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'waiting')),
+  status {text} NOT NULL,
   started_at BIGINT NOT NULL,
   ended_at BIGINT,
   commit_id {text},
@@ -180,7 +182,7 @@ CREATE TABLE script (
   description {text} NOT NULL,
   emoji {text} NOT NULL DEFAULT '',
   flags {text} NOT NULL DEFAULT '[]',
-  free_arguments {text} NOT NULL DEFAULT 'any' CHECK (free_arguments IN ('any', 'none')),
+  free_arguments {text} NOT NULL DEFAULT 'any',
   environment {text} NOT NULL DEFAULT '[]',
   estimated_ms BIGINT,
   timeout_ms BIGINT,
@@ -209,8 +211,7 @@ CREATE TABLE operation (
   summary {text} NOT NULL,
   targets {text} NOT NULL,
   policy {text} NOT NULL,
-  status {text} NOT NULL
-    CHECK (status IN ('queued', 'running', 'success', 'failed', 'partial', 'stopped')),
+  status {text} NOT NULL,
   created_by {text} REFERENCES "user" (id) ON DELETE SET NULL,
   created_by_name {text} NOT NULL,
   created_at BIGINT NOT NULL,
@@ -249,8 +250,7 @@ CREATE TABLE run (
   proof {blob} NOT NULL,
   script {text} NOT NULL,
   digest {text} NOT NULL,
-  state {text} NOT NULL CHECK (state IN ('queued', 'dispatched', 'accepted', 'running', 'succeeded',
-    'failed', 'timed_out', 'cancelled', 'refused', 'expired', 'lost')),
+  state {text} NOT NULL,
   detail {text} NOT NULL,
   exit_code BIGINT,
   queued_at BIGINT NOT NULL,
@@ -264,6 +264,8 @@ CREATE TABLE run (
   output_end BIGINT NOT NULL DEFAULT 0,
   output_tail BIGINT NOT NULL DEFAULT 0,
   output_lost BIGINT NOT NULL DEFAULT 0,
+  -- How much a run wrote, without the headers of the record log that output_end counts.
+  output_bytes BIGINT NOT NULL DEFAULT 0,
   seq BIGINT NOT NULL,
   UNIQUE (operation_id, position, step)
 );
@@ -281,6 +283,8 @@ CREATE TABLE run_output (
   seq BIGINT NOT NULL,
   marks {blob} NOT NULL,
   content {blob} NOT NULL,
+  -- Whether a row's bytes are in the run's file beside the database instead of its content.
+  in_file BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (run_id, first_offset)
 );
 CREATE INDEX run_output_seq ON run_output (operation_id, seq, first_seq);

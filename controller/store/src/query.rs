@@ -431,7 +431,7 @@ text_types!(
     RunStatus,
 );
 
-/// An enum that is stored as text; the column's `CHECK` lists the same words.
+/// An enum that is stored as text. What else stands in the column is corrupt: it is read as an error that names it.
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ })+) => {$(
         $(#[$doc])*

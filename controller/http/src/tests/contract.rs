@@ -180,7 +180,7 @@ async fn shown_and_sealed(site: TestSite) {
     let mut orders = Vec::new();
     for _ in 0..2 {
         let loaded = Orders::load(&mut conn, site.app.secrets(), id).await.unwrap();
-        let proof = fleetward_store::run::get_proof(&mut conn, run.id).await.unwrap();
+        let proof = fleetward_store::work::run::get_proof(&mut conn, run.id).await.unwrap();
         orders.push(loaded.prepare(id, &run.client_id, run.step, &proof).unwrap().order);
     }
     assert_eq!(orders[0], orders[1]);

@@ -8,12 +8,35 @@ use fleetward_domain::people::permission::Role;
 use fleetward_domain::work::run::RunState;
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::output::Stream;
+use fleetward_store::testing::execute;
 use fleetward_store::work::batch::{RunChange, Write};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
 use super::site::{TestSite, custody, moved, written};
+
+/// Another version, or somebody with access to the database, wrote what this build cannot read.
+#[tokio::test]
+async fn one_operation_that_cannot_be_read_hides_no_other() {
+    let site = TestSite::new().await;
+    site.script("baseline").await;
+    site.enrolled_host("web-1").await;
+    for _ in 0..3 {
+        site.operation("web-1").await;
+    }
+    let damage = "UPDATE operation SET request = '{\"steps\":{}}' WHERE number = 1; \
+        UPDATE operation SET request = replace(replace(request, '\"script\"', '\"levitate\"'), 'digest', 'height') \
+        WHERE number = 2";
+    execute(site.app.store(), damage).await;
+    let listed = site.get("/api/v1/operations").await;
+    let steps: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| one["steps"].clone()).collect();
+    let step = |kind: &str, subject: &str| json!([{ "kind": kind, "subject": subject }]);
+    assert_eq!(steps, [step("script", "baseline"), step("levitate", "levitate"), json!([])]);
+    for number in ["OP-1", "OP-2", "OP-3"] {
+        assert_eq!(site.get(&format!("/api/v1/operations/{number}")).await["number"], number);
+    }
+}
 
 /// The answer to the first request may be lost, and the commit it spoke of too: the id is the client's.
 #[tokio::test]
