@@ -226,7 +226,7 @@ CREATE TABLE operation (
   failed BIGINT NOT NULL DEFAULT 0,
   UNIQUE (tenant_id, number)
 );
-CREATE INDEX operation_created ON operation (tenant_id, created_at, id);
+CREATE INDEX operation_created ON operation (tenant_id, created_at, number, id);
 CREATE INDEX operation_status ON operation (status);
 
 -- What each host does, as it is sent: the canonical bytes, sealed, for they hold what the runs are given.

@@ -313,7 +313,11 @@ export interface paths {
         /** Operations, the newest first. */
         get: operations["operationList"];
         put?: never;
-        /** Runs scripts on hosts. */
+        /**
+         * Runs scripts on hosts.
+         * @description The operation's `id` is made by the client. Whoever does not know what became of a request sends it again with the
+         *     same id: it is answered with the same operation, and nothing runs twice.
+         */
         post: operations["operationCreate"];
         delete?: never;
         options?: never;
@@ -1036,7 +1040,7 @@ export interface components {
             reason?: string | null;
             /** @description How, with defaults filled in. */
             rollout: components["schemas"]["Rollout"];
-            /** @description What runs. */
+            /** @description The scripts among the steps. */
             scripts: components["schemas"]["OperationScript"][];
             /**
              * Format: int64
@@ -1048,6 +1052,8 @@ export interface components {
             status: components["schemas"]["OperationStatus"];
             /** @description Why it stands there, in words, where that is not plain: halted, waiting for hosts. */
             status_detail?: string | null;
+            /** @description What each host does, in this order, whatever its kind. Empty if what was planned cannot be read any more. */
+            steps: components["schemas"]["OperationStep"][];
         };
         /** @description `POST /operations`. */
         OperationCreate: {
@@ -1060,6 +1066,11 @@ export interface components {
             environment?: {
                 [key: string]: string;
             };
+            /**
+             * @description The operation's id, made by the client: a UUID of version 7, of now. Whoever sends the same request again with the
+             *     same id gets the same operation, whatever became of the first answer; nothing runs twice. One is made when absent.
+             */
+            id?: string | null;
             /** @description Where: a target expression. */
             on: string;
             /** @description Why; shown in history and audit. */
@@ -1095,6 +1106,16 @@ export interface components {
          * @enum {string}
          */
         OperationStatus: "queued" | "running" | "success" | "failed" | "partial" | "stopped";
+        /** @description A step as an operation carries it out. */
+        OperationStep: {
+            /**
+             * @description The kind of action, such as `script`.
+             * @example script
+             */
+            kind: string;
+            /** @description What it is about, in a few words; the kind again where this controller does not know it, or not its parameters. */
+            subject: string;
+        };
         /** @description A variable of an operation's environment. */
         OperationVariable: {
             /** @description Whether every script declares it. If not, somebody with the permission `override` gave it. */
@@ -2390,10 +2411,7 @@ export interface operations {
     operationCreate: {
         parameters: {
             query?: never;
-            header?: {
-                /** @description 1 to 255 visible ASCII characters, unique to this request; a UUID is good. */
-                "Idempotency-Key"?: string | null;
-            };
+            header?: never;
             path?: never;
             cookie?: never;
         };

@@ -48,6 +48,9 @@ async fn a_run_that_its_host_has_is_taken_up_though_its_hand_out_is_forgotten() 
     let controller = TestController::start().await;
     controller.add_script("work", "#!/bin/bash\n").await;
     let (_, host) = enrolled(&controller, "web-1").await;
+    // Nobody hands it out again meanwhile.
+    controller.app().dispatcher().shutdown();
+    controller.app().dispatcher().stopped().await;
     let operation = controller.run(&["work"], "web-1").await.unwrap();
     let (_, runs) = controller.wait_until(operation.id, |_, runs| !runs.is_empty()).await;
     assert_eq!(runs[0].state, RunState::Queued);
@@ -56,7 +59,7 @@ async fn a_run_that_its_host_has_is_taken_up_though_its_hand_out_is_forgotten() 
     assert_eq!(stream.open.run, runs[0].id);
     assert!(stream.open.dispatch.is_none(), "the host has it");
     stream.play("done", Outcome::Exited(3)).await;
-    let (_, runs) = controller.wait_for_end(operation.id).await;
+    let (_, runs) = controller.wait_until(operation.id, |_, runs| runs[0].state.status().is_final()).await;
     assert_eq!(runs[0].state, RunState::Failed(Failure::Exit(3)));
 }
 

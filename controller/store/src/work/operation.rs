@@ -113,9 +113,10 @@ const COLUMNS: &str = "SELECT o.id, o.tenant_id, o.number, o.seq, o.request, o.s
    o.stop_requested_at, o.stop_requested_by, o.halted_at, o.runs, o.succeeded, o.failed";
 const FROM: &str = " FROM operation o WHERE ";
 
-// P32: newest first.
-const KEYS: [Key; 2] = [
+// P32: newest first. Ids are made by clients: of the same millisecond, the number tells which came first.
+const KEYS: [Key; 3] = [
     Key { expression: "o.created_at", kind: KeyKind::Integer, direction: Direction::Descending },
+    Key { expression: "o.number", kind: KeyKind::Integer, direction: Direction::Descending },
     Key { expression: "o.id", kind: KeyKind::Text, direction: Direction::Descending },
 ];
 
