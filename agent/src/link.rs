@@ -183,7 +183,7 @@ impl Ended {
         let lost = if lasted_well { Cause::Lost } else { Cause::Unreachable };
         match self {
             Self::Shutdown => (close::DONE, Cause::Shutdown),
-            Self::Moved => (close::DONE, Cause::Lost),
+            Self::Moved => (close::DONE, lost),
             Self::Session(fleetward_protocol::session::SessionError::Silent(_)) => (close::SILENT, lost),
             Self::Session(_) | Self::Frame(_) => (close::PROTOCOL, Cause::Refused),
             Self::Closed { cause, .. } => (close::DONE, cause.unwrap_or(lost)),

@@ -1,4 +1,4 @@
-//! The process of a typed action: `fleetward-agent perform <run directory>`.
+//! The process of a typed action: `fleetward-agent perform`.
 //!
 //! **What for.** What a script is to bash, an action of a typed kind is to this program: it runs beside the agent, under
 //! the same supervisor, in the same control group, with the same limits, and outlives the agent as a script does.

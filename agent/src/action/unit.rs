@@ -129,6 +129,10 @@ fn verify(asked: &Unit, state: &UnitState) -> Result<(), Problem> {
         (Verb::Stop, "active") => Err(look_into_it(asked, "it is active again")),
         (Verb::Stop, _) => Ok(()),
         (_, "failed") => Err(look_into_it(asked, &why(state.result.as_deref().unwrap_or("failed")))),
+        // It died at once, and systemd will try again in a moment.
+        _ if state.sub.starts_with("auto-restart") => {
+            Err(look_into_it(asked, &why(state.result.as_deref().unwrap_or("failed"))))
+        }
         _ => Ok(()),
     }
 }

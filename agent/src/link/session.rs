@@ -235,13 +235,18 @@ impl Control<'_> {
     /// Takes note of where controllers listen, for the next time.
     fn learn(&self, addresses: &[Word]) {
         let parsed: Result<Vec<Address>, _> = addresses.iter().map(|address| address.parse()).collect();
-        // Those that are known already are as good as before.
+        // Those that are known already are as good as before, and the one that answers now is never dropped.
         match parsed {
             Ok(addresses) if addresses.is_empty() => {}
-            Ok(addresses) => match config::write_controllers(&self.link.paths, &addresses) {
-                Ok(()) => tracing::debug!(controllers = addresses.len(), "controllers_learnt"),
-                Err(error) => tracing::warn!(error = super::chain(&error), "controllers_not_learnt"),
-            },
+            Ok(mut addresses) => {
+                if !addresses.contains(self.address) {
+                    addresses.push(self.address.clone());
+                }
+                match config::write_controllers(&self.link.paths, &addresses) {
+                    Ok(()) => tracing::debug!(controllers = addresses.len(), "controllers_learnt"),
+                    Err(error) => tracing::warn!(error = super::chain(&error), "controllers_not_learnt"),
+                }
+            }
             Err(error) => tracing::warn!(%error, "controllers_not_learnt"),
         }
     }

@@ -127,11 +127,17 @@ impl Steps {
         let name: StepName = Text::of(step);
         self.event(step, StepState::Began, &words);
         self.say(&words);
-        let begun = self.journal.append(&Step::Began(name.clone())).map_err(|error| {
-            Problem::new(
-                format_args!("the step `{name}` could not be written down: {error}"),
-                "nothing was done; make room on the disk that holds the agent's state, and ask again",
-            )
+        let wanted = match self.stop.is_requested() {
+            true => Err(Problem::new("stopped on request", "nothing was done")),
+            false => Ok(()),
+        };
+        let begun = wanted.and_then(|()| {
+            self.journal.append(&Step::Began(name.clone())).map_err(|error| {
+                Problem::new(
+                    format_args!("the step `{name}` could not be written down: {error}"),
+                    "nothing was done; make room on the disk that holds the agent's state, and ask again",
+                )
+            })
         });
         let done = begun.and_then(|()| work(self));
         if done.is_ok()

@@ -210,31 +210,28 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
     let mut conn = app.store().read().await?;
     let host = host::get_by_id(&mut conn, &Scope::Everything, admitted.host).await?;
     let facts_known = host::has_facts(&mut conn, admitted.host, &hello.facts).await?;
-    let held = run::list_held(&mut conn, admitted.host).await?;
     let quarantined = is_quarantined(&host);
     let found = run::list_known(&mut conn, &hello.held).await?;
-    let (mut attach, mut changes) = (Vec::new(), Vec::new());
-    let adopted: Vec<&run::Known> = found
+    // The commit of their hand-out was lost (a restore, a failover), and the host has them all the same.
+    let adopted: Vec<Change> = found
         .values()
         .filter(|known| known.host == admitted.host && known.status == RunStatus::Queued && !quarantined)
+        .map(|known| {
+            let event = RunEvent::Held { journal: hello.journal };
+            Change { operation: known.operation, run: known.run, event, known: None }
+        })
         .collect();
-    for known in &adopted {
-        // The commit of its hand-out was lost (a restore, a failover), and the host has it all the same.
-        let event = RunEvent::Held { journal: hello.journal };
-        changes.push(Change { operation: known.operation, run: known.run, event, known: None });
-        attach.push(Attach {
-            run: known.run,
-            operation: known.operation,
-            journal: hello.journal,
-            offset: 0,
-            started: false,
-            dispatch: None,
-            cancel: None,
-        });
-    }
     if !adopted.is_empty() {
         warn!(host = %admitted.name, runs = adopted.len(), "connection.runs_adopted");
+        drop(conn);
+        // Committed before they are opened: somebody may have cancelled one at this moment. Fails only while the
+        // controller stops.
+        let _ = app.recorder().apply(adopted).await;
+        let _ = app.recorder().settle().await;
+        conn = app.store().read().await?;
     }
+    let held = run::list_held(&mut conn, admitted.host).await?;
+    let (mut attach, mut changes) = (Vec::new(), Vec::new());
     let forget = forgettable(app, admitted, hello, &found);
     let mut orders = HashMap::new();
     let mut lost = 0_usize;
@@ -286,8 +283,10 @@ fn forgettable(
     let now = app.now();
     let mut unknown = 0_usize;
     let may_drop = |id: &&RunId| match found.get(id) {
-        Some(known) => known.status.is_final(),
-        None => {
+        // What ended without having been handed out, and is there all the same, is more than is known here.
+        Some(known) if known.host == admitted.host && known.handed_out => known.status.is_final(),
+        Some(known) if known.host == admitted.host && !known.status.is_final() => false,
+        _ => {
             let removed = now.since(id.planned_at()) > app.settings().operations_kept;
             unknown += usize::from(!removed);
             removed

@@ -45,7 +45,8 @@ pub(super) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
     let mut conn = app.store().read().await?;
     let unfinished = operation::list_unfinished(&mut conn).await?;
     drop(conn);
-    let mut task = Task { app: app.clone(), active: HashMap::new(), by_host: HashMap::new() };
+    let mut task =
+        Task { app: app.clone(), active: HashMap::new(), ended: HashSet::new(), by_host: HashMap::new() };
     let skip_from = app.now() + GRACE_AFTER_START;
     for operation in unfinished {
         task.activate(operation.id, Some(skip_from)).await;
@@ -60,6 +61,8 @@ pub(super) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
 struct Task {
     app: App,
     active: HashMap<OperationId, Active>,
+    /// Those that ended since the store was looked at.
+    ended: HashSet<OperationId>,
     by_host: HashMap<HostId, HashSet<OperationId>>,
 }
 
@@ -105,7 +108,10 @@ impl Task {
         };
         match unfinished.await {
             Ok(ids) => {
-                for id in ids.into_iter().filter(|id| !self.active.contains_key(id)).collect::<Vec<_>>() {
+                // What has ended here says so in the store in a moment.
+                self.ended.retain(|id| ids.contains(id));
+                let known = |id: &OperationId| self.active.contains_key(id) || self.ended.contains(id);
+                for id in ids.into_iter().filter(|id| !known(id)).collect::<Vec<_>>() {
                     info!(operation = %id, "dispatcher.found");
                     self.activate(id, None).await;
                     due.insert(id);
@@ -310,6 +316,7 @@ impl Task {
 
     fn deactivate(&mut self, operation: OperationId) {
         let Some(active) = self.active.remove(&operation) else { return };
+        self.ended.insert(operation);
         for host in active.hosts() {
             if let Some(operations) = self.by_host.get_mut(&host) {
                 operations.remove(&operation);

@@ -71,6 +71,8 @@ pub struct PreparedDispatch {
     pub order: Vec<u8>,
     /// The contents that the order names, in its order.
     pub contents: Vec<Bytes>,
+    /// Not started before this.
+    pub not_before: Timestamp,
     /// Not started after this.
     pub deadline: Timestamp,
 }

@@ -250,7 +250,15 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     if let Some(known) = repeated(&mut tx, permit, id, &asked.digest).await? {
         return Ok(known);
     }
-    let number = operation::insert(&mut tx, &new, now).await?;
+    let number = match operation::insert(&mut tx, &new, now).await {
+        Err(error @ StoreError::Conflict { .. }) => {
+            // The same request, at the same moment, was faster.
+            drop(tx);
+            let mut conn = app.store().read().await?;
+            return repeated(&mut conn, permit, id, &asked.digest).await?.ok_or(error.into());
+        }
+        number => number?,
+    };
     run::insert(&mut tx, permit.tenant(), id, &rows, now).await?;
     let entry = Entry::new("operation.created", permit.actor(), format!("OP-{number}"))
         .tenant(permit.tenant())
@@ -310,7 +318,13 @@ pub async fn stop(app: &App, permit: &Permit, reference: Reference) -> Result<Op
     let found = find(&mut tx, &permit.scope(), reference).await?;
     let by = permit.caller().name.as_str();
     let seq = operation::update_stop_requested(&mut tx, found.id, by, now).await?;
-    let seq = seq.ok_or(OperationError::NotStoppable)?;
+    let Some(seq) = seq else {
+        // Whoever asked before may not have heard that it was committed, and then nobody has told the dispatcher.
+        if !found.status.is_final() {
+            app.dispatcher().stop(found.id);
+        }
+        return Err(OperationError::NotStoppable);
+    };
     let entry = Entry::new("operation.stopped", permit.actor(), format!("OP-{}", found.number))
         .tenant(found.tenant)
         .with("id", found.id.to_string());

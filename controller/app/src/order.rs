@@ -77,6 +77,7 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub struct Orders {
     plan: Vec<u8>,
+    not_before: Timestamp,
     deadline: Timestamp,
     digests: List<Digest, MAX_STEPS>,
     steps: Vec<LoadedStep>,
@@ -240,9 +241,9 @@ impl Orders {
             }
             steps.push(LoadedStep { bytes, contents: named });
         }
-        let deadline = order::Plan::decode(&plan)?.deadline;
+        let order::Plan { not_before, deadline, .. } = order::Plan::decode(&plan)?;
         let digests = List::of(steps.iter().map(|step| Digest::of(&step.bytes)));
-        Ok(Self { plan, deadline, digests, steps })
+        Ok(Self { plan, not_before, deadline, digests, steps })
     }
 
     /// The order of a host for one of the steps, with the proof that was stored for its run.
@@ -269,6 +270,7 @@ impl Orders {
         Ok(PreparedDispatch {
             order: order.encode()?,
             contents: loaded.contents.clone(),
+            not_before: self.not_before,
             deadline: self.deadline,
         })
     }

@@ -57,7 +57,7 @@ async fn a_run_that_its_host_has_is_taken_up_though_its_hand_out_is_forgotten() 
     let session = host.connect_holding(vec![runs[0].id]).await;
     let stream = timeout(SOON, session.accept_run()).await.unwrap();
     assert_eq!(stream.open.run, runs[0].id);
-    assert!(stream.open.dispatch.is_none(), "the host has it");
+    assert!(!stream.open.started, "nobody here knows that it was");
     stream.play("done", Outcome::Exited(3)).await;
     let (_, runs) = controller.wait_until(operation.id, |_, runs| runs[0].state.status().is_final()).await;
     assert_eq!(runs[0].state, RunState::Failed(Failure::Exit(3)));
@@ -100,6 +100,21 @@ async fn an_order_that_cannot_be_made_holds_nobody_up() {
     let stream = timeout(SOON, session.accept_run()).await.unwrap();
     stream.play("", Outcome::Exited(0)).await;
     assert_eq!(controller.wait_for_end(next.id).await.0, OperationStatus::Success);
+}
+
+/// A controller whose clock was set back since it planned gives no order for later: hosts would refuse it for good.
+#[tokio::test]
+async fn a_clock_that_is_set_back_makes_no_order_for_later() {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let (_, host) = enrolled(&controller, "web-1").await;
+    controller.run(&["work"], "web-1").await.unwrap();
+    controller.clock.set(Timestamp::from_millis(controller.clock.now().as_millis() - 600_000));
+    let session = host.connect().await;
+    let stream = timeout(SOON, session.accept_run()).await.unwrap();
+    let dispatch = stream.open.dispatch.unwrap();
+    let order = fleetward_protocol::order::Order::open(&dispatch.order).unwrap();
+    assert!(order.wait(Duration::from_millis(dispatch.remaining_ms)).is_some());
 }
 
 /// A host that comes back at the same moment as ten thousand others has nothing new to say.

@@ -10,7 +10,7 @@ use crate::on_both_engines;
 use crate::people::tenant;
 use crate::testing::{self, NOW};
 use crate::work::run;
-use crate::{Engine, Scope, Store, StoreError};
+use crate::{Scope, Store, StoreError};
 
 #[tokio::test]
 async fn the_sqlite_files_are_private_and_the_log_is_gone_after_a_close() {

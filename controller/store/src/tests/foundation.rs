@@ -126,7 +126,7 @@ on_both_engines! {
         assert!(run::list_held(&mut tx, new.id).await.unwrap().is_empty());
         let known = run::list_known(&mut tx, &[planned.id, RunId::from_uuid(uuid())]).await.unwrap();
         let status = RunStatus::Succeeded;
-        let expected = run::Known { run: planned.id, operation: op.id, host: new.id, status };
+        let expected = run::Known { run: planned.id, operation: op.id, host: new.id, status, handed_out: true };
         assert_eq!(known, [(planned.id, expected)].into());
 
         let event = audit::NewEvent {

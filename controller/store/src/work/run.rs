@@ -306,6 +306,8 @@ pub struct Known {
     pub host: HostId,
     /// Where it stands.
     pub status: RunStatus,
+    /// Whether it was ever handed to its host.
+    pub handed_out: bool,
 }
 
 /// Those of `runs` that are known, of whatever tenant and host.
@@ -315,12 +317,13 @@ pub struct Known {
 pub async fn list_known(conn: &mut Connection, runs: &[RunId]) -> Result<HashMap<RunId, Known>, StoreError> {
     let mut known = HashMap::with_capacity(runs.len());
     for batch in runs.chunks(500) {
-        let found = query("SELECT id, operation_id, host_id, state FROM run WHERE id IN ")
+        let found = query("SELECT id, operation_id, host_id, state, dispatched_at FROM run WHERE id IN ")
             .list(batch.iter())
             .once()
             .list_of(conn, |row| {
                 let (run, operation) = (row.get("id")?, row.get("operation_id")?);
-                Ok(Known { run, operation, host: row.get("host_id")?, status: row.get("state")? })
+                let handed_out = row.find::<Timestamp>("dispatched_at")?.is_some();
+                Ok(Known { run, operation, host: row.get("host_id")?, status: row.get("state")?, handed_out })
             });
         known.extend(found.await?.into_iter().map(|known| (known.run, known)));
     }
