@@ -3,7 +3,7 @@
 //! A script is bash. Every other kind is *typed*: its process is our own executable, `fleetward-agent perform`
 //! ([`crate::perform`]), supervised exactly as a script is.
 //!
-//! To add a kind: a file beside `unit.rs` that implements [`Perform`], its `mod` and one line in [`perform`].
+//! To add a kind: a file beside `unit.rs` that implements `Perform`, its `mod` and one line in `perform`.
 
 pub mod script;
 pub mod unit;
