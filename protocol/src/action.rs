@@ -58,7 +58,7 @@ macro_rules! actions {
         #[derive(Debug, Clone, PartialEq)]
         pub enum Action {
             $(
-                #[doc = concat!("What [`", stringify!($module), "`] does.")]
+                #[doc = concat!("What [`", stringify!($module), "`](mod@", stringify!($module), ") does.")]
                 $Params($module::$Params),
             )+
         }
@@ -153,7 +153,7 @@ macro_rules! actions {
             }
         )+
 
-        /// What [`catalogue`] lists.
+        /// What [`catalogue()`] lists.
         #[cfg(feature = "schema")]
         const DESCRIPTIONS: &[fn() -> Kind] = &[$(Kind::of::<$module::$Params>,)+];
     };

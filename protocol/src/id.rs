@@ -66,7 +66,7 @@ macro_rules! ids {
 ids! {
     /// A customer or team.
     TenantId = "tenant id";
-    /// A managed machine's row in the inventory. Its identity towards the fleet is its [`ClientId`](crate::client_id::ClientId).
+    /// A managed machine's row in the inventory. Its identity towards the fleet is its [`ClientId`].
     HostId = "host id";
     /// A person or program that logs in.
     UserId = "user id";
