@@ -33,7 +33,7 @@ pub struct OutputEvent {
 /// One piece of output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OutputPiece {
-    /// Where it came from; absent where bytes were dropped.
+    /// Where it came from; absent where bytes were dropped or a step is told.
     pub stream: Option<OutputStream>,
     /// When it was written, by the host's clock.
     pub at: Time,
@@ -46,4 +46,41 @@ pub struct OutputPiece {
     /// How many bytes the output limit, or a full disk, dropped here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<u64>,
+    /// What a typed action told of one of its steps here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepEvent>,
+}
+
+/// A step of a typed action began, got on, or ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StepEvent {
+    /// Which step.
+    #[schema(example = "restart")]
+    pub step: String,
+    /// How far it has come.
+    pub state: StepState,
+    /// How much of it is done, from 0 to 100, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 100)]
+    pub percent: Option<u8>,
+    /// What there is to say of it.
+    pub words: String,
+}
+
+/// How far a step has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// It begins.
+    Began,
+    /// It goes on.
+    Going,
+    /// It is done, and something was changed by it or learned.
+    Done,
+    /// There was nothing to do.
+    Unchanged,
+    /// It failed.
+    Failed,
+    /// What it had changed was put back.
+    Undone,
 }

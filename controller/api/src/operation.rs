@@ -1,4 +1,4 @@
-//! Operations: one request to run scripts on hosts.
+//! Operations: one request to do something on hosts.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::{LinuxUser, ScriptName, UserName};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::run::RunState;
@@ -19,7 +20,12 @@ pub struct OperationCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub id: Option<OperationId>,
-    /// What runs on each host, in this order.
+    /// What is done on each host, in this order: actions of any kind that `GET /kinds` lists.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepCall>,
+    /// Scripts to run on each host, in this order: short for steps of the kind `script`, each with the environment,
+    /// directory and user below. Either these or `steps`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scripts: Vec<ScriptCall>,
     /// Where: a target expression.
     pub on: String,
@@ -30,14 +36,14 @@ pub struct OperationCreate {
     /// How.
     #[serde(default)]
     pub rollout: Rollout,
-    /// Environment for every run. Every script has to declare each variable; others take the permission
+    /// Environment for each of `scripts`. Every one has to declare each variable; others take the permission
     /// `override`, and what shells and loaders take as code is never taken.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, String>,
-    /// Working directory of every run; the user's home when absent.
+    /// Working directory of each of `scripts`; the user's home when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
-    /// As whom every run runs; the script's own user when absent. Every script has to declare it among its
+    /// As whom each of `scripts` runs; the script's own user when absent. Every script has to declare it among its
     /// `users`; others take the permission `override`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -45,6 +51,18 @@ pub struct OperationCreate {
     /// Why; shown in history and audit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+
+/// One step: an action and its parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct StepCall {
+    /// The kind of action.
+    #[schema(example = "unit")]
+    pub kind: String,
+    /// Its parameters, as `GET /kinds` describes them.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub params: Map<String, Value>,
 }
 
 /// One script and its arguments.
@@ -78,7 +96,7 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "3")]
     pub max_failures: Option<String>,
-    /// Seconds each run may take; the script's own limit, or 300, when absent.
+    /// Seconds each run may take; what its script or its kind says when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_s: Option<u32>,
     /// Seconds from now after which nothing more is started; 86400 when absent.
@@ -87,7 +105,7 @@ pub struct Rollout {
     /// What to do with hosts that are offline; `wait` when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offline: Option<Offline>,
-    /// Whether a host goes on with its next script after one failed; no when absent.
+    /// Whether a host goes on with its next step after one failed; no when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub continue_on_failure: Option<bool>,
 }
@@ -111,16 +129,10 @@ pub struct Operation {
     /// Its number in the tenant, as people say it: `OP-17`. Accepted wherever the id is.
     #[schema(example = "OP-17")]
     pub number: String,
-    /// What each host does, in this order, whatever its kind. Empty if what was planned cannot be read any more.
+    /// What each host does, in this order.
     pub steps: Vec<OperationStep>,
-    /// The scripts among the steps.
-    pub scripts: Vec<OperationScript>,
     /// Where, as it was asked.
     pub on: String,
-    /// The environment that its runs are given.
-    pub environment: Vec<OperationVariable>,
-    /// Where its runs start; their users' homes when absent.
-    pub directory: Option<String>,
     /// How many of those hosts were left out because they were not enrolled.
     pub left_out: u32,
     /// How, with defaults filled in.
@@ -154,41 +166,18 @@ pub struct Operation {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OperationStep {
     /// The kind of action, such as `script`.
-    #[schema(example = "script")]
+    #[schema(example = "unit")]
     pub kind: String,
-    /// What it is about, in a few words; the kind again where this controller does not know it, or not its parameters.
+    /// What it is about, in a few words.
+    #[schema(example = "restart nginx.service")]
     pub subject: String,
-}
-
-/// A script as an operation runs it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OperationScript {
-    /// Its id.
-    #[schema(value_type = String)]
-    pub name: ScriptName,
-    /// SHA-256 of the content that runs, whatever the repository says later.
+    /// SHA-256 of kind and parameters as they are shown: the same work has the same digest.
     #[schema(value_type = String)]
     pub digest: Digest,
-    /// Its arguments.
-    pub arguments: Vec<String>,
-    /// As whom it runs; the agent's own user, usually root, when absent.
-    #[schema(value_type = Option<String>)]
-    pub user: Option<LinuxUser>,
-}
-
-/// A variable of an operation's environment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct OperationVariable {
-    /// Its name.
-    pub name: String,
-    /// Its value; absent where a digest is shown instead: it is declared as secret, not declared, or long.
-    pub value: Option<String>,
-    /// A digest under a key of the controller: the same value has the same digest, and nobody can guess it from
-    /// that.
-    #[schema(value_type = Option<String>)]
-    pub digest: Option<Digest>,
-    /// Whether every script declares it. If not, somebody with the permission `override` gave it.
-    pub declared: bool,
+    /// Its parameters as they were decided. In the place of what may be a secret, or is long, stands an object with a
+    /// `digest`: the same value has the same digest, and nobody can guess it from that.
+    #[schema(value_type = Object)]
+    pub params: Map<String, Value>,
 }
 
 /// How many runs are in a state.
@@ -226,9 +215,12 @@ pub struct OperationQuery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[param(inline)]
     pub status: Option<OperationStatus>,
-    /// Only operations that ran this script.
+    /// Only operations with a step of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub script: Option<String>,
+    pub kind: Option<String>,
+    /// Only operations with a step about this, such as the name of a script or `restart nginx.service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
     /// Only operations with a run on this host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,

@@ -1,9 +1,10 @@
-//! Runs: one script on one host.
+//! Runs: one step on one host.
 
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, RunId};
-use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::name::HostName;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::time::Time;
@@ -20,12 +21,14 @@ pub struct Run {
     /// Its host.
     #[schema(value_type = String)]
     pub host: HostName,
-    /// Which of the operation's scripts it is, from 0.
+    /// Which of the operation's steps it is, from 0.
     pub step: u32,
-    /// The script.
-    #[schema(value_type = String)]
-    pub script: ScriptName,
-    /// What ran.
+    /// The kind of action.
+    #[schema(example = "unit")]
+    pub kind: String,
+    /// What it is about, in a few words: a script's name, `restart nginx.service`.
+    pub subject: String,
+    /// SHA-256 of kind and parameters as they are shown: the same work has the same digest.
     #[schema(value_type = String)]
     pub digest: Digest,
     /// Where it stands.
@@ -44,8 +47,12 @@ pub struct Run {
     pub ended_at: Option<Time>,
     /// How long it took, by the host's clock, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// What its script left running, if that held its output open after the script's own end.
+    /// What its process left running, if that held its output open after the process's own end.
     pub left: Option<Left>,
+    /// What a typed action told when it ended, as `GET /kinds` describes it; absent until then, and of kinds that tell
+    /// nothing.
+    #[schema(value_type = Option<Object>)]
+    pub report: Option<Map<String, Value>>,
     /// Bytes of output kept, both streams together, as the run wrote them.
     pub output_bytes: u64,
     /// Bytes of output dropped by its output limit or for want of room on its host.
@@ -56,13 +63,13 @@ pub struct Run {
     pub seq: u64,
 }
 
-/// Processes that held a run's output open after its script's own end.
+/// Processes that held a run's output open after its process's own end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Left {
     /// How many there were when the wait for them ended, or when they were stopped. 0 if nobody knows: they need not
     /// belong to the run.
     pub processes: u32,
-    /// From the script's own end to the run's end, by the host's clock, in milliseconds.
+    /// From the process's own end to the run's end, by the host's clock, in milliseconds.
     pub held_ms: u64,
     /// What became of them.
     pub fate: Fate,

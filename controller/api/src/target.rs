@@ -7,15 +7,18 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::host::{Enrolment, Status};
-use crate::operation::ScriptCall;
+use crate::operation::{ScriptCall, StepCall};
 
 /// `POST /targets/preview`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TargetPreviewRequest {
     /// The expression, such as `tag:prod & !web-9`.
     pub on: String,
-    /// What would run; checked as for the operation when given, with what follows.
-    #[serde(default)]
+    /// What would be done; checked as for the operation when given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepCall>,
+    /// Which scripts would run; checked as for the operation when given, with what follows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scripts: Vec<ScriptCall>,
     /// The environment of every run.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
