@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_app::App;
+use fleetward_app::action::Kinds;
 use fleetward_app::clock::Clock;
 use fleetward_app::secret::{SecretBox, SecretError};
 use fleetward_app::settings::{AuditRetention, Settings};
@@ -147,7 +148,7 @@ impl Running {
             );
         }
         tx.commit().await?;
-        let app = App::start(settings(&config), clock, store, authority, secrets).await?;
+        let app = App::start(settings(&config), clock, Kinds::all(), store, authority, secrets).await?;
         let link = LinkServer::start(&app, config.link.listen, Arc::clone(&link_certificate))?;
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
         let certificates = Certificates { link: link_certificate, web };

@@ -4,8 +4,9 @@
 //! store, the CLI and the console stay generic, and so that an agent that does not know a kind can say which.
 //! [`Action`] is the parsed form that the agent executes.
 //!
-//! To add a kind: a file beside `unit.rs` that implements [`Contract`], its `mod` and one line in the list of
-//! `actions!` here. Everything else in this module is made from that list. `docs/architecture.md` tells the rest.
+//! To add a kind: a file beside `unit.rs` that implements [`Contract`], its `mod` and one line in
+//! [`for_each_action!`](crate::for_each_action). Everything else in this module is made from that list, and so is what other
+//! crates make of it. `docs/architecture.md` tells the rest.
 
 #[cfg(feature = "schema")]
 mod catalogue;
@@ -159,10 +160,19 @@ macro_rules! actions {
     };
 }
 
-actions! {
-    script::Script,
-    unit::Unit,
+/// Calls a macro with the list of all kinds of action, as `module::Parameters` within [`action`](crate::action). Whoever has
+/// something to say of each kind makes it from here, so that no kind can be forgotten.
+#[macro_export]
+macro_rules! for_each_action {
+    ($callback:ident) => {
+        $callback! {
+            script::Script,
+            unit::Unit,
+        }
+    };
 }
+
+for_each_action!(actions);
 
 impl ActionRequest {
     /// The request that carries `params`.

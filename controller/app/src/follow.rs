@@ -15,12 +15,14 @@ use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::HostName;
 use fleetward_store::work::operation::Operation;
 use fleetward_store::work::output::Piece;
-use fleetward_store::work::run::Run;
+use fleetward_store::work::step::{self, Step};
 use fleetward_store::{self as store, Scope, StoreError};
 use tokio::sync::watch;
 
 use super::App;
 use super::access::Permit;
+use super::operation::Overview;
+use super::run;
 
 /// About how many bytes of output one batch holds.
 const OUTPUT_BUDGET: usize = 256 << 10;
@@ -43,10 +45,10 @@ pub struct InvalidPosition(String);
 /// Something to tell a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The operation, as it is now, with its runs counted.
-    Operation(Box<Operation>, RunCounts),
+    /// The operation, as it is now.
+    Operation(Box<Overview>),
     /// A run, as it is now.
-    Run(Box<Run>),
+    Run(Box<run::Overview>),
     /// A run wrote this.
     Output {
         /// Its host.
@@ -55,7 +57,7 @@ pub enum Change {
         piece: Piece,
     },
     /// Nothing follows: the operation, as it ended.
-    End(Box<Operation>, RunCounts),
+    End(Box<Overview>),
 }
 
 /// Reads an operation from a position to its end.
@@ -64,6 +66,7 @@ pub struct Follower {
     app: App,
     scope: Scope,
     operation: OperationId,
+    steps: Vec<Step>,
     position: Position,
     latest: watch::Receiver<u64>,
     hosts: HashMap<RunId, HostName>,
@@ -120,11 +123,15 @@ impl Follower {
         let scope = permit.scope();
         // Watched before it is read, so that no commit falls between the two.
         let latest = app.live().watch(operation);
-        store::work::operation::get(&mut *app.store().read().await?, &scope, operation).await?;
+        let mut conn = app.store().read().await?;
+        store::work::operation::get(&mut conn, &scope, operation).await?;
+        let steps = step::list(&mut *conn, &[operation]).await?.remove(&operation).unwrap_or_default();
+        drop(conn);
         Ok(Self {
             app: app.clone(),
             scope,
             operation,
+            steps,
             position,
             latest,
             hosts: HashMap::new(),
@@ -188,6 +195,7 @@ impl Follower {
                 self.hosts.insert(run.id, run.host_name);
             }
         }
+        let runs = run::overviews(&mut *conn, &self.steps, runs).await?;
         drop(conn);
         Ok(self.arrange(operation, counts, runs, output.pieces, upto))
     }
@@ -198,16 +206,16 @@ impl Follower {
         &mut self,
         operation: Operation,
         counts: RunCounts,
-        runs: Vec<Run>,
+        runs: Vec<run::Overview>,
         pieces: Vec<Piece>,
         upto: u64,
     ) -> Vec<(Change, Position)> {
         let mut changes = Vec::with_capacity(runs.len() + pieces.len() + 1);
         let mut pieces = pieces.into_iter().filter(|piece| piece.seq <= upto).peekable();
-        let mut runs = runs.into_iter().filter(|run| run.seq <= upto).peekable();
+        let mut runs = runs.into_iter().filter(|run| run.run.seq <= upto).peekable();
         let mut at = self.position;
         loop {
-            let next = [pieces.peek().map(|piece| piece.seq), runs.peek().map(|run| run.seq)];
+            let next = [pieces.peek().map(|piece| piece.seq), runs.peek().map(|run| run.run.seq)];
             let Some(seq) = next.into_iter().flatten().min() else { break };
             let seen = if at.seq == seq { at.pieces } else { 0 };
             at = Position { seq, pieces: 0 };
@@ -220,7 +228,7 @@ impl Follower {
                 }
             }
             at.pieces = at.pieces.max(seen);
-            while let Some(run) = runs.next_if(|run| run.seq == seq) {
+            while let Some(run) = runs.next_if(|run| run.run.seq == seq) {
                 changes.push((Change::Run(Box::new(run)), at));
             }
         }
@@ -233,13 +241,17 @@ impl Follower {
         self.position = at;
         if caught_up && !self.shows(&operation, counts) {
             self.shown = Some((operation.clone(), counts));
-            changes.push((Change::Operation(Box::new(operation.clone()), counts), at));
+            changes.push((Change::Operation(Box::new(self.overview(&operation, counts))), at));
         }
         if caught_up && operation.status.is_final() {
             self.ended = true;
-            changes.push((Change::End(Box::new(operation), counts), at));
+            changes.push((Change::End(Box::new(self.overview(&operation, counts))), at));
         }
         changes
+    }
+
+    fn overview(&self, operation: &Operation, counts: RunCounts) -> Overview {
+        Overview { operation: operation.clone(), steps: self.steps.clone(), counts }
     }
 
     /// Whether the reader was told all of this but the seq, which every piece of output moves.

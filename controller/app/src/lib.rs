@@ -17,6 +17,7 @@ use fleetward_repo::Limits;
 use fleetward_store::{Store, StoreError};
 
 pub mod access;
+pub mod action;
 pub mod actor;
 pub mod attempt;
 pub mod audit;
@@ -51,6 +52,7 @@ pub mod tenant;
 pub mod testing;
 pub mod user;
 
+use action::Kinds;
 use attempt::Attempts;
 use clock::Clock;
 use connection::{HostBudgets, TwinWatches};
@@ -77,6 +79,7 @@ pub struct App(Arc<Parts>);
 struct Parts {
     settings: Settings,
     clock: Clock,
+    kinds: Kinds,
     store: Store,
     authority: Authority,
     fleet: Fleet,
@@ -106,6 +109,7 @@ impl App {
     pub async fn start(
         settings: Settings,
         clock: Clock,
+        kinds: Kinds,
         store: Store,
         authority: Authority,
         secrets: SecretBox,
@@ -139,6 +143,7 @@ impl App {
         let app = Self(Arc::new(Parts {
             settings,
             clock,
+            kinds,
             store,
             authority,
             fleet,
@@ -173,6 +178,12 @@ impl App {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    /// What may be asked of hosts.
+    #[must_use]
+    pub fn kinds(&self) -> &Kinds {
+        &self.0.kinds
     }
 
     /// The database.

@@ -2,7 +2,6 @@
 
 mod plan;
 
-use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,29 +12,30 @@ use fleetward_domain::work::operation::{InvalidPolicy, RolloutPolicy, RunCounts,
 use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, RunId};
-use fleetward_protocol::name::{LinuxUser, ScriptName};
+use fleetward_protocol::name::ScriptName;
 use fleetward_protocol::order::{Draft, MAX_STEPS, Planned, Target};
-use fleetward_protocol::text::{List, Text};
+use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::EncodeError;
 use fleetward_store::page::{Page, PageRequest};
 use fleetward_store::work::operation::{self, Filter, NewOperation, Operation};
 use fleetward_store::work::run::{self, NewRun};
-use fleetward_store::{Connection, Scope, StoreError};
+use fleetward_store::work::step::{self, Step};
+use fleetward_store::{Connection, Reader, Scope, StoreError};
 use tracing::info;
 use uuid::Uuid;
 
 use super::App;
-use super::access::Permit;
+use super::access::{Denied, Permit};
+use super::action;
 use super::audit::{self, Entry};
 use super::fleet::FleetEvent;
 use super::health::NotTaken;
-use super::order::{self, Request};
 use super::target::{self, SelectError, Selected};
 use crate::secret::SecretError;
 
 pub use plan::check;
-use plan::{PlannedStep, check_steps, plan, told};
+use plan::{PlannedStep, audited, check_steps, plan, sealed};
 
 /// The most runs of one operation.
 pub const MAX_RUNS: usize = 200_000;
@@ -51,8 +51,8 @@ pub struct Asked {
     pub id: Option<OperationId>,
     /// The digest of what is asked, by which a repetition is known.
     pub digest: Digest,
-    /// What.
-    pub work: Work,
+    /// What each host does, in this order.
+    pub steps: Vec<action::Asked>,
     /// Where: a target expression.
     pub on: String,
     /// What to do with hosts among them that are not enrolled.
@@ -65,19 +65,6 @@ pub struct Asked {
     pub reason: Option<String>,
 }
 
-/// What is done on each host.
-#[derive(Debug, Clone)]
-pub struct Work {
-    /// What runs, in this order.
-    pub scripts: Vec<Call>,
-    /// Environment for every run.
-    pub environment: BTreeMap<String, String>,
-    /// Working directory of every run.
-    pub directory: Option<String>,
-    /// As whom every run runs; the script's own user when absent.
-    pub user: Option<LinuxUser>,
-}
-
 /// What to do with targets that are not enrolled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotEnrolledHosts {
@@ -87,13 +74,15 @@ pub enum NotEnrolledHosts {
     LeaveOut,
 }
 
-/// One script and its arguments.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// The script.
-    pub name: ScriptName,
-    /// Its arguments.
-    pub arguments: Vec<String>,
+/// An operation, with what is shown beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// The operation.
+    pub operation: Operation,
+    /// What each host does, in this order.
+    pub steps: Vec<Step>,
+    /// Its runs, counted.
+    pub counts: RunCounts,
 }
 
 /// How an operation is named: by its id, or by its number as people say it (`OP-17`).
@@ -116,16 +105,27 @@ pub enum OperationError {
     /// Nothing new is taken now.
     #[error(transparent)]
     NotTaken(#[from] NotTaken),
-    /// Nothing to run.
-    #[error("an operation runs at least one script, and {MAX_STEPS} at most")]
+    /// Nothing to do.
+    #[error("an operation has at least one step, and {MAX_STEPS} at most")]
     Steps,
+    /// There is no such kind of action.
+    #[error("there is no kind of action `{kind}`{}", meant(.nearest.as_deref()))]
+    NoKind {
+        /// The kind asked for.
+        kind: Word,
+        /// One that was perhaps meant.
+        nearest: Option<String>,
+    },
+    /// The kind takes a permission that the caller does not have.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// There is no such script.
     #[error("there is no script `{0}`")]
     NoScript(ScriptName),
     /// A script is given what it does not take.
     #[error(transparent)]
     Contract(Box<Breach>),
-    /// The arguments, environment or directory are not acceptable.
+    /// The parameters are not acceptable.
     #[error(transparent)]
     Action(#[from] InvalidAction),
     /// The rollout's policy makes no sense.
@@ -140,7 +140,7 @@ pub enum OperationError {
     /// Too many runs.
     #[error("{0} runs are more than the {MAX_RUNS} of one operation")]
     TooManyRuns(usize),
-    /// Arguments and environment are too large for an order.
+    /// The parameters are too large for an order.
     #[error("the order for each host would be too large")]
     TooLarge(#[source] EncodeError),
     /// What the runs are given cannot be sealed.
@@ -174,13 +174,13 @@ pub enum OperationError {
     Store(#[from] StoreError),
 }
 
-/// Plans an operation: one run per script and host, all committed when this returns (P14).
+/// Plans an operation: one run per step and host, all committed when this returns (P14).
 ///
 /// # Errors
 /// [`OperationError`]; nothing was planned then.
 pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operation, OperationError> {
     app.health().check()?;
-    check_steps(&asked.work)?;
+    check_steps(&asked.steps)?;
     let now = app.now();
     let id = asked.id.unwrap_or_else(|| made_id(now));
     check_id(id, now)?;
@@ -202,7 +202,7 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
         selected.retain(|target| target.standing.may_run());
     }
     enrolment::require_enrolled(selected.iter().map(|target| (&target.host.name, target.standing)))?;
-    let runs = selected.len().saturating_mul(asked.work.scripts.len());
+    let runs = selected.len().saturating_mul(asked.steps.len());
     if runs > MAX_RUNS {
         return Err(OperationError::TooManyRuns(runs));
     }
@@ -214,37 +214,30 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     let policy = RolloutPolicy { canary, ..asked.policy };
     policy.validate()?;
     let mut conn = app.store().read().await?;
-    let plan::Checked { steps, undeclared, environment } =
-        plan(app, permit, &mut conn, &asked.work, &policy).await?;
+    let steps = plan(app, permit, &mut conn, asked.steps, &policy).await?;
     drop(conn);
 
     let planned = decide(permit, id, &policy, &selected, &steps, now)?;
     let rows = plan_runs(id, &selected, &steps, &planned)?;
-    let sealed = (0..).zip(&steps).map(|(at, step)| order::seal_step(app.secrets(), id, at, &step.bytes));
-    let sealed = sealed.collect::<Result<Vec<_>, _>>().map_err(OperationError::Sealed)?;
-    let names: Vec<&str> = asked.work.scripts.iter().map(|call| call.name.as_str()).collect();
+    let subjects: Vec<&str> = steps.iter().map(|step| step.shown.subject.as_str()).collect();
+    let summary = subjects.join(", ");
+    let audited = audited(&steps);
     let reason = asked.reason.map(|reason| reason.chars().take(MAX_REASON).collect::<String>());
     let left_out = u32::try_from(matched - selected.len()).unwrap_or(u32::MAX);
-    let told = told(&asked.work, &steps, &environment, &undeclared);
-    let request = Request {
-        steps: steps.into_iter().map(PlannedStep::without_environment).collect::<Result<_, _>>()?,
-        environment,
-        left_out,
-        reason,
-    };
     let new = NewOperation {
         id,
         tenant: permit.tenant(),
         request_digest: asked.digest,
-        request: request.to_stored(),
         plan: planned.plan,
-        steps: sealed,
-        summary: names.join(", "),
+        steps: sealed(app.secrets(), id, steps)?,
+        summary,
         targets: asked.on.clone(),
         policy,
         created_by: Some(permit.caller().user),
         created_by_name: permit.caller().name.to_string(),
         deadline: now + Duration::from_millis(policy.deadline_ms),
+        left_out,
+        reason,
     };
     let mut tx = app.store().write().await?;
     if let Some(known) = repeated(&mut tx, permit, id, &asked.digest).await? {
@@ -267,8 +260,8 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
         .with("hosts", total)
         .with("left_out", left_out)
         .with("rollout", serde_json::to_value(policy).unwrap_or_default())
-        .with("reason", request.reason)
-        .with_all(told);
+        .with("reason", new.reason)
+        .with_all(audited);
     audit::record(&mut tx, entry, now).await?;
     let created = operation::get(&mut tx, &scope, id).await?;
     tx.commit().await?;
@@ -278,7 +271,7 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     Ok(created)
 }
 
-/// Operations that the caller may see, newest first, each with its runs counted.
+/// Operations that the caller may see, newest first.
 ///
 /// # Errors
 /// If the cursor is not from this list, or the store fails.
@@ -287,16 +280,41 @@ pub async fn list(
     permit: &Permit,
     filter: &Filter,
     page: &PageRequest,
-) -> Result<Page<(Operation, RunCounts)>, StoreError> {
+) -> Result<Page<Overview>, StoreError> {
     let (mut conn, scope) = (app.store().search().await?, permit.scope());
     let Page { items, next } = operation::list(&mut conn, &scope, filter, page).await?;
-    let ids: Vec<OperationId> = items.iter().map(|operation| operation.id).collect();
-    let mut counts = run::count_each(&mut conn, &scope, &ids).await?;
-    let counted = |operation: Operation| {
-        let counts = counts.remove(&operation.id).unwrap_or_default();
-        (operation, counts)
+    Ok(Page { items: overviews(&mut conn, &scope, items).await?, next })
+}
+
+/// What is shown beside an operation that the caller may see.
+///
+/// # Errors
+/// If the store fails.
+pub async fn overview(app: &App, permit: &Permit, operation: Operation) -> Result<Overview, StoreError> {
+    let mut conn = app.store().read().await?;
+    let id = operation.id;
+    let steps = step::list(&mut *conn, &[id]).await?.remove(&id).unwrap_or_default();
+    let counts = run::count(&mut *conn, &permit.scope(), id).await?;
+    Ok(Overview { operation, steps, counts })
+}
+
+async fn overviews(
+    conn: &mut impl Reader,
+    scope: &Scope,
+    operations: Vec<Operation>,
+) -> Result<Vec<Overview>, StoreError> {
+    if operations.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<OperationId> = operations.iter().map(|operation| operation.id).collect();
+    let mut counts = run::count_each(conn, scope, &ids).await?;
+    let mut steps = step::list(conn, &ids).await?;
+    let overview = |operation: Operation| Overview {
+        steps: steps.remove(&operation.id).unwrap_or_default(),
+        counts: counts.remove(&operation.id).unwrap_or_default(),
+        operation,
     };
-    Ok(Page { items: items.into_iter().map(counted).collect(), next })
+    Ok(operations.into_iter().map(overview).collect())
 }
 
 /// One operation.
@@ -345,7 +363,7 @@ fn plan_runs(
     let mut rows = Vec::with_capacity(selected.len() * steps.len());
     for (position, target) in (0..).zip(selected) {
         let proof: Arc<[u8]> = planned.proof(position).encode().map_err(OperationError::TooLarge)?.into();
-        for (step, what) in (0..).zip(steps) {
+        for (step, _) in (0..).zip(steps) {
             rows.push(NewRun {
                 id: RunId::derived(id, &target.host.client_id, step),
                 host: target.host.id,
@@ -354,8 +372,6 @@ fn plan_runs(
                 position,
                 step,
                 proof: Arc::clone(&proof),
-                script: what.params.name.clone(),
-                digest: what.params.digest,
             });
         }
     }
@@ -382,6 +398,10 @@ fn decide(
         policy: Digest::of(&serde_json::to_vec(policy).unwrap_or_default()),
     };
     Planned::new(draft, &targets).map_err(OperationError::TooLarge)
+}
+
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
 
 /// An id for whoever brings none.

@@ -1,4 +1,4 @@
-//! What an operation asks for, as the store keeps it, and the orders that are made of it.
+//! The orders of an operation.
 //!
 //! The bytes of plan, steps and proofs are made once, at planning. An order is put together of them; it is the same whoever
 //! does it, and whenever.
@@ -6,72 +6,19 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::OperationId;
-use fleetward_protocol::order::{self, Limits, MAX_STEPS, Proof, Sealed, Target};
+use fleetward_protocol::order::{self, MAX_STEPS, Proof, Sealed, Target};
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{DecodeError, EncodeError};
-use fleetward_store::work::operation::{self, Operation, Ordered};
-use fleetward_store::work::script;
+use fleetward_store::work::{operation, script, step};
 use fleetward_store::{Connection, StoreError};
-use serde::{Deserialize, Serialize};
 
 use super::fleet::PreparedDispatch;
 use crate::secret::{SecretBox, SecretError};
-
-/// The longest value of a variable that is shown as it is; of a longer one, its digest is.
-const MAX_SHOWN: usize = 256;
-
-/// What an operation asks for. Its runs' environment is kept apart, sealed; here is what may be shown of it.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Request {
-    /// What each host does, in this order.
-    pub steps: Vec<Step>,
-    /// The variables that were given.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub environment: Vec<ShownVariable>,
-    /// How many hosts were left out because they are not enrolled.
-    #[serde(default)]
-    pub left_out: u32,
-    /// Why, in the words of whoever asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-}
-
-/// A variable as it may be shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShownVariable {
-    /// Its name.
-    pub name: String,
-    /// Its value, or the digest of it.
-    #[serde(flatten)]
-    pub value: ShownValue,
-    /// Whether every script declares it.
-    pub declared: bool,
-}
-
-/// The value of a variable as it may be shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ShownValue {
-    /// It is declared, and not as a secret.
-    Value(String),
-    /// It may be a secret: the same value has the same digest, which tells nothing else.
-    Digest(Digest),
-}
-
-/// One step on each host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// What to do.
-    pub action: ActionRequest,
-    /// What it may use.
-    pub limits: Limits,
-}
 
 /// What the orders of an operation are made of: what was planned, and the contents that its steps name.
 #[derive(Debug, Clone)]
@@ -93,15 +40,6 @@ struct LoadedStep {
 /// Why an operation's orders cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum OrderError {
-    /// The stored request is not one.
-    #[error("the stored request of operation {operation} cannot be read")]
-    Request {
-        /// The operation.
-        operation: OperationId,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
     /// A run's step is not among the operation's.
     #[error("operation {operation} has no step {step}")]
     NoStep {
@@ -154,24 +92,6 @@ impl OrderError {
     }
 }
 
-impl Request {
-    /// Reads an operation's request.
-    ///
-    /// # Errors
-    /// If the stored text is not a request.
-    pub fn of(operation: &Operation) -> Result<Self, OrderError> {
-        serde_json::from_str(&operation.request)
-            .map_err(|source| OrderError::Request { operation: operation.id, source })
-    }
-
-    /// The text the store keeps.
-    #[must_use]
-    pub fn to_stored(&self) -> String {
-        // Strings, numbers and lists: nothing that JSON could not hold.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-}
-
 /// Seals a step's bytes, so that they open as this step of this operation only.
 ///
 /// # Errors
@@ -183,27 +103,6 @@ pub fn seal_step(
     bytes: &[u8],
 ) -> Result<Vec<u8>, SecretError> {
     secrets.seal(&purpose(operation, step), bytes)
-}
-
-/// A variable as it may be shown.
-#[must_use]
-pub fn shown(secrets: &SecretBox, name: &str, value: &str, openness: Openness) -> ShownVariable {
-    let value = match openness {
-        Openness::Public if value.len() <= MAX_SHOWN => ShownValue::Value(value.to_owned()),
-        _ => ShownValue::Digest(secrets.digest("operation.variable", value.as_bytes())),
-    };
-    ShownVariable { name: name.to_owned(), value, declared: openness != Openness::Undeclared }
-}
-
-/// What is known of a variable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Openness {
-    /// Every script declares it, and none as a secret.
-    Public,
-    /// Every script declares it, one of them as a secret.
-    Secret,
-    /// Some script does not declare it: what it holds, nobody said.
-    Undeclared,
 }
 
 fn purpose(operation: OperationId, step: u32) -> String {
@@ -220,7 +119,8 @@ impl Orders {
         secrets: &SecretBox,
         operation: OperationId,
     ) -> Result<Self, OrderError> {
-        let Ordered { plan, steps: sealed } = operation::get_ordered(conn, operation).await?;
+        let plan = operation::get_plan(conn, operation).await?;
+        let sealed = step::list_sealed(conn, operation).await?;
         let mut contents: HashMap<Digest, Bytes> = HashMap::new();
         let mut steps = Vec::with_capacity(sealed.len());
         for (step, sealed) in (0..).zip(sealed) {

@@ -1,16 +1,43 @@
 //! Runs: reading what is stored of them.
 
-use fleetward_domain::work::operation::RunCounts;
 use fleetward_domain::work::run::RunStatus;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::HostName;
-use fleetward_store::StoreError;
 use fleetward_store::page::{Page, PageRequest};
-use fleetward_store::work::output;
 use fleetward_store::work::run::{self, Run};
+use fleetward_store::work::step::{self, Step};
+use fleetward_store::work::{output, report};
+use fleetward_store::{Reader, StoreError};
 
 use super::App;
 use super::access::Permit;
+
+/// A run, with what is shown beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// The run.
+    pub run: Run,
+    /// The step of its operation that it carries out.
+    pub step: Step,
+    /// What it told when it ended, as JSON.
+    pub report: Option<String>,
+}
+
+/// What is shown beside runs of one operation.
+///
+/// # Errors
+/// If the store fails, or a run has no step.
+pub(crate) async fn overviews(conn: &mut impl Reader, steps: &[Step], runs: Vec<Run>) -> Result<Vec<Overview>, StoreError> {
+    // What has no output has no report.
+    let told: Vec<RunId> = runs.iter().filter(|run| run.output_end > 0).map(|run| run.id).collect();
+    let mut reports = report::list(conn, &told).await?;
+    let overview = |run: Run| {
+        let step = usize::try_from(run.step).ok().and_then(|step| steps.get(step)).cloned();
+        let step = step.ok_or(StoreError::NotFound { what: "the step of the run" })?;
+        Ok(Overview { step, report: reports.remove(&run.id), run })
+    };
+    runs.into_iter().map(overview).collect()
+}
 
 /// An operation's runs in its own order.
 ///
@@ -23,27 +50,24 @@ pub async fn list(
     states: &[RunStatus],
     host: Option<&HostName>,
     page: &PageRequest,
-) -> Result<Page<Run>, StoreError> {
+) -> Result<Page<Overview>, StoreError> {
     let mut conn = app.store().search().await?;
-    run::list(&mut conn, &permit.scope(), operation, states, host, page).await
-}
-
-/// How many runs an operation has in each state.
-///
-/// # Errors
-/// If the store fails.
-pub async fn counts(app: &App, permit: &Permit, operation: OperationId) -> Result<RunCounts, StoreError> {
-    let mut conn = app.store().read().await?;
-    run::count(&mut conn, &permit.scope(), operation).await
+    let Page { items, next } = run::list(&mut conn, &permit.scope(), operation, states, host, page).await?;
+    let steps = step::list(&mut conn, &[operation]).await?.remove(&operation).unwrap_or_default();
+    Ok(Page { items: overviews(&mut conn, &steps, items).await?, next })
 }
 
 /// One run.
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if the caller may not see it.
-pub async fn get(app: &App, permit: &Permit, id: RunId) -> Result<Run, StoreError> {
+pub async fn get(app: &App, permit: &Permit, id: RunId) -> Result<Overview, StoreError> {
     let mut conn = app.store().read().await?;
-    run::get(&mut conn, &permit.scope(), id).await
+    let run = run::get(&mut conn, &permit.scope(), id).await?;
+    let operation = run.operation;
+    let steps = step::list(&mut *conn, &[operation]).await?.remove(&operation).unwrap_or_default();
+    let mut found = overviews(&mut *conn, &steps, vec![run]).await?;
+    found.pop().ok_or(StoreError::NotFound { what: "the run" })
 }
 
 /// Some of a run's output log from `offset` on: about `budget` bytes, none at its end.

@@ -125,6 +125,12 @@ impl SecretBox {
         Digest::of(&[self.digest_key.as_slice(), inner.as_slice()].concat())
     }
 
+    /// What is shown in the place of a value that may be a secret: the same value has the same digest.
+    #[must_use]
+    pub fn stand_in(&self, value: &str) -> serde_json::Value {
+        serde_json::json!({ "digest": self.digest("operation.variable", value.as_bytes()) })
+    }
+
     fn load(path: &Path, mode: u32) -> Result<Self, SecretError> {
         if mode & 0o077 != 0 {
             return Err(SecretError::Exposed { path: path.to_owned(), mode });

@@ -6,7 +6,6 @@
     reason = "a test that cannot have its application fails by panicking"
 )]
 
-use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZeroU32;
 use std::ops::Deref;
@@ -39,7 +38,9 @@ use crate::access::{Caller, Permit};
 use crate::clock::Clock;
 use crate::health::Condition;
 use crate::host::{self, Addition};
-use crate::operation::{self, Asked, Call, NotEnrolledHosts, OperationError, Work};
+use crate::action::script::Surroundings;
+use crate::action::{self, Kinds};
+use crate::operation::{self, Asked, NotEnrolledHosts, OperationError};
 use crate::recorder::Change;
 use crate::secret::SecretBox;
 use crate::settings::{AuditRetention, Enrolment, Settings};
@@ -264,17 +265,14 @@ impl Admin {
         on: &str,
         policy: RolloutPolicy,
     ) -> Result<Operation, OperationError> {
-        let call = |name: &&str| Call { name: name.parse::<ScriptName>().unwrap(), arguments: Vec::new() };
-        let work = Work {
-            scripts: scripts.iter().map(call).collect(),
-            environment: BTreeMap::new(),
-            directory: None,
-            user: None,
+        let asked = |name: &&str| {
+            let name: ScriptName = name.parse().unwrap();
+            action::script::asked(name, Vec::new(), &Surroundings::default())
         };
         let asked = Asked {
             id: None,
             digest: Digest::of(on.as_bytes()),
-            work,
+            steps: scripts.iter().map(asked).collect(),
             on: on.to_owned(),
             policy,
             canary: None,
@@ -396,7 +394,7 @@ async fn open(directory: &Path, database: &str, clock: &Clock) -> App {
     let authority = Authority::load(&directory.join("pki")).unwrap();
     let secrets = SecretBox::load_or_create(&directory.join("secret.key")).unwrap();
     let store = Store::open(database, clock.now()).await.unwrap();
-    App::start(settings(directory), clock.clone(), store, authority, secrets).await.unwrap()
+    App::start(settings(directory), clock.clone(), Kinds::all(), store, authority, secrets).await.unwrap()
 }
 
 /// An administrator without a password.

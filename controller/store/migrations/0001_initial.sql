@@ -205,7 +205,6 @@ CREATE TABLE operation (
   seq BIGINT NOT NULL DEFAULT 0,
   -- The digest of what was asked: the same request with the same id is the same operation.
   request_digest {text} NOT NULL,
-  request {text} NOT NULL,
   -- The plan's canonical bytes: what every host of it receives.
   plan {blob} NOT NULL,
   summary {text} NOT NULL,
@@ -216,6 +215,9 @@ CREATE TABLE operation (
   created_by_name {text} NOT NULL,
   created_at BIGINT NOT NULL,
   deadline BIGINT NOT NULL,
+  -- How many hosts were left out because they are not enrolled.
+  left_out BIGINT NOT NULL DEFAULT 0,
+  reason {text},
   started_at BIGINT,
   ended_at BIGINT,
   stop_requested_at BIGINT,
@@ -229,10 +231,14 @@ CREATE TABLE operation (
 CREATE INDEX operation_created ON operation (tenant_id, created_at, number, id);
 CREATE INDEX operation_status ON operation (status);
 
--- What each host does, as it is sent: the canonical bytes, sealed, for they hold what the runs are given.
+-- What each host does: as it may be shown, and as it is sent: the canonical bytes, sealed, for they hold what the runs are given.
 CREATE TABLE operation_step (
   operation_id {text} NOT NULL REFERENCES operation (id) ON DELETE CASCADE,
   position BIGINT NOT NULL,
+  kind {text} NOT NULL,
+  subject {text} NOT NULL,
+  digest {text} NOT NULL,
+  params {text} NOT NULL,
   sealed {blob} NOT NULL,
   PRIMARY KEY (operation_id, position)
 );
@@ -248,8 +254,6 @@ CREATE TABLE run (
   step BIGINT NOT NULL,
   -- Why the plan means this host.
   proof {blob} NOT NULL,
-  script {text} NOT NULL,
-  digest {text} NOT NULL,
   state {text} NOT NULL,
   detail {text} NOT NULL,
   exit_code BIGINT,
@@ -272,6 +276,11 @@ CREATE TABLE run (
 CREATE INDEX run_seq ON run (operation_id, seq);
 CREATE INDEX run_state ON run (operation_id, state);
 CREATE INDEX run_host ON run (host_id, state);
+
+CREATE TABLE run_report (
+  run_id {text} PRIMARY KEY REFERENCES run (id) ON DELETE CASCADE,
+  report {text} NOT NULL
+);
 
 CREATE TABLE run_output (
   run_id {text} NOT NULL REFERENCES run (id) ON DELETE CASCADE,

@@ -3,5 +3,7 @@
 pub mod batch;
 pub mod operation;
 pub mod output;
+pub mod report;
 pub mod run;
 pub mod script;
+pub mod step;

@@ -20,7 +20,7 @@ pub struct Kind {
     pub timeout: Duration,
     /// [`Contract::PRIVILEGE`].
     pub privilege: Privilege,
-    /// The JSON schema of the parameters: one document, whose references all lead into its own `components`.
+    /// The JSON schema of the parameters as a person gives them ([`Contract::Asked`]): one document, whose references all lead into its own `components`.
     pub parameters: Value,
     /// The JSON schema of the report, likewise.
     pub report: Value,
@@ -33,14 +33,16 @@ pub fn catalogue() -> Vec<Kind> {
 }
 
 impl Kind {
-    pub(super) fn of<C: Contract>() -> Self {
+    /// The kind whose parameters are `C`.
+    #[must_use]
+    pub fn of<C: Contract>() -> Self {
         Self {
             name: C::KIND,
             summary: C::SUMMARY,
             idempotent: C::IDEMPOTENT,
             timeout: C::DEFAULT_TIMEOUT,
             privilege: C::PRIVILEGE,
-            parameters: schema::<C>(),
+            parameters: schema::<C::Asked>(),
             report: schema::<C::Report>(),
         }
     }

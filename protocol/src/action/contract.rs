@@ -9,7 +9,7 @@ use crate::digest::Digest;
 use crate::name::{LinuxUser, ResourceName};
 use crate::text::Word;
 
-/// A kind of action: its parameters are the type itself.
+/// A kind of action: its parameters, as its host receives them, are the type itself.
 pub trait Contract: Serialize + DeserializeOwned + Described {
     /// The kind's name on the wire, in the store, in a host's policy and on the command line: lower-case words with
     /// `-` between them. Never reused.
@@ -22,6 +22,10 @@ pub trait Contract: Serialize + DeserializeOwned + Described {
     const DEFAULT_TIMEOUT: Duration;
     /// What whoever asks for it must be allowed to do.
     const PRIVILEGE: Privilege;
+
+    /// Its parameters as a person gives them. Where names become digests, or settings come from the inventory, they differ
+    /// from what the host receives; where nothing does, they are the type itself, and the controller adds nothing.
+    type Asked: Serialize + DeserializeOwned + Described;
 
     /// What it tells when it ends.
     type Report: Serialize + DeserializeOwned + Described;

@@ -26,6 +26,31 @@ pub const MAX_VARIABLE_NAME: usize = 128;
 /// The most bytes of arguments and environment together (well below `ARG_MAX`).
 pub const MAX_ARGUMENTS_TOTAL: usize = 512 << 10;
 
+/// A script as a person asks for it: by name. What it is, and as whom it runs, is what the inventory says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "schema", schema(as = ScriptRun))]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// The script's id in `scripts.yaml`.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "baseline"))]
+    pub name: ScriptName,
+    /// Its arguments; never joined, never interpreted. A script that declares flags takes these alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<String>,
+    /// Its environment: variables that it declares; others take the permission `override`, and what shells and loaders
+    /// take as code is never taken.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// Where it starts; the user's home when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// As whom it runs: one of the users that it declares; others take the permission `override`. Its own user when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub user: Option<LinuxUser>,
+}
+
 /// Parameters of a script run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -64,6 +89,7 @@ impl Contract for Script {
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
     const PRIVILEGE: Privilege = Privilege::Operate;
 
+    type Asked = Call;
     type Report = NoReport;
 
     fn subject(&self) -> Word {

@@ -125,6 +125,7 @@ impl Contract for Unit {
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
     const PRIVILEGE: Privilege = Privilege::Operate;
 
+    type Asked = Self;
     type Report = UnitReport;
 
     fn subject(&self) -> Word {

@@ -1,186 +1,139 @@
-//! What an operation does, checked against what its scripts declare.
+//! What an operation does, resolved for the one who asks, as it is sent and as it is shown.
 
 use std::time::Duration;
 
-use fleetward_domain::fleet::contract::{Contract, Given, Latitude, Undeclared};
-use fleetward_domain::people::permission::Permission;
 use fleetward_domain::work::operation::RolloutPolicy;
-use fleetward_protocol::action::script::Script as Params;
-use fleetward_protocol::action::{ActionRequest, Contract as _, InvalidAction};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::order::{self as wire, Authority, Limits, MAX_STEPS};
 use fleetward_protocol::text::List;
-use fleetward_store::work::script::{self, Script};
+use fleetward_store::work::step::{NewStep, Step};
 use fleetward_store::{Connection, Scope};
 use serde_json::{Map, Value, json};
 
-use super::{OperationError, Work};
+use super::OperationError;
 use crate::App;
 use crate::access::Permit;
-use crate::order::{self, Openness, ShownVariable, Step};
+use crate::action::{self, Asked, Within};
+use crate::order;
+use crate::secret::SecretBox;
+use fleetward_protocol::id::OperationId;
 
-/// The most bytes of arguments that the audit log keeps as they are; of more, it keeps the digest.
+/// The most bytes of a step's parameters that the audit log keeps as they are; of more, it keeps the digest.
 const MAX_AUDITED: usize = 16 << 10;
 
 /// A step, with what its runs' rows say.
 pub(super) struct PlannedStep {
     /// Its canonical bytes, with all that its runs are given.
     pub(super) bytes: Vec<u8>,
-    pub(super) step: Step,
-    pub(super) params: Params,
-}
-
-impl PlannedStep {
-    /// As it is stored: the environment is kept apart.
-    pub(super) fn without_environment(mut self) -> Result<Step, InvalidAction> {
-        if !self.params.environment.is_empty() {
-            self.params.environment.clear();
-            self.step.action = ActionRequest::new(&self.params)?;
-        }
-        Ok(self.step)
-    }
-}
-
-/// What an operation does, checked.
-pub(super) struct Checked {
-    pub(super) steps: Vec<PlannedStep>,
-    /// What was given although some script does not declare it.
-    pub(super) undeclared: Vec<Undeclared>,
-    pub(super) environment: Vec<ShownVariable>,
+    /// As it may be shown.
+    pub(super) shown: Step,
+    /// What was given although nobody declared it.
+    undeclared: Vec<String>,
 }
 
 /// Checks what would be done, as [`create`](super::create) does: for a preview.
 ///
 /// # Errors
 /// [`OperationError`]; the operation would be refused for the same reason.
-pub async fn check(app: &App, permit: &Permit, work: &Work) -> Result<(), OperationError> {
+pub async fn check(app: &App, permit: &Permit, steps: Vec<Asked>) -> Result<(), OperationError> {
     let mut conn = app.store().read().await?;
-    plan(app, permit, &mut conn, work, &RolloutPolicy::default()).await.map(|_| ())
+    plan(app, permit, &mut conn, steps, &RolloutPolicy::default()).await.map(|_| ())
 }
 
 /// Whether there is something to do, and not too much.
-pub(super) fn check_steps(work: &Work) -> Result<(), OperationError> {
-    match work.scripts.len() {
+pub(super) fn check_steps(steps: &[Asked]) -> Result<(), OperationError> {
+    match steps.len() {
         1..=MAX_STEPS => Ok(()),
         _ => Err(OperationError::Steps),
     }
 }
 
-/// The steps of the work, each held against its script.
+/// The steps that are asked for, each resolved by its kind.
 pub(super) async fn plan(
     app: &App,
     permit: &Permit,
     conn: &mut Connection,
-    work: &Work,
+    asked: Vec<Asked>,
     policy: &RolloutPolicy,
-) -> Result<Checked, OperationError> {
-    check_steps(work)?;
-    let scope = Scope::of(permit.tenant());
-    let latitude = match permit.caller().grants.allow(permit.tenant(), Permission::Override) {
-        true => Latitude::Override,
-        false => Latitude::Declared,
-    };
-    let mut steps = Vec::with_capacity(work.scripts.len());
-    let mut scripts = Vec::with_capacity(work.scripts.len());
-    let mut undeclared = Vec::new();
-    for call in &work.scripts {
-        let found = script::find(conn, &scope, &call.name).await?;
-        let found = found
-            .filter(|script| script.retired_at.is_none())
-            .ok_or_else(|| OperationError::NoScript(call.name.clone()))?;
-        let params = Params {
-            name: found.name.clone(),
-            digest: found.digest,
-            arguments: call.arguments.clone(),
-            environment: work.environment.clone(),
-            directory: work.directory.clone(),
-            user: work.user.clone().or_else(|| found.user.clone()),
-            resources: found.resources.clone(),
-        };
-        // What nobody may give is told before what this caller may not.
-        let action = ActionRequest::new(&params)?;
-        let given =
-            Given { arguments: &call.arguments, environment: &work.environment, user: work.user.as_ref() };
-        let more = contract(&found).check(given, latitude);
-        undeclared.extend(more.map_err(|breach| OperationError::Contract(Box::new(breach)))?);
-        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let timeout_ms = policy
-            .timeout_ms
-            .or_else(|| found.timeout.map(millis))
-            .unwrap_or_else(|| millis(Params::DEFAULT_TIMEOUT));
-        let limits = Limits { timeout_ms, ..Limits::DEFAULT };
-        let ordered = wire::Step {
-            authority: Authority::Run(action.clone()),
-            limits: limits.to_list(),
-            contents: List::of([found.digest]),
-        };
-        let bytes = ordered.encode().map_err(OperationError::TooLarge)?;
-        steps.push(PlannedStep { bytes, step: Step { action, limits }, params });
-        scripts.push(found);
+) -> Result<Vec<PlannedStep>, OperationError> {
+    check_steps(&asked)?;
+    let mut within = Within { app, permit, scope: Scope::of(permit.tenant()), conn };
+    let mut resolved = Vec::with_capacity(asked.len());
+    for step in asked {
+        resolved.push(app.kinds().resolve(step, &mut within).await?);
     }
-    undeclared.sort();
-    undeclared.dedup();
-    let shown = |(name, value): (&String, &String)| {
-        order::shown(app.secrets(), name, value, openness(&scripts, name))
-    };
-    let environment = work.environment.iter().map(shown).collect();
-    Ok(Checked { steps, undeclared, environment })
+    hide(&mut resolved, app.secrets());
+    resolved.into_iter().map(|step| planned(step, policy)).collect()
 }
 
-fn contract(script: &Script) -> Contract<'_> {
-    Contract {
-        script: &script.name,
-        flags: &script.flags,
-        free: script.free_arguments,
-        variables: &script.environment,
-        user: script.user.as_ref(),
-        users: &script.users,
+/// What one step must not show, no other shows either: several may be given the same.
+fn hide(steps: &mut [action::Step], secrets: &SecretBox) {
+    let hidden: Vec<(String, String)> = steps.iter_mut().flat_map(|step| step.hidden.drain(..)).collect();
+    if hidden.is_empty() {
+        return;
+    }
+    let mut rest: Vec<&mut Map<String, Value>> = steps.iter_mut().map(|step| &mut step.shown).collect();
+    while let Some(object) = rest.pop() {
+        for (name, value) in object {
+            match value {
+                Value::String(text) if hidden.iter().any(|(key, value)| key == name && value == text) => {
+                    *value = secrets.stand_in(text);
+                }
+                Value::Object(inner) => rest.push(inner),
+                _ => {}
+            }
+        }
     }
 }
 
-fn openness(scripts: &[Script], name: &str) -> Openness {
-    let declared =
-        |script: &Script| script.environment.iter().find(|variable| variable.name == name).map(|v| v.secret);
-    let all: Option<Vec<bool>> = scripts.iter().map(declared).collect();
-    match all {
-        None => Openness::Undeclared,
-        Some(secret) if secret.contains(&true) => Openness::Secret,
-        Some(_) => Openness::Public,
-    }
+fn planned(step: action::Step, policy: &RolloutPolicy) -> Result<PlannedStep, OperationError> {
+    let action::Step { action, subject, contents, shown, undeclared, timeout, hidden: _ } = step;
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let timeout_ms = policy.timeout_ms.unwrap_or_else(|| millis(timeout));
+    let kind = action.kind.clone();
+    let ordered = wire::Step {
+        authority: Authority::Run(action),
+        limits: Limits { timeout_ms, ..Limits::DEFAULT }.to_list(),
+        contents: List::of(contents),
+    };
+    let bytes = ordered.encode().map_err(OperationError::TooLarge)?;
+    let params = Value::Object(shown).to_string();
+    let digest = Digest::of(format!("{kind}\n{params}").as_bytes());
+    let undeclared = undeclared.iter().map(ToString::to_string).collect();
+    Ok(PlannedStep { bytes, shown: Step { kind, subject, digest, params }, undeclared })
+}
+
+/// The steps as the store keeps them.
+pub(super) fn sealed(
+    secrets: &SecretBox,
+    id: OperationId,
+    steps: Vec<PlannedStep>,
+) -> Result<Vec<NewStep>, OperationError> {
+    let seal = |(position, step): (u32, PlannedStep)| {
+        let sealed = order::seal_step(secrets, id, position, &step.bytes).map_err(OperationError::Sealed)?;
+        Ok(NewStep { shown: step.shown, sealed })
+    };
+    (0..).zip(steps).map(seal).collect()
 }
 
 /// All that was asked, as the audit log keeps it.
-pub(super) fn told(
-    work: &Work,
-    steps: &[PlannedStep],
-    environment: &[ShownVariable],
-    undeclared: &[Undeclared],
-) -> Map<String, Value> {
-    let script = |planned: &PlannedStep| {
-        let Params { name, digest, arguments, user, .. } = &planned.params;
-        let bytes: usize = arguments.iter().map(String::len).sum();
-        let arguments = match bytes <= MAX_AUDITED {
-            true => json!(arguments),
-            false => {
-                json!({ "count": arguments.len(), "digest": Digest::of(arguments.join("\0").as_bytes()) })
-            }
+pub(super) fn audited(steps: &[PlannedStep]) -> Map<String, Value> {
+    let step = |planned: &PlannedStep| {
+        let Step { kind, subject, digest, params } = &planned.shown;
+        let params = match params.len() <= MAX_AUDITED {
+            true => serde_json::from_str(params).unwrap_or_default(),
+            false => json!({ "bytes": params.len(), "digest": Digest::of(params.as_bytes()) }),
         };
-        json!({ "name": name, "digest": digest, "arguments": arguments, "user": user })
+        json!({ "kind": kind, "subject": subject, "digest": digest, "params": params })
     };
-    let mut told = Map::new();
-    told.insert("scripts".to_owned(), steps.iter().map(script).collect());
-    if !environment.is_empty() {
-        told.insert("environment".to_owned(), json!(environment));
-    }
-    if let Some(directory) = &work.directory {
-        told.insert("directory".to_owned(), directory.chars().take(4096).collect::<String>().into());
-    }
-    if let Some(user) = &work.user {
-        told.insert("user".to_owned(), user.as_str().into());
-    }
+    let mut audited = Map::new();
+    audited.insert("steps".to_owned(), steps.iter().map(step).collect());
+    let mut undeclared: Vec<&str> =
+        steps.iter().flat_map(|step| step.undeclared.iter().map(String::as_str)).collect();
+    undeclared.sort_unstable();
+    undeclared.dedup();
     if !undeclared.is_empty() {
-        let names: Vec<String> = undeclared.iter().map(ToString::to_string).collect();
-        told.insert("undeclared".to_owned(), names.into());
+        audited.insert("undeclared".to_owned(), json!(undeclared));
     }
-    told
+    audited
 }

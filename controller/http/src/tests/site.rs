@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::Response;
 use fleetward_app::App;
+use fleetward_app::action::Kinds;
 use fleetward_app::clock::Clock;
 use fleetward_app::secret::SecretBox;
 use fleetward_app::settings::Settings;
@@ -68,7 +69,7 @@ impl TestSite {
         let secrets = SecretBox::load_or_create(&data.path().join("secret.key")).unwrap();
         let settings = Settings { reach: Reach::Others, ..settings(data.path()) };
         let clock = Clock::manual(NOW);
-        let app = App::start(settings, clock.clone(), store.store.clone(), authority, secrets).await.unwrap();
+        let app = App::start(settings, clock.clone(), Kinds::all(), store.store.clone(), authority, secrets).await.unwrap();
         let stopping = CancellationToken::new();
         let file = data.path().join("metrics.token");
         std::fs::write(&file, format!("{METRICS_TOKEN}\n")).unwrap();

@@ -393,7 +393,7 @@ properties! {
         )
     ) {
         let (of, ids) = history(&store, &drawn).await;
-        let filter = operation::Filter { statuses: statuses.clone(), from: from.map(at), to: to.map(at), host: None, script: None };
+        let filter = operation::Filter { statuses: statuses.clone(), from: from.map(at), to: to.map(at), ..operation::Filter::default() };
         let mut conn = store.read().await.unwrap();
         let found: BTreeSet<_> = every_operation(&mut conn, &Scope::of(of), &filter, 3).await.iter().map(|found| found.id).collect();
         let expected: BTreeSet<_> = ids.iter().zip(&drawn).filter(|(_, (seconds, status))| {

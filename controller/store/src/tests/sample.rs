@@ -16,6 +16,7 @@ use crate::people::tenant;
 use crate::work::batch::{self, Append, Committed, RunChange, Write};
 use crate::work::operation::NewOperation;
 use crate::work::run::NewRun;
+use crate::work::step::{NewStep, Step};
 use crate::work::{operation, run};
 
 pub(super) fn at(seconds: i64) -> Timestamp {
@@ -74,16 +75,25 @@ pub(super) fn new_operation(tenant: TenantId) -> NewOperation {
     NewOperation {
         id: OperationId::from_uuid(uuid()),
         tenant,
-        request: "[]".to_owned(),
         request_digest: Digest::of(b"request"),
         plan: vec![1],
-        steps: vec![vec![2]],
+        steps: vec![NewStep {
+            shown: Step {
+                kind: "levitate".to_owned(),
+                subject: "baseline".to_owned(),
+                digest: Digest::of(b"levitate baseline"),
+                params: "{}".to_owned(),
+            },
+            sealed: vec![2],
+        }],
         summary: "baseline".to_owned(),
         targets: "all".to_owned(),
         policy: RolloutPolicy::default(),
         created_by: None,
         created_by_name: "ada".to_owned(),
         deadline: at(3600),
+        left_out: 0,
+        reason: None,
     }
 }
 
@@ -96,8 +106,6 @@ pub(super) fn new_run(host: &NewHost, position: u32) -> NewRun {
         position,
         step: 0,
         proof: [3].into(),
-        script: "baseline".parse().unwrap(),
-        digest: Digest::of(b"#!/bin/bash\n"),
     }
 }
 

@@ -18,6 +18,7 @@ use fleetward_protocol::time::Timestamp;
 
 use crate::query::{json, query};
 use crate::work::output::{BULKY, Files, MAX_ROW, Part, SMALL, Tail, insert_row, load_tails, update_row};
+use crate::work::report;
 use crate::work::run::{exit_code, read_state};
 use crate::{Connection, StoreError};
 use tally::Tally;
@@ -46,7 +47,7 @@ pub struct RunChange {
     pub at: Timestamp,
     /// How long it took, if it ended.
     pub duration_ms: Option<u64>,
-    /// What its script left running, if it ended.
+    /// What its process left running, if it ended.
     pub left: Option<Left>,
     /// Streams opened for it since.
     pub attached: u32,
@@ -210,7 +211,7 @@ struct Live {
     left: Option<Left>,
     attached: u32,
     stored_lost: u64,
-    /// What the new records hold of output, and how much they say is missing.
+    /// What the new records hold.
     tally: Tally,
     changed: bool,
     end: u64,
@@ -361,8 +362,8 @@ impl Live {
         }
         let mut news = bytes.split_off(known);
         let tally = Tally::of(&news);
-        // What is missing is told at once, like a change of state.
-        self.changed |= tally.lost > 0;
+        // What is missing is told at once, like a change of state; so is a report.
+        self.changed |= tally.lost > 0 || tally.report.is_some();
         self.tally.add(tally);
         while !news.is_empty() {
             self.push(news.split_to(news.len().min(MAX_ROW)));
@@ -429,6 +430,9 @@ impl Live {
                     self.tail = open;
                 }
             }
+        }
+        if let Some(report) = self.tally.report.take() {
+            report::upsert(conn, id, &report).await?;
         }
         if self.changed {
             self.flush_state(conn, id, seq).await

@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, TenantId, UserId};
-use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::name::HostName;
 use fleetward_protocol::time::Timestamp;
 
 use crate::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
 use crate::query::{Row, json, query};
+use crate::work::step::{self, NewStep};
 use crate::{Connection, Reader, Scope, StoreError};
 
 /// An operation.
@@ -26,9 +27,6 @@ pub struct Operation {
     pub number: u64,
     /// How many commits touched it so far.
     pub seq: u64,
-    /// What to do: the actions of its steps, as the caller writes them (JSON), without their
-    /// environment.
-    pub request: String,
     /// What to do, in one line for lists.
     pub summary: String,
     /// Where, as it was asked for.
@@ -45,6 +43,10 @@ pub struct Operation {
     pub created_at: Timestamp,
     /// Nothing of it starts after this.
     pub deadline: Timestamp,
+    /// How many hosts were left out because they are not enrolled.
+    pub left_out: u32,
+    /// Why, in the words of whoever asked.
+    pub reason: Option<String>,
     /// When its first run was handed out.
     pub started_at: Option<Timestamp>,
     /// When its last run ended.
@@ -72,12 +74,10 @@ pub struct NewOperation {
     pub tenant: TenantId,
     /// The digest of what was asked.
     pub request_digest: Digest,
-    /// What to do (JSON), without the environment.
-    pub request: String,
     /// The plan's canonical bytes.
     pub plan: Vec<u8>,
-    /// The canonical bytes of each step, sealed.
-    pub steps: Vec<Vec<u8>>,
+    /// What each host does.
+    pub steps: Vec<NewStep>,
     /// What to do, in one line.
     pub summary: String,
     /// Where, as it was asked for.
@@ -90,6 +90,10 @@ pub struct NewOperation {
     pub created_by_name: String,
     /// Nothing of it starts after this.
     pub deadline: Timestamp,
+    /// How many hosts were left out because they are not enrolled.
+    pub left_out: u32,
+    /// Why, in the words of whoever asks.
+    pub reason: Option<String>,
 }
 
 /// Which operations to list. What is absent does not narrow.
@@ -97,8 +101,10 @@ pub struct NewOperation {
 pub struct Filter {
     /// With one of these statuses; all if empty.
     pub statuses: Vec<OperationStatus>,
-    /// With a run of this script.
-    pub script: Option<ScriptName>,
+    /// With a step of this kind.
+    pub kind: Option<String>,
+    /// With a step about this.
+    pub subject: Option<String>,
     /// With a run on the active host of this name, whatever it was called then; where no active host has it, with a run
     /// on a host that was called so.
     pub host: Option<HostName>,
@@ -108,8 +114,8 @@ pub struct Filter {
     pub to: Option<Timestamp>,
 }
 
-const COLUMNS: &str = "SELECT o.id, o.tenant_id, o.number, o.seq, o.request, o.summary, o.targets, o.policy, \
-   o.status, o.created_by, o.created_by_name, o.created_at, o.deadline, o.started_at, o.ended_at, \
+const COLUMNS: &str = "SELECT o.id, o.tenant_id, o.number, o.seq, o.summary, o.targets, o.policy, \
+   o.status, o.created_by, o.created_by_name, o.created_at, o.deadline, o.left_out, o.reason, o.started_at, o.ended_at, \
    o.stop_requested_at, o.stop_requested_by, o.halted_at, o.runs, o.succeeded, o.failed";
 const FROM: &str = " FROM operation o WHERE ";
 
@@ -138,14 +144,13 @@ pub async fn insert(
             .ok_or(StoreError::NotFound { what: "the tenant" })?;
     let number = row.get::<u64>("next_operation")?.saturating_sub(1);
     query(
-        "INSERT INTO operation (id, tenant_id, number, seq, request, summary, targets, policy, status, created_by, \
-         created_by_name, created_at, deadline, request_digest, plan) \
-         VALUES ($1, $2, $3, 1, $4, $5, $6, $7, 'queued', $8, $9, $10, $11, $12, $13)",
+        "INSERT INTO operation (id, tenant_id, number, seq, summary, targets, policy, status, created_by, \
+         created_by_name, created_at, deadline, request_digest, plan, left_out, reason) \
+         VALUES ($1, $2, $3, 1, $4, $5, $6, 'queued', $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(operation.id)
     .bind(operation.tenant)
     .bind(number)
-    .bind(&operation.request)
     .bind(&operation.summary)
     .bind(&operation.targets)
     .bind(json(&operation.policy)?)
@@ -155,16 +160,11 @@ pub async fn insert(
     .bind(operation.deadline)
     .bind(operation.request_digest)
     .bind(operation.plan.as_slice())
+    .bind(operation.left_out)
+    .bind(operation.reason.as_deref())
     .run(conn)
     .await?;
-    for (position, sealed) in (0_u32..).zip(&operation.steps) {
-        query("INSERT INTO operation_step (operation_id, position, sealed) VALUES ($1, $2, $3)")
-            .bind(operation.id)
-            .bind(position)
-            .bind(sealed.as_slice())
-            .run(conn)
-            .await?;
-    }
+    step::insert(conn, operation.id, &operation.steps).await?;
     Ok(number)
 }
 
@@ -184,27 +184,13 @@ pub async fn get(conn: &mut Connection, scope: &Scope, id: OperationId) -> Resul
     found.ok_or(StoreError::NotFound { what: "the operation" })
 }
 
-/// What the orders of an operation are made of: as it was planned, sealed where it holds what nobody is to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ordered {
-    /// The plan's canonical bytes.
-    pub plan: Vec<u8>,
-    /// The canonical bytes of each step, sealed.
-    pub steps: Vec<Vec<u8>>,
-}
-
-/// What the orders of an operation are made of.
+/// The canonical bytes of an operation's plan.
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if there is no such operation.
-pub async fn get_ordered(conn: &mut Connection, id: OperationId) -> Result<Ordered, StoreError> {
+pub async fn get_plan(conn: &mut Connection, id: OperationId) -> Result<Vec<u8>, StoreError> {
     let plan = query("SELECT plan FROM operation WHERE id = $1").bind(id).find(conn, |row| row.get("plan"));
-    let plan = plan.await?.ok_or(StoreError::NotFound { what: "the operation" })?;
-    let steps = query("SELECT sealed FROM operation_step WHERE operation_id = $1 ORDER BY position")
-        .bind(id)
-        .list_of(conn, |row| row.get("sealed"))
-        .await?;
-    Ok(Ordered { plan, steps })
+    plan.await?.ok_or(StoreError::NotFound { what: "the operation" })
 }
 
 /// An operation of this id, whosever it is: whose, who asked for it, and the digest of what was asked.
@@ -256,9 +242,15 @@ pub async fn list(
     if !filter.statuses.is_empty() {
         select = select.push(" AND o.status IN ").list(filter.statuses.iter());
     }
-    if let Some(script) = &filter.script {
-        let has_run = " AND EXISTS (SELECT 1 FROM run r WHERE r.operation_id = o.id AND r.script = ";
-        select = select.push(has_run).value(script).push(")");
+    if filter.kind.is_some() || filter.subject.is_some() {
+        select = select.push(" AND EXISTS (SELECT 1 FROM operation_step s WHERE s.operation_id = o.id");
+        if let Some(kind) = &filter.kind {
+            select = select.push(" AND s.kind = ").value(kind);
+        }
+        if let Some(subject) = &filter.subject {
+            select = select.push(" AND s.subject = ").value(subject);
+        }
+        select = select.push(")");
     }
     if let Some(host) = &filter.host {
         let named = "(SELECT h.id FROM host h WHERE h.tenant_id = o.tenant_id AND h.lifecycle = 'active' \
@@ -423,7 +415,6 @@ fn read(row: &Row) -> Result<Operation, StoreError> {
         tenant: row.get("tenant_id")?,
         number: row.get("number")?,
         seq: row.get("seq")?,
-        request: row.get("request")?,
         summary: row.get("summary")?,
         targets: row.get("targets")?,
         policy: row.json("policy")?,
@@ -432,6 +423,8 @@ fn read(row: &Row) -> Result<Operation, StoreError> {
         created_by_name: row.get("created_by_name")?,
         created_at: row.get("created_at")?,
         deadline: row.get("deadline")?,
+        left_out: row.get("left_out")?,
+        reason: row.find("reason")?,
         started_at: row.find("started_at")?,
         ended_at: row.find("ended_at")?,
         stop_requested_at: row.find("stop_requested_at")?,

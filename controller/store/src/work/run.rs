@@ -9,9 +9,8 @@ use std::sync::Arc;
 use fleetward_domain::work::operation::RunCounts;
 use fleetward_domain::work::run::{Failure, RunState, RunStatus};
 use fleetward_protocol::client_id::ClientId;
-use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
-use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::name::HostName;
 use fleetward_protocol::run::Left;
 use fleetward_protocol::time::Timestamp;
 
@@ -38,10 +37,6 @@ pub struct Run {
     pub position: u32,
     /// Which of the operation's steps, from 0.
     pub step: u32,
-    /// The script's name.
-    pub script: ScriptName,
-    /// SHA-256 of the content that runs.
-    pub digest: Digest,
     /// Where it stands.
     pub state: RunState,
     /// When it was planned.
@@ -56,7 +51,7 @@ pub struct Run {
     pub ended_at: Option<Timestamp>,
     /// How long it took on the host's clock, in milliseconds.
     pub duration_ms: Option<u64>,
-    /// What its script left running, if that held its output open.
+    /// What its process left running, if that held its output open.
     pub left: Option<Left>,
     /// How often a stream was opened for it again, after the first.
     pub attached: u32,
@@ -87,14 +82,10 @@ pub struct NewRun {
     pub step: u32,
     /// Why the plan means this host, encoded.
     pub proof: Arc<[u8]>,
-    /// The script's name.
-    pub script: ScriptName,
-    /// SHA-256 of the content that runs.
-    pub digest: Digest,
 }
 
 const COLUMNS: &str = "SELECT r.id, r.tenant_id, r.operation_id, r.host_id, r.host_name, r.client_id, r.position, \
-   r.step, r.script, r.digest, r.detail, r.queued_at, r.dispatched_at, r.accepted_at, r.started_at, r.ended_at, \
+   r.step, r.detail, r.queued_at, r.dispatched_at, r.accepted_at, r.started_at, r.ended_at, \
    r.duration_ms, r.left_running, r.attached, r.output_end, r.output_bytes, r.output_lost, r.seq";
 const FROM: &str = " FROM run r WHERE ";
 
@@ -104,7 +95,7 @@ const KEYS: [Key; 3] = [
     Key { expression: "r.id", kind: KeyKind::Text, direction: Direction::Ascending },
 ];
 
-// 16 columns: far below SQLite's 32,766 parameters, and the text of a full batch is always the same.
+// 13 columns: far below SQLite's 32,766 parameters, and the text of a full batch is always the same.
 const INSERT_BATCH: usize = 200;
 
 /// Adds an operation's runs, all `queued`, in the transaction that added the operation.
@@ -121,8 +112,8 @@ pub async fn insert(
     let queued = RunState::Queued.to_stored();
     for batch in runs.chunks(INSERT_BATCH) {
         let mut insert = query(
-            "INSERT INTO run (id, tenant_id, operation_id, host_id, host_name, client_id, position, step, proof, script, \
-             digest, state, detail, queued_at, seq) VALUES ",
+            "INSERT INTO run (id, tenant_id, operation_id, host_id, host_name, client_id, position, step, proof, \
+             state, detail, queued_at, seq) VALUES ",
         );
         for (at, run) in batch.iter().enumerate() {
             insert = insert
@@ -145,10 +136,6 @@ pub async fn insert(
                 .value(run.step)
                 .push(", ")
                 .value(&*run.proof)
-                .push(", ")
-                .value(&run.script)
-                .push(", ")
-                .value(run.digest)
                 .push(", 'queued', ")
                 .value(&queued)
                 .push(", ")
@@ -389,8 +376,6 @@ fn read(row: &Row) -> Result<Run, StoreError> {
         client_id: row.get("client_id")?,
         position: row.get("position")?,
         step: row.get("step")?,
-        script: row.get("script")?,
-        digest: row.get("digest")?,
         state: read_state(row)?,
         queued_at: row.get("queued_at")?,
         dispatched_at: row.find("dispatched_at")?,

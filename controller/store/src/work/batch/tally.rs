@@ -1,14 +1,17 @@
-//! What is counted of output: bytes that a run wrote, and bytes that its host says are missing.
+//! What is noted of new records: how many bytes a run wrote, how many its host says are missing, and its report.
 
+use fleetward_protocol::event::check_report;
 use fleetward_protocol::output::{Records, Stream};
 
 /// What records hold.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     /// Bytes that the run wrote.
     pub(super) kept: u64,
     /// Bytes that it wrote and that are missing, by what the host says.
     pub(super) lost: u64,
+    /// The last report among them, if it is one.
+    pub(super) report: Option<String>,
 }
 
 impl Tally {
@@ -22,6 +25,10 @@ impl Tally {
                 Stream::Dropped => {
                     tally.lost = tally.lost.saturating_add(record.dropped().unwrap_or_default());
                 }
+                // A host cannot break its run by what it says in one.
+                Stream::Report if check_report(record.payload).is_ok() => {
+                    tally.report = String::from_utf8(record.payload.to_vec()).ok();
+                }
                 Stream::Event | Stream::Report => {}
             }
         }
@@ -29,8 +36,9 @@ impl Tally {
     }
 
     /// Adds what other records hold.
-    pub(super) const fn add(&mut self, other: Self) {
+    pub(super) fn add(&mut self, other: Self) {
         self.kept += other.kept;
         self.lost = self.lost.saturating_add(other.lost);
+        self.report = other.report.or_else(|| self.report.take());
     }
 }

@@ -1,0 +1,39 @@
+//! Reports: what typed actions told when they ended. They stand apart from their runs, which are read and written far more
+//! often.
+
+use std::collections::HashMap;
+
+use fleetward_protocol::id::RunId;
+
+use crate::query::query;
+use crate::{Connection, Reader, StoreError};
+
+/// Keeps a run's report in the place of the one before. It is one JSON object
+/// ([`check_report`](fleetward_protocol::event::check_report)).
+pub(crate) async fn upsert(conn: &mut Connection, run: RunId, report: &str) -> Result<(), StoreError> {
+    query(
+        "INSERT INTO run_report (run_id, report) VALUES ($1, $2) \
+         ON CONFLICT (run_id) DO UPDATE SET report = EXCLUDED.report",
+    )
+    .bind(run)
+    .bind(report)
+    .run(conn)
+    .await
+    .map(|_| ())
+}
+
+/// The reports of those of `runs` that have one, as JSON.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(conn: &mut impl Reader, runs: &[RunId]) -> Result<HashMap<RunId, String>, StoreError> {
+    let mut reports = HashMap::new();
+    for batch in runs.chunks(500) {
+        let select = query("SELECT run_id, report FROM run_report WHERE run_id IN ").list(batch.iter());
+        let select = if batch.len() == 1 { select } else { select.once() };
+        for row in conn.rows(select).await? {
+            reports.insert(row.get("run_id")?, row.get("report")?);
+        }
+    }
+    Ok(reports)
+}
