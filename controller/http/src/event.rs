@@ -117,8 +117,8 @@ impl Watcher {
                 let reference = Reference::Id(operation);
                 match app::operation::get(&self.site.app, &self.permit, reference).await {
                     Ok(found) => {
-                        let counts = app::run::counts(&self.site.app, &self.permit, operation).await?;
-                        Ok(Some(sse::event("operation", &operation_view(&found, counts)?)))
+                        let found = app::operation::overview(&self.site.app, &self.permit, found).await?;
+                        Ok(Some(sse::event("operation", &operation_view(&found)?)))
                     }
                     Err(app::operation::OperationError::NotFound) => Ok(None),
                     Err(error) => Err(error.into()),

@@ -22,6 +22,7 @@ mod extract;
 mod health;
 mod host;
 mod idempotency;
+mod kind;
 mod lasting;
 mod layer;
 mod listen;
@@ -106,6 +107,7 @@ fn routes() -> OpenApiRouter<Site> {
         .merge(auth::router())
         .merge(event::router())
         .merge(host::router())
+        .merge(kind::router())
         .merge(operation::router())
         .merge(repo::router())
         .merge(run::router())

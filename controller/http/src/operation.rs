@@ -10,11 +10,12 @@ use fleetward_api::operation::{Operation, OperationCreate, OperationQuery};
 use fleetward_api::page::Page;
 use fleetward_api::run::{Run, RunQuery};
 use fleetward_app::follow::{Change, Follower, InvalidPosition, Position};
-use fleetward_app::operation::{self, InvalidReference, OperationError, Reference};
+use fleetward_app::operation::{self, InvalidReference, OperationError, Overview, Reference};
 use fleetward_app::run;
 use fleetward_domain::fleet::contract::{Breach, Fault};
 use fleetward_domain::fleet::enrolment::NotEnrolled;
-use fleetward_domain::work::operation::{InvalidPolicy, RunCounts};
+use fleetward_domain::work::operation::InvalidPolicy;
+use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::HostName;
 use fleetward_store as store;
@@ -60,7 +61,7 @@ pub(super) fn router() -> OpenApiRouter<Site> {
         .routes(routes!(stop))
 }
 
-/// Runs scripts on hosts.
+/// Does something on hosts.
 ///
 /// The operation's `id` is made by the client. Whoever does not know what became of a request sends it again with the
 /// same id: it is answered with the same operation, and nothing runs twice.
@@ -79,8 +80,8 @@ async fn create(
         request.id = id_of(&headers)?;
     }
     let created = operation::create(&site.app, &permit, asked(request)?).await?;
-    let counts = run::counts(&site.app, &permit, created.id).await?;
-    Ok((StatusCode::CREATED, Json(operation_view(&created, counts)?)))
+    let created = operation::overview(&site.app, &permit, created).await?;
+    Ok((StatusCode::CREATED, Json(operation_view(&created)?)))
 }
 
 /// The operation's id, where it came as the key that other requests take.
@@ -110,10 +111,8 @@ async fn list(
     };
     let filter = store::work::operation::Filter {
         statuses: asked.status.map(super::view::stored_status).into_iter().collect(),
-        script: asked
-            .script
-            .map(|name| name.parse().map_err(|error| parse_error("script", format!("{error}"))))
-            .transpose()?,
+        kind: asked.kind,
+        subject: asked.subject,
         host: asked
             .host
             .map(|name| name.parse().map_err(|error| parse_error("host", format!("{error}"))))
@@ -122,7 +121,7 @@ async fn list(
         to: asked.to.map(|time| time.timestamp()),
     };
     let found = operation::list(&site.app, &permit, &filter, &request(asked.limit, asked.cursor)?).await?;
-    let views = found.items.iter().map(|(operation, counts)| operation_view(operation, *counts));
+    let views = found.items.iter().map(operation_view);
     let items = views.collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next_cursor: found.next.map(|cursor| cursor.as_str().to_owned()) }))
 }
@@ -139,8 +138,8 @@ async fn get(
     Path(id): Path<String>,
 ) -> Result<Json<Operation>, ApiError> {
     let found = operation::get(&site.app, &permit, reference(&id)?).await?;
-    let counts = run::counts(&site.app, &permit, found.id).await?;
-    operation_view(&found, counts).map(Json)
+    let found = operation::overview(&site.app, &permit, found).await?;
+    operation_view(&found).map(Json)
 }
 
 /// An operation's runs, by host and step.
@@ -221,16 +220,15 @@ fn stream(
 
 fn events_of(site: &Site, changes: Vec<(Change, Position)>, host: Option<&HostName>) -> Vec<Event> {
     let mut events = Vec::with_capacity(changes.len());
-    let operation = |kind: &str, operation: &store::work::operation::Operation, counts: RunCounts| {
-        operation_view(operation, counts).map(|view| sse::event(kind, &view)).ok()
-    };
+    let operation =
+        |kind: &str, operation: &Overview| operation_view(operation).map(|view| sse::event(kind, &view)).ok();
     for (change, position) in changes {
         let event = match &change {
             Change::Output { host: of, .. } if host.is_some_and(|wanted| wanted != of) => None,
             Change::Output { host, piece } => Some(sse::event("output", &output_event(host, piece))),
             Change::Run(run) => Some(sse::event("run", &run_view(&site.app, run))),
-            Change::Operation(found, counts) => operation("operation", found, *counts),
-            Change::End(found, counts) => operation("end", found, *counts),
+            Change::Operation(found) => operation("operation", found),
+            Change::End(found) => operation("end", found),
         };
         events.extend(event.map(|event| event.id(position.to_string())));
     }
@@ -251,8 +249,8 @@ async fn stop(
     Path(id): Path<String>,
 ) -> Result<Json<Operation>, ApiError> {
     let stopped = operation::stop(&site.app, &permit, reference(&id)?).await?;
-    let counts = run::counts(&site.app, &permit, stopped.id).await?;
-    operation_view(&stopped, counts).map(Json)
+    let stopped = operation::overview(&site.app, &permit, stopped).await?;
+    operation_view(&stopped).map(Json)
 }
 
 fn reference(text: &str) -> Result<Reference, ApiError> {
@@ -264,7 +262,12 @@ impl From<OperationError> for ApiError {
         let text = error.to_string();
         match error {
             OperationError::NotTaken(error) => error.into(),
-            OperationError::Steps => Self::invalid("INVALID_SCRIPTS", text).detail("field", "scripts"),
+            OperationError::Steps => Self::invalid("INVALID_STEPS", text).detail("field", "steps"),
+            OperationError::NoKind { kind, .. } => {
+                let text = format!("{text}; `fleetward kind list` shows those there are");
+                Self::not_found("KIND_NOT_FOUND", text).detail("kind", kind.as_str())
+            }
+            OperationError::Denied(error) => error.into(),
             OperationError::NoScript(name) => {
                 let text = format!("{text}; `fleetward script list` shows those there are");
                 Self::not_found("SCRIPT_NOT_FOUND", text).detail("script", name.as_str())
@@ -275,7 +278,10 @@ impl From<OperationError> for ApiError {
                 Self::invalid("INVALID_ID", text).detail("field", "id")
             }
             OperationError::IdTaken(id) => Self::conflict("ID_TAKEN", text).detail("id", id.to_string()),
-            OperationError::Action(_) => Self::invalid("INVALID_ACTION", text),
+            OperationError::Action(error) => {
+                let (InvalidAction::Unsupported { kind } | InvalidAction::Malformed { kind, .. }) = error;
+                Self::invalid("INVALID_ACTION", text).detail("kind", kind)
+            }
             OperationError::Policy(InvalidPolicy::Concurrency(_)) => {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "CONCURRENCY_EXCEEDED", text)
                     .detail("field", "rollout.concurrency")
@@ -290,7 +296,7 @@ impl From<OperationError> for ApiError {
             OperationError::NotEnrolled(error) => error.into(),
             OperationError::TooManyRuns(runs) => Self::invalid("TOO_MANY_RUNS", text).detail("runs", runs),
             OperationError::TooLarge(_) => {
-                let text = format!("{text}; give fewer or shorter arguments and environment variables");
+                let text = format!("{text}; give fewer or shorter parameters");
                 Self::invalid("ORDER_TOO_LARGE", text)
             }
             OperationError::NotFound => Self::not_found("OPERATION_NOT_FOUND", text),

@@ -5,8 +5,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fleetward_api::event::OutputPiece;
+use fleetward_api::event::{OutputPiece, StepEvent, StepState};
 use fleetward_api::run::OutputStream;
+use fleetward_protocol::event::{self as told, Event};
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::time::Timestamp;
 
@@ -42,11 +43,19 @@ impl Pieces {
                     text: None,
                     base64: None,
                     dropped: Some(record.dropped().unwrap_or(0)),
+                    step: None,
                 });
                 return;
             }
-            // Told for programs, and no output.
-            Stream::Event | Stream::Report => return,
+            Stream::Event => {
+                // A host cannot break its run by what it says in one: what is no event is passed over.
+                if let Ok(event) = Event::decode(record.payload) {
+                    self.made.push(step(record.at, event));
+                }
+                return;
+            }
+            // It belongs to the run, and no place in its output.
+            Stream::Report => return,
         };
         let first = !std::mem::replace(&mut tail.seen, true);
         let mut bytes = std::mem::take(&mut tail.bytes);
@@ -84,6 +93,21 @@ impl Pieces {
     }
 }
 
+fn step(at: Timestamp, event: Event) -> OutputPiece {
+    let Event { step, state, percent, words } = event;
+    let state = match state {
+        told::StepState::Began => StepState::Began,
+        told::StepState::Going => StepState::Going,
+        told::StepState::Done => StepState::Done,
+        told::StepState::Unchanged => StepState::Unchanged,
+        told::StepState::Failed => StepState::Failed,
+        told::StepState::Undone => StepState::Undone,
+    };
+    let step =
+        StepEvent { step: step.into(), state, percent: percent.map(told::Percent::get), words: words.into() };
+    OutputPiece { stream: None, at: at.into(), text: None, base64: None, dropped: None, step: Some(step) }
+}
+
 /// Whether bytes are text up to a last character that is not complete.
 trait Unfinished {
     fn is_ok_or_unfinished(&self) -> bool;
@@ -105,6 +129,7 @@ fn push_text(made: &mut Vec<OutputPiece>, stream: OutputStream, at: Timestamp, t
             text: Some(piece.to_owned()),
             base64: None,
             dropped: None,
+            step: None,
         });
         rest = later;
     }
@@ -118,6 +143,7 @@ fn push_base64(made: &mut Vec<OutputPiece>, stream: OutputStream, at: Timestamp,
             text: None,
             base64: Some(STANDARD.encode(piece)),
             dropped: None,
+            step: None,
         });
     }
 }

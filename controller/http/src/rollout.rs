@@ -1,9 +1,11 @@
-//! What a request to run scripts says about how, in the domain's terms.
+//! What a request says: what is to be done and how, in the domain's terms.
 
 use std::num::NonZeroU32;
 
-use fleetward_api::operation::{Offline, OperationCreate, Rollout, ScriptCall};
-use fleetward_app::operation::{Asked, Call, NotEnrolledHosts, Work};
+use fleetward_api::operation::{Offline, OperationCreate, Rollout, ScriptCall, StepCall};
+use fleetward_app::action;
+use fleetward_app::action::script::Surroundings;
+use fleetward_app::operation::{Asked, NotEnrolledHosts};
 use fleetward_domain::work::operation::{self, MAX_CONCURRENCY, OnFailure, RolloutPolicy, Share};
 use fleetward_protocol::digest::Digest;
 
@@ -20,6 +22,8 @@ const DEFAULT_DEADLINE_S: u32 = 86_400;
 /// 400 with the field that is wrong.
 pub(super) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
     let rollout = &request.rollout;
+    let surroundings =
+        Surroundings { environment: request.environment.clone(), directory: request.directory.clone(), user: request.user.clone() };
     // As it was understood: how it was spaced, or in which order, is no other request.
     let digest = Digest::of(&serde_json::to_vec(&request).map_err(|error| ApiError::internal(&error))?);
     Ok(Asked {
@@ -27,12 +31,7 @@ pub(super) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
         digest,
         policy: policy(rollout)?,
         canary: share("rollout.canary", rollout.canary.as_deref())?,
-        work: Work {
-            scripts: calls(request.scripts),
-            environment: request.environment,
-            directory: request.directory,
-            user: request.user,
-        },
+        steps: steps(request.steps, request.scripts, surroundings)?,
         on: request.on,
         not_enrolled: match request.skip_not_enrolled {
             true => NotEnrolledHosts::LeaveOut,
@@ -42,9 +41,26 @@ pub(super) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
     })
 }
 
-/// The calls of a request.
-pub(super) fn calls(scripts: Vec<ScriptCall>) -> Vec<Call> {
-    scripts.into_iter().map(|call| Call { name: call.name, arguments: call.arguments }).collect()
+/// The steps of a request, whichever way they are written.
+///
+/// # Errors
+/// 400 if both ways are used, or one gives what belongs to the other.
+pub(super) fn steps(
+    steps: Vec<StepCall>,
+    scripts: Vec<ScriptCall>,
+    surroundings: Surroundings,
+) -> Result<Vec<action::Asked>, ApiError> {
+    if steps.is_empty() {
+        let asked = |call: ScriptCall| action::script::asked(call.name, call.arguments, &surroundings);
+        return Ok(scripts.into_iter().map(asked).collect());
+    }
+    let Surroundings { environment, directory, user } = surroundings;
+    if !scripts.is_empty() || !environment.is_empty() || directory.is_some() || user.is_some() {
+        let text = "`steps` stand alone: `scripts`, `environment`, `directory` and `user` are short for steps that run \
+                    scripts; give each step what it takes in its `params`";
+        return Err(ApiError::invalid("INVALID_STEPS", text).detail("field", "steps"));
+    }
+    Ok(steps.into_iter().map(|step| action::Asked { kind: step.kind, params: step.params }).collect())
 }
 
 fn policy(rollout: &Rollout) -> Result<RolloutPolicy, ApiError> {

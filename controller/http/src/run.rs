@@ -1,4 +1,4 @@
-//! Runs: one script on one host.
+//! Runs: one step on one host.
 
 use axum::body::Body;
 use axum::extract::State;
@@ -57,8 +57,10 @@ async fn output(
     Query(asked): Query<OutputQuery>,
 ) -> Result<Response, ApiError> {
     let found = find(&site, &permit, id).await?;
-    // Both names are letters, digits, `-`, `_` and `.`: nothing in them needs quoting.
-    let name = format!("attachment; filename=\"{}-{}.log\"", found.host_name, found.script);
+    // Host names are letters, digits, `-`, `_` and `.`: nothing in them needs quoting. Subjects may be anything.
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    let subject: String = found.step.subject.chars().map(plain).take(80).collect();
+    let name = format!("attachment; filename=\"{}-{subject}.log\"", found.run.host_name);
     let chunks = download(site.app.clone(), permit.permit().clone(), id, asked.stream);
     let chunks = permit.lasting().cut(site, chunks).map(|chunk| chunk?);
     let body = Body::from_stream(chunks);
@@ -70,7 +72,7 @@ async fn output(
     Ok(response)
 }
 
-async fn find(site: &Site, permit: &Permit, id: RunId) -> Result<store::work::run::Run, ApiError> {
+async fn find(site: &Site, permit: &Permit, id: RunId) -> Result<run::Overview, ApiError> {
     run::get(&site.app, permit, id).await.map_err(|error| match error {
         store::StoreError::NotFound { .. } => {
             ApiError::not_found("RUN_NOT_FOUND", format!("there is no run `{id}`"))

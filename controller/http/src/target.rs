@@ -4,7 +4,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use fleetward_api::host::Status;
 use fleetward_api::target::{Target, TargetPreview, TargetPreviewRequest};
-use fleetward_app::operation::{self, Work};
+use fleetward_app::action::script::Surroundings;
+use fleetward_app::operation;
 use fleetward_app::target::{self, SelectError};
 use fleetward_domain::fleet::target::NoTarget;
 use fleetward_store as store;
@@ -18,7 +19,7 @@ use super::document::Failure;
 use super::error::ApiError;
 use super::extract::Json;
 use super::host::enrolment_view;
-use super::rollout::calls;
+use super::rollout::steps;
 
 /// The routes of this noun.
 pub(super) fn router() -> OpenApiRouter<Site> {
@@ -36,14 +37,11 @@ async fn preview(
     permit: Allowed<Read>,
     Json(asked): Json<TargetPreviewRequest>,
 ) -> Result<Json<TargetPreview>, ApiError> {
-    if !asked.scripts.is_empty() {
-        let work = Work {
-            scripts: calls(asked.scripts),
-            environment: asked.environment,
-            directory: asked.directory,
-            user: asked.user,
-        };
-        operation::check(&site.app, &permit, &work).await?;
+    let surroundings =
+        Surroundings { environment: asked.environment, directory: asked.directory, user: asked.user };
+    let steps = steps(asked.steps, asked.scripts, surroundings)?;
+    if !steps.is_empty() {
+        operation::check(&site.app, &permit, steps).await?;
     }
     let selected = target::preview(&site.app, &permit, &asked.on).await?;
     let count = |wanted: fn(&target::Selected) -> bool| {

@@ -2,73 +2,43 @@
 
 use std::iter;
 
-use fleetward_api::operation::{
-    self as api, Operation, OperationScript, OperationStatus, OperationStep, OperationVariable, StateCount,
-};
+use fleetward_api::operation::{self as api, Operation, OperationStatus, OperationStep, StateCount};
 use fleetward_api::run::{Fate, Left, Run, RunState};
-use fleetward_app::App;
-use fleetward_app::order::{Request, ShownValue, ShownVariable};
+use fleetward_app::operation::Overview;
+use fleetward_app::{App, run};
 use fleetward_domain::work::operation::{self as domain, RunCounts};
 use fleetward_domain::work::run::{Custody, Failure, RunState as State, RunStatus, describe_left};
-use fleetward_protocol::action::Action;
+use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::UserName;
-use fleetward_protocol::printable::to_line;
 use fleetward_protocol::run as wire;
 use fleetward_store as store;
+use fleetward_store::work::step::Step;
+use serde_json::Map;
 
 use super::error::ApiError;
 use super::rollout::rollout_view;
 
-/// What is shown of the name of a kind, in characters.
-const MAX_KIND: usize = 64;
-
-/// An operation with its runs counted.
+/// An operation.
 ///
 /// What is stored of its steps and cannot be read (another version wrote it, or somebody else) is left out: one operation
 /// must not hide all others.
 ///
 /// # Errors
 /// If the name of whoever asked is none.
-pub(super) fn operation_view(
-    operation: &store::work::operation::Operation,
-    counts: RunCounts,
-) -> Result<Operation, ApiError> {
-    let request = Request::of(operation).unwrap_or_else(|error| {
-        tracing::error!(operation = %operation.id, %error, "operation.request_unreadable");
-        Request::default()
-    });
-    let mut scripts = Vec::with_capacity(request.steps.len());
-    let mut steps = Vec::with_capacity(request.steps.len());
-    let mut directory = None;
-    for step in &request.steps {
-        let action = Action::parse(&step.action);
-        let kind = to_line(&step.action.kind, MAX_KIND);
-        let subject = action.as_ref().map_or_else(|_| kind.clone(), |action| action.subject().to_string());
-        steps.push(OperationStep { kind, subject });
-        let Ok(Action::Script(script)) = action else { continue };
-        scripts.push(OperationScript {
-            name: script.name,
-            digest: script.digest,
-            arguments: script.arguments,
-            user: script.user,
-        });
-        directory = script.directory;
-    }
-    let per_host = request.steps.len().max(1) as u64;
+pub(super) fn operation_view(overview: &Overview) -> Result<Operation, ApiError> {
+    let Overview { operation, steps, counts } = overview;
+    let per_host = steps.len().max(1) as u64;
     let created_by: UserName =
         operation.created_by_name.parse().map_err(|error| ApiError::internal(&error))?;
     Ok(Operation {
         id: operation.id,
         number: format!("OP-{}", operation.number),
-        steps,
-        scripts,
+        steps: steps.iter().map(|step| step_view(operation.id, step)).collect(),
         on: operation.targets.clone(),
-        environment: request.environment.into_iter().map(variable).collect(),
-        directory,
-        left_out: request.left_out,
+        left_out: operation.left_out,
         rollout: rollout_view(&operation.policy),
         status: status(operation.status),
-        status_detail: status_detail(operation, &counts),
+        status_detail: status_detail(operation, counts),
         counts: RunStatus::ALL
             .into_iter()
             .map(|status| StateCount { state: state(status), count: narrow(counts.get(status)) })
@@ -76,7 +46,7 @@ pub(super) fn operation_view(
             .collect(),
         hosts: narrow(counts.total() / per_host),
         created_by,
-        reason: request.reason,
+        reason: operation.reason.clone(),
         created_at: operation.created_at.into(),
         started_at: operation.started_at.map(Into::into),
         ended_at: operation.ended_at.map(Into::into),
@@ -85,13 +55,12 @@ pub(super) fn operation_view(
     })
 }
 
-fn variable(shown: ShownVariable) -> OperationVariable {
-    let ShownVariable { name, value, declared } = shown;
-    let (value, digest) = match value {
-        ShownValue::Value(value) => (Some(value), None),
-        ShownValue::Digest(digest) => (None, Some(digest)),
-    };
-    OperationVariable { name, value, digest, declared }
+fn step_view(operation: OperationId, step: &Step) -> OperationStep {
+    let params = serde_json::from_str(&step.params).unwrap_or_else(|error| {
+        tracing::error!(%operation, %error, "operation.step_unreadable");
+        Map::new()
+    });
+    OperationStep { kind: step.kind.clone(), subject: step.subject.clone(), digest: step.digest, params }
 }
 
 /// Why a rollout was halted: the only two reasons there are.
@@ -125,7 +94,7 @@ fn status_detail(operation: &store::work::operation::Operation, counts: &RunCoun
         domain::OperationStatus::Stopped => Some(format!("stopped by {by}")),
         _ if operation.stop_requested_at.is_some() && !ended => Some(format!("being stopped by {by}")),
         _ if ended && operation.stop_requested_at.is_some() => {
-            Some(format!("the stop that {by} asked for came after the end of every script"))
+            Some(format!("the stop that {by} asked for came after the end of every run"))
         }
         _ if ended => None,
         _ if under_way == 0 && count(RunStatus::Queued) > 0 => {
@@ -136,7 +105,8 @@ fn status_detail(operation: &store::work::operation::Operation, counts: &RunCoun
 }
 
 /// A run, with what is known of its host's connection now.
-pub(super) fn run_view(app: &App, run: &store::work::run::Run) -> Run {
+pub(super) fn run_view(app: &App, overview: &run::Overview) -> Run {
+    let run::Overview { run, step, report } = overview;
     let (exit_code, signal) = match run.state {
         State::Succeeded => (Some(0), None),
         State::Failed(Failure::Exit(code)) => (Some(code), None),
@@ -148,8 +118,9 @@ pub(super) fn run_view(app: &App, run: &store::work::run::Run) -> Run {
         operation: run.operation,
         host: run.host_name.clone(),
         step: run.step,
-        script: run.script.clone(),
-        digest: run.digest,
+        kind: step.kind.clone(),
+        subject: step.subject.clone(),
+        digest: step.digest,
         state: state(run.state.status()),
         state_detail: state_detail(app, run),
         exit_code,
@@ -159,6 +130,8 @@ pub(super) fn run_view(app: &App, run: &store::work::run::Run) -> Run {
         ended_at: run.ended_at.map(Into::into),
         duration_ms: run.duration_ms,
         left: run.left.map(left),
+        // Only what is one object is kept.
+        report: report.as_deref().and_then(|report| serde_json::from_str(report).ok()),
         output_bytes: run.output_bytes,
         output_dropped: run.output_lost,
         reattached: run.attached,
