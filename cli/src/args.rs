@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
-use crate::{audit, auth, config, host, operation, repo, run, script, session};
+use crate::{action, audit, auth, config, host, kind, operation, query, repo, run, script, session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,11 +16,12 @@ Examples:
   fleetward repo set https://git.example.com/ops/fleet.git --branch main
   fleetward repo sync
   fleetward run baseline --on 'tag:prod & web-*' --timeout 5m -- --dry-run
+  fleetward do unit unit=nginx.service verb=restart --on 'web-*'
   fleetward op logs OP-17 --follow
 
 Exit codes:
   0    all of it succeeded
-  1    some run, or the synchronisation, did not succeed; or this program failed
+  1    some run, host or synchronisation did not do as asked; or this program failed
   2    the command line or the request is wrong
   3    not logged in, or not allowed
   4    the controller cannot be reached, trusted or used
@@ -115,6 +116,13 @@ pub(crate) enum Command {
     Script(script::Command),
     /// Run scripts on hosts and follow them live
     Run(run::Run),
+    /// Do something of any kind on hosts and follow it live
+    Do(action::Do),
+    /// Ask hosts what is there, now
+    Ask(query::Ask),
+    /// Kinds of actions and queries: list, show
+    #[command(subcommand)]
+    Kind(kind::Command),
     /// Operations: list, show, runs, logs, stop
     #[command(subcommand, visible_alias = "operation")]
     Op(operation::Command),

@@ -61,6 +61,10 @@ pub(crate) struct Client {
 pub(crate) enum Repeat {
     /// It is made again; writes carry an idempotency key.
     Safely,
+    /// It is made again, and also when the controller cannot do it now or does not know whether it has: the request
+    /// names what it makes, so that the same request makes the same thing. It has no key: the controller answers one
+    /// that it knows no answer to with a refusal.
+    ByName,
     /// It is not: the other side does not take a key.
     Never,
 }
@@ -114,6 +118,11 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<Bytes, Failure> {
         self.exchange(&method, path, Some(json(body)?), Repeat::Safely, Patience::Usual).await
+    }
+
+    /// Asks for something to be made whose id is in `body`.
+    pub(crate) async fn make(&self, path: &str, body: &impl Serialize) -> Result<Bytes, Failure> {
+        self.exchange(&Method::POST, path, Some(json(body)?), Repeat::ByName, Patience::Usual).await
     }
 
     /// Sends `body` to `path` once, whatever happens to the connection.
@@ -185,6 +194,20 @@ impl Client {
         if let Some(id) = last_event.and_then(|id| id.parse().ok()) {
             request.headers_mut().insert("last-event-id", id);
         }
+        self.stream(request).await
+    }
+
+    /// Sends `body` to `path` and returns the stream of events that answers it, as [`Self::open`].
+    ///
+    /// # Errors
+    /// If the controller cannot be reached or says no. Nothing is tried again.
+    pub(crate) async fn ask(&self, path: &str, body: &impl Serialize) -> Result<Stream, Failure> {
+        let mut request = self.request(&Method::POST, path, Some(json(body)?), None)?;
+        request.headers_mut().insert(ACCEPT, hyper::header::HeaderValue::from_static("text/event-stream"));
+        self.stream(request).await
+    }
+
+    async fn stream(&self, request: Request<Full<Bytes>>) -> Result<Stream, Failure> {
         let (response, connection) = self.deliver(request, Patience::Usual).await?;
         if !response.status().is_success() {
             let status = response.status().as_u16();
@@ -216,9 +239,7 @@ impl Client {
         for attempt in 1.. {
             let request = self.request(method, path, body.clone(), key)?;
             match self.answer(request, patience).await {
-                Err(failure)
-                    if attempt < ATTEMPTS && repeat == Repeat::Safely && may_pass(&failure, attempt) =>
-                {
+                Err(failure) if attempt < ATTEMPTS && may_pass(&failure, attempt, repeat) => {
                     tokio::time::sleep(jittered(pause)).await;
                     pause *= 3;
                 }
@@ -375,11 +396,15 @@ impl Stream {
 }
 
 /// Whether what failed may go well when it is sent again.
-fn may_pass(failure: &Failure, attempt: u32) -> bool {
-    match failure {
-        Failure::Unreachable { .. } => true,
+fn may_pass(failure: &Failure, attempt: u32, repeat: Repeat) -> bool {
+    match (failure, repeat) {
+        (_, Repeat::Never) => false,
+        (Failure::Unreachable { .. }, _) => true,
         // The connection of the first sending broke, and the controller is still carrying it out.
-        Failure::Refused { body, .. } => attempt > 1 && body.code == "IDEMPOTENCY_KEY_IN_USE",
+        (Failure::Refused { body, .. }, Repeat::Safely) => {
+            attempt > 1 && body.code == "IDEMPOTENCY_KEY_IN_USE"
+        }
+        (Failure::Refused { status, .. }, Repeat::ByName) => matches!(status, 503 | 504),
         _ => false,
     }
 }

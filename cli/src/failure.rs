@@ -82,6 +82,11 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Whether the controller may be back in a moment.
+    pub(crate) const fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { status: 429 | 500..=599, .. })
+    }
+
     /// The exit code that tells scripts.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

@@ -8,6 +8,7 @@
 //!
 //! **Deliberately absent.** Rules: the controller decides everything; this program asks and shows.
 
+mod action;
 mod app;
 mod args;
 mod audit;
@@ -17,15 +18,19 @@ mod config;
 mod context;
 mod failure;
 mod host;
+mod kind;
 mod live;
 mod moment;
 mod operation;
 mod prompt;
+mod query;
 mod render;
 mod repo;
+mod rollout;
 mod run;
 mod script;
 mod session;
+mod start;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -86,6 +91,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Repo(command) => repo::execute(command, &globals).await,
         Command::Script(command) => script::execute(command, &App::new(&globals)?).await,
         Command::Run(command) => run::execute(command, &App::new(&globals)?).await,
+        Command::Do(command) => action::execute(command, &App::new(&globals)?).await,
+        Command::Ask(command) => query::execute(command, &App::new(&globals)?).await,
+        Command::Kind(command) => kind::execute(command, &App::new(&globals)?).await,
         Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,
         Command::Session(command) => session::execute(command, &App::new(&globals)?).await,
         Command::Audit(command) => audit::execute(command, &App::new(&globals)?).await,

@@ -152,7 +152,7 @@ impl Follower<'_> {
     async fn run(&mut self, view: &mut impl View) -> Result<Ending, Failure> {
         loop {
             let failure = match self.listen(view).await {
-                Err(failure) if is_passing(&failure) => failure,
+                Err(failure) if failure.is_passing() => failure,
                 result => return result,
             };
             let (since, pause) = match self.lost {
@@ -342,11 +342,6 @@ fn has_passed(id: &str, wanted: u64) -> bool {
     let digits = id.bytes().take_while(u8::is_ascii_digit).count();
     let (number, rest) = id.split_at(digits);
     number.parse().is_ok_and(|number: u64| number > wanted || (number == wanted && rest.is_empty()))
-}
-
-/// Whether the controller may be back in a moment.
-const fn is_passing(failure: &Failure) -> bool {
-    matches!(failure, Failure::Unreachable { .. } | Failure::Refused { status: 429 | 500..=599, .. })
 }
 
 #[cfg(test)]

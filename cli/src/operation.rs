@@ -1,6 +1,7 @@
 //! `op`.
 
 mod name;
+mod report;
 mod sheet;
 
 use std::time::Instant;
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use fleetward_api::operation::{Operation, OperationQuery, OperationStatus};
 use fleetward_api::run::{OutputQuery, OutputStream, Run, RunQuery, RunState};
-use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::name::HostName;
 use hyper::Method;
 use std::io::Write as _;
 
@@ -56,15 +57,19 @@ Examples:
   fleetward op list --status failed --since 2d
   fleetward op list --since yesterday --until today
   fleetward op list --since 2026-01-02 --until '2026-01-02 18:00'
-  fleetward op list --script baseline --host web-1
+  fleetward op list --subject baseline --host web-1
+  fleetward op list --kind unit --subject 'restart nginx.service'
   fleetward op list --output json | jq -r '.[] | select(.status == \"partial\") | .number'", moment::FORMS))]
 pub(crate) struct List {
     /// Only operations in this status
     #[arg(long)]
     status: Option<StatusChoice>,
-    /// Only operations that ran this script
+    /// Only operations with a step of this kind
     #[arg(long)]
-    script: Option<ScriptName>,
+    kind: Option<String>,
+    /// Only operations with a step about this, such as the name of a script
+    #[arg(long, value_name = "TEXT")]
+    subject: Option<String>,
     /// Only operations with a run on this host
     #[arg(long)]
     host: Option<HostName>,
@@ -225,7 +230,8 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
             StatusChoice::Partial => OperationStatus::Partial,
             StatusChoice::Stopped => OperationStatus::Stopped,
         }),
-        script: command.script.map(String::from),
+        kind: command.kind,
+        subject: command.subject,
         host: command.host.map(String::from),
         from: app.resolve(command.since.as_ref())?,
         to: app.resolve(command.until.as_ref())?,
@@ -237,12 +243,14 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
     let list = app.list::<Operation>("operations", &query, most, |operations| {
         if operations.is_empty() {
             app.out.note(match empty {
-                true => "There are no operations yet. Start one with `fleetward run SCRIPT --on EXPR`.",
+                true => {
+                    "There are no operations yet. Start one with `fleetward run SCRIPT --on EXPR`, or with `fleetward do`."
+                },
                 false => "No operation is like that.",
             });
             return String::new();
         }
-        let header = ["OP", "STATUS", "SCRIPTS", "ON", "SUCCEEDED", "TOOK", "CREATED", "BY"];
+        let header = ["OP", "STATUS", "SUBJECT", "ON", "SUCCEEDED", "TOOK", "CREATED", "BY"];
         let mut table = Table::new(&app.out, header).right(4).right(5);
         for operation in operations {
             let took = operation
@@ -253,7 +261,7 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
                 operation.number.as_str().into(),
                 Cell::new(words::operation_status(operation.status))
                     .tone(words::operation_tone(operation.status)),
-                scripts(operation).into(),
+                subjects(operation).into(),
                 operation.on.as_str().into(),
                 succeeded(operation).into(),
                 took.map(|took| span(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)))
@@ -279,15 +287,19 @@ async fn show(command: Show, app: &App) -> Result<Exit, Failure> {
     let operation: Operation = app.client.read(&answer)?;
     let runs = app.collect::<Run>(&format!("{path}/runs"), &run_query(&command), command.limit).await?;
     app.out.print(format_args!("{}\n{}", sheet(&operation, &app.out), table(&runs, &app.out)))?;
+    // What several steps report has several shapes.
+    if let [step] = operation.steps.as_slice() {
+        report::show(app, &step.kind, &runs, command.limit).await?;
+    }
     Ok(Exit::Success)
 }
 
 fn table(runs: &[Run], out: &Out) -> String {
-    let mut table = Table::new(out, ["HOST", "SCRIPT", "STATE", "TOOK", "OUTPUT", ""]).right(3).right(4);
+    let mut table = Table::new(out, ["HOST", "SUBJECT", "STATE", "TOOK", "OUTPUT", ""]).right(3).right(4);
     for run in runs {
         table.row([
             run.host.as_str().into(),
-            run.script.as_str().into(),
+            run.subject.as_str().into(),
             Cell::new(words::run(run)).tone(words::run_tone(run.state)),
             run.duration_ms.map(span).unwrap_or_default().into(),
             if run.output_bytes == 0 { String::new() } else { size::bytes(run.output_bytes) }.into(),
@@ -406,9 +418,10 @@ fn run_query(command: &Show) -> RunQuery {
     }
 }
 
-fn scripts(operation: &Operation) -> String {
-    let names: Vec<&str> = operation.scripts.iter().map(|script| script.name.as_str()).collect();
-    names.join(", ")
+/// What its steps are about.
+fn subjects(operation: &Operation) -> String {
+    let subjects: Vec<&str> = operation.steps.iter().map(|step| step.subject.as_str()).collect();
+    subjects.join(", ")
 }
 
 /// `28/30`: runs that succeeded, and all.

@@ -4,6 +4,7 @@ pub(crate) mod neutral;
 pub(crate) mod size;
 pub(crate) mod table;
 pub(crate) mod time;
+pub(crate) mod value;
 pub(crate) mod words;
 
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};

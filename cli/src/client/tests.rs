@@ -58,6 +58,31 @@ async fn a_write_whose_first_sending_is_still_carried_out_waits_for_its_answer()
 }
 
 #[tokio::test]
+async fn what_has_a_name_is_asked_for_again_until_the_controller_knows() {
+    let refusal = |status: &str, code: &str| {
+        let body = format!(
+            r#"{{"error":"no","code":"{code}","details":{{}},"timestamp":"2026-01-02T03:04:05.000Z"}}"#
+        );
+        answer(status, &body)
+    };
+    let (address, mut requests) = serve(vec![vec![
+        refusal("503 Service Unavailable", "BUSY"),
+        refusal("504 Gateway Timeout", "TIMEOUT"),
+        answer("201 Created", "{}"),
+    ]])
+    .await;
+    client(address).make("operations", &serde_json::json!({"id": "x"})).await.unwrap();
+    let bodies =
+        [requests.recv().await.unwrap(), requests.recv().await.unwrap(), requests.recv().await.unwrap()];
+    assert!(bodies.iter().all(|request| request.ends_with(r#"{"id":"x"}"#)), "{bodies:?}");
+    assert!(bodies.iter().all(|request| header(request, "idempotency-key").is_none()), "{bodies:?}");
+    let (address, mut requests) =
+        serve(vec![vec![refusal("409 Conflict", "CONFLICT"), answer("200 OK", "{}")]]).await;
+    client(address).make("operations", &serde_json::json!({"id": "x"})).await.unwrap_err();
+    assert!(requests.recv().await.is_some() && requests.try_recv().is_err(), "a refusal is a refusal");
+}
+
+#[tokio::test]
 async fn a_login_is_not_repeated() {
     let (address, mut requests) = serve(vec![vec![Step::HangUp], vec![answer("200 OK", "{}")]]).await;
     let failure = client(address).send_once("auth/login", &()).await.unwrap_err();

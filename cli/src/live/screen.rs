@@ -191,11 +191,11 @@ impl<'a> Screen<'a> {
             failures.retain(|run| run.host == *only);
         }
         if !failures.is_empty() {
-            let mut table = Table::for_notes(self.out, ["HOST", "SCRIPT", "STATE", "TOOK", ""]).right(3);
+            let mut table = Table::for_notes(self.out, ["HOST", "SUBJECT", "STATE", "TOOK", ""]).right(3);
             for run in failures.iter().take(MAX_FAILURES) {
                 table.row([
                     run.host.as_str().into(),
-                    run.script.as_str().into(),
+                    run.subject.as_str().into(),
                     Cell::new(words::run(run)).tone(words::run_tone(run.state)),
                     run.duration_ms.map(span).unwrap_or_default().into(),
                     Cell::new(words::run_remarks(run)).tone(Tone::Dim),
@@ -315,14 +315,14 @@ impl<'a> Screen<'a> {
     }
 
     fn announce(&mut self, run: &Run, tone: Tone, mark: &str, text: &str) {
-        let several = self.operation.as_ref().is_some_and(|operation| operation.scripts.len() > 1);
-        let script = if several { format!("{} ", run.script) } else { String::new() };
+        let several = self.operation.as_ref().is_some_and(|operation| operation.steps.len() > 1);
+        let subject = if several { format!("{}: ", run.subject) } else { String::new() };
         let colour = self.out.colour_notes;
         let line = format!(
             "{} {} {}\n",
             paint_host(run.host.as_str(), self.width, colour),
             tone.paint(mark, colour),
-            tone.paint(&neutral::text(&format!("{script}{text}")), colour)
+            tone.paint(&neutral::text(&format!("{subject}{text}")), colour)
         );
         self.pending.at(Target::Notes).push_str(&line);
     }
@@ -341,7 +341,7 @@ impl<'a> Screen<'a> {
 
     fn progress(&self) {
         let (Some(bar), Some(operation)) = (&self.bar, &self.operation) else { return };
-        let runs = u64::from(operation.hosts) * operation.scripts.len() as u64;
+        let runs = u64::from(operation.hosts) * operation.steps.len() as u64;
         bar.set_length(runs.max(self.tally.known() as u64));
         bar.set_position(self.tally.ended() as u64);
         bar.set_prefix(neutral::text(&operation.number));

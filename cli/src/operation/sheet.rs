@@ -1,9 +1,9 @@
 //! What `op show` says of an operation.
 
-use fleetward_api::operation::{Operation, OperationVariable};
+use fleetward_api::operation::{Operation, OperationStep};
 
 use crate::render::table::Sheet;
-use crate::render::{Out, words};
+use crate::render::{Out, value, words};
 
 pub(super) fn sheet(operation: &Operation, out: &Out) -> String {
     let mut sheet = Sheet::default();
@@ -11,14 +11,8 @@ pub(super) fn sheet(operation: &Operation, out: &Out) -> String {
     let status = format!("{}{detail}", words::operation_status(operation.status));
     sheet.row("Operation", format!("{} ({})", operation.number, operation.id));
     sheet.toned(out, "Status", status, words::operation_tone(operation.status));
-    for script in &operation.scripts {
-        let arguments = words::typed(&script.arguments);
-        sheet.row("Script", format!("{} ({}) {arguments}", script.name, script.digest.short()).trim());
-        sheet.row("Runs as", script.user.as_ref().map_or("root", |user| user.as_str()));
-    }
-    sheet.row("Directory", operation.directory.as_deref().unwrap_or_default());
-    for variable in &operation.environment {
-        sheet.row("Variable", self::variable(variable));
+    for step in &operation.steps {
+        rows(&mut sheet, step);
     }
     let left_out = match operation.left_out {
         0 => String::new(),
@@ -45,13 +39,10 @@ pub(super) fn sheet(operation: &Operation, out: &Out) -> String {
     sheet.finish()
 }
 
-/// A variable as it may be shown: what is not declared is marked, what may be secret is a digest.
-fn variable(variable: &OperationVariable) -> String {
-    let OperationVariable { name, value, digest, declared } = variable;
-    let value = match (value, digest) {
-        (Some(value), _) => words::typed(std::slice::from_ref(value)),
-        (None, Some(digest)) => format!("(digest {})", digest.short()),
-        (None, None) => String::new(),
-    };
-    format!("{name}={value}{}", if *declared { "" } else { " (not declared by the script)" })
+/// A step, and below it its parameters as they may be shown.
+fn rows(sheet: &mut Sheet, step: &OperationStep) {
+    sheet.row("Step", format!("{} ({}, {})", step.subject, step.kind, step.digest.short()));
+    for (name, value) in value::rows(&step.params) {
+        sheet.row(format!("  {name}"), value);
+    }
 }

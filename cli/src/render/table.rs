@@ -75,12 +75,18 @@ impl Table {
         Self::build(header, out.colour, std::io::stdout().is_terminal().then(width))
     }
 
+    /// An empty table for standard output, of as many columns as there are titles.
+    pub(crate) fn of_columns(out: &Out, header: &[String]) -> Self {
+        let header = header.iter().map(|title| neutral::text(title));
+        Self::build(header, out.colour, std::io::stdout().is_terminal().then(width))
+    }
+
     /// An empty table for standard error.
     pub(crate) fn for_notes<const N: usize>(out: &Out, header: [&str; N]) -> Self {
         Self::build(header, out.colour_notes, std::io::stderr().is_terminal().then(width))
     }
 
-    fn build<const N: usize>(header: [&str; N], colour: bool, width: Option<u16>) -> Self {
+    fn build(header: impl IntoIterator<Item = impl ToString>, colour: bool, width: Option<u16>) -> Self {
         let mut inner = comfy_table::Table::new();
         inner.load_preset(presets::NOTHING);
         match width {
@@ -90,8 +96,8 @@ impl Table {
         if colour {
             inner.enforce_styling();
         }
-        inner.set_header(header.map(|title| {
-            let cell = comfy_table::Cell::new(title);
+        inner.set_header(header.into_iter().map(|title| {
+            let cell = comfy_table::Cell::new(title.to_string());
             if colour { cell.add_attribute(Attribute::Bold) } else { cell }
         }));
         Self { inner, colour, one_line: false }
@@ -105,8 +111,13 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [Cell; N]) {
+        self.push(cells);
+    }
+
+    /// Adds a row of any number of cells.
+    pub(crate) fn push(&mut self, cells: impl IntoIterator<Item = Cell>) {
         let colour = self.colour;
-        let mut row = comfy_table::Row::from(cells.map(|cell| {
+        let mut row = comfy_table::Row::from(cells.into_iter().map(|cell| {
             let styled = comfy_table::Cell::new(cell.text);
             if !colour {
                 return styled;
@@ -154,25 +165,25 @@ impl Table {
 /// Names and values, one pair a line.
 #[derive(Debug, Default)]
 pub(crate) struct Sheet {
-    rows: Vec<(&'static str, String)>,
+    rows: Vec<(String, String)>,
 }
 
 impl Sheet {
     /// Adds a value; an empty one is left out.
-    pub(crate) fn row(&mut self, name: &'static str, value: impl AsRef<str>) {
+    pub(crate) fn row(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) {
         if !value.as_ref().is_empty() {
-            self.rows.push((name, neutral::text(value.as_ref())));
+            self.rows.push((neutral::text(name.as_ref()), neutral::text(value.as_ref())));
         }
     }
 
     /// Adds a value in a tone.
     pub(crate) fn toned(&mut self, out: &Out, name: &'static str, value: impl AsRef<str>, tone: Tone) {
-        self.rows.push((name, tone.paint(&neutral::text(value.as_ref()), out.colour)));
+        self.rows.push((name.to_owned(), tone.paint(&neutral::text(value.as_ref()), out.colour)));
     }
 
     /// The finished text.
     pub(crate) fn finish(self) -> String {
-        let width = self.rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let width = self.rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
         self.rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect()
     }
 }

@@ -21,7 +21,8 @@ fn run(host: &str, state: RunState, change: impl FnOnce(&mut Run)) -> Run {
         operation: "01890000-0000-7000-8000-00000000000a".parse().unwrap(),
         host: host.parse().unwrap(),
         step: 0,
-        script: "baseline".parse().unwrap(),
+        kind: "k".to_owned(),
+        subject: "baseline".to_owned(),
         digest: "0".repeat(64).parse().unwrap(),
         state,
         state_detail: None,
@@ -32,6 +33,7 @@ fn run(host: &str, state: RunState, change: impl FnOnce(&mut Run)) -> Run {
         ended_at: None,
         duration_ms: None,
         left: None,
+        report: None,
         output_bytes: 0,
         output_dropped: 0,
         reattached: 0,
@@ -48,8 +50,14 @@ fn event(name: &str, data: &impl serde::Serialize) -> ServerEvent {
 fn wrote(host: &str, stream: OutputStream, text: &str) -> ServerEvent {
     let run = run(host, RunState::Running, |_| {});
     let at = "2026-01-02T03:04:05.678Z".parse().unwrap();
-    let piece =
-        OutputPiece { stream: Some(stream), at, text: Some(text.to_owned()), base64: None, dropped: None };
+    let piece = OutputPiece {
+        stream: Some(stream),
+        at,
+        text: Some(text.to_owned()),
+        base64: None,
+        dropped: None,
+        step: None,
+    };
     event("output", &OutputEvent { run: run.id, host: run.host, pieces: vec![piece] })
 }
 
@@ -77,6 +85,7 @@ fn output_stands_behind_its_host_and_ends_are_told_in_words() {
         text: None,
         base64: Some("/w==".to_owned()),
         dropped: None,
+        step: None,
     };
     let gap = OutputPiece { stream: None, base64: None, dropped: Some(123 << 20), ..base64.clone() };
     let web = run("web-1", RunState::Running, |_| {});

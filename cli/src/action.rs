@@ -1,0 +1,68 @@
+//! `do`.
+
+use std::time::Instant;
+
+use clap::Args;
+use fleetward_api::kind::Family;
+use fleetward_api::operation::{OperationCreate, StepCall};
+
+use crate::app::App;
+use crate::failure::{Exit, Failure};
+use crate::kind::{self, Call};
+use crate::render::neutral;
+use crate::rollout::Rollout;
+use crate::start::{self, Manner, TARGETS, Targets};
+
+/// Do something of any kind on hosts and follow it live
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Shows the targets and asks before it starts, then shows what each host tells, as `fleetward run` does.
+
+{}
+
+{TARGETS}
+
+Ctrl-C leaves; the operation goes on. --stop-on-interrupt stops it instead.
+
+Exits with 0 only if every run succeeded, 1 if some did not, 5 if the operation was stopped.
+
+Examples:
+  fleetward do unit unit=nginx.service verb=restart --on 'web-*'
+  fleetward do unit unit=nginx.service verb=reload --on tag:web --batch 25% --max-failures 0
+  fleetward do unit --params unit.json --on all --offline skip --yes --output json", kind::FORMS))]
+pub(crate) struct Do {
+    #[command(flatten)]
+    call: Call,
+    #[command(flatten)]
+    targets: Targets,
+    #[command(flatten)]
+    rollout: Rollout,
+    /// Why; shown in history and audit
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// `fleetward do`.
+pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
+    command.manner.check()?;
+    let begun = Instant::now();
+    let kind = kind::get(app, &command.call.kind, Family::Action).await?;
+    let params = command.call.params(&kind)?;
+    let what = neutral::text(&command.call.typed(&params));
+    let asked = OperationCreate {
+        id: None,
+        steps: vec![StepCall { kind: kind.name, params }],
+        scripts: Vec::new(),
+        on: command.targets.on,
+        skip_not_enrolled: command.targets.skip_not_enrolled,
+        rollout: command.rollout.into(),
+        environment: std::collections::BTreeMap::new(),
+        directory: None,
+        user: None,
+        reason: command.reason,
+    };
+    let preview = start::preview(app, &asked, &what, &command.manner).await?;
+    start::carry_out(app, asked, &preview, &command.manner, begun).await
+}

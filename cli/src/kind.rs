@@ -1,0 +1,320 @@
+//! `kind`: what can be done to a host, or asked of one; and how that is written on a command line.
+
+mod params;
+pub(crate) mod schema;
+
+use std::io::Read as _;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand, ValueEnum};
+use fleetward_api::kind::{Family, Kind};
+use fleetward_protocol::suggest::nearest;
+use serde_json::{Map, Value};
+
+use self::params::{Assignment, usage};
+use self::schema::{Field, fields};
+use crate::app::App;
+use crate::config::Format;
+use crate::failure::{Exit, Failure};
+use crate::render::table::{Sheet, Table};
+use crate::render::time::span;
+use crate::render::{Out, value, words};
+
+/// The longest file of parameters, in bytes: no request is longer.
+const MAX_FILE: u64 = 4 << 20;
+
+/// Kinds of actions and queries: list, show
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List what can be done to hosts, and asked of them
+    List(List),
+    /// Show what a kind takes and what it answers
+    Show(Show),
+}
+
+/// List what can be done to hosts, and asked of them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fleetward kind list
+  fleetward kind list --family query
+  fleetward kind list --output json | jq -r '.[].name'")]
+pub(crate) struct List {
+    /// Only kinds of this family
+    #[arg(long)]
+    family: Option<FamilyChoice>,
+}
+
+/// Show what a kind takes and what it answers
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fleetward kind show unit
+  fleetward kind show unit --output json | jq .parameters")]
+pub(crate) struct Show {
+    /// The kind's name
+    #[arg(value_name = "KIND")]
+    kind: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FamilyChoice {
+    /// What changes a host: `fleetward do`
+    Action,
+    /// What looks at one: `fleetward ask`
+    Query,
+}
+
+/// A kind and its parameters, as they are typed.
+#[derive(Debug, Args)]
+pub(crate) struct Call {
+    /// The kind; `fleetward kind list` lists them
+    #[arg(value_name = "KIND")]
+    pub(crate) kind: String,
+    /// Its parameters, as below; `fleetward kind show KIND` lists them
+    #[arg(value_name = "KEY=VALUE")]
+    params: Vec<Assignment>,
+    /// Read parameters from a file with a JSON object, or from standard input with `-`; those on the command line go
+    /// before them
+    #[arg(long = "params", value_name = "FILE")]
+    file: Option<String>,
+}
+
+/// What help texts say of parameters.
+pub(crate) const FORMS: &str = "\
+Parameters: KEY=VALUE, with values of the type that the kind declares. A list is given value by value, with the key \
+repeated; names with values as KEY.NAME=VALUE; whatever is deeper as KEY:=JSON. What stands on a command line can be \
+read by others on the same machine: give secrets with --params.";
+
+impl Call {
+    /// The parameters that it gives to `kind`.
+    ///
+    /// # Errors
+    /// If they are not as the kind declares them; the text says all that is wrong, and how it is written.
+    pub(crate) fn params(&self, kind: &Kind) -> Result<Map<String, Value>, Failure> {
+        let base = self.file.as_deref().map(read).transpose()?.unwrap_or_default();
+        let fields = fields(&kind.parameters);
+        params::build(&fields, base, &self.params).map_err(|problems| {
+            Failure::Usage(format!(
+                "{}\nUsage: {}\n`fleetward kind show {}` tells what each means.",
+                problems.join("\n"),
+                line(kind, &usage(&fields)),
+                kind.name
+            ))
+        })
+    }
+
+    /// What it asks for, as one would type it.
+    pub(crate) fn typed(&self, params: &Map<String, Value>) -> String {
+        let mut text = self.kind.clone();
+        for (name, value) in value::rows(params) {
+            text.push_str(&format!(" {name}={value}"));
+        }
+        text
+    }
+}
+
+/// The kind of `family` that is called `name`.
+///
+/// # Errors
+/// If there is none; the text says what was perhaps meant.
+pub(crate) async fn get(app: &App, name: &str, family: Family) -> Result<Kind, Failure> {
+    let kinds = app.collect::<Kind>("kinds", &(), None).await?;
+    find(kinds, name, Some(family))
+}
+
+fn find(kinds: Vec<Kind>, name: &str, family: Option<Family>) -> Result<Kind, Failure> {
+    let is_wanted = |kind: &Kind| family.is_none_or(|family| kind.family == family);
+    let what = family.map_or("kind", noun);
+    if let Some(at) = kinds.iter().position(|kind| kind.name == name && is_wanted(kind)) {
+        return kinds
+            .into_iter()
+            .nth(at)
+            .ok_or_else(|| Failure::Usage(format!("there is no {what} `{name}`")));
+    }
+    if let Some(other) = kinds.iter().find(|kind| kind.name == name) {
+        let (noun, verb) = (noun(other.family), verb(other.family));
+        return Err(Failure::Usage(format!(
+            "`{name}` is {} {noun}: use `fleetward {verb} {name}`",
+            if other.family == Family::Action { "an" } else { "a" }
+        )));
+    }
+    let meant = nearest(name, kinds.iter().filter(|kind| is_wanted(kind)).map(|kind| kind.name.as_str()));
+    let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();
+    let text =
+        format!("the controller knows no {what} `{name}`{meant}\n`fleetward kind list` lists them all.");
+    Err(Failure::Usage(text))
+}
+
+/// The JSON object in a file, or on standard input.
+fn read(path: &str) -> Result<Map<String, Value>, Failure> {
+    let named = if path == "-" { "standard input" } else { path };
+    let mut text = String::new();
+    let read = match path {
+        "-" => std::io::stdin().lock().take(MAX_FILE + 1).read_to_string(&mut text),
+        path => std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)),
+    };
+    let length = read.with_context(|| format!("cannot read {named}")).map_err(Failure::Other)?;
+    if length as u64 > MAX_FILE {
+        return Err(Failure::Usage(format!("{named} holds more than {} MiB", MAX_FILE >> 20)));
+    }
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::Usage(format!("{named} does not hold a JSON object: {error}")))
+}
+
+/// `fleetward kind …`.
+pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure> {
+    match command {
+        Command::List(command) => list(&command, app).await,
+        Command::Show(command) => show(&command, app).await,
+    }
+}
+
+async fn list(command: &List, app: &App) -> Result<Exit, Failure> {
+    let family = command.family.map(|family| match family {
+        FamilyChoice::Action => Family::Action,
+        FamilyChoice::Query => Family::Query,
+    });
+    let is_wanted = |kind: &Kind| family.is_none_or(|family| kind.family == family);
+    if app.out.format == Format::Json {
+        let mut array = app.out.array();
+        let take = |item: &serde_json::value::RawValue| {
+            if is_wanted(&app.client.read(item.get().as_bytes())?) {
+                array.push(item)?;
+            }
+            Ok(())
+        };
+        app.client.pages("kinds", &(), None, take).await?;
+        array.end()?;
+        return Ok(Exit::Success);
+    }
+    let kinds = app.collect::<Kind>("kinds", &(), None).await?;
+    let mut table = Table::new(&app.out, ["NAME", "FAMILY", "PERMISSION", "SUMMARY"]);
+    for kind in kinds.iter().filter(|kind| is_wanted(kind)) {
+        table.row([
+            kind.name.as_str().into(),
+            noun(kind.family).into(),
+            kind.permission.as_str().into(),
+            kind.summary.as_str().into(),
+        ]);
+    }
+    app.out.print(table.finish())?;
+    Ok(Exit::Success)
+}
+
+async fn show(command: &Show, app: &App) -> Result<Exit, Failure> {
+    if app.out.format == Format::Json {
+        let mut text = None;
+        let take = |item: &serde_json::value::RawValue| {
+            if app.client.read::<Kind>(item.get().as_bytes())?.name == command.kind {
+                text = Some(item.get().to_owned());
+            }
+            Ok(())
+        };
+        app.client.pages("kinds", &(), None, take).await?;
+        if let Some(text) = text {
+            app.out.json(text.as_bytes())?;
+            return Ok(Exit::Success);
+        }
+    }
+    let kind = find(app.collect::<Kind>("kinds", &(), None).await?, &command.kind, None)?;
+    app.out.print(described(&kind, &app.out))?;
+    Ok(Exit::Success)
+}
+
+fn described(kind: &Kind, out: &Out) -> String {
+    let takes = fields(&kind.parameters);
+    let mut sheet = Sheet::default();
+    sheet.row("Kind", &kind.name);
+    sheet.row("Family", noun(kind.family));
+    sheet.row("Does", &kind.summary);
+    sheet.row("Permission", &kind.permission);
+    if kind.family == Family::Action {
+        let twice =
+            if kind.idempotent { "doing it twice is as doing it once" } else { "it is done each time" };
+        sheet.row("Twice", twice);
+    }
+    if kind.follows {
+        sheet.row("Follows", "--follow tells what changes");
+    }
+    sheet.row("Time limit", span(u64::from(kind.timeout_s) * 1000));
+    sheet.row("Usage", line(kind, &usage(&takes)));
+    sheet.row("Example", line(kind, &example(&takes)));
+    let mut text = sheet.finish();
+    if !takes.is_empty() {
+        text.push_str("\nParameters:\n");
+        let mut table = Table::new(out, ["NAME", "TYPE", "REQUIRED", "DESCRIPTION"]);
+        for field in &takes {
+            table.row([
+                field.name.as_str().into(),
+                field.shape.words().into(),
+                if field.required { "yes" } else { "" }.into(),
+                meaning(field).into(),
+            ]);
+        }
+        text.push_str(&table.finish());
+    }
+    let answers = fields(&kind.answer);
+    if !answers.is_empty() {
+        text.push_str(match kind.family {
+            Family::Action => "\nIts report:\n",
+            Family::Query => "\nEach item of its answer:\n",
+        });
+        let mut table = Table::new(out, ["NAME", "TYPE", "DESCRIPTION"]);
+        for field in &answers {
+            table.row([field.name.as_str().into(), field.shape.words().into(), meaning(field).into()]);
+        }
+        text.push_str(&table.finish());
+    }
+    text
+}
+
+/// What a field means, and what it is where it is not given.
+fn meaning(field: &Field) -> String {
+    match &field.default {
+        Some(default) => {
+            format!("{} ({} when absent)", field.description, value::plain(default)).trim().to_owned()
+        }
+        None => field.description.clone(),
+    }
+}
+
+/// What has to be given, with values that may be.
+fn example(fields: &[Field]) -> String {
+    let words = fields.iter().filter(|field| field.required).map(|field| {
+        let value = match (&field.example, &field.shape) {
+            (Some(example), schema::Shape::Json) => return format!("{}:='{example}'", field.name),
+            (Some(example), _) => value::plain(example),
+            (None, schema::Shape::Choice(choices)) => choices.first().cloned().unwrap_or_default(),
+            (None, schema::Shape::Json) => return format!("{}:=JSON", field.name),
+            (None, shape) => shape.placeholder(),
+        };
+        words::typed(&[format!("{}={value}", field.name)])
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A command line with these parameters.
+fn line(kind: &Kind, params: &str) -> String {
+    let params = if params.is_empty() { String::new() } else { format!(" {params}") };
+    format!("fleetward {} {}{params} --on EXPR", verb(kind.family), kind.name)
+}
+
+/// What a kind of this family is.
+const fn noun(family: Family) -> &'static str {
+    match family {
+        Family::Action => "action",
+        Family::Query => "query",
+    }
+}
+
+/// The command for kinds of this family.
+const fn verb(family: Family) -> &'static str {
+    match family {
+        Family::Action => "do",
+        Family::Query => "ask",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! What a kind's JSON schema says, as far as a command line has to know it: names, shapes and words.
+//!
+//! A schema comes from the controller. Whatever it holds is read without following circles, and what is not understood
+//! is taken as JSON: the controller is the judge of every value.
+
+use serde_json::{Map, Value};
+
+/// How many references and alternatives are followed from one place.
+const MAX_HOPS: usize = 16;
+/// How deep a list of lists is looked into.
+const MAX_DEPTH: usize = 4;
+
+/// A property of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Field {
+    /// What it is called.
+    pub(crate) name: String,
+    /// What it holds.
+    pub(crate) shape: Shape,
+    /// Whether it is always there, or has to be.
+    pub(crate) required: bool,
+    /// What it means, on one line.
+    pub(crate) description: String,
+    /// What it is when it is not given.
+    pub(crate) default: Option<Value>,
+    /// A value that it may have.
+    pub(crate) example: Option<Value>,
+}
+
+/// What a value looks like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Any text.
+    Text,
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// A whole number.
+    Integer,
+    /// A number.
+    Number,
+    /// True or false.
+    Switch,
+    /// Several of one shape.
+    List(Box<Self>),
+    /// Names, each with a value of one shape.
+    Map(Box<Self>),
+    /// Anything deeper.
+    Json,
+}
+
+impl Shape {
+    /// Whether it is one value that can be typed as it is.
+    const fn is_scalar(&self) -> bool {
+        matches!(self, Self::Text | Self::Choice(_) | Self::Integer | Self::Number | Self::Switch)
+    }
+
+    /// What it is, in a few words.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Text => "text".to_owned(),
+            Self::Choice(choices) => choices.join(" | "),
+            Self::Integer => "whole number".to_owned(),
+            Self::Number => "number".to_owned(),
+            Self::Switch => "true | false".to_owned(),
+            Self::List(each) => format!("list of {}", each.plural()),
+            Self::Map(each) => format!("names with {}", each.plural()),
+            Self::Json => "JSON".to_owned(),
+        }
+    }
+
+    fn plural(&self) -> String {
+        match self {
+            Self::Text => "texts".to_owned(),
+            Self::Integer => "whole numbers".to_owned(),
+            Self::Number => "numbers".to_owned(),
+            other => other.words(),
+        }
+    }
+
+    /// What stands for a value in a usage line.
+    pub(crate) fn placeholder(&self) -> String {
+        match self {
+            Self::Text | Self::List(_) | Self::Map(_) => "TEXT".to_owned(),
+            Self::Choice(choices) => choices.join("|"),
+            Self::Integer | Self::Number => "NUMBER".to_owned(),
+            Self::Switch => "true|false".to_owned(),
+            Self::Json => "JSON".to_owned(),
+        }
+    }
+}
+
+/// The properties of the object that `schema` describes: first those that are always there, in the order in which they
+/// are declared, then the others.
+pub(crate) fn fields(schema: &Map<String, Value>) -> Vec<Field> {
+    let mut objects = chain(schema, schema);
+    for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten().take(MAX_HOPS) {
+        objects.extend(part.as_object().map(|part| chain(schema, part)).unwrap_or_default());
+    }
+    let required: Vec<&str> = objects
+        .iter()
+        .filter_map(|object| object.get("required")?.as_array())
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let mut fields: Vec<Field> = Vec::new();
+    for (name, property) in
+        objects.iter().filter_map(|object| object.get("properties")?.as_object()).flatten()
+    {
+        if fields.iter().all(|field| field.name != *name) {
+            fields.push(field(schema, name, property, required.contains(&name.as_str())));
+        }
+    }
+    fields
+        .sort_by_key(|field| required.iter().position(|name| *name == field.name).unwrap_or(required.len()));
+    fields
+}
+
+fn field(root: &Map<String, Value>, name: &str, property: &Value, required: bool) -> Field {
+    let chain = property.as_object().map(|object| chain(root, object)).unwrap_or_default();
+    let find = |key: &str| chain.iter().find_map(|object| object.get(key));
+    let description = find("description").and_then(Value::as_str).unwrap_or_default();
+    Field {
+        name: name.to_owned(),
+        shape: shape(root, property, 0),
+        required,
+        description: description.split_whitespace().collect::<Vec<_>>().join(" "),
+        default: find("default").filter(|value| !value.is_null()).cloned(),
+        example: find("example").or_else(|| find("examples")?.get(0)).cloned(),
+    }
+}
+
+/// A schema and what it leads to, from the outside in: by a reference, or as the only alternative to null.
+fn chain<'a>(root: &'a Map<String, Value>, start: &'a Map<String, Value>) -> Vec<&'a Map<String, Value>> {
+    let mut chain = vec![start];
+    let mut current = start;
+    while chain.len() < MAX_HOPS {
+        let next = match current.get("$ref").and_then(Value::as_str) {
+            Some(reference) => find(root, reference),
+            None => ["oneOf", "anyOf", "allOf"].iter().find_map(|key| only(current.get(*key)?)),
+        };
+        let Some(next) = next else { break };
+        chain.push(next);
+        current = next;
+    }
+    chain
+}
+
+/// What a reference into the same document names.
+fn find<'a>(root: &'a Map<String, Value>, reference: &str) -> Option<&'a Map<String, Value>> {
+    let mut steps =
+        reference.strip_prefix("#/")?.split('/').map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let first = root.get(&steps.next()?)?;
+    steps.try_fold(first, |place, step| place.get(&step))?.as_object()
+}
+
+/// The only alternative that is not null.
+fn only(alternatives: &Value) -> Option<&Map<String, Value>> {
+    let is_null = |schema: &Value| schema.get("type").is_some_and(|name| name == "null");
+    let mut others = alternatives.as_array()?.iter().filter(|schema| !is_null(schema));
+    let first = others.next()?.as_object();
+    others.next().is_none().then_some(first)?
+}
+
+fn shape(root: &Map<String, Value>, schema: &Value, depth: usize) -> Shape {
+    let Some(chain) = schema.as_object().map(|object| chain(root, object)) else { return Shape::Json };
+    let Some(&inner) = chain.last() else { return Shape::Json };
+    if let Some(choices) = choices(inner) {
+        return Shape::Choice(choices);
+    }
+    let scalar = |key: &str| {
+        let each = inner.get(key).filter(|_| depth < MAX_DEPTH)?;
+        Some(shape(root, each, depth + 1)).filter(Shape::is_scalar)
+    };
+    match type_of(inner) {
+        Some("string") => Shape::Text,
+        Some("integer") => Shape::Integer,
+        Some("number") => Shape::Number,
+        Some("boolean") => Shape::Switch,
+        Some("array") => scalar("items").map_or(Shape::Json, |each| Shape::List(Box::new(each))),
+        Some("object") if !inner.contains_key("properties") => {
+            scalar("additionalProperties").map_or(Shape::Json, |each| Shape::Map(Box::new(each)))
+        }
+        _ => Shape::Json,
+    }
+}
+
+/// The type that a schema names, if it is one, beside null.
+fn type_of(schema: &Map<String, Value>) -> Option<&str> {
+    match schema.get("type")? {
+        Value::String(name) => Some(name),
+        Value::Array(names) => {
+            let mut names = names.iter().filter_map(Value::as_str).filter(|name| *name != "null");
+            let first = names.next();
+            names.next().is_none().then_some(first)?
+        }
+        _ => None,
+    }
+}
+
+/// The texts that a schema allows, if it allows some texts alone.
+fn choices(schema: &Map<String, Value>) -> Option<Vec<String>> {
+    let texts = |values: &[Value]| -> Option<Vec<String>> {
+        values
+            .iter()
+            .filter(|value| !value.is_null())
+            .map(|value| value.as_str().map(str::to_owned))
+            .collect()
+    };
+    let of = |schema: &Map<String, Value>| match (schema.get("const"), schema.get("enum")) {
+        (Some(value), _) => texts(std::slice::from_ref(value)),
+        (None, Some(values)) => texts(values.as_array()?),
+        (None, None) => None,
+    };
+    let all = of(schema).or_else(|| {
+        let alternatives = schema.get("oneOf").or_else(|| schema.get("anyOf"))?.as_array()?;
+        let each: Option<Vec<_>> = alternatives.iter().map(|each| of(each.as_object()?)).collect();
+        Some(each?.concat())
+    });
+    all.filter(|choices| !choices.is_empty())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    pub(in crate::kind) fn object(value: Value) -> Map<String, Value> {
+        value.as_object().unwrap().clone()
+    }
+
+    /// A schema with every shape, as the controller makes them.
+    pub(in crate::kind) fn of_everything() -> Map<String, Value> {
+        object(json!({
+            "type": "object",
+            "description": "Everything.",
+            "required": ["what", "mode"],
+            "properties": {
+                "count": { "type": ["integer", "null"], "description": "How\noften.", "default": 3 },
+                "deep": { "type": "object", "properties": { "a": { "type": "string" } } },
+                "labels": { "type": "object", "additionalProperties": { "type": "string" } },
+                "maybe": { "oneOf": [{ "type": "null" }, { "$ref": "#/components/schemas/Mode" }] },
+                "mode": { "$ref": "#/components/schemas/Mode", "description": "How." },
+                "names": { "type": "array", "items": { "type": "string" } },
+                "on": { "type": "boolean" },
+                "share": { "type": "number" },
+                "tree": { "$ref": "#/components/schemas/Tree" },
+                "what": { "type": "string", "example": "nginx" },
+            },
+            "components": { "schemas": {
+                "Mode": { "type": "string", "enum": ["fast", "slow"], "description": "A mode." },
+                "Tree": { "$ref": "#/components/schemas/Tree" },
+            } },
+        }))
+    }
+
+    #[test]
+    fn fields_have_shapes_and_what_has_to_be_there_comes_first() {
+        let fields = fields(&of_everything());
+        let told: Vec<_> = fields.iter().map(|field| (field.name.as_str(), field.shape.words())).collect();
+        let expected = [
+            ("what", "text"),
+            ("mode", "fast | slow"),
+            ("count", "whole number"),
+            ("deep", "JSON"),
+            ("labels", "names with texts"),
+            ("maybe", "fast | slow"),
+            ("names", "list of texts"),
+            ("on", "true | false"),
+            ("share", "number"),
+            ("tree", "JSON"),
+        ];
+        assert_eq!(told, expected.map(|(name, words)| (name, words.to_owned())));
+        assert!(fields[0].required && fields[1].required && !fields[2].required);
+        assert_eq!((fields[1].description.as_str(), fields[2].description.as_str()), ("How.", "How often."));
+        assert_eq!((&fields[2].default, &fields[0].example), (&Some(json!(3)), &Some(json!("nginx"))));
+    }
+
+    #[test]
+    fn choices_may_be_told_one_by_one() {
+        let schema = object(json!({
+            "properties": { "a": { "oneOf": [{ "const": "x" }, { "type": "string", "enum": ["y"] }] } },
+        }));
+        assert_eq!(fields(&schema)[0].shape, Shape::Choice(vec!["x".to_owned(), "y".to_owned()]));
+    }
+
+    #[test]
+    fn what_is_no_schema_has_no_fields_and_what_is_odd_is_json() {
+        assert_eq!(fields(&Map::new()), []);
+        for odd in [
+            json!(null),
+            json!({ "$ref": "#" }),
+            json!({ "$ref": "https://example.com/" }),
+            json!({ "type": ["string", "integer"] }),
+            json!({ "type": "array" }),
+            json!({ "type": "array", "items": { "type": "array", "items": { "type": "string" } } }),
+            json!({ "enum": [1, 2] }),
+            json!({ "oneOf": [{ "type": "string" }, { "type": "object" }] }),
+        ] {
+            let schema = object(json!({ "properties": { "a": odd } }));
+            assert_eq!(fields(&schema)[0].shape, Shape::Json, "{schema:?}");
+        }
+    }
+}
