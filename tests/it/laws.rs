@@ -4,6 +4,7 @@
 
 mod areas;
 mod dependencies;
+mod kinds;
 mod layout;
 mod promises;
 mod source;

@@ -136,7 +136,11 @@ impl Kinds {
     ///
     /// # Errors
     /// [`OperationError`], in words for the person.
-    pub(crate) async fn resolve(&self, asked: Asked, within: &mut Within<'_>) -> Result<Step, OperationError> {
+    pub(crate) async fn resolve(
+        &self,
+        asked: Asked,
+        within: &mut Within<'_>,
+    ) -> Result<Step, OperationError> {
         let found = self.0.iter().find(|known| known.kind().name == asked.kind);
         let Some(known) = found else {
             let nearest = nearest(&asked.kind, self.iter().map(|kind| kind.name)).map(str::to_owned);

@@ -27,7 +27,11 @@ pub struct Overview {
 ///
 /// # Errors
 /// If the store fails, or a run has no step.
-pub(crate) async fn overviews(conn: &mut impl Reader, steps: &[Step], runs: Vec<Run>) -> Result<Vec<Overview>, StoreError> {
+pub(crate) async fn overviews(
+    conn: &mut impl Reader,
+    steps: &[Step],
+    runs: Vec<Run>,
+) -> Result<Vec<Overview>, StoreError> {
     // What has no output has no report.
     let told: Vec<RunId> = runs.iter().filter(|run| run.output_end > 0).map(|run| run.id).collect();
     let mut reports = report::list(conn, &told).await?;

@@ -6,6 +6,8 @@
     reason = "a test that cannot have its application fails by panicking"
 )]
 
+pub mod levitate;
+
 use std::io;
 use std::num::NonZeroU32;
 use std::ops::Deref;
@@ -35,16 +37,17 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::access::{Caller, Permit};
+use crate::action::script::Surroundings;
+use crate::action::{self, Kinds};
 use crate::clock::Clock;
 use crate::health::Condition;
 use crate::host::{self, Addition};
-use crate::action::script::Surroundings;
-use crate::action::{self, Kinds};
 use crate::operation::{self, Asked, NotEnrolledHosts, OperationError};
 use crate::recorder::Change;
 use crate::secret::SecretBox;
 use crate::settings::{AuditRetention, Enrolment, Settings};
 use crate::{App, user};
+use levitate::Levitate;
 
 /// The name under which a test's application is reached.
 pub const NAME: &str = "ctl.example.com";
@@ -269,10 +272,23 @@ impl Admin {
             let name: ScriptName = name.parse().unwrap();
             action::script::asked(name, Vec::new(), &Surroundings::default())
         };
+        self.ask(scripts.iter().map(asked).collect(), on, policy).await
+    }
+
+    /// An operation of these steps on these hosts, under a policy.
+    ///
+    /// # Errors
+    /// [`OperationError`] if the application refuses it.
+    pub async fn ask(
+        &self,
+        steps: Vec<action::Asked>,
+        on: &str,
+        policy: RolloutPolicy,
+    ) -> Result<Operation, OperationError> {
         let asked = Asked {
             id: None,
             digest: Digest::of(on.as_bytes()),
-            steps: scripts.iter().map(asked).collect(),
+            steps,
             on: on.to_owned(),
             policy,
             canary: None,
@@ -394,7 +410,9 @@ async fn open(directory: &Path, database: &str, clock: &Clock) -> App {
     let authority = Authority::load(&directory.join("pki")).unwrap();
     let secrets = SecretBox::load_or_create(&directory.join("secret.key")).unwrap();
     let store = Store::open(database, clock.now()).await.unwrap();
-    App::start(settings(directory), clock.clone(), Kinds::all(), store, authority, secrets).await.unwrap()
+    App::start(settings(directory), clock.clone(), Kinds::with::<Levitate>(), store, authority, secrets)
+        .await
+        .unwrap()
 }
 
 /// An administrator without a password.

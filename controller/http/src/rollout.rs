@@ -22,8 +22,11 @@ const DEFAULT_DEADLINE_S: u32 = 86_400;
 /// 400 with the field that is wrong.
 pub(super) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
     let rollout = &request.rollout;
-    let surroundings =
-        Surroundings { environment: request.environment.clone(), directory: request.directory.clone(), user: request.user.clone() };
+    let surroundings = Surroundings {
+        environment: request.environment.clone(),
+        directory: request.directory.clone(),
+        user: request.user.clone(),
+    };
     // As it was understood: how it was spaced, or in which order, is no other request.
     let digest = Digest::of(&serde_json::to_vec(&request).map_err(|error| ApiError::internal(&error))?);
     Ok(Asked {

@@ -6,6 +6,7 @@ mod contract;
 mod follow;
 mod host;
 mod idempotency;
+mod kind;
 mod lasting;
 mod listen;
 mod log;

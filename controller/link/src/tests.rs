@@ -35,6 +35,7 @@ mod budget;
 mod controller;
 mod crowd;
 mod host;
+mod kind;
 mod lost;
 mod twins;
 
@@ -133,7 +134,7 @@ async fn an_offline_host_gets_its_run_when_it_comes_and_steps_go_in_order() {
     timeout(SOON, second).await.unwrap();
     let (status, runs) = controller.wait_for_end(operation.id).await;
     assert_eq!(status, OperationStatus::Success);
-    assert_eq!(runs.iter().map(|run| run.script.as_str()).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!(runs.iter().map(|run| run.step).collect::<Vec<_>>(), [0, 1]);
 }
 
 #[tokio::test]

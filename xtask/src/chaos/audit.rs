@@ -34,7 +34,7 @@ struct Run {
     id: String,
     host: String,
     step: u32,
-    script: String,
+    subject: String,
     state: RunState,
     state_detail: Option<String>,
     exit_code: Option<i32>,
@@ -179,7 +179,7 @@ fn audit_run(
     faults: &[Injected],
     account: &mut Account,
 ) -> Result<()> {
-    let script = Script::named(&run.script).with_context(|| format!("script {}", run.script))?;
+    let script = Script::named(&run.subject).with_context(|| format!("script {}", run.subject))?;
     let expected = script.expected(&run.id);
     let all_stdout = [expected.stdout.as_slice(), &expected.more].concat();
     let span = span(run)?;
@@ -233,7 +233,7 @@ fn audit_run(
     account.dropped += run.output_dropped;
     account.reattached += u64::from(run.reattached);
     *account.states.entry(run.state).or_default() += 1;
-    let where_ = format!("{} run {} ({} on {})", operation.number, run.id, run.script, run.host);
+    let where_ = format!("{} run {} ({} on {})", operation.number, run.id, run.subject, run.host);
     if run.state == RunState::Lost {
         let by =
             killed.into_iter().chain(near.iter().copied().filter(|fault| ENDS_HOST.contains(&fault.kind)));

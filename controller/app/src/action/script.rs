@@ -64,11 +64,8 @@ impl Resolve<Params> for Call {
         };
         // What nobody may give is told before what this caller may not.
         ActionRequest::new(&params)?;
-        let given = Given {
-            arguments: &params.arguments,
-            environment: &params.environment,
-            user: user.as_ref(),
-        };
+        let given =
+            Given { arguments: &params.arguments, environment: &params.environment, user: user.as_ref() };
         let undeclared = contract(&found).check(given, latitude);
         let undeclared = undeclared.map_err(|breach| OperationError::Contract(Box::new(breach)))?;
         let (shown, hidden) = shown(&params, &found, &undeclared, within.app.secrets());

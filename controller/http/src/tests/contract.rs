@@ -10,7 +10,7 @@ use fleetward_protocol::order::{Authority, Order};
 use fleetward_store::Scope;
 use fleetward_store::people::tenant;
 use fleetward_store::testing;
-use fleetward_store::work::{operation, script};
+use fleetward_store::work::{operation, script, step};
 use serde_json::{Value, json};
 
 use super::site::TestSite;
@@ -148,31 +148,23 @@ async fn shown_and_sealed(site: TestSite) {
     let created = created.json();
     let event = site.get("/api/v1/audit?limit=1").await["items"][0].clone();
     for (of, shown) in [("operation", &created), ("audit", &event["details"])] {
-        let variables = shown["environment"].as_array().unwrap();
-        let named = |name: &str| variables.iter().find(|variable| variable["name"] == name).unwrap();
-        assert_eq!(
-            (&named("VERSION")["value"], &named("VERSION")["declared"]),
-            (&json!("seven"), &json!(true))
-        );
-        assert_eq!(named("API_TOKEN")["digest"].as_str().unwrap().len(), 64, "{of}");
-        assert_eq!(
-            (&named("API_TOKEN")["value"], &named("API_TOKEN")["declared"]),
-            (&json!(null), &json!(true))
-        );
-        assert_eq!((&named("COLOUR")["value"], &named("COLOUR")["declared"]), (&json!(null), &json!(false)));
-        assert_eq!(shown["directory"], "/srv", "{of}");
-        assert_eq!(shown["scripts"][0]["arguments"], json!(["--keep=7"]), "{of}");
-        assert_eq!(shown["scripts"][0]["user"], "postgres", "{of}");
+        let params = &shown["steps"][0]["params"];
+        let environment = &params["environment"];
+        assert_eq!(environment["VERSION"], "seven", "{of}");
+        for hidden in ["API_TOKEN", "COLOUR"] {
+            assert_eq!(environment[hidden]["digest"].as_str().unwrap().len(), 64, "{of}");
+        }
+        assert_eq!(params["undeclared"], json!(["the environment variable `COLOUR`"]), "{of}");
+        assert_eq!((&params["directory"], &params["user"]), (&json!("/srv"), &json!("postgres")), "{of}");
+        assert_eq!(params["arguments"], json!(["--keep=7"]), "{of}");
         let text = shown.to_string();
         assert!(!text.contains("s3cr3t") && !text.contains("unsaid"), "{text}");
     }
     let id = created["id"].as_str().unwrap().parse().unwrap();
     let mut conn = site.app.store().read().await.unwrap();
-    let stored = operation::get(&mut conn, &Scope::Everything, id).await.unwrap();
-    assert!(!stored.request.contains("s3cr3t") && !stored.request.contains("unsaid"), "{}", stored.request);
-    let ordered = operation::get_ordered(&mut conn, id).await.unwrap();
-    assert_eq!(ordered.steps.len(), 1);
-    for bytes in ordered.steps.iter().chain([&ordered.plan]) {
+    let sealed = step::list_sealed(&mut conn, id).await.unwrap();
+    assert_eq!(sealed.len(), 1);
+    for bytes in sealed.iter().chain([&operation::get_plan(&mut conn, id).await.unwrap()]) {
         assert!(!bytes.windows(6).any(|bytes| bytes == b"s3cr3t" || bytes == b"unsaid"));
     }
     // The order is made from it all the same, and is the same each time.
@@ -190,6 +182,38 @@ async fn shown_and_sealed(site: TestSite) {
     let Ok(Action::Script(sent)) = Action::parse(&action) else { panic!("{action:?}") };
     assert_eq!(sent.environment["API_TOKEN"], "s3cr3t-token");
     assert_eq!(sent.environment.len(), 3);
+}
+
+/// Several scripts are given the same: what is a secret of one is shown of none.
+#[tokio::test]
+async fn what_one_step_hides_no_other_shows() {
+    let site = TestSite::new().await;
+    declare(&site).await;
+    let scope = Scope::of(tenant::DEFAULT);
+    let mut tx = site.app.store().write().await.unwrap();
+    let mut row = script::get(&mut tx, &scope, &"baseline".parse().unwrap()).await.unwrap();
+    let public = |name: &str| Variable {
+        name: name.to_owned(),
+        description: String::new(),
+        required: false,
+        secret: false,
+    };
+    row.environment = vec![public("API_TOKEN"), public("VERSION")];
+    script::update(&mut tx, &row).await.unwrap();
+    tx.commit().await.unwrap();
+    let body = json!({
+        "scripts": [{ "name": "baseline" }, { "name": "deploy", "arguments": ["--keep=7"] }], "on": "all",
+        "environment": { "VERSION": "seven", "API_TOKEN": "s3cr3t-token" },
+    });
+    let created = site.call("POST", CREATE, Some(body)).await.json();
+    for step in 0..2 {
+        let environment = &created["steps"][step]["params"]["environment"];
+        assert_eq!(
+            (&environment["VERSION"], environment["API_TOKEN"]["digest"].is_string()),
+            (&json!("seven"), true),
+            "{created}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -17,20 +17,20 @@ use serde_json::Value;
 use super::site::{TestSite, custody, moved, written};
 
 /// A client that reads events until it hangs up or the stream ends.
-struct Client {
+pub(super) struct Client {
     body: axum::body::BodyDataStream,
     buffer: String,
     last_id: Option<String>,
 }
 
 #[derive(Debug)]
-struct Event {
-    kind: String,
-    data: Value,
+pub(super) struct Event {
+    pub(super) kind: String,
+    pub(super) data: Value,
 }
 
 impl Client {
-    async fn connect(site: &TestSite, path: &str, last_id: Option<&str>) -> Self {
+    pub(super) async fn connect(site: &TestSite, path: &str, last_id: Option<&str>) -> Self {
         let mut request = Request::get(path).header("authorization", format!("Bearer {}", site.token));
         if let Some(id) = last_id {
             request = request.header("last-event-id", id);
@@ -46,7 +46,7 @@ impl Client {
     }
 
     /// The next event; `None` at the end of the stream.
-    async fn next(&mut self) -> Option<Event> {
+    pub(super) async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -111,7 +111,7 @@ async fn running(site: &TestSite, hosts: &[&str]) -> (OperationId, Vec<RunId>) {
 }
 
 /// Sets an operation's status, whatever the dispatcher has made of it meanwhile.
-async fn move_to(site: &TestSite, operation: OperationId, to: OperationStatus) {
+pub(super) async fn move_to(site: &TestSite, operation: OperationId, to: OperationStatus) {
     let mut tx = site.app.store().write().await.unwrap();
     let now = rows::get(&mut tx, &Scope::Everything, operation).await.unwrap();
     if now.status == to {

@@ -25,14 +25,17 @@ async fn one_operation_that_cannot_be_read_hides_no_other() {
     for _ in 0..3 {
         site.operation("web-1").await;
     }
-    let damage = "UPDATE operation SET request = '{\"steps\":{}}' WHERE number = 1; \
-        UPDATE operation SET request = replace(replace(request, '\"script\"', '\"levitate\"'), 'digest', 'height') \
-        WHERE number = 2";
+    let damage = "UPDATE operation_step SET params = '{' WHERE operation_id = (SELECT id FROM operation WHERE number = 1); \
+        UPDATE operation_step SET kind = 'levitate' WHERE operation_id = (SELECT id FROM operation WHERE number = 2); \
+        DELETE FROM operation_step WHERE operation_id = (SELECT id FROM operation WHERE number = 3)";
     execute(site.app.store(), damage).await;
     let listed = site.get("/api/v1/operations").await;
-    let steps: Vec<_> = listed["items"].as_array().unwrap().iter().map(|one| one["steps"].clone()).collect();
-    let step = |kind: &str, subject: &str| json!([{ "kind": kind, "subject": subject }]);
-    assert_eq!(steps, [step("script", "baseline"), step("levitate", "levitate"), json!([])]);
+    let listed = listed["items"].as_array().unwrap();
+    let steps: Vec<_> =
+        listed.iter().map(|one| (&one["steps"][0]["kind"], &one["steps"][0]["params"])).collect();
+    assert_eq!(steps[0], (&json!(null), &json!(null)));
+    assert_eq!((steps[1].0, &steps[1].1["name"]), (&json!("levitate"), &json!("baseline")));
+    assert_eq!(steps[2], (&json!("script"), &json!({})));
     for number in ["OP-1", "OP-2", "OP-3"] {
         assert_eq!(site.get(&format!("/api/v1/operations/{number}")).await["number"], number);
     }
@@ -94,7 +97,35 @@ async fn an_operation_is_asked_for_and_stopped() {
     let ask = |body| site.call("POST", "/api/v1/operations", Some(body));
     let call = json!([{ "name": "baseline" }]);
     for (body, status, code) in [
-        (json!({ "scripts": [], "on": "all" }), 400, "INVALID_SCRIPTS"),
+        (json!({ "scripts": [], "on": "all" }), 400, "INVALID_STEPS"),
+        (json!({ "on": "all" }), 400, "INVALID_STEPS"),
+        (json!({ "steps": [{ "kind": "fly" }], "on": "web-*" }), 404, "KIND_NOT_FOUND"),
+        (json!({ "steps": [{ "kind": "script" }], "on": "web-*" }), 400, "INVALID_ACTION"),
+        (
+            json!({ "steps": [{ "kind": "script", "params": { "name": "nothing" } }], "on": "web-*" }),
+            404,
+            "SCRIPT_NOT_FOUND",
+        ),
+        (
+            json!({ "steps": [{ "kind": "script", "params": { "digest": "00" } }], "on": "web-*" }),
+            400,
+            "INVALID_ACTION",
+        ),
+        (
+            json!({ "steps": [{ "kind": "unit", "params": { "unit": "nginx", "verb": "stop" } }], "on": "web-*" }),
+            400,
+            "INVALID_ACTION",
+        ),
+        (
+            json!({ "steps": [{ "kind": "unit", "params": {} }], "scripts": call, "on": "web-*" }),
+            400,
+            "INVALID_STEPS",
+        ),
+        (
+            json!({ "steps": [{ "kind": "unit", "params": {} }], "user": "root", "on": "web-*" }),
+            400,
+            "INVALID_STEPS",
+        ),
         (json!({ "scripts": [{ "name": "nothing" }], "on": "web-*" }), 404, "SCRIPT_NOT_FOUND"),
         (json!({ "scripts": call, "on": "web-9" }), 400, "UNKNOWN_TARGETS"),
         (json!({ "scripts": call, "on": "tag:nothing" }), 400, "NO_TARGETS"),
@@ -129,7 +160,7 @@ async fn an_operation_is_asked_for_and_stopped() {
         (&json!("OP-1"), &json!("queued"), &json!(2))
     );
     assert_eq!(created["counts"], json!([{ "state": "queued", "count": 2 }]));
-    assert_eq!(created["scripts"][0]["arguments"], json!(["--dry-run"]));
+    assert_eq!(created["steps"][0]["params"]["arguments"], json!(["--dry-run"]));
     assert_eq!((&created["reason"], &created["created_by"]), (&json!("because"), &json!("ada")));
     let rollout = json!({
         "concurrency": 50, "batch": "50%", "canary": "1", "max_failures": "3", "timeout_s": 60, "deadline_s": 86400,
@@ -154,8 +185,12 @@ async fn an_operation_is_asked_for_and_stopped() {
     for (query, count) in [
         ("status=queued", 1),
         ("status=failed", 0),
-        ("script=baseline", 1),
-        ("script=other", 0),
+        ("kind=script&subject=baseline", 1),
+        ("kind=script", 1),
+        ("subject=baseline", 1),
+        ("kind=unit", 0),
+        ("kind=unit&subject=baseline", 0),
+        ("subject=other", 0),
         ("host=web-2", 1),
         ("host=new-1", 0),
         ("from=2023-11-14T22:13:20Z", 1),
@@ -318,7 +353,7 @@ fn p13_p14_an_operation_is_queued_whole_or_refused_with_all_that_is_not_enrolled
                 .as_array()
                 .unwrap()
                 .iter()
-                .map(|run| (run["host"].clone(), run["script"].clone(), run["state"].clone()))
+                .map(|run| (run["host"].clone(), run["subject"].clone(), run["state"].clone()))
                 .collect();
             let expected: Vec<(Value, Value, Value)> = names
                 .iter()

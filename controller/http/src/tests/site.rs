@@ -10,6 +10,7 @@ use fleetward_app::action::Kinds;
 use fleetward_app::clock::Clock;
 use fleetward_app::secret::SecretBox;
 use fleetward_app::settings::Settings;
+use fleetward_app::testing::levitate::Levitate;
 use fleetward_app::testing::{NAME, settings};
 use fleetward_domain::fleet::contract::FreeArguments;
 use fleetward_domain::people::permission::{Grant, Role};
@@ -69,7 +70,16 @@ impl TestSite {
         let secrets = SecretBox::load_or_create(&data.path().join("secret.key")).unwrap();
         let settings = Settings { reach: Reach::Others, ..settings(data.path()) };
         let clock = Clock::manual(NOW);
-        let app = App::start(settings, clock.clone(), Kinds::all(), store.store.clone(), authority, secrets).await.unwrap();
+        let app = App::start(
+            settings,
+            clock.clone(),
+            Kinds::with::<Levitate>(),
+            store.store.clone(),
+            authority,
+            secrets,
+        )
+        .await
+        .unwrap();
         let stopping = CancellationToken::new();
         let file = data.path().join("metrics.token");
         std::fs::write(&file, format!("{METRICS_TOKEN}\n")).unwrap();

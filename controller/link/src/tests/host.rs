@@ -195,9 +195,14 @@ impl RunStream {
 
     /// Accepts, starts, writes `text` to standard output and ends with `outcome`; returns when the controller has
     /// said that it may forget.
-    pub(super) async fn play(mut self, text: &str, outcome: Outcome) {
-        let at = Timestamp::from_millis(1);
+    pub(super) async fn play(self, text: &str, outcome: Outcome) {
         let log = log_of(text);
+        self.play_log(log, outcome).await;
+    }
+
+    /// As [`Self::play`], with what it writes as a log.
+    pub(super) async fn play_log(mut self, log: Vec<u8>, outcome: Outcome) {
+        let at = Timestamp::from_millis(1);
         self.say(&RunUp::Accepted).await;
         self.say(&RunUp::Started { at }).await;
         if !log.is_empty() {

@@ -63,9 +63,11 @@ pub async fn list(
     operations: &[OperationId],
 ) -> Result<HashMap<OperationId, Vec<Step>>, StoreError> {
     let mut steps: HashMap<OperationId, Vec<Step>> = HashMap::new();
-    let select = query("SELECT operation_id, kind, subject, digest, params FROM operation_step WHERE operation_id IN ")
-        .list(operations.iter())
-        .push(" ORDER BY operation_id, position");
+    let select = query(
+        "SELECT operation_id, kind, subject, digest, params FROM operation_step WHERE operation_id IN ",
+    )
+    .list(operations.iter())
+    .push(" ORDER BY operation_id, position");
     // The text for one operation comes again and again; it need not be parsed each time.
     let select = if operations.len() == 1 { select } else { select.once() };
     for row in conn.rows(select).await? {

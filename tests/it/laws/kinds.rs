@@ -1,0 +1,86 @@
+//! Whoever carries, stores or shows work knows no kind of it.
+
+use fleetward_protocol::action::KINDS;
+
+use super::{SourceFile, assert_none, files};
+
+/// What deals with kinds without knowing one.
+const GENERIC: [&str; 6] = [
+    "controller/app/",
+    "controller/store/",
+    "controller/link/",
+    "controller/http/",
+    "controller/src/",
+    "cli/",
+];
+
+/// A kind's own place, and what offers scripts by their own name: `scripts` in a request is short for steps.
+const ALLOWED: [&str; 4] = [
+    "controller/app/src/action/",
+    "controller/app/src/testing",
+    "controller/http/src/rollout.rs",
+    "controller/http/src/target.rs",
+];
+
+/// What offers scripts by their own name in the console.
+const SCRIPT_PAGES: [&str; 3] = [
+    "controller/console/src/pages/script.tsx",
+    "controller/console/src/pages/scripts.tsx",
+    "controller/console/src/run/run_dialog.tsx",
+];
+
+/// Whether a line of Rust names a kind: its module in the protocol, or its name as a kind.
+fn names(line: &str, kind: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let module = kind.replace('-', "_");
+    let in_path = |path: &str| {
+        code.match_indices(path).any(|(at, _)| {
+            let rest = &code[at + path.len()..];
+            !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+        })
+    };
+    in_path(&format!("action::{module}")) || names_in_text(code, kind)
+}
+
+/// Whether a line compares or sets a kind by its name.
+fn names_in_text(code: &str, kind: &str) -> bool {
+    let quoted = ['"', '\'', '`'].iter().any(|quote| code.contains(&format!("{quote}{kind}{quote}")));
+    quoted && code.to_lowercase().contains("kind")
+}
+
+fn strays(endings: &[&str], within: &[&str], allowed: &[&str], names: fn(&str, &str) -> bool) -> Vec<String> {
+    let subject = |file: &&SourceFile| {
+        within.iter().any(|prefix| file.path.starts_with(prefix))
+            && !file.is_test()
+            && !file.path.contains(".test.")
+            && !file.path.ends_with("/generated.ts")
+            && !allowed.iter().any(|prefix| file.path.starts_with(prefix))
+    };
+    let mut found = Vec::new();
+    for file in files(endings).iter().filter(subject) {
+        for (number, line) in file.shipped_lines() {
+            if KINDS.iter().any(|kind| names(line, kind)) {
+                found.push(format!("{}:{number}: {}", file.path, line.trim()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn nobody_but_its_own_place_names_a_kind() {
+    assert_none(
+        "a kind is named where all are dealt with alike",
+        &strays(&[".rs"], &GENERIC, &ALLOWED, names),
+    );
+    let console = strays(&[".ts", ".tsx"], &["controller/console/src/"], &SCRIPT_PAGES, names_in_text);
+    assert_none("the console makes what it shows of a kind from its schema", &console);
+}
+
+#[test]
+fn a_kind_is_found_however_it_is_written() {
+    assert!(names("use fleetward_protocol::action::unit::Unit;", "unit"));
+    assert!(names("    if step.kind == \"unit\" {", "unit") && names("kind: \"script\".into(),", "script"));
+    assert!(names_in_text("const isUnit = run.kind === 'unit';", "unit"));
+    assert!(!names("use fleetward_protocol::action::unity;", "unit") && !names("\"unit\" => 3,", "unit"));
+}
