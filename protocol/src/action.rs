@@ -19,6 +19,8 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 #[cfg(feature = "schema")]
+pub(crate) use catalogue::schema;
+#[cfg(feature = "schema")]
 pub use catalogue::{Kind, catalogue};
 pub use contract::{Actor, Contract, Described, Needs, NoReport, Privilege};
 

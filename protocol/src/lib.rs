@@ -24,6 +24,7 @@ pub mod name;
 pub mod order;
 pub mod output;
 pub mod printable;
+pub mod query;
 pub mod run;
 pub mod session;
 pub mod suggest;

@@ -4,7 +4,8 @@
 //! [`ControllerMessage`] down. Everything else is a bidirectional stream that the controller opens and whose
 //! first frame is a [`StreamKind`]; a kind the agent does not know is reset with
 //! [`close::UNSUPPORTED`](crate::wire::close::UNSUPPORTED). On a run's stream [`RunDown`] goes down and
-//! [`RunUp`] up; its first message is [`RunDown::Open`].
+//! [`RunUp`] up; its first message is [`RunDown::Open`]. On a query's stream [`OpenQuery`] goes down, once, and [`QueryUp`]
+//! up; the query lasts as long as the controller does not end its direction.
 //!
 //! Identity is never in a message: it is the client certificate's.
 
@@ -16,6 +17,7 @@ use crate::digest::Digest;
 use crate::facts::Facts;
 use crate::id::{BootId, JournalId, RunId};
 use crate::order::MAX_CONTENTS;
+use crate::query::{Key, MAX_ITEM};
 use crate::run::{CancelCause, Left, Outcome, Refusal};
 use crate::text::{Line, List, Text, Word};
 use crate::time::Timestamp;
@@ -29,6 +31,8 @@ pub const MAX_KINDS: usize = 128;
 pub const MAX_FEATURES: usize = 64;
 /// The most controllers that a host is told of.
 pub const MAX_CONTROLLERS: usize = 16;
+/// The most items in one message.
+pub const MAX_ITEMS: usize = 256;
 /// The features that this build offers. What both ends name may be used: so a message that can get no more fields has a
 /// successor.
 pub const FEATURES: &[&str] = &["move"];
@@ -145,6 +149,8 @@ pub enum StreamKind {
     Run,
     /// Asks what the host's client-ID file says now. Nothing more goes down; one [`ClientIdReport`] comes up.
     ClientId,
+    /// One query: [`OpenQuery`] and [`QueryUp`].
+    Query,
 }
 
 /// The answer to [`StreamKind::ClientId`].
@@ -284,6 +290,48 @@ impl RunUp {
             _ => None,
         }
     }
+}
+
+/// The first and only message from the controller on a query's stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenQuery {
+    /// The bytes of an [order](crate::order::Order::open) whose authority is a query.
+    #[serde(with = "serde_bytes")]
+    pub order: Vec<u8>,
+    /// Time left until the order's deadline by the controller's clock, in milliseconds.
+    pub remaining_ms: u64,
+    /// Whether to go on after [`QueryUp::Complete`], and tell what changes.
+    pub follow: bool,
+}
+
+/// From the agent, on a query's stream. Items come until [`Complete`](Self::Complete); after it, of a query that follows,
+/// what changes. One of `Refused`, `Failed` and `Ended` is the last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum QueryUp {
+    /// It will not be answered. Final, and the first.
+    Refused(Refusal),
+    /// What the host has.
+    Items(List<QueryItem, MAX_ITEMS>),
+    /// What the host has no more, or what is no longer meant.
+    Gone(List<Key, MAX_ITEMS>),
+    /// All that there is now was told.
+    Complete,
+    /// The answer breaks off. Final.
+    Failed {
+        /// Why, and what to do about it.
+        detail: Line,
+    },
+    /// The answer is whole. Final.
+    Ended,
+}
+
+/// One thing that a host has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueryItem {
+    /// What it is called; it takes the place of an earlier item of that name.
+    pub key: Key,
+    /// What it is: a JSON object ([`read_item`](crate::query::read_item)).
+    pub item: Text<MAX_ITEM>,
 }
 
 /// How a run ended.

@@ -124,6 +124,11 @@ pub enum Refusal {
         /// Why.
         detail: Line,
     },
+    /// The host has as much to do at once as it takes on.
+    Busy {
+        /// What there is too much of.
+        detail: Line,
+    },
 }
 
 /// Why a controller wants a run stopped. Append-only.

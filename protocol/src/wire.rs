@@ -21,6 +21,8 @@ pub const DEFAULT_PORT: u16 = 7443;
 pub const MAX_CONTROL_FRAME: usize = 256 << 10;
 /// The largest frame on a run's stream: an order and its contents, or one piece of output.
 pub const MAX_RUN_FRAME: usize = crate::order::MAX_ORDER + crate::order::MAX_CONTENTS_TOTAL + 4096;
+/// The largest frame on a query's stream, both ways: an order without contents, or some items.
+pub const MAX_QUERY_FRAME: usize = 128 << 10;
 /// The largest frame of an enrolment.
 pub const MAX_ENROL_FRAME: usize = 64 << 10;
 /// The most output bytes in one frame.

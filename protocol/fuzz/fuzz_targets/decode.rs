@@ -5,11 +5,12 @@ use fleetward_protocol::action::{Action, ActionRequest, KINDS};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::message::{
-    AgentMessage, ClientIdReport, ControllerMessage, RunDown, RunUp, StreamKind,
+    AgentMessage, ClientIdReport, ControllerMessage, OpenQuery, QueryUp, RunDown, RunUp, StreamKind,
 };
 use fleetward_protocol::event::{Event, check_report};
 use fleetward_protocol::order::{Authority, MAX_ORDER, Order, Plan, Sealed, Step};
 use fleetward_protocol::output::Records;
+use fleetward_protocol::query::{QUERY_KINDS, Query, read_item};
 use fleetward_protocol::wire;
 use libfuzzer_sys::fuzz_target;
 
@@ -30,13 +31,17 @@ fuzz_target!(|bytes: &[u8]| {
         ClientIdReport: wire::MAX_CONTROL_FRAME,
         RunDown: wire::MAX_RUN_FRAME,
         RunUp: wire::MAX_RUN_FRAME,
+        OpenQuery: wire::MAX_QUERY_FRAME,
+        QueryUp: wire::MAX_QUERY_FRAME,
         EnrolRequest: wire::MAX_ENROL_FRAME,
         EnrolReply: wire::MAX_ENROL_FRAME,
         Sealed: MAX_ORDER,
         Plan: MAX_ORDER,
     );
-    if let Ok(Step { authority: Authority::Run(request), .. }) = Step::decode(bytes) {
-        let _ = Action::parse(&request);
+    match Step::decode(bytes).map(|step| step.authority) {
+        Ok(Authority::Run(request)) => drop(Action::parse(&request)),
+        Ok(Authority::Query(request)) => drop(Query::parse(&request)),
+        _ => {}
     }
     let _ = Order::open(bytes);
     let mut records = Records::new(bytes);
@@ -51,6 +56,10 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(text) = std::str::from_utf8(bytes) {
         let _ = text.parse::<Token>();
         let _ = text.parse::<ClientId>();
+        let _ = text.parse().map(|text| read_item(&text));
+        for kind in QUERY_KINDS {
+            let _ = Query::parse(&ActionRequest { kind: (*kind).to_owned(), params: text.to_owned() });
+        }
         for kind in KINDS {
             let _ = Action::parse(&ActionRequest { kind: (*kind).to_owned(), params: text.to_owned() });
         }

@@ -48,7 +48,7 @@ impl Kind {
     }
 }
 
-fn schema<T: utoipa::ToSchema>() -> Value {
+pub(crate) fn schema<T: utoipa::ToSchema>() -> Value {
     let mut parts: Vec<(String, RefOr<Schema>)> = Vec::new();
     T::schemas(&mut parts);
     let mut document = to_value(&T::schema());

@@ -55,7 +55,7 @@ pub trait Described {}
 #[cfg(not(feature = "schema"))]
 impl<T> Described for T {}
 
-/// What whoever asks for an action must be allowed to do. The controller says which of its permissions that is.
+/// What whoever asks for an action or a query must be allowed to do. The controller says which of its permissions that is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Privilege {
@@ -63,6 +63,8 @@ pub enum Privilege {
     Operate,
     /// Change what a host is.
     Administer,
+    /// See what a host has, and how it is.
+    Observe,
 }
 
 /// What an action needs on its host before it may start.

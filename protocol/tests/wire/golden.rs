@@ -23,6 +23,8 @@ fn every_message_has_its_golden_bytes() {
     section(&mut text, "ClientIdReport", message::client_id_reports());
     section(&mut text, "RunDown", message::run_down());
     section(&mut text, "RunUp", message::run_up());
+    section(&mut text, "OpenQuery", message::open_queries());
+    section(&mut text, "QueryUp", message::query_up());
     section(&mut text, "EnrolReply", message::enrol_replies());
     writeln!(text, "# EnrolRequest\n{}", bytes(&message::enrol_request())).unwrap();
     section(&mut text, "Authority", authorities());

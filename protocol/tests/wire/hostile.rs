@@ -8,11 +8,12 @@ use fleetward_protocol::action::{Action, ActionRequest, KINDS};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::message::{
-    AgentMessage, ClientIdReport, ControllerMessage, RunDown, RunUp, StreamKind,
+    AgentMessage, ClientIdReport, ControllerMessage, OpenQuery, QueryUp, RunDown, RunUp, StreamKind,
 };
 use fleetward_protocol::order::{Authority, MAX_ORDER, Order, Plan, Sealed, Step};
 use fleetward_protocol::output::Records;
-use fleetward_protocol::text::{List, Word};
+use fleetward_protocol::query::{QUERY_KINDS, Query, read_item};
+use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::wire::{self, DecodeError};
 use proptest::prelude::*;
 use serde::{Serialize, de::DeserializeOwned};
@@ -78,14 +79,18 @@ fn decode_as_everything(bytes: &[u8]) {
     canonical::<RunDown>(bytes, wire::MAX_RUN_FRAME);
     canonical::<RunUp>(bytes, wire::MAX_RUN_FRAME);
     in_place(bytes);
+    canonical::<OpenQuery>(bytes, wire::MAX_QUERY_FRAME);
+    canonical::<QueryUp>(bytes, wire::MAX_QUERY_FRAME);
     canonical::<EnrolRequest>(bytes, wire::MAX_ENROL_FRAME);
     canonical::<EnrolReply>(bytes, wire::MAX_ENROL_FRAME);
     canonical::<Sealed>(bytes, MAX_ORDER);
     canonical::<Plan>(bytes, MAX_ORDER);
     let step = within_allowance(bytes.len(), || Step::decode(bytes));
-    if let Ok(Step { authority: Authority::Run(request), .. }) = step {
-        // Parameters are JSON: they are read with the same care.
-        let _ = Action::parse(&request);
+    // Parameters are JSON: they are read with the same care.
+    match step.map(|step| step.authority) {
+        Ok(Authority::Run(request)) => drop(Action::parse(&request)),
+        Ok(Authority::Query(request)) => drop(Query::parse(&request)),
+        _ => {}
     }
     let _ = within_allowance(2 * bytes.len(), || Order::open(bytes));
     within_allowance(bytes.len(), || Records::new(bytes).take_while(Result::is_ok).count());
@@ -93,6 +98,10 @@ fn decode_as_everything(bytes: &[u8]) {
         let _ = text.parse::<Token>();
         let _ = format!("fwt1_{text}").parse::<Token>();
         let _ = text.parse::<ClientId>();
+        let _ = text.parse().map(|text: Text<_>| read_item(&text));
+        for kind in QUERY_KINDS {
+            let _ = Query::parse(&ActionRequest { kind: (*kind).to_owned(), params: text.to_owned() });
+        }
         for kind in KINDS {
             let _ = Action::parse(&ActionRequest { kind: (*kind).to_owned(), params: text.to_owned() });
         }
@@ -130,6 +139,8 @@ fn valid_bodies() -> Vec<Vec<u8>> {
         .chain(all(message::from_controller()))
         .chain(all(message::run_down()))
         .chain(all(message::run_up()))
+        .chain(all(message::open_queries()))
+        .chain(all(message::query_up()))
         .chain(all(message::enrol_replies()))
         .chain(all(message::client_id_reports()))
         .chain(all(vec![message::enrol_request()]))
@@ -154,6 +165,8 @@ fn every_truncation_and_every_surplus_byte_is_an_error() {
     check(message::from_controller());
     check(message::run_down());
     check(message::run_up());
+    check(message::open_queries());
+    check(message::query_up());
     check(message::enrol_replies());
     check(message::client_id_reports());
     check(message::stream_kinds());
@@ -167,6 +180,7 @@ fn an_unknown_variant_is_an_error() {
         let body = variant.to_le_bytes();
         assert!(wire::decode::<AgentMessage>(&body, wire::MAX_CONTROL_FRAME).is_err());
         assert!(wire::decode::<RunUp>(&body, wire::MAX_RUN_FRAME).is_err());
+        assert!(wire::decode::<QueryUp>(&body, wire::MAX_QUERY_FRAME).is_err());
         assert!(wire::decode::<StreamKind>(&body, wire::MAX_RUN_FRAME).is_err());
     }
 }
@@ -208,7 +222,9 @@ fn a_frame_above_its_cap_is_refused_before_anything_is_allocated() {
 fn the_largest_messages_fit() {
     use fleetward_protocol::facts::{Disk, Facts, MAX_LISTED};
     use fleetward_protocol::message::{Dispatch, Hello, MAX_FEATURES, MAX_HELD, MAX_KINDS, OpenRun};
-    use fleetward_protocol::order::{MAX_CONTENTS, MAX_CONTENTS_TOTAL};
+    use fleetward_protocol::order::{
+        MAX_CONTENTS, MAX_CONTENTS_TOTAL, MAX_SIGNATURE, MAX_SIGNATURES, Signature,
+    };
 
     let AgentMessage::Hello(hello) = message::from_agent().remove(0) else { panic!("the hello comes first") };
     let word = Word::of("x".repeat(1000));
@@ -230,6 +246,15 @@ fn the_largest_messages_fit() {
     assert_eq!(wire::decode::<RunDown>(&body, wire::MAX_RUN_FRAME).unwrap(), open);
     let piece = RunUp::Output { offset: u64::MAX, bytes: vec![0; wire::MAX_OUTPUT_PIECE].into() };
     wire::frame(&piece, wire::MAX_RUN_FRAME).unwrap();
+
+    // A query's order has no contents, and parameters of its own bound; with every signature that there may be.
+    let params = "x".repeat(fleetward_protocol::query::MAX_PARAMS);
+    let asked = ActionRequest { kind: "units".to_owned(), params };
+    let step = Step { authority: Authority::Query(asked), contents: List::default(), ..message::step() };
+    let signature = Signature { sshsig: vec![0; MAX_SIGNATURE] };
+    let sealed = Sealed { signatures: List::of(vec![signature; MAX_SIGNATURES]), ..message::order(&step) };
+    let open = OpenQuery { order: sealed.encode().unwrap(), remaining_ms: 0, follow: true };
+    wire::frame(&open, wire::MAX_QUERY_FRAME).unwrap();
 }
 
 /// A host can put no line of its own into the controller's log, list or terminal: where a message has text, what is not
@@ -280,11 +305,12 @@ proptest! {
     /// A message that says another thing at another end of the range is still only that message.
     #[test]
     fn messages_of_one_kind_are_not_mistaken_for_a_surplus_of_another(
-        up in round_trip::run_up(), down in round_trip::run_down(),
+        up in round_trip::run_up(), down in round_trip::run_down(), seen in round_trip::query_up(),
         agent in round_trip::from_agent(), controller in round_trip::from_controller(),
     ) {
         decode_as_everything(&wire::encode(&up, wire::MAX_RUN_FRAME).unwrap());
         decode_as_everything(&wire::encode(&down, wire::MAX_RUN_FRAME).unwrap());
+        decode_as_everything(&wire::encode(&seen, wire::MAX_RUN_FRAME).unwrap());
         decode_as_everything(&wire::encode(&agent, wire::MAX_RUN_FRAME).unwrap());
         decode_as_everything(&wire::encode(&controller, wire::MAX_RUN_FRAME).unwrap());
     }

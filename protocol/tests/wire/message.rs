@@ -7,8 +7,8 @@ use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::facts::{Disk, Facts};
 use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
 use fleetward_protocol::message::{
-    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, RunDown, RunUp,
-    StreamKind, Welcome,
+    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenQuery, OpenRun, QueryItem,
+    QueryUp, RunDown, RunUp, StreamKind, Welcome,
 };
 use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Signature, Step, Target};
 use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};
@@ -101,7 +101,7 @@ pub(crate) fn from_controller() -> Vec<ControllerMessage> {
 }
 
 pub(crate) fn stream_kinds() -> Vec<StreamKind> {
-    vec![StreamKind::Run, StreamKind::ClientId]
+    vec![StreamKind::Run, StreamKind::ClientId, StreamKind::Query]
 }
 
 pub(crate) fn client_id_reports() -> Vec<ClientIdReport> {
@@ -144,6 +144,7 @@ pub(crate) fn refusals() -> Vec<Refusal> {
         Refusal::NotYet,
         Refusal::NotARun,
         Refusal::NotOrdered { detail: Text::of("x") },
+        Refusal::Busy { detail: Text::of("x") },
     ]
 }
 
@@ -176,6 +177,22 @@ pub(crate) fn run_up() -> Vec<RunUp> {
         RunUp::Finished(Finished { left, ..finished(Outcome::Exited(0)) })
     }));
     messages
+}
+
+pub(crate) fn open_queries() -> Vec<OpenQuery> {
+    vec![OpenQuery { order: vec![0x0d], remaining_ms: 60_000, follow: true }]
+}
+
+pub(crate) fn query_up() -> Vec<QueryUp> {
+    let item = QueryItem { key: Text::of("a.service"), item: Text::of("{\"active\":\"failed\"}") };
+    vec![
+        QueryUp::Refused(Refusal::Busy { detail: Text::of("x") }),
+        QueryUp::Items(List::of([item])),
+        QueryUp::Gone(List::of([Text::of("a.service")])),
+        QueryUp::Complete,
+        QueryUp::Failed { detail: Text::of("x") },
+        QueryUp::Ended,
+    ]
 }
 
 pub(crate) fn script() -> Script {

@@ -9,8 +9,8 @@ use fleetward_protocol::enrol::{EnrolReply, Token, client_of_uri, identity_uri};
 use fleetward_protocol::facts::{Disk, Facts};
 use fleetward_protocol::id::{BootId, JournalId, RunId};
 use fleetward_protocol::message::{
-    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, RunDown, RunUp,
-    Welcome,
+    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, QueryItem, QueryUp,
+    RunDown, RunUp, Welcome,
 };
 use fleetward_protocol::order::{Authority, MAX_ORDER, Order, Sealed, Step};
 use fleetward_protocol::output::{MAX_RECORD, Record, Records, Stream};
@@ -177,6 +177,16 @@ pub(crate) fn run_up() -> impl Strategy<Value = RunUp> {
     ]
 }
 
+pub(crate) fn query_up() -> impl Strategy<Value = QueryUp> {
+    let items = prop::collection::vec((".{0,20}", ".{0,60}"), 0..8).prop_map(|items| {
+        let item = |(key, item): &(String, String)| QueryItem { key: Text::of(key), item: Text::of(item) };
+        QueryUp::Items(List::of(items.iter().map(item)))
+    });
+    let gone = prop::collection::vec(".{0,20}", 0..8)
+        .prop_map(|keys| QueryUp::Gone(List::of(keys.iter().map(Text::of))));
+    prop_oneof![items, gone, prop::sample::select(message::query_up())]
+}
+
 /// Through a whole frame and back.
 fn through<T: Serialize + DeserializeOwned>(message: &T, cap: usize) -> T {
     let frame = wire::frame(message, cap).unwrap();
@@ -202,6 +212,11 @@ proptest! {
     fn run_messages(down in run_down(), up in run_up()) {
         prop_assert_eq!(through(&down, wire::MAX_RUN_FRAME), down);
         prop_assert_eq!(through(&up, wire::MAX_RUN_FRAME), up);
+    }
+
+    #[test]
+    fn query_messages(up in query_up()) {
+        prop_assert_eq!(through(&up, wire::MAX_QUERY_FRAME), up);
     }
 
     #[test]

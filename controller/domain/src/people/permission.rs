@@ -93,11 +93,12 @@ impl Role {
 }
 
 impl From<Privilege> for Permission {
-    /// What a person needs to ask for an action of this privilege.
+    /// What a person needs to ask for an action or a query of this privilege.
     fn from(privilege: Privilege) -> Self {
         match privilege {
             Privilege::Operate => Self::Run,
             Privilege::Administer => Self::ManageHosts,
+            Privilege::Observe => Self::ReadOutput,
         }
     }
 }

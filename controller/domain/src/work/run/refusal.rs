@@ -33,5 +33,6 @@ pub(super) fn detail(refusal: &Refusal) -> String {
         Refusal::NotYet => "the host was asked before the time from which it may start".to_owned(),
         Refusal::NotARun => "the order asks for something else than a run; update the agent".to_owned(),
         Refusal::NotOrdered { detail } => format!("the controller could not make the order: {detail}"),
+        Refusal::Busy { detail } => format!("the host has too much to do: {detail}; ask again later"),
     }
 }

@@ -1,0 +1,402 @@
+//! Which units systemd has on a host, and how they are.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Contract, Key};
+use crate::action::Privilege;
+use crate::action::unit::{MAX_UNIT_NAME, UnitState};
+use crate::text::{Text, Word};
+use crate::time::Timestamp;
+
+/// Which units are looked at: those that systemd has loaded, for they run, have run, failed, or are wanted by others. A
+/// unit that is neither is a file only, and is not listed.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Units {
+    /// Of these types only. When absent, of the type that the pattern ends with, and services if it ends with none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(inline))]
+    pub types: Vec<UnitType>,
+    /// In one of these states only; in any when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "schema", schema(inline))]
+    pub states: Vec<ActiveState>,
+    /// With such a name only: `*` stands for any characters, `?` for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "nginx*", max_length = 255))]
+    pub pattern: Option<Pattern>,
+}
+
+/// The types of unit (systemd.unit(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum UnitType {
+    /// A process, or several.
+    Service,
+    /// What starts a service when somebody connects.
+    Socket,
+    /// A device.
+    Device,
+    /// A mounted file system.
+    Mount,
+    /// One that is mounted when it is used.
+    Automount,
+    /// Swap space.
+    Swap,
+    /// A group of units.
+    Target,
+    /// What starts a service when a file changes.
+    Path,
+    /// What starts a service at its time.
+    Timer,
+    /// A group of processes that share limits.
+    Slice,
+    /// Processes that systemd did not start.
+    Scope,
+}
+
+/// The states of a unit (org.freedesktop.systemd1(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum ActiveState {
+    /// It is started, or has done what it is for.
+    Active,
+    /// It is active, and reads its configuration again.
+    Reloading,
+    /// It is stopped.
+    Inactive,
+    /// It is stopped, and not as it should have.
+    Failed,
+    /// It is about to start.
+    Activating,
+    /// It is about to stop.
+    Deactivating,
+    /// Somebody works on it.
+    Maintenance,
+    /// It is active, and takes new files into its view.
+    Refreshing,
+}
+
+/// A pattern for names of units.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String);
+
+/// Why a text is not a pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a pattern for names of units: {rule}")]
+pub struct InvalidPattern {
+    text: Word,
+    rule: &'static str,
+}
+
+/// A unit as it is now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct UnitItem {
+    /// Its whole name.
+    #[cfg_attr(feature = "schema", schema(value_type = String, example = "nginx.service"))]
+    pub name: Word,
+    /// What it is, in the words of its file.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub description: Text<512>,
+    /// Whether its file could be read: `loaded`, `not-found`, `masked`, …
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub load: Word,
+    /// `active`, `inactive`, `failed`, …
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub active: Word,
+    /// The same in the terms of its type: `running`, `exited`, `dead`, …
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub sub: Word,
+    /// Whether it is started at boot: `enabled`, `disabled`, `static`, …; absent where systemd does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub file: Option<Word>,
+    /// Its main process, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub main_pid: Option<u32>,
+    /// How it last went: `success`, `exit-code`, `timeout`, …; absent for types that have no result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    pub result: Option<Word>,
+    /// Since when it is in this state, in milliseconds since the Unix epoch by the host's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<i64>))]
+    pub since: Option<Timestamp>,
+}
+
+impl Contract for Units {
+    const KIND: &'static str = "units";
+    const SUMMARY: &'static str = "List the units of systemd with their states.";
+    const PRIVILEGE: Privilege = Privilege::Observe;
+    const FOLLOWS: bool = true;
+    const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+    // A host with a thousand containers has some thousand mounts and scopes.
+    const MAX_ITEMS: usize = 16_384;
+    const MAX_BYTES: usize = 16 << 20;
+
+    type Item = UnitItem;
+
+    fn key(item: &UnitItem) -> Key {
+        item.name.clone()
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        let Self { types, states, pattern: _ } = self;
+        if types.len() > 11 || states.len() > 8 {
+            return Err("a type or a state is named twice".to_owned());
+        }
+        Ok(())
+    }
+}
+
+impl Units {
+    /// Whether a unit of this name is meant, whatever its state is.
+    #[must_use]
+    pub fn means_name(&self, name: &str) -> bool {
+        let suffix = |text: &str| text.rsplit_once('.').map(|(_, suffix)| suffix.to_owned());
+        let own = suffix(name).unwrap_or_default();
+        let is_of_type = if self.types.is_empty() {
+            let asked = self.pattern.as_ref().and_then(|pattern| suffix(&pattern.0));
+            let known = asked.filter(|asked| super::super::action::unit::TYPES.contains(&asked.as_str()));
+            own == known.as_deref().unwrap_or(UnitType::Service.as_str())
+        } else {
+            self.types.iter().any(|wanted| wanted.as_str() == own)
+        };
+        is_of_type && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+    }
+
+    /// Whether a unit is meant that is loaded and active so. What is only mentioned by others, and is not there, is not.
+    #[must_use]
+    pub fn means(&self, name: &str, load: &str, active: &str) -> bool {
+        let is_there = load != "not-found" || active != ActiveState::Inactive.as_str();
+        let is_so = self.states.is_empty() || self.states.iter().any(|state| state.as_str() == active);
+        is_there && is_so && self.means_name(name)
+    }
+}
+
+impl UnitItem {
+    /// A unit of this name.
+    #[must_use]
+    pub fn new(name: &str, description: &str, state: UnitState) -> Self {
+        let UnitState { load, active, sub, file, main_pid, result, since } = state;
+        let (name, description) = (Text::of(name), Text::of(description));
+        Self { name, description, load, active, sub, file, main_pid, result, since }
+    }
+}
+
+impl UnitType {
+    /// Its name, and what names of its units end with.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Socket => "socket",
+            Self::Device => "device",
+            Self::Mount => "mount",
+            Self::Automount => "automount",
+            Self::Swap => "swap",
+            Self::Target => "target",
+            Self::Path => "path",
+            Self::Timer => "timer",
+            Self::Slice => "slice",
+            Self::Scope => "scope",
+        }
+    }
+}
+
+impl ActiveState {
+    /// As systemd calls it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Reloading => "reloading",
+            Self::Inactive => "inactive",
+            Self::Failed => "failed",
+            Self::Activating => "activating",
+            Self::Deactivating => "deactivating",
+            Self::Maintenance => "maintenance",
+            Self::Refreshing => "refreshing",
+        }
+    }
+}
+
+impl Pattern {
+    /// Whether a name is such a one. Takes the product of their lengths at most.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
+        let (mut at, mut along) = (0, 0);
+        // Behind the last `*`: there it goes on, with one more character given to the `*`, when the rest does not fit.
+        let mut star = None;
+        while let Some(&byte) = name.get(along) {
+            match pattern.get(at) {
+                Some(b'*') => {
+                    star = Some((at + 1, along));
+                    at += 1;
+                }
+                Some(&wanted) if wanted == b'?' || wanted == byte => (at, along) = (at + 1, along + 1),
+                _ => match &mut star {
+                    Some((after, taken)) => {
+                        *taken += 1;
+                        (at, along) = (*after, *taken);
+                    }
+                    None => return false,
+                },
+            }
+        }
+        pattern.get(at..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        let invalid = |rule| InvalidPattern { text: Text::of(text), rule };
+        let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@' | '*' | '?');
+        match text.len() {
+            0 => Err(invalid("it is empty; leave it out to mean every name")),
+            length if length > MAX_UNIT_NAME => Err(invalid("it has more than 255 characters")),
+            _ if !text.chars().all(is_valid) => {
+                Err(invalid("only letters, digits, `:-_.\\@` and the signs `*` and `?` are allowed"))
+            }
+            _ => Ok(Self(text.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = InvalidPattern;
+
+    fn try_from(text: String) -> Result<Self, InvalidPattern> {
+        text.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::action::ActionRequest;
+    use crate::action::unit::TYPES;
+    use crate::query::{MAX_ITEM, Query};
+
+    fn units(params: &str) -> Units {
+        match Query::parse(&ActionRequest { kind: "units".into(), params: params.into() }).unwrap() {
+            Query::Units(units) => units,
+        }
+    }
+
+    #[test]
+    fn types_are_those_of_the_kind_unit() {
+        let all = format!("{{\"types\":{}}}", serde_json::to_string(&TYPES).unwrap());
+        let names: Vec<_> = units(&all).types.into_iter().map(UnitType::as_str).collect();
+        assert_eq!(names, TYPES);
+    }
+
+    #[test]
+    fn without_a_word_services_are_meant_and_a_pattern_may_name_the_type() {
+        let cases = [
+            ("{}", "nginx.service", true),
+            ("{}", "nginx.socket", false),
+            (r#"{"pattern":"nginx*"}"#, "nginx.service", true),
+            (r#"{"pattern":"nginx*"}"#, "nginx.socket", false),
+            (r#"{"pattern":"*.timer"}"#, "backup.timer", true),
+            (r#"{"pattern":"*.timer"}"#, "backup.service", false),
+            (r#"{"pattern":"nginx.s*"}"#, "nginx.service", true),
+            (r#"{"types":["socket","timer"]}"#, "a.timer", true),
+            (r#"{"types":["socket","timer"]}"#, "a.service", false),
+            (r#"{"types":["socket"],"pattern":"a*"}"#, "b.socket", false),
+        ];
+        for (params, name, meant) in cases {
+            assert_eq!(units(params).means(name, "loaded", "active"), meant, "{params} {name}");
+        }
+    }
+
+    #[test]
+    fn states_narrow_and_what_is_not_there_is_not_listed() {
+        let failed = units(r#"{"states":["failed"]}"#);
+        assert!(failed.means("a.service", "loaded", "failed"));
+        assert!(!failed.means("a.service", "loaded", "active"));
+        let any = units("{}");
+        assert!(any.means("a.service", "masked", "inactive"));
+        assert!(!any.means("a.service", "not-found", "inactive"), "somebody only speaks of it");
+        assert!(any.means("a.service", "not-found", "active"), "its file was removed while it runs");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told() {
+        for (params, told) in [
+            (r#"{"types":["services"]}"#, "unknown variant `services`"),
+            (r#"{"states":["dead"]}"#, "unknown variant `dead`"),
+            (r#"{"pattern":""}"#, "it is empty"),
+            (r#"{"pattern":"a b"}"#, "only letters"),
+            (r#"{"pattern":"[ab]*"}"#, "only letters"),
+            (r#"{"unit":"a"}"#, "unknown field `unit`"),
+        ] {
+            let request = ActionRequest { kind: "units".into(), params: params.into() };
+            let error = Query::parse(&request).unwrap_err().to_string();
+            assert!(error.contains("`units`") && error.contains(told), "{error}");
+        }
+        let long = format!(r#"{{"pattern":"{}"}}"#, "x".repeat(256));
+        assert!(Query::parse(&ActionRequest { kind: "units".into(), params: long }).is_err());
+    }
+
+    #[test]
+    fn the_largest_item_fits() {
+        let word = || Word::of("\"".repeat(255));
+        let state = UnitState {
+            load: word(),
+            active: word(),
+            sub: word(),
+            file: Some(word()),
+            main_pid: Some(u32::MAX),
+            result: Some(word()),
+            since: Some(Timestamp::from_millis(i64::MIN)),
+        };
+        let item = UnitItem::new(&word(), &"\\".repeat(1000), state);
+        assert!(serde_json::to_string(&item).unwrap().len() <= MAX_ITEM);
+    }
+
+    /// The same in the words of a definition: slow, and plainly right.
+    fn matches(pattern: &[u8], name: &[u8]) -> bool {
+        match (pattern, name) {
+            ([], []) => true,
+            ([b'*', rest @ ..], name) => (0..=name.len()).any(|taken| matches(rest, &name[taken..])),
+            ([b'?', rest @ ..], [_, name @ ..]) => matches(rest, name),
+            ([wanted, rest @ ..], [byte, name @ ..]) => wanted == byte && matches(rest, name),
+            _ => false,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pattern_matches_as_shells_say(pattern in "[ab*?]{1,9}", name in "[ab]{0,9}") {
+            let parsed: Pattern = pattern.parse().unwrap();
+            prop_assert_eq!(parsed.matches(&name), matches(pattern.as_bytes(), name.as_bytes()));
+        }
+    }
+}
