@@ -15,6 +15,7 @@ use crate::link::{Link, LinkState};
 use crate::platform::files::{self, FileError};
 use crate::platform::trust::Secrecy;
 use crate::platform::{cgroup, clock, users};
+use crate::query::Queries;
 use crate::run::{Host, Load, Runs};
 use crate::status;
 
@@ -97,6 +98,7 @@ impl Agent {
             paths: paths.clone(),
             identity: Mutex::new(Arc::new(identity)),
             runs: runs.clone(),
+            queries: Queries::new(runs.clone()),
             boot,
             journal: contents.id,
             notices: Mutex::new(notices),

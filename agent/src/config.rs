@@ -109,7 +109,7 @@ impl Paths {
 pub struct AgentConfig {
     /// Its files.
     pub paths: Paths,
-    /// The program that supervises runs, called as `PROGRAM supervise <run dir>`.
+    /// The program that supervises runs, called as `PROGRAM supervise <run dir>`, and answers queries, as `PROGRAM look`.
     pub supervisor: PathBuf,
     /// The service manager's notification socket (sd_notify(3)), if there is one.
     pub notify_socket: Option<OsString>,

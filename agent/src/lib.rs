@@ -17,11 +17,13 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod enrol;
+mod gate;
 pub mod identity;
 pub mod journal;
 pub mod link;
 pub mod perform;
 pub mod platform;
+pub mod query;
 pub mod run;
 pub mod status;
 

@@ -9,8 +9,10 @@ pub mod backoff;
 mod dial;
 mod enrolment;
 mod frame;
+mod query;
 mod run;
 mod session;
+mod stream;
 pub mod takeover;
 mod tls;
 
@@ -30,6 +32,7 @@ use tokio::sync::watch;
 use crate::config::{self, Address, Paths};
 use crate::identity::Identity;
 use crate::platform::clock;
+use crate::query::Queries;
 use crate::run::Runs;
 use backoff::{Backoff, Cause};
 use session::Ended;
@@ -68,6 +71,8 @@ pub struct Link {
     pub identity: Mutex<Arc<Identity>>,
     /// The runs of this host.
     pub runs: Runs,
+    /// What is asked of this host.
+    pub queries: Queries,
     /// This boot.
     pub boot: BootId,
     /// This life of the journal.

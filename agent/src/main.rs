@@ -8,6 +8,7 @@ use clap::Parser as _;
 use fleetward_agent::cli::Cli;
 use fleetward_agent::config;
 use fleetward_agent::perform::{PERFORM, perform};
+use fleetward_agent::query::{LOOK, look};
 use fleetward_agent::run::supervisor::{SUPERVISE, supervise};
 
 fn main() -> ExitCode {
@@ -16,6 +17,9 @@ fn main() -> ExitCode {
     let command = arguments.next();
     if command.as_ref().is_some_and(|command| command == PERFORM) {
         return perform(arguments.next().map(PathBuf::from).as_deref());
+    }
+    if command.as_ref().is_some_and(|command| command == LOOK) {
+        return look();
     }
     if command.is_some_and(|command| command == SUPERVISE) {
         return match supervise(arguments.next().map(PathBuf::from).as_deref()) {

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod descriptor;
 pub mod facts;
 pub mod files;
+pub mod looker;
 pub mod notify;
 pub mod socket;
 pub mod stop;

@@ -124,7 +124,7 @@ pub struct Runs {
 pub struct Host {
     /// Where things are.
     pub paths: Paths,
-    /// The program that supervises.
+    /// The program that supervises runs and looks at what a query asks for.
     pub supervisor: PathBuf,
     /// The client ID in the certificate.
     pub client: ClientId,
@@ -342,6 +342,18 @@ impl Runs {
     /// If the spool cannot be read, or is shorter.
     pub fn read_output(&self, run: RunId, offset: u64, length: usize, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         spool::read(&self.shared.directory(run).join(spool::SPOOL), offset, length, bytes)
+    }
+}
+
+impl Runs {
+    /// What there is to know of this host.
+    pub(crate) fn host(&self) -> &Host {
+        &self.shared.host
+    }
+
+    /// The owner's settings as they are now.
+    pub(crate) fn settings(&self) -> Result<crate::config::Settings, crate::config::SettingsError> {
+        self.shared.settings()
     }
 }
 

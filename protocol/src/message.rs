@@ -25,7 +25,7 @@ use crate::wire::{self, DecodeError, EncodeError};
 
 /// The most runs a [`Hello`] names; an agent that holds more names the oldest.
 pub const MAX_HELD: usize = 8192;
-/// The most kinds of action a [`Hello`] names.
+/// The most kinds that a [`Hello`] names.
 pub const MAX_KINDS: usize = 128;
 /// The most features that either end names.
 pub const MAX_FEATURES: usize = 64;
@@ -75,7 +75,7 @@ pub struct Hello {
     pub boot: BootId,
     /// This life of the host's journal.
     pub journal: JournalId,
-    /// The kinds of action this agent knows.
+    /// The kinds of action and of query that this agent knows.
     pub kinds: List<Word, MAX_KINDS>,
     /// What this agent can do beyond the first release, by name.
     pub features: List<Word, MAX_FEATURES>,

@@ -33,7 +33,7 @@ const FOREIGN: &[&str] = &[
 ];
 
 /// Commands that the definitions rightly do not know: what the agent calls itself.
-const INTERNAL: &[&str] = &["fleetward-agent perform", "fleetward-agent supervise"];
+const INTERNAL: &[&str] = &["fleetward-agent look", "fleetward-agent perform", "fleetward-agent supervise"];
 
 /// The definition of the program that `words` begin with, and the words that it is given.
 fn program(words: &[String]) -> Option<(Command, &[String])> {

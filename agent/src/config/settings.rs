@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use fleetward_protocol::action::{KINDS, script};
 use fleetward_protocol::name::LinuxUser;
+use fleetward_protocol::query::QUERY_KINDS;
 use fleetward_protocol::suggest::nearest;
 use serde::Deserialize;
 
@@ -33,7 +34,7 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    /// The kinds of action that may run; every kind when absent.
+    /// The kinds of action that may run and of query that may be answered; every kind when absent.
     pub kinds: Option<BTreeSet<String>>,
     /// The Linux users that a run may be; every user when absent.
     pub users: Option<BTreeSet<String>>,
@@ -169,9 +170,10 @@ impl Settings {
 impl Policy {
     /// Looks for values that can have been meant otherwise only.
     fn check(&self) -> Result<(), String> {
-        if let Some(kind) = self.kinds.iter().flatten().find(|kind| !KINDS.contains(&kind.as_str())) {
-            let hint = nearest(kind, KINDS.iter().copied()).map_or_else(
-                || format!("; it knows {}", KINDS.join(", ")),
+        let known = || KINDS.iter().chain(QUERY_KINDS).copied();
+        if let Some(kind) = self.kinds.iter().flatten().find(|kind| !known().any(|known| known == *kind)) {
+            let hint = nearest(kind, known()).map_or_else(
+                || format!("; it knows {}", known().collect::<Vec<_>>().join(", ")),
                 |known| format!("; did you mean `{known}`?"),
             );
             return Err(format!("policy.kinds names `{kind}`, a kind that this agent does not know{hint}"));

@@ -50,6 +50,11 @@ impl FrameReader {
         Self { cap, buffer: Vec::new() }
     }
 
+    /// From now on messages may have so many bytes.
+    pub(super) const fn limit(&mut self, cap: usize) {
+        self.cap = cap;
+    }
+
     /// The next message; `None` at the stream's end. Cancel-safe.
     pub(super) async fn next<T: DeserializeOwned>(
         &mut self,
@@ -91,6 +96,11 @@ pub(super) struct FrameWriter {
 impl FrameWriter {
     pub(super) const fn new(cap: usize) -> Self {
         Self { cap, pending: VecDeque::new() }
+    }
+
+    /// From now on messages may have so many bytes.
+    pub(super) const fn limit(&mut self, cap: usize) {
+        self.cap = cap;
     }
 
     /// Whether everything was handed to the stream.

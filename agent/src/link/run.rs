@@ -1,56 +1,30 @@
 //! One run's stream: what the journal and the spool hold goes up, acknowledgements and commands come down.
 
-use fleetward_protocol::message::{RunDown, RunUp, StreamKind};
+use fleetward_protocol::message::{RunDown, RunUp};
 use fleetward_protocol::run::{LostCause, Outcome};
 use fleetward_protocol::session::{RunSource, SourceEvent, SourceTransmit};
 use fleetward_protocol::wire::{MAX_RUN_FRAME, close};
-use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::watch;
 
-use super::frame::{FrameError, FrameReader, FrameWriter};
+use super::frame::FrameError;
+use super::stream::Stream;
 use crate::run::{Opened, Progress, Runs, Stage};
 
-/// Serves a stream that the controller opened, to its end. What a peer breaks on it closes the connection.
-pub(super) async fn serve(connection: Connection, send: SendStream, receive: RecvStream, runs: Runs) {
-    let mut stream = RunStream {
-        send,
-        receive,
-        reader: FrameReader::new(MAX_RUN_FRAME),
-        writer: FrameWriter::new(MAX_RUN_FRAME),
-        runs,
-    };
-    if let Err(error) = stream.speak().await
-        && error.is_malformed()
-    {
-        tracing::warn!(error = super::chain(&error), "protocol_broken");
-        connection.close(close::PROTOCOL.into(), b"malformed message on a run's stream");
-    }
+/// Serves a run's stream after its first frame, to its end.
+pub(super) async fn serve(stream: &mut Stream, runs: &Runs) -> Result<(), FrameError> {
+    RunStream { stream, runs }.speak().await
 }
 
-struct RunStream {
-    send: SendStream,
-    receive: RecvStream,
-    reader: FrameReader,
-    writer: FrameWriter,
-    runs: Runs,
+struct RunStream<'a> {
+    stream: &'a mut Stream,
+    runs: &'a Runs,
 }
 
-impl RunStream {
+impl RunStream<'_> {
     async fn speak(&mut self) -> Result<(), FrameError> {
-        match self.reader.next::<StreamKind>(&mut self.receive).await {
-            Ok(Some(StreamKind::Run)) => {}
-            Ok(Some(StreamKind::ClientId)) => return self.answer_client_id().await,
-            Ok(None) => return Ok(()),
-            // Perhaps a kind of a later version: this stream is refused, the connection goes on.
-            Err(error) if error.is_malformed() => {
-                self.reset(close::UNSUPPORTED);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        }
-        let open = match self.reader.next(&mut self.receive).await? {
+        let open = match self.stream.reader.next(&mut self.stream.receive).await? {
             Some(RunDown::Open(open)) => open,
-            Some(_) => return self.broken("the stream does not begin with an open"),
+            Some(_) => return self.stream.broken("the stream does not begin with an open"),
             None => return Ok(()),
         };
         let (run, offset) = (open.run, open.offset);
@@ -65,7 +39,7 @@ impl RunStream {
             self.fill(run, &mut source)?;
             tokio::select! {
                 biased;
-                message = self.reader.next::<RunDown>(&mut self.receive) => match message? {
+                message = self.stream.reader.next::<RunDown>(&mut self.stream.receive) => match message? {
                     Some(message) => match source.handle_message(&message) {
                         Ok(SourceEvent::Acknowledged(_)) => {}
                         Ok(SourceEvent::Cancel(cause)) => self.runs.cancel(run, cause),
@@ -73,14 +47,14 @@ impl RunStream {
                             let runs = self.runs.clone();
                             // Keeping a run for a while must not keep its stream.
                             tokio::spawn(async move { runs.forget(run).await });
-                            drop(self.send.finish());
+                            drop(self.stream.send.finish());
                             return Ok(());
                         }
-                        Err(error) => return self.broken(&error.to_string()),
+                        Err(error) => return self.stream.broken(&error.to_string()),
                     },
                     None => return self.finish(run, &mut source).await,
                 },
-                written = self.writer.write(&mut self.send), if !self.writer.is_empty() => written?,
+                written = self.stream.writer.write(&mut self.stream.send), if !self.stream.writer.is_empty() => written?,
                 changed = progress.changed(), if !told.everything => match changed {
                     Ok(()) => told.tell(&mut source, &mut progress, offset),
                     // The run was dropped under us: another stream has forgotten it.
@@ -92,34 +66,25 @@ impl RunStream {
 
     /// Queues what is to be sent next, unless something still is.
     fn fill(&mut self, run: fleetward_protocol::id::RunId, source: &mut RunSource) -> Result<(), FrameError> {
-        while self.writer.is_empty() {
+        while self.stream.writer.is_empty() {
             match source.poll_transmit() {
                 None => break,
-                Some(SourceTransmit::Message(message)) => self.writer.push(&message)?,
+                Some(SourceTransmit::Message(message)) => self.stream.writer.push(&message)?,
                 Some(SourceTransmit::Output { offset, length }) => {
                     let head =
                         RunUp::output_frame(offset, length, MAX_RUN_FRAME).map_err(FrameError::Encode)?;
                     match self.runs.read_output(run, offset, length, head) {
-                        Ok(frame) => self.writer.push_frame(frame),
+                        Ok(frame) => self.stream.writer.push_frame(frame),
                         Err(error) => {
                             // Without its output there is no result: the stream ends, and the next one tries again.
                             tracing::error!(run_id = %run, %error, "spool_unreadable");
-                            self.reset(close::DONE);
+                            self.stream.reset(close::DONE);
                             return Err(FrameError::Write(quinn::WriteError::ClosedStream));
                         }
                     }
                 }
             }
         }
-        Ok(())
-    }
-
-    async fn answer_client_id(&mut self) -> Result<(), FrameError> {
-        self.writer.push(&self.runs.read_client_id_report())?;
-        while !self.writer.is_empty() {
-            self.writer.write(&mut self.send).await?;
-        }
-        drop(self.send.finish());
         Ok(())
     }
 
@@ -131,23 +96,12 @@ impl RunStream {
     ) -> Result<(), FrameError> {
         loop {
             self.fill(run, source)?;
-            if self.writer.is_empty() {
-                drop(self.send.finish());
+            if self.stream.writer.is_empty() {
+                drop(self.stream.send.finish());
                 return Ok(());
             }
-            self.writer.write(&mut self.send).await?;
+            self.stream.writer.write(&mut self.stream.send).await?;
         }
-    }
-
-    fn broken(&mut self, what: &str) -> Result<(), FrameError> {
-        tracing::warn!(error = what, "run_stream_reset");
-        self.reset(close::PROTOCOL);
-        Ok(())
-    }
-
-    fn reset(&mut self, code: u32) {
-        drop(self.send.reset(code.into()));
-        drop(self.receive.stop(code.into()));
     }
 }
 

@@ -7,6 +7,7 @@ use fleetward_protocol::action::KINDS;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage, FEATURES, Hello, Welcome};
+use fleetward_protocol::query::QUERY_KINDS;
 use fleetward_protocol::session::{AgentEvent, AgentSession, SessionError};
 use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::wire::MAX_CONTROL_FRAME;
@@ -18,7 +19,7 @@ use tokio::task::JoinSet;
 use super::backoff::Cause;
 use super::dial::{IDLE_STREAMS, cause_of};
 use super::frame::{FrameError, FrameReader, FrameWriter};
-use super::{Link, LinkState, run, stopped};
+use super::{Link, LinkState, stopped, stream};
 use crate::config::{self, Address};
 use crate::identity::Request;
 use crate::platform::{clock, facts};
@@ -128,7 +129,7 @@ impl Control<'_> {
                 written = self.writer.write(&mut send), if !self.writer.is_empty() => written.map_err(failed),
                 stream = connection.accept_bi(), if self.session.is_established() => match stream {
                     Ok((send, receive)) => {
-                        streams.spawn(run::serve(connection.clone(), send, receive, self.link.runs.clone()));
+                        streams.spawn(stream::serve(connection.clone(), send, receive, Arc::clone(self.link)));
                         self.allow_streams(connection, streams);
                         Ok(())
                     }
@@ -318,7 +319,7 @@ fn hello(link: &Link, facts: &Facts) -> Hello {
         agent_version: Text::of(crate::VERSION),
         boot: link.boot,
         journal: link.journal,
-        kinds: List::of(KINDS.iter().map(|&kind| Text::of(kind))),
+        kinds: List::of(KINDS.iter().chain(QUERY_KINDS).map(|&kind| Text::of(kind))),
         features: List::of(FEATURES.iter().map(|&feature| Text::of(feature))),
         held: List::of(link.runs.held()),
         facts: facts.digest(link.boot),

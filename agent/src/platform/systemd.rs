@@ -3,6 +3,8 @@
 //! For short-lived processes only: a connection brings a runtime of its own, which works while it is asked something.
 //! `org.freedesktop.systemd1(5)` is the manual of everything that is called here.
 
+pub mod units;
+
 use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
@@ -118,26 +120,13 @@ impl Systemd {
             let path: OwnedObjectPath =
                 ask(&self.connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
             let path = path.as_str();
-            let own = interface(unit);
-            let word = |text: String| -> Word { Text::of(text) };
-            let file: String =
-                property(&self.connection, path, UNIT, "UnitFileState").await?.unwrap_or_default();
-            let since: Option<u64> = property(&self.connection, path, UNIT, "StateChangeTimestamp").await?;
-            let pid: Option<u32> = property(&self.connection, path, &own, "MainPID").await?;
-            let result: Option<String> = property(&self.connection, path, &own, "Result").await?;
             let needed = |name| async move {
                 let text: Option<String> = property(&self.connection, path, UNIT, name).await?;
-                Ok::<_, SystemdError>(word(text.unwrap_or_default()))
+                Ok::<Word, SystemdError>(Text::of(text.unwrap_or_default()))
             };
-            Ok(UnitState {
-                load: needed("LoadState").await?,
-                active: needed("ActiveState").await?,
-                sub: needed("SubState").await?,
-                file: Some(word(file)).filter(|file| !file.is_empty()),
-                main_pid: pid.filter(|pid| *pid > 0),
-                result: result.map(word),
-                since: since.filter(|at| *at > 0).map(microseconds),
-            })
+            let (load, active) = (needed("LoadState").await?, needed("ActiveState").await?);
+            let sub = needed("SubState").await?;
+            read_rest(&self.connection, path, unit.as_str(), [load, active, sub]).await
         })
     }
 
@@ -227,6 +216,31 @@ impl Systemd {
             String::from_utf8_lossy(&text).lines().take(lines.into()).map(Text::of).collect()
         })
     }
+}
+
+/// What there is to know of a unit beside its load, active and sub state.
+async fn read_rest(
+    connection: &Connection,
+    path: &str,
+    unit: &str,
+    [load, active, sub]: [Word; 3],
+) -> Result<UnitState, SystemdError> {
+    let own = interface(unit);
+    let (file, since, pid, result) = tokio::try_join!(
+        property::<String>(connection, path, UNIT, "UnitFileState"),
+        property::<u64>(connection, path, UNIT, "StateChangeTimestamp"),
+        property::<u32>(connection, path, &own, "MainPID"),
+        property::<String>(connection, path, &own, "Result"),
+    )?;
+    Ok(UnitState {
+        load,
+        active,
+        sub,
+        file: file.filter(|file| !file.is_empty()).map(Text::of),
+        main_pid: pid.filter(|pid| *pid > 0),
+        result: result.map(Text::of),
+        since: since.filter(|at| *at > 0).map(microseconds),
+    })
 }
 
 /// A connection to a bus that is about to come back.
@@ -322,8 +336,8 @@ const fn method(verb: Verb) -> &'static str {
 }
 
 /// The interface of the unit's type: `org.freedesktop.systemd1.Service`.
-fn interface(unit: &UnitName) -> String {
-    let kind = unit.as_str().rsplit('.').next().unwrap_or_default();
+fn interface(unit: &str) -> String {
+    let kind = unit.rsplit('.').next().unwrap_or_default();
     let (first, rest) = kind.split_at(kind.len().min(1));
     format!("{SERVICE}.{}{rest}", first.to_ascii_uppercase())
 }

@@ -19,6 +19,7 @@ use super::queue::Admission;
 use super::supervisor::command;
 use super::work::Work;
 use super::{Progress, Shared, Stage, Watched, prepare, spool};
+use crate::gate;
 use crate::journal::{Entry, JournalError};
 use crate::platform::clock;
 
@@ -63,9 +64,7 @@ pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> wa
         Work { order, .. } if order.run != run => {
             Err(Refusal::Malformed { detail: Text::of("the order is for another run") })
         }
-        Work { order, .. } if order.wait(remaining).is_none() => Err(Refusal::NotYet),
-        _ if remaining.is_zero() => Err(Refusal::DeadlinePassed),
-        work => Ok(work),
+        work => gate::check_time(&work.order, remaining).map(|()| work),
     });
     match checked {
         Ok(work) => shared.spawn(drive.fresh(work, dispatch.order, deadline)),

@@ -5,10 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::order::Limits;
 use fleetward_protocol::run::Refusal;
-use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 
 use super::Shared;
@@ -17,8 +15,7 @@ use super::spec::{Drains, SCRIPT, SPEC, Spec, User};
 use super::work::Work;
 use crate::action::{self, Argument, Plan};
 use crate::config::{Paths, Settings};
-use crate::identity;
-use crate::link::chain;
+use crate::gate::{self, not_allowed};
 use crate::platform::cgroup::{Group, Wanted};
 use crate::platform::{acl, files, users};
 
@@ -46,47 +43,25 @@ impl Ready {
 /// Whether the run may start now, by everything that can change between two runs.
 pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, Refusal> {
     let Work { order, action, contents } = work;
-    check_client(shared, &order.client)?;
-    if now > order.deadline {
-        return Err(Refusal::DeadlinePassed);
-    }
-    let not_allowed = |rule: String| Refusal::NotAllowed { rule: Text::of(&rule) };
-    // A policy that cannot be used allows nothing.
-    let settings = shared.settings().map_err(|error| not_allowed(chain(&error)))?;
-    let kind = &action.kind;
-    if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
-        return Err(not_allowed(format!("policy.kinds in agent.toml does not name `{kind}`")));
-    }
+    let (paths, client) = (&shared.host.paths, &shared.host.client);
+    let settings = gate::check(paths, client, shared.settings(), order, &action.kind, now)?;
     let plan = action::plan(order, action, contents, &shared.host.account, shared.host.bus.as_deref())?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
-    if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
-        return Err(not_allowed(format!("policy.users in agent.toml does not name `{user}`")));
-    }
+    gate::check_user(&settings, user)?;
     if let Some(allowed) = &settings.policy.environment
         && let Some(variable) = plan.requested.iter().find(|variable| !allowed.contains(*variable))
     {
-        return Err(not_allowed(format!("policy.environment in agent.toml does not name `{variable}`")));
+        return Err(not_allowed(&format!("policy.environment in agent.toml does not name `{variable}`")));
     }
     let Limits { memory, cpu_milli, tasks, .. } = order.limits;
     // A limit that is not enforced is worse than none: it would be believed.
     let groups = shared.host.delegated.groups(&order.run.to_string(), Wanted { memory, cpu_milli, tasks });
-    let groups = groups.map_err(|error| not_allowed(error.to_string()))?;
+    let groups = groups.map_err(|error| not_allowed(&error.to_string()))?;
     let free = files::read_free_space(&shared.host.paths.state);
     if free.is_ok_and(|free| free < settings.runs.min_free()) {
         return Err(Refusal::DiskFull);
     }
     Ok(Ready { plan, groups, settings })
-}
-
-/// The file, the certificate and the order must name the same host.
-fn check_client(shared: &Shared, ordered: &ClientId) -> Result<(), Refusal> {
-    let mismatch = |found: String| Refusal::ClientIdMismatch { found: Text::of(&found) };
-    let found = match identity::read_client_id(&shared.host.paths.client_id) {
-        Ok(Some(found)) => found,
-        Ok(None) => return Err(Refusal::ClientIdMissing),
-        Err(error) => return Err(mismatch(error.found())),
-    };
-    if found == shared.host.client && found == *ordered { Ok(()) } else { Err(mismatch(found.to_string())) }
 }
 
 /// Makes the run's directory with everything its supervisor needs.

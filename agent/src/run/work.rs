@@ -4,10 +4,9 @@ use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::order::{Authority, Order};
 use fleetward_protocol::run::Refusal;
-use fleetward_protocol::text::Text;
 use serde_bytes::ByteBuf;
 
-use crate::link::chain;
+use crate::gate;
 
 /// What is needed to start a run.
 #[derive(Debug)]
@@ -22,9 +21,7 @@ pub(super) struct Work {
 impl Work {
     /// Reads the bytes of an order for a run.
     pub(super) fn open(order: &[u8], contents: Vec<ByteBuf>) -> Result<Self, Refusal> {
-        let order = Order::open(order).map_err(|error| Refusal::Malformed {
-            detail: Text::of(format_args!("the order: {}", chain(&error))),
-        })?;
+        let order = gate::open(order)?;
         let Authority::Run(action) = &order.authority else { return Err(Refusal::NotARun) };
         let action = action.clone();
         if !order.contents.iter().copied().eq(contents.iter().map(|content| Digest::of(content))) {

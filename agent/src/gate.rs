@@ -1,0 +1,88 @@
+//! The gate: what every order passes before anything is done for it, whatever it asks of the host.
+//!
+//! **What it promises.** Nobody runs or looks at anything here whose order was not opened, in time, meant for this host by its
+//! file, its certificate and the order alike, and of a kind that the owner's policy allows as the policy stands now.
+
+use std::time::Duration;
+
+use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::order::Order;
+use fleetward_protocol::run::Refusal;
+use fleetward_protocol::text::Text;
+use fleetward_protocol::time::Timestamp;
+
+use crate::config::{Paths, Settings, SettingsError};
+use crate::identity;
+use crate::link::chain;
+
+/// Reads the bytes of an order.
+///
+/// # Errors
+/// If they are none.
+pub(crate) fn open(order: &[u8]) -> Result<Order, Refusal> {
+    Order::open(order).map_err(|error| Refusal::Malformed {
+        detail: Text::of(format_args!("the order: {}", chain(&error))),
+    })
+}
+
+/// Whether it is time, by the controller's clock.
+///
+/// # Errors
+/// If it is too early or too late.
+pub(crate) fn check_time(order: &Order, remaining: Duration) -> Result<(), Refusal> {
+    if order.wait(remaining).is_none() {
+        return Err(Refusal::NotYet);
+    }
+    if remaining.is_zero() { Err(Refusal::DeadlinePassed) } else { Ok(()) }
+}
+
+/// Whether the order may be carried out here now: by the host where `client` is in the certificate, and by its owner.
+/// Returns the settings that it was checked against.
+///
+/// # Errors
+/// The first rule that says no. Settings that cannot be used allow nothing.
+pub(crate) fn check(
+    paths: &Paths,
+    client: &ClientId,
+    settings: Result<Settings, SettingsError>,
+    order: &Order,
+    kind: &str,
+    now: Timestamp,
+) -> Result<Settings, Refusal> {
+    check_client(paths, client, &order.client)?;
+    if now > order.deadline {
+        return Err(Refusal::DeadlinePassed);
+    }
+    let settings = settings.map_err(|error| not_allowed(&chain(&error)))?;
+    if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
+        return Err(not_allowed(&format!("policy.kinds in agent.toml does not name `{kind}`")));
+    }
+    Ok(settings)
+}
+
+/// Whether the owner allows that something is done as this user.
+///
+/// # Errors
+/// If not.
+pub(crate) fn check_user(settings: &Settings, user: &str) -> Result<(), Refusal> {
+    if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
+        return Err(not_allowed(&format!("policy.users in agent.toml does not name `{user}`")));
+    }
+    Ok(())
+}
+
+/// The owner's rule says no.
+pub(crate) fn not_allowed(rule: &str) -> Refusal {
+    Refusal::NotAllowed { rule: Text::of(rule) }
+}
+
+/// The file, the certificate and the order must name the same host.
+fn check_client(paths: &Paths, own: &ClientId, ordered: &ClientId) -> Result<(), Refusal> {
+    let mismatch = |found: &str| Refusal::ClientIdMismatch { found: Text::of(found) };
+    let found = match identity::read_client_id(&paths.client_id) {
+        Ok(Some(found)) => found,
+        Ok(None) => return Err(Refusal::ClientIdMissing),
+        Err(error) => return Err(mismatch(&error.found())),
+    };
+    if found == *own && found == *ordered { Ok(()) } else { Err(mismatch(found.as_str())) }
+}

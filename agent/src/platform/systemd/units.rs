@@ -1,0 +1,196 @@
+//! Which units systemd has loaded, and what it tells of them as they change.
+//!
+//! A unit that is not loaded is not asked about: asking by its object or its name would load it, and tell everybody that it
+//! is new.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use fleetward_protocol::action::unit::UnitState;
+use fleetward_protocol::text::Text;
+use futures_core::Stream as _;
+use zbus::message::Type as MessageType;
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
+
+use super::{MANAGER, PATH, PATIENCE, PROPERTIES, QUEUE, SERVICE, SystemdError};
+
+/// Below it stand the units' objects.
+const UNITS: &str = "/org/freedesktop/systemd1/unit";
+
+/// A connection to the system's service manager, to look at its units.
+#[derive(Debug)]
+pub struct Units {
+    connection: Connection,
+}
+
+/// A unit as the list has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its whole name.
+    pub name: String,
+    /// What it is, for people.
+    pub description: String,
+    /// `loaded`, `not-found`, `masked`, …
+    pub load: String,
+    /// `active`, `inactive`, `failed`, …
+    pub active: String,
+    /// The same in the terms of its type.
+    pub sub: String,
+    path: OwnedObjectPath,
+}
+
+/// What systemd tells when something changes.
+#[derive(Debug)]
+pub struct Signals {
+    manager: Pin<Box<MessageStream>>,
+    properties: Pin<Box<MessageStream>>,
+}
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Signal {
+    /// This unit did.
+    Unit(String),
+    /// Perhaps every unit did: systemd has read its files again.
+    Everything,
+}
+
+type Row =
+    (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+impl Units {
+    /// Connects to the system's message bus.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub async fn connect() -> Result<Self, SystemdError> {
+        let connected = tokio::time::timeout(PATIENCE, Connection::system()).await;
+        let connection = connected.map_err(|_| SystemdError::Silent)?.map_err(SystemdError::Bus)?;
+        Ok(Self { connection })
+    }
+
+    /// The units that are loaded: of these names, or all of them.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub async fn list(&self, names: Option<&[&str]>) -> Result<Vec<Loaded>, SystemdError> {
+        // No states and no patterns mean all of them; a name has no character that is special in a pattern.
+        let (states, patterns): (&[&str], _) = (&[], names.unwrap_or_default());
+        let asked = (states, patterns);
+        let rows: Vec<Row> = super::ask(&self.connection, PATH, MANAGER, "ListUnitsByPatterns", &asked).await?;
+        let loaded = |(name, description, load, active, sub, _, path, ..): Row| Loaded {
+            name,
+            description,
+            load,
+            active,
+            sub,
+            path,
+        };
+        Ok(rows.into_iter().map(loaded).collect())
+    }
+
+    /// What a unit of the list is, in full.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub async fn read(&self, unit: &Loaded) -> Result<UnitState, SystemdError> {
+        let Loaded { name, load, active, sub, path, .. } = unit;
+        let states = [load, active, sub].map(Text::of);
+        super::read_rest(&self.connection, path.as_str(), name, states).await
+    }
+
+    /// What changes from now on. To be listened to while something is asked: answers come behind what is not heard.
+    ///
+    /// # Errors
+    /// If systemd will not tell.
+    pub async fn signals(&self) -> Result<Signals, SystemdError> {
+        let rule = || MatchRule::builder().msg_type(MessageType::Signal).sender(SERVICE);
+        let manager = rule().path(PATH).interface(MANAGER).build();
+        let properties =
+            rule().path_namespace(UNITS).interface(PROPERTIES).member("PropertiesChanged").build();
+        let signals = Signals {
+            manager: self.listen(manager.map_err(SystemdError::Strange)?).await?,
+            properties: self.listen(properties.map_err(SystemdError::Strange)?).await?,
+        };
+        // Nobody is told of anything who has not asked for it.
+        super::call(&self.connection, PATH, MANAGER, "Subscribe", &()).await?;
+        Ok(signals)
+    }
+
+    async fn listen(&self, rule: MatchRule<'static>) -> Result<Pin<Box<MessageStream>>, SystemdError> {
+        let stream = MessageStream::for_match_rule(rule, &self.connection, Some(QUEUE));
+        Ok(Box::pin(super::patiently(stream).await?))
+    }
+}
+
+impl Signals {
+    /// The next change. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the bus went away.
+    pub async fn next(&mut self) -> Result<Signal, SystemdError> {
+        loop {
+            let message = poll_fn(|context| match self.properties.as_mut().poll_next(context) {
+                Poll::Pending => self.manager.as_mut().poll_next(context),
+                ready => ready,
+            });
+            let message = message.await.ok_or(SystemdError::Ended)?.map_err(|_| SystemdError::Ended)?;
+            if let Some(signal) = read(&message) {
+                return Ok(signal);
+            }
+        }
+    }
+}
+
+/// What a signal says, if it is about units.
+fn read(message: &Message) -> Option<Signal> {
+    let header = message.header();
+    match header.member()?.as_str() {
+        "PropertiesChanged" => name_of(header.path()?.as_str()).map(Signal::Unit),
+        "UnitNew" | "UnitRemoved" => {
+            let (name, _): (String, OwnedObjectPath) = super::body(message).ok()?;
+            Some(Signal::Unit(name))
+        }
+        // What is enabled has changed, or all of it was read again.
+        "UnitFilesChanged" => Some(Signal::Everything),
+        "Reloading" => {
+            let (begins,): (bool,) = super::body(message).ok()?;
+            (!begins).then_some(Signal::Everything)
+        }
+        _ => None,
+    }
+}
+
+/// The unit whose object stands at this path (sd_bus_path_encode(3)).
+fn name_of(path: &str) -> Option<String> {
+    let mut bytes = path.strip_prefix(UNITS)?.strip_prefix('/')?.bytes();
+    let mut name = Vec::new();
+    while let Some(byte) = bytes.next() {
+        name.push(match byte {
+            b'_' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_object_of_a_unit_tells_its_name() {
+        let name = |tail: &str| name_of(&format!("{UNITS}/{tail}"));
+        assert_eq!(name("nginx_2eservice").as_deref(), Some("nginx.service"));
+        assert_eq!(name("_40a_5cx2d_2eservice").as_deref(), Some("@a\\x2d.service"));
+        assert_eq!(name("_2"), None);
+        assert_eq!(name("_zz"), None);
+        assert_eq!(name("_ff"), None, "no text");
+        assert_eq!(name_of("/org/freedesktop/systemd1/job/7"), None);
+        assert_eq!(name_of(UNITS), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! The process that carries out a query: `fleetward-agent look`.
+//!
+//! What it is asked comes in one frame on standard input, what it sees goes in frames to standard output. It ends when it
+//! has told all, when nobody listens, and when its input ends: that of whoever started it.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::process::ExitCode;
+
+use fleetward_protocol::query::{Contract, Query};
+use fleetward_protocol::wire::{self, MAX_QUERY_FRAME};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe::{Receiver, Sender};
+
+use super::Asked;
+use super::teller::{Stop, Teller};
+use crate::platform::files;
+
+/// The first argument that makes the agent's executable look at what its input asks for.
+pub const LOOK: &str = "look";
+
+/// How a kind of query is carried out.
+pub(super) trait Look: Contract {
+    /// Tells all that there is; if it is to follow, that this was all, and then what changes.
+    async fn look(&self, follow: bool, teller: &mut Teller<Self>) -> Result<(), Stop>;
+}
+
+/// Answers the query that standard input holds.
+#[must_use]
+pub fn look() -> ExitCode {
+    files::ensure_private_umask();
+    let done = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
+        let done = runtime.block_on(answer());
+        runtime.shutdown_background();
+        done
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("fleetward-agent: look: {error}; this command is for the agent alone");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn answer() -> io::Result<()> {
+    let mut input = Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
+    let out = Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
+    let mut prefix = [0; 4];
+    input.read_exact(&mut prefix).await?;
+    let mut body = vec![0; wire::frame_length(prefix, MAX_QUERY_FRAME).map_err(io::Error::other)?];
+    input.read_exact(&mut body).await?;
+    let Asked { request, follow } = wire::decode(&body, MAX_QUERY_FRAME).map_err(io::Error::other)?;
+    let query = Query::parse(&request).map_err(io::Error::other)?;
+    tokio::select! {
+        () = carry_out(&query, follow, out) => {}
+        () = ended(input) => {}
+    }
+    Ok(())
+}
+
+async fn carry_out(query: &Query, follow: bool, out: Sender) {
+    match query {
+        Query::Units(units) => conclude(units, follow, out).await,
+    }
+}
+
+async fn conclude<C: Look>(query: &C, follow: bool, out: Sender) {
+    let mut teller = Teller::new(out);
+    let mut how = query.look(follow, &mut teller).await;
+    if how.is_ok() && !follow {
+        how = teller.complete().await;
+    }
+    teller.end(how).await;
+}
+
+/// Waits for the end of the input, whatever comes before it.
+async fn ended(mut input: Receiver) {
+    let mut rest = [0; 64];
+    while input.read(&mut rest).await.is_ok_and(|read| read > 0) {}
+}
