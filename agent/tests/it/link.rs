@@ -12,6 +12,7 @@ use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, OpenRun, RunDown, StreamKind,
 };
 use fleetward_protocol::output::Records;
+use fleetward_protocol::query::QUERY_KINDS;
 use fleetward_protocol::run::{CancelCause, Outcome};
 use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::text::{List, Text};
@@ -21,9 +22,9 @@ use quinn::{Connection, ConnectionError};
 use crate::controller::{Authority, Controller, read, write};
 use crate::host::{Machine, dispatch, script};
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+pub(crate) const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
-async fn enrolled(life: Duration) -> (Machine, Controller) {
+pub(crate) async fn enrolled(life: Duration) -> (Machine, Controller) {
     let machine = Machine::new();
     let controller = Controller::start(&Arc::new(Authority::new()), "127.0.0.1:0");
     let token = controller.authority.token(Some(machine.client.clone()));
@@ -35,9 +36,10 @@ async fn enrolled(life: Duration) -> (Machine, Controller) {
     (machine, controller)
 }
 
-fn start(machine: &Machine) -> AgentHandle {
+pub(crate) fn start(machine: &Machine) -> AgentHandle {
     let mut config = AgentConfig::new(machine.paths());
     config.supervisor = env!("CARGO_BIN_EXE_fleetward-agent").into();
+    config.bus = machine.bus.clone();
     Agent::start(config).unwrap()
 }
 
@@ -57,7 +59,7 @@ async fn a_host_enrols_connects_runs_and_leaves() {
     let (machine, controller) = enrolled(YEAR).await;
     let agent = start(&machine);
     let mut session = controller.session().await;
-    assert_eq!(session.hello.kinds[..], KINDS.iter().copied().map(Text::of).collect::<Vec<_>>());
+    assert_eq!(session.hello.kinds[..], KINDS.iter().chain(QUERY_KINDS).copied().map(Text::of).collect::<Vec<_>>());
     assert!(matches!(session.message().await, Some(AgentMessage::Facts(_))));
 
     let request = script("echo out; echo err >&2; exit 3");

@@ -1,9 +1,5 @@
 //! The kind `unit`, with a real message bus and a systemd of our own on it: what it does, what it tells, what it reports.
 
-use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
 use fleetward_agent::run::Stage;
@@ -12,179 +8,10 @@ use fleetward_protocol::action::unit::{Unit, UnitReport, Verb};
 use fleetward_protocol::event::StepState;
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
-use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
-use zbus::message::Type;
-use zbus::{Connection, Message, MessageStream, ObjectPath, Variant};
 
 use crate::host::{Life, Machine, Output, Request, boot, finished, script, skipped, written};
-
-/// A message bus in a directory of its own, until it is dropped.
-struct Bus {
-    daemon: Child,
-    address: String,
-}
-
-impl Drop for Bus {
-    fn drop(&mut self) {
-        drop(self.daemon.kill());
-        drop(self.daemon.wait());
-    }
-}
-
-/// Starts a bus on which everybody may be anybody.
-fn bus(directory: &Path) -> Option<Bus> {
-    let config = directory.join("bus.conf");
-    let address = format!("unix:path={}", directory.join("bus").display());
-    let text = format!(
-        "<busconfig><listen>{address}</listen><policy context='default'><allow send_destination='*'/>\
-         <allow eavesdrop='true'/><allow own='*'/></policy></busconfig>"
-    );
-    std::fs::write(&config, text).unwrap();
-    let daemon = Command::new("dbus-daemon")
-        .arg(format!("--config-file={}", config.display()))
-        .args(["--nofork", "--print-address"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .ok()?;
-    let mut bus = Bus { daemon, address };
-    let mut line = String::new();
-    // It prints its address when it listens.
-    BufReader::new(bus.daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("unix:"), "{line}");
-    Some(bus)
-}
-
-/// What the units of our systemd are, and what was asked of it.
-#[derive(Default)]
-struct World {
-    /// Load state, active state and main process, by unit.
-    units: HashMap<String, (&'static str, String, u32)>,
-    asked: Vec<String>,
-    /// The result of the next jobs; none while they do not end.
-    result: Option<&'static str>,
-    /// Jobs that have not ended.
-    open: u32,
-}
-
-type Shared = Arc<watch::Sender<World>>;
-
-/// Plays systemd: the methods, properties and signals of org.freedesktop.systemd1(5) that the kind uses. In a thread of its
-/// own: it goes on while a test puts one agent in another's place.
-fn play(address: String, world: Shared) -> mpsc::UnboundedSender<()> {
-    let (ends, mut ended) = mpsc::unbounded_channel();
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let connection = zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
-            let mut messages = MessageStream::from(connection.clone());
-            connection.request_name("org.freedesktop.systemd1").await.unwrap();
-            ready.send(()).unwrap();
-            loop {
-                tokio::select! {
-                    message = messages.next() => match message {
-                        Some(Ok(message)) if message.header().message_type() == Type::MethodCall => {
-                            answer(&connection, &world, &message).await;
-                        }
-                        Some(Ok(_)) => {}
-                        _ => return,
-                    },
-                    Some(()) = ended.recv() => {
-                        world.send_modify(|world| world.open = 0);
-                        job_removed(&connection, JOB, "done").await;
-                    }
-                }
-            }
-        });
-    });
-    is_ready.recv().unwrap();
-    ends
-}
-
-const JOB: &str = "/org/freedesktop/systemd1/job/7";
-
-async fn job_removed(connection: &Connection, job: &str, result: &str) {
-    let (path, interface) = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager");
-    let body = (7_u32, ObjectPath::try_from(job).unwrap(), "a.service", result);
-    connection.emit_signal(None::<&str>, path, interface, "JobRemoved", &body).await.unwrap();
-}
-
-fn path(unit: &str) -> ObjectPath<'static> {
-    let name: String = unit.bytes().map(|byte| format!("_{byte:02x}")).collect();
-    format!("/org/freedesktop/systemd1/unit/{name}").try_into().unwrap()
-}
-
-fn unit_at(path: &str) -> String {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let bytes = name.split('_').skip(1).map(|byte| u8::from_str_radix(byte, 16).unwrap());
-    String::from_utf8(bytes.collect()).unwrap()
-}
-
-async fn answer(connection: &Connection, world: &Shared, message: &Message) {
-    let header = message.header();
-    let member = header.member().unwrap().to_string();
-    let at = header.path().unwrap().to_string();
-    match member.as_str() {
-        "Subscribe" => connection.reply(&header, &()).await.unwrap(),
-        "LoadUnit" => {
-            let (unit,): (String,) = message.body().deserialize().unwrap();
-            connection.reply(&header, &path(&unit)).await.unwrap()
-        }
-        "Get" => {
-            let (_, name): (String, String) = message.body().deserialize().unwrap();
-            let value = property(&world.borrow(), &at, &name);
-            match value {
-                Some(value) => connection.reply(&header, &value).await.unwrap(),
-                None => {
-                    let name = "org.freedesktop.DBus.Error.UnknownProperty";
-                    connection.reply_error(&header, name, &"no such property").await.unwrap()
-                }
-            }
-        }
-        verb => {
-            let (unit, mode): (String, String) = message.body().deserialize().unwrap();
-            let mut result = None;
-            world.send_modify(|world| {
-                world.asked.push(format!("{verb} {unit} {mode}"));
-                world.open += 1;
-                result = world.result;
-                let Some((_, active, pid)) = world.units.get_mut(&unit) else { return };
-                match (verb, result) {
-                    (_, Some("done")) if verb == "StopUnit" => (*active, *pid) = ("inactive".into(), 0),
-                    (_, Some("done")) => (*active, *pid) = ("active".into(), *pid + 1),
-                    (_, Some(_)) => (*active, *pid) = ("failed".into(), 0),
-                    (_, None) => {}
-                }
-            });
-            connection.reply(&header, &ObjectPath::try_from(JOB).unwrap()).await.unwrap();
-            if let Some(result) = result {
-                // Another's first: it is not the one that is waited for.
-                job_removed(connection, "/org/freedesktop/systemd1/job/6", "failed").await;
-                job_removed(connection, JOB, result).await;
-            }
-        }
-    }
-}
-
-fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
-    if at.contains("/job/") {
-        return (world.open > 0).then(|| Variant::from("running"));
-    }
-    let (load, active, pid) =
-        world.units.get(&unit_at(at)).cloned().unwrap_or(("not-found", "inactive".into(), 0));
-    let sub = if active == "active" { "running" } else { "dead" };
-    Some(match name {
-        "LoadState" => Variant::from(load),
-        "ActiveState" => Variant::from(active),
-        "SubState" => Variant::from(sub),
-        "UnitFileState" => Variant::from("enabled"),
-        "StateChangeTimestamp" => Variant::from(1_700_000_000_000_000_u64 + u64::from(pid)),
-        "MainPID" => Variant::from(pid),
-        "Result" => Variant::from(if active == "failed" { "exit-code" } else { "success" }),
-        _ => return None,
-    })
-}
+use crate::systemd::{Bus, Event, Shared, World, bus, play};
 
 /// A machine with a bus, and our systemd on it.
 struct Site {
@@ -192,7 +19,7 @@ struct Site {
     bus: Bus,
     world: Shared,
     /// Ends a job that does not end by itself.
-    ends: mpsc::UnboundedSender<()>,
+    ends: mpsc::UnboundedSender<Event>,
 }
 
 /// `None` where there is no dbus-daemon, or no root, whom units need.
@@ -384,7 +211,7 @@ fn an_agent_that_is_restarted_half_way_finds_all_that_was_told() {
     runtime().block_on(async {
         let life = machine.start(boot(1));
         let progress = life.resume(request.run).await;
-        ends.send(()).unwrap();
+        ends.send(Event::JobDone).unwrap();
         let end = finished(progress).await;
         let output = life.output(request.run, &end);
         assert_eq!((end.outcome, text(&output.stderr)), (Outcome::Exited(0), String::new()));
