@@ -173,6 +173,9 @@ fn parse<C: Contract + DeserializeOwned>(request: &ActionRequest) -> Result<C, I
     Ok(params)
 }
 
+/// An item as it is passed on.
+pub type Fields = Map<String, Value>;
+
 /// Why a text is not an item.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidItem {
@@ -194,7 +197,7 @@ pub enum InvalidItem {
 ///
 /// # Errors
 /// The first of these that it is not.
-pub fn read_item(text: &Text<MAX_ITEM>) -> Result<Map<String, Value>, InvalidItem> {
+pub fn read_item(text: &Text<MAX_ITEM>) -> Result<Fields, InvalidItem> {
     let value: Value = serde_json::from_str(text).map_err(|_| InvalidItem::NotJson)?;
     check(&value, MAX_DEPTH)?;
     match value {

@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::controller::{read, write};
-use crate::host::{Machine, Request, asking, boot, exited, script, skipped};
+use crate::host::{Machine, Request, asking, boot, exited, lives, script, skipped};
 use crate::link::{YEAR, enrolled, start};
 use crate::systemd::{Bus, Event, World, bus, play};
 
@@ -233,6 +233,7 @@ async fn what_looks_ends_with_whoever_listens_and_its_own_end_is_told() {
     let process = i32::try_from(answer.process().unwrap()).unwrap();
     drop(answer);
     exited(process);
+    assert!(!lives(process));
 
     let mut answer = queries.open(&open("{}", true)).await.unwrap();
     until(&mut answer, &mut BTreeMap::new(), &QueryUp::Complete).await;
@@ -379,7 +380,10 @@ async fn a_query_lasts_as_long_as_its_stream() {
     let looking = lookers();
     assert_eq!(looking.len(), 1);
     send.finish().unwrap();
-    exited(looking[0]);
+    let looking = looking[0];
+    // Aside: the agent works on this thread.
+    tokio::task::spawn_blocking(move || exited(looking)).await.unwrap();
+    assert!(!lives(looking));
     assert_eq!(read::<QueryUp>(&mut receive, MAX_QUERY_FRAME).await, None);
 
     // Refused in words, and a second message is a fault of that stream alone.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fleetward_protocol::id::{BootId, HostId, JournalId, OperationId, RunId, TenantId};
 use fleetward_protocol::message::ClientIdReport;
+use fleetward_protocol::query::{Bounds, Fields, Key};
 use fleetward_protocol::run::CancelCause;
 use fleetward_protocol::time::Timestamp;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -41,8 +42,44 @@ pub enum HostCommand {
         /// Where the answer goes; dropped if the host cannot answer.
         reply: oneshot::Sender<ClientIdReport>,
     },
+    /// Open a stream for a query, and tell what comes.
+    Look(Look),
     /// Close the connection.
     Close(CloseReason),
+}
+
+/// A query for one host. It lasts as long as somebody receives its answers.
+#[derive(Debug)]
+pub struct Look {
+    /// The order's bytes.
+    pub order: Vec<u8>,
+    /// Not opened before this.
+    pub not_before: Timestamp,
+    /// Not opened after this.
+    pub deadline: Timestamp,
+    /// Whether to go on after all was told, with what changes.
+    pub follow: bool,
+    /// What the host may take and bring.
+    pub bounds: Bounds,
+    /// Where it is told. Nothing more is taken from the host while this is full.
+    pub answers: mpsc::Sender<Seen>,
+}
+
+/// What a host says to a query, checked: the last is one of `Ended`, `Refused` and `Failed`, unless the session ends before.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// What it has.
+    Items(Vec<(Key, Fields)>),
+    /// What it has no more.
+    Gone(Vec<Key>),
+    /// This was all; what follows are changes.
+    Complete,
+    /// The answer is whole.
+    Ended,
+    /// The host will not answer: why, and what to do.
+    Refused(String),
+    /// The answer broke off: why, and what to do.
+    Failed(String),
 }
 
 /// A run whose stream is to be opened.

@@ -38,6 +38,7 @@ pub mod operation;
 pub mod order;
 pub mod password;
 pub mod presence;
+pub mod query;
 pub mod recorder;
 pub mod refusal;
 pub mod run;
@@ -64,6 +65,7 @@ use live::Live;
 use metrics::Metrics;
 use password::Passwords;
 use presence::Presences;
+use query::Queries;
 use recorder::Recorder;
 use refusal::Refusals;
 use secret::SecretBox;
@@ -87,6 +89,7 @@ struct Parts {
     health: Arc<Health>,
     metrics: Metrics,
     presences: Presences,
+    queries: Queries,
     recorder: Recorder,
     dispatcher: Dispatcher,
     syncer: Syncer,
@@ -151,6 +154,7 @@ impl App {
             health,
             metrics,
             presences: Presences::new(),
+            queries: Queries::new(),
             recorder,
             dispatcher,
             syncer,
@@ -280,6 +284,12 @@ impl App {
     #[must_use]
     pub fn endings(&self) -> &Endings {
         &self.0.endings
+    }
+
+    /// What may be looked at on hosts.
+    #[must_use]
+    pub fn queries(&self) -> &Queries {
+        &self.0.queries
     }
 
     fn selections(&self) -> &Selections {

@@ -24,7 +24,7 @@ use super::errand::Errands;
 use super::frame::{self, Frames, ReceiveError, SendError};
 use super::port::Port;
 use super::reason::chain;
-use super::run;
+use super::{query, run};
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -315,6 +315,10 @@ impl Live {
             HostCommand::ReadClientId { reply } => {
                 let connection = self.connection.clone();
                 self.questions.spawn(read_client_id(connection, reply));
+            }
+            HostCommand::Look(look) => {
+                let (port, connection) = (Arc::clone(&self.port), self.connection.clone());
+                self.questions.spawn(async move { query::serve(&port, &connection, look).await });
             }
             HostCommand::Close(reason) => return Err(reason.into()),
         }

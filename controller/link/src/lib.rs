@@ -18,6 +18,7 @@ mod enrol;
 mod errand;
 mod frame;
 mod port;
+mod query;
 mod reason;
 mod run;
 mod tls;

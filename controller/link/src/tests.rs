@@ -37,6 +37,7 @@ mod crowd;
 mod host;
 mod kind;
 mod lost;
+mod query;
 mod twins;
 
 const SOON: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@
 //! offsets and times, which are no decisions.
 
 mod left;
-mod refusal;
+pub mod refusal;
 mod words;
 
 use std::fmt;

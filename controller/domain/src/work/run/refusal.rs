@@ -2,8 +2,9 @@
 
 use fleetward_protocol::run::Refusal;
 
-/// Why a host would not start a run, and what to do.
-pub(super) fn detail(refusal: &Refusal) -> String {
+/// Why a host would not start a run or answer a query, and what to do.
+#[must_use]
+pub fn detail(refusal: &Refusal) -> String {
     match refusal {
         Refusal::ClientIdMissing => {
             "the host's /etc/fleetward/client_id is missing; enrol it again".to_owned()
@@ -14,7 +15,7 @@ pub(super) fn detail(refusal: &Refusal) -> String {
             )
         }
         Refusal::Unsupported { kind } => {
-            format!("the host's agent does not know the action `{kind}`; update the agent")
+            format!("the host's agent does not know the kind `{kind}`; update the agent")
         }
         Refusal::Malformed { detail } => format!("the host could not read the order: {detail}"),
         Refusal::DigestMismatch => "what arrived with the order is not what the order names".to_owned(),
