@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use fleetward_api::error::ErrorBody;
 use fleetward_api::event::OutputEvent;
+use fleetward_api::query::{QueryEnd, QueryHost, QueryItem};
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};
@@ -29,7 +30,7 @@ use super::caller::COOKIE;
             one is answered with 429. Requests that change something and authenticate by \
             cookie must carry `Origin`, as browsers do, or the header `X-Fleetward-Console: 1`.",
     ),
-    components(schemas(ErrorBody, OutputEvent)),
+    components(schemas(ErrorBody, OutputEvent, QueryItem, QueryHost, QueryEnd)),
     security(("bearer" = []), ("cookie" = [])),
     modifiers(&Schemes),
     tags(
@@ -40,6 +41,7 @@ use super::caller::COOKIE;
         (name = "target", description = "Target expressions."),
         (name = "kind", description = "What may be asked of hosts."),
         (name = "operation", description = "Requests to do something on hosts."),
+        (name = "query", description = "Looking at something on hosts."),
         (name = "run", description = "One step on one host."),
         (name = "table", description = "Filtered, sorted, paged rows for other programs."),
         (name = "audit", description = "What changed, and what was refused."),

@@ -4,7 +4,7 @@ use axum::extract::State;
 use fleetward_api::kind::{Family, Kind};
 use fleetward_api::page::{Page, PageQuery};
 use fleetward_domain::people::permission::Permission;
-use fleetward_protocol::action;
+use fleetward_protocol::{action, query};
 use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -33,7 +33,8 @@ async fn list(
     Query(asked): Query<PageQuery>,
 ) -> Result<Json<Page<Kind>>, ApiError> {
     let page = request(asked.limit, asked.cursor)?;
-    let mut kinds: Vec<Kind> = site.app.kinds().iter().map(action_view).collect();
+    let queries = site.app.queries().kinds().iter().map(query_view);
+    let mut kinds: Vec<Kind> = site.app.kinds().iter().map(action_view).chain(queries).collect();
     kinds.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(Json(page_of(kinds, &page, |kind| kind.name.clone(), |kind| kind)))
 }
@@ -49,6 +50,20 @@ fn action_view(kind: &action::Kind) -> Kind {
         follows: false,
         parameters: schema(&kind.parameters),
         answer: schema(&kind.report),
+    }
+}
+
+fn query_view(kind: &query::Kind) -> Kind {
+    Kind {
+        name: kind.name.to_owned(),
+        family: Family::Query,
+        summary: kind.summary.to_owned(),
+        permission: permission(Permission::from(kind.privilege)),
+        idempotent: true,
+        timeout_s: u32::try_from(kind.bounds.timeout.as_secs()).unwrap_or(u32::MAX),
+        follows: kind.bounds.follows,
+        parameters: schema(&kind.parameters),
+        answer: schema(&kind.item),
     }
 }
 

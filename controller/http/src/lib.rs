@@ -32,6 +32,7 @@ mod page;
 mod parameter;
 mod patience;
 mod piece;
+mod query;
 mod repo;
 mod rollout;
 mod run;
@@ -109,6 +110,7 @@ fn routes() -> OpenApiRouter<Site> {
         .merge(host::router())
         .merge(kind::router())
         .merge(operation::router())
+        .merge(query::router())
         .merge(repo::router())
         .merge(run::router())
         .merge(script::router())

@@ -11,6 +11,7 @@ mod lasting;
 mod listen;
 mod log;
 mod operation;
+mod query;
 mod route;
 mod site;
 mod table;

@@ -1,6 +1,7 @@
 //! Whoever carries, stores or shows work knows no kind of it.
 
 use fleetward_protocol::action::KINDS;
+use fleetward_protocol::query::QUERY_KINDS;
 
 use super::{SourceFile, assert_none, files};
 
@@ -39,7 +40,7 @@ fn names(line: &str, kind: &str) -> bool {
             !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
         })
     };
-    in_path(&format!("action::{module}")) || names_in_text(code, kind)
+    ["action", "query"].iter().any(|family| in_path(&format!("{family}::{module}"))) || names_in_text(code, kind)
 }
 
 /// Whether a line compares or sets a kind by its name.
@@ -59,7 +60,7 @@ fn strays(endings: &[&str], within: &[&str], allowed: &[&str], names: fn(&str, &
     let mut found = Vec::new();
     for file in files(endings).iter().filter(subject) {
         for (number, line) in file.shipped_lines() {
-            if KINDS.iter().any(|kind| names(line, kind)) {
+            if KINDS.iter().chain(QUERY_KINDS).any(|kind| names(line, kind)) {
                 found.push(format!("{}:{number}: {}", file.path, line.trim()));
             }
         }
@@ -80,6 +81,7 @@ fn nobody_but_its_own_place_names_a_kind() {
 #[test]
 fn a_kind_is_found_however_it_is_written() {
     assert!(names("use fleetward_protocol::action::unit::Unit;", "unit"));
+    assert!(names("use fleetward_protocol::query::units::Units;", "units"));
     assert!(names("    if step.kind == \"unit\" {", "unit") && names("kind: \"script\".into(),", "script"));
     assert!(names_in_text("const isUnit = run.kind === 'unit';", "unit"));
     assert!(!names("use fleetward_protocol::action::unity;", "unit") && !names("\"unit\" => 3,", "unit"));

@@ -148,7 +148,7 @@ async fn a_viewer_changes_nothing() {
     let viewer = site.login_as("vera", Role::Viewer).await;
     let reporter = site.login_as("ria", Role::Reporter).await;
     // Reads in the shape of a POST, and what concerns nobody but the caller.
-    let allowed = ["/targets/preview", "/tables/query", "/verify", "/auth/"];
+    let allowed = ["/targets/preview", "/tables/query", "/queries", "/verify", "/auth/"];
     // Logging out would end the test's own login; the fleet's events do not end.
     for (verb, path) in
         routes().into_iter().filter(|(_, path)| !path.ends_with("/logout") && path != "/api/v1/events")

@@ -1,0 +1,169 @@
+//! Queries over HTTP: who may ask, what is streamed, and how failures are told.
+
+use std::time::Duration;
+
+use axum::body::{Body, BodyDataStream};
+use axum::http::{Request, StatusCode};
+use fleetward_app::fleet::{HostCommand, Joined, Look, Newcomer, Seen};
+use fleetward_domain::people::permission::Role;
+use fleetward_protocol::id::{BootId, JournalId};
+use fleetward_protocol::order::Order;
+use fleetward_protocol::text::Text;
+use fleetward_store::fleet::host;
+use fleetward_store::people::tenant;
+use fleetward_store::Scope;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::site::{Answer, TestSite};
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn post(site: &TestSite, token: &str, body: &Value) -> axum::response::Response {
+    let request = Request::post("/api/v1/queries")
+        .header("authorization", format!("Bearer {token}"))
+        .header("content-type", "application/json");
+    site.send(request.body(Body::from(body.to_string())).unwrap()).await
+}
+
+/// The answer to a query that is taken.
+async fn ask(site: &TestSite, body: Value) -> Events {
+    let response = post(site, &site.token, &body).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    Events { body: response.into_body().into_data_stream(), text: String::new() }
+}
+
+/// Server-sent events as they come.
+struct Events {
+    body: BodyDataStream,
+    text: String,
+}
+
+impl Events {
+    /// The next one, and its data; `None` at the end.
+    async fn next(&mut self) -> Option<(String, Value)> {
+        loop {
+            if let Some((event, rest)) = self.text.split_once("\n\n") {
+                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+                let found = (field("event:"), serde_json::from_str(&field("data:")).unwrap());
+                self.text = rest.to_owned();
+                return Some(found);
+            }
+            let piece = tokio::time::timeout(SOON, self.body.next()).await.expect("it goes on soon")?;
+            self.text.push_str(str::from_utf8(&piece.unwrap()).unwrap());
+        }
+    }
+}
+
+/// A host that is connected, as far as the fleet knows.
+async fn connected(site: &TestSite, name: &str) -> Joined {
+    let mut conn = site.app.store().read().await.unwrap();
+    let found = host::get(&mut conn, &Scope::Everything, &name.parse().unwrap()).await.unwrap();
+    let newcomer = Newcomer {
+        host: found.id,
+        tenant: tenant::DEFAULT,
+        journal: JournalId::from_uuid(Uuid::from_u128(7)),
+        boot: BootId::from_uuid(Uuid::nil()),
+        remote: "192.0.2.7:1".parse().unwrap(),
+        clock_skew_ms: 0,
+    };
+    site.app.fleet().join(newcomer, site.app.now())
+}
+
+/// What the host is asked next.
+async fn look(host: &mut Joined) -> Look {
+    match tokio::time::timeout(SOON, host.commands.recv()).await.expect("it is asked soon") {
+        Some(HostCommand::Look(look)) => look,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_hosts_tell_is_streamed_and_the_rest_is_told() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    site.enrolled_host("web-2").await;
+    let mut host = connected(&site, "web-1").await;
+    let params = json!({ "states": ["failed"] });
+    let mut events = ask(&site, json!({ "kind": "units", "on": "all", "params": params, "follow": true })).await;
+    let Look { order, answers, follow, .. } = look(&mut host).await;
+    assert!(follow && Order::open(&order).is_ok());
+    assert_eq!(events.next().await, Some(("host".into(), json!({ "host": "web-2", "state": "offline" }))));
+    let fields = json!({ "active": "failed" }).as_object().cloned().unwrap();
+    answers.send(Seen::Items(vec![(Text::of("a.service"), fields)])).await.unwrap();
+    answers.send(Seen::Complete).await.unwrap();
+    answers.send(Seen::Gone(vec![Text::of("a.service")])).await.unwrap();
+    answers.send(Seen::Failed("it went away; ask again".into())).await.unwrap();
+    let expected = [
+        ("item", json!({ "host": "web-1", "key": "a.service", "item": { "active": "failed" } })),
+        ("host", json!({ "host": "web-1", "state": "complete" })),
+        ("item", json!({ "host": "web-1", "key": "a.service" })),
+        ("host", json!({ "host": "web-1", "state": "failed", "detail": "it went away; ask again" })),
+        ("end", json!({ "hosts": 2, "answered": 1 })),
+    ];
+    for (event, data) in expected {
+        assert_eq!(events.next().await, Some((event.to_owned(), data)));
+    }
+    assert_eq!(events.next().await, None);
+}
+
+/// The host is let go as soon as nobody listens: when the client hangs up, and when its login ends.
+#[tokio::test]
+async fn a_query_ends_with_its_request_and_with_its_login() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let mut host = connected(&site, "web-1").await;
+    let body = json!({ "kind": "units", "on": "web-1", "follow": true });
+    let events = ask(&site, body.clone()).await;
+    let looked = look(&mut host).await;
+    drop(events);
+    tokio::time::timeout(SOON, looked.answers.closed()).await.expect("nobody listens");
+
+    let bob = site.login_as("bob", Role::Viewer).await;
+    let response = post(&site, &bob, &body).await;
+    assert_eq!(response.status(), StatusCode::OK, "a viewer may look");
+    let looked = look(&mut host).await;
+    assert_eq!(site.call_as(&bob, "POST", "/api/v1/auth/logout", None).await.status, StatusCode::NO_CONTENT);
+    tokio::time::timeout(SOON, looked.answers.closed()).await.expect("nobody may listen");
+    let mut events = Events { body: response.into_body().into_data_stream(), text: String::new() };
+    assert_eq!(events.next().await, None, "without an `end` it was cut off");
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_is_refused_before_anything_is() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let reporter = site.login_as("rita", Role::Reporter).await;
+    let refused = async |token: &str, body: Value| {
+        let answer = Answer::read(post(&site, token, &body).await).await;
+        (answer.status, answer.code(), answer.json()["error"].as_str().unwrap().to_owned())
+    };
+    let units = json!({ "kind": "units", "on": "all" });
+    let (status, code, _) = refused(&reporter, units.clone()).await;
+    assert_eq!((status, code.as_str()), (StatusCode::FORBIDDEN, "FORBIDDEN"));
+    for (body, status, code, told) in [
+        (json!({ "kind": "unts", "on": "all" }), 404, "KIND_NOT_FOUND", "did you mean `units`?"),
+        (json!({ "kind": "unit", "on": "all" }), 400, "NOT_A_QUERY", "`fleetward do`"),
+        (json!({ "kind": "units", "on": "all", "params": { "types": ["x"] } }), 400, "INVALID_QUERY", "unknown variant `x`"),
+        (json!({ "kind": "units", "on": "web-7" }), 400, "UNKNOWN_TARGETS", "web-7"),
+        (json!({ "kind": "units", "on": "(" }), 400, "INVALID_TARGETS", "cannot be read"),
+    ] {
+        let (found, named, text) = refused(&site.token, body).await;
+        assert_eq!((found.as_u16(), named.as_str()), (status, code), "{text}");
+        assert!(text.contains(told), "{text}");
+    }
+}
+
+/// A kind that nobody wrote a page for can be asked for with what this tells.
+#[tokio::test]
+async fn kinds_of_query_are_listed_with_those_of_action() {
+    let site = TestSite::new().await;
+    let kinds = site.get("/api/v1/kinds").await;
+    let units = kinds["items"].as_array().unwrap().iter().find(|kind| kind["name"] == "units").unwrap();
+    assert_eq!((&units["family"], &units["follows"]), (&json!("query"), &json!(true)));
+    assert_eq!((&units["permission"], &units["timeout_s"]), (&json!("read_output"), &json!(30)));
+    assert_eq!(units["answer"]["properties"]["active"]["type"], "string");
+    assert!(units["parameters"]["properties"]["types"]["items"]["enum"].as_array().unwrap().len() == 11);
+}
