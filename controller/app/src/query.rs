@@ -5,15 +5,17 @@
 //!
 //! **Deliberately absent.** Anything that is kept, or asked again: whoever wants to know more asks again.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use fleetward_domain::bucket::{Bucket, Rate, TooMany};
 use fleetward_domain::fleet::enrolment::Standing;
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::action::{ActionRequest, KINDS};
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::{HostId, OperationId};
+use fleetward_protocol::id::{HostId, OperationId, UserId};
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
 use fleetward_protocol::query::{
@@ -39,6 +41,12 @@ use super::target::{self, SelectError, Selected};
 
 /// The most queries that are open at once.
 const MAX_OPEN: usize = 64;
+/// The most of them that one person has open.
+const MAX_OWN: usize = 16;
+/// How often one person may ask: each query leaves a line in the audit log.
+const RATE: Rate = Rate::per_minute(120);
+/// The most of a target expression that is kept in the audit log, in characters.
+const MAX_KEPT: usize = 1000;
 /// The most hosts of one query that are asked at the same time.
 const AT_ONCE: NonZeroUsize = NonZeroUsize::new(50).unwrap();
 /// The most hosts that one query follows: each keeps a stream open.
@@ -95,6 +103,12 @@ pub enum QueryError {
     /// Too many are open already.
     #[error("{MAX_OPEN} queries are open already, and no more at once are answered; ask again when one has ended")]
     Busy,
+    /// The caller has too many open already.
+    #[error("you have {MAX_OWN} queries open already, and nobody may have more; end one of them first")]
+    OwnBusy,
+    /// The caller asks too often.
+    #[error(transparent)]
+    TooOften(#[from] TooMany),
     /// The order cannot be made.
     #[error("what is asked is too large for an order")]
     TooLarge(#[source] EncodeError),
@@ -117,12 +131,39 @@ impl From<InvalidQuery> for QueryError {
 #[derive(Debug)]
 pub struct Queries {
     places: Arc<Semaphore>,
+    people: Mutex<HashMap<UserId, Person>>,
     kinds: Vec<Kind>,
 }
 
+/// What one person may ask.
+#[derive(Debug)]
+struct Person {
+    bucket: Bucket,
+    places: Arc<Semaphore>,
+}
+
+/// That a query may be open, while this is held.
+type Place = [OwnedSemaphorePermit; 2];
+
 impl Queries {
     pub(super) fn new() -> Self {
-        Self { places: Arc::new(Semaphore::new(MAX_OPEN)), kinds: catalogue() }
+        let places = Arc::new(Semaphore::new(MAX_OPEN));
+        Self { places, people: Mutex::default(), kinds: catalogue() }
+    }
+
+    /// A place for one more query of this person.
+    fn enter(&self, user: UserId, now: Timestamp) -> Result<Place, QueryError> {
+        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has rested and has nothing open need not be remembered.
+        people.retain(|_, person| !person.bucket.is_full(RATE, now) || Arc::strong_count(&person.places) > 1);
+        let person = people.entry(user).or_insert_with(|| Person {
+            bucket: Bucket::full(RATE, now),
+            places: Arc::new(Semaphore::new(MAX_OWN)),
+        });
+        person.bucket.take(RATE, now)?;
+        let own = Arc::clone(&person.places).try_acquire_owned().map_err(|_| QueryError::OwnBusy)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| QueryError::Busy)?;
+        Ok([own, place])
     }
 
     /// The kinds of query that this controller knows.
@@ -210,7 +251,7 @@ pub async fn ask(app: &App, permit: &Permit, asked: Asked) -> Result<Answers, Qu
     if asked.follow && !bounds.follows {
         return Err(QueryError::NotFollowed(query.kind()));
     }
-    let place = Arc::clone(&app.queries().places).try_acquire_owned().map_err(|_| QueryError::Busy)?;
+    let place = app.queries().enter(permit.caller().user, app.now())?;
     let selected = target::select(app, &Scope::of(permit.tenant()), &asked.on).await?;
     let count = selected.iter().filter(|target| target.standing.may_run()).count();
     if asked.follow && count > MAX_FOLLOWED {
@@ -222,7 +263,7 @@ pub async fn ask(app: &App, permit: &Permit, asked: Asked) -> Result<Answers, Qu
     let entry = Entry::new("query.asked", permit.actor(), query.kind())
         .tenant(permit.tenant())
         .with("params", params)
-        .with("on", asked.on)
+        .with("on", asked.on.chars().take(MAX_KEPT).collect::<String>())
         .with("hosts", selected.len())
         .with("follow", asked.follow);
     audit::record_alone(app, entry).await;
@@ -321,7 +362,7 @@ async fn ask_all(
     asking: Arc<Asking>,
     selected: Vec<Selected>,
     tell: mpsc::Sender<Told>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let _place = place;
     let hosts = u32::try_from(selected.len()).unwrap_or(u32::MAX);

@@ -8,6 +8,7 @@ use axum::response::Response;
 use axum::response::sse::Event;
 use fleetward_api::query::{QueryCreate, QueryEnd, QueryHost, QueryItem, QueryState};
 use fleetward_app::query::{self, Answers, Asked, MAX_FOLLOWED, QueryError, Told};
+use fleetward_domain::bucket::TooMany;
 use fleetward_protocol::query::InvalidQuery;
 use futures_util::Stream;
 use utoipa_axum::router::OpenApiRouter;
@@ -104,7 +105,12 @@ impl From<QueryError> for ApiError {
             QueryError::TooManyFollowed(hosts) => {
                 Self::invalid("TOO_MANY_FOLLOWED", text).detail("hosts", hosts).detail("most", MAX_FOLLOWED)
             }
-            QueryError::Busy => Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_QUERIES", text),
+            QueryError::Busy | QueryError::OwnBusy => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_QUERIES", text)
+            }
+            QueryError::TooOften(TooMany { retry_after }) => {
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_QUERIES", text).retry_after(retry_after)
+            }
             QueryError::TooLarge(_) => Self::invalid("INVALID_QUERY", text),
         }
     }

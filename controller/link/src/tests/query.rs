@@ -378,6 +378,21 @@ async fn what_is_open_and_what_is_followed_is_bounded() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(error, QueryError::Busy) && open.len() == 64, "{error} {}", open.len());
+    assert!(matches!(error, QueryError::OwnBusy) && open.len() == 16, "{error} {}", open.len());
+    // A place comes back with the end of an answer.
     drop(open.pop());
+    let mut error = None;
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+        error = query::ask(controller.app(), &permit, asked("web-0", false)).await.err();
+    }
+    let error = error.unwrap();
+    assert!(matches!(error, QueryError::TooOften(_)), "{error}");
+    controller.clock.advance(Duration::from_secs(60));
+    drop(open);
+    while let Err(error) = query::ask(controller.app(), &permit, asked("web-0", false)).await {
+        assert!(matches!(error, QueryError::OwnBusy), "{error}");
+        tokio::task::yield_now().await;
+    }
+    assert!(controller.audited("query.asked").await.len() < 140, "nobody fills the audit log by asking");
 }
