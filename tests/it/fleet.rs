@@ -7,6 +7,7 @@
 mod client;
 mod inventory;
 mod output;
+mod query;
 mod resume;
 mod rollout;
 mod stop;
@@ -151,7 +152,9 @@ impl Fleet {
 
     /// Starts the agent of an enrolled host, outside the fleet's keeping.
     pub(crate) fn launch_agent(&self, name: &str) -> RunningAgent {
-        let config = AgentConfig { supervisor: agent_program(), ..AgentConfig::new(self.paths(name)) };
+        // Whether this machine has a message bus is no matter of the fleet's.
+        let bus = Some(format!("unix:path={}", self.path("no-bus").display()));
+        let config = AgentConfig { supervisor: agent_program(), bus, ..AgentConfig::new(self.paths(name)) };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()

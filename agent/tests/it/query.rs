@@ -2,7 +2,9 @@
 //! of our own on it.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::os::unix::net::UnixListener;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -260,6 +262,28 @@ async fn a_host_without_a_bus_says_so() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// An agent that is killed leaves nobody behind: what looks ends with its input, wherever it waits.
+#[test]
+fn what_looks_ends_with_the_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let silent = directory.path().join("silent");
+    let listener = UnixListener::bind(&silent).unwrap();
+    let mut looking = Command::new(env!("CARGO_BIN_EXE_fleetward-agent"))
+        .arg(fleetward_agent::query::LOOK)
+        .env("DBUS_SYSTEM_BUS_ADDRESS", format!("unix:path={}", silent.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let asked = (ActionRequest { kind: "units".into(), params: "{}".into() }, true);
+    let mut input = looking.stdin.take().unwrap();
+    input.write_all(&fleetward_protocol::wire::frame(&asked, MAX_QUERY_FRAME).unwrap()).unwrap();
+    // It has read what it is asked, and waits for the bus.
+    let _connection = listener.accept().unwrap();
+    drop(input);
+    assert!(looking.wait().unwrap().success());
 }
 
 /// A bus that takes connections and says nothing.

@@ -111,7 +111,11 @@ async fn ask(port: &Port, connection: &Connection, look: Look) -> Result<Seen, B
             .listen(&mut frames)
             .await,
         // What the host has against it stands in the other direction.
-        Err(SendError::Write(WriteError::Stopped(_))) => frames.next::<QueryUp>().await.map(|_| Seen::Ended).map_err(Into::into),
+        Err(SendError::Write(WriteError::Stopped(_))) => match timeout_at(due, frames.next::<QueryUp>()).await {
+            Ok(Ok(_)) => Err(Broken::Unexpected),
+            Ok(Err(error)) => Err(error.into()),
+            Err(elapsed) => Err(silent(elapsed)),
+        },
         Err(error) => Err(error.into()),
     };
     if let Err(broken) = &result {

@@ -144,6 +144,13 @@ impl Client {
         self.open(&format!("/operations/{operation}/events"), last_event).await
     }
 
+    /// What hosts answer to a query.
+    pub(crate) async fn ask(&self, query: &Value) -> Events {
+        let answer = self.send(Method::POST, "/queries", Some(query), None).await;
+        assert_eq!(answer.status(), 200, "{query}");
+        Events { answer, buffer: Vec::new(), last_id: None }
+    }
+
     async fn open(&self, path: &str, last_event: Option<&str>) -> Events {
         let answer = self.send(Method::GET, path, None, last_event).await;
         assert_eq!(answer.status(), 200, "{path}");
