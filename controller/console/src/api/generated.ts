@@ -303,6 +303,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What may be asked of hosts, by name: with the schema of what each kind takes and answers. */
+        get: operations["kindList"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/operations": {
         parameters: {
             query?: never;
@@ -314,7 +331,7 @@ export interface paths {
         get: operations["operationList"];
         put?: never;
         /**
-         * Runs scripts on hosts.
+         * Does something on hosts.
          * @description The operation's `id` is made by the client. Whoever does not know what became of a request sends it again with the
          *     same id: it is answered with the same operation, and nothing runs twice.
          */
@@ -396,6 +413,31 @@ export interface paths {
          * @description What a host has that cannot be reached is stopped when it returns. 409 if it has ended, or is being stopped.
          */
         post: operations["operationStop"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/queries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Looks at something on hosts, and changes nothing.
+         * @description Server-sent events: `item` (data: `QueryItem`), one for each thing that a host has, and later for what changes;
+         *     `host` (data: `QueryHost`), how far a host has come, the last one also why no further; and after the last
+         *     answer one `end` (data: `QueryEnd`), after which the stream closes. A stream without an `end` was cut off. Events have
+         *     no `id`: whoever lost the stream asks again. Closing the request ends the query on every host.
+         *
+         *     So many hosts are asked at the same time, the others after them; with `follow` all at once, and 200 at the most.
+         */
+        post: operations["queryCreate"];
         delete?: never;
         options?: never;
         head?: never;
@@ -794,6 +836,11 @@ export interface components {
             virtualisation: string;
         };
         /**
+         * @description What a kind does to a host.
+         * @enum {string}
+         */
+        Family: "action" | "query";
+        /**
          * @description What became of processes that held a run's output open.
          * @enum {string}
          */
@@ -923,6 +970,36 @@ export interface components {
             /** @description The repository; another one than is set, until the one that is set was synchronised. */
             url: string;
         };
+        /** @description A kind of action or of query. */
+        Kind: {
+            /** @description The JSON schema of an action's report, or of each item that a query answers with, likewise. */
+            answer: Record<string, never>;
+            /** @description Whether it changes a host or looks at it. */
+            family: components["schemas"]["Family"];
+            /** @description Whether a query can go on to tell what changes. */
+            follows: boolean;
+            /** @description Whether doing it twice has the effect of doing it once. */
+            idempotent: boolean;
+            /**
+             * @description Its name, by which it is asked for.
+             * @example unit
+             */
+            name: string;
+            /** @description The JSON schema of its parameters: an object, whose references lead into its own `components`. */
+            parameters: Record<string, never>;
+            /**
+             * @description The permission that it takes.
+             * @example run
+             */
+            permission: string;
+            /** @description What it does, in one sentence. */
+            summary: string;
+            /**
+             * Format: int32
+             * @description Seconds it may take where the request does not say.
+             */
+            timeout_s: number;
+        };
         /** @description What leaves, of how many. */
         Leaving: {
             /**
@@ -938,13 +1015,13 @@ export interface components {
              */
             of: number;
         };
-        /** @description Processes that held a run's output open after its script's own end. */
+        /** @description Processes that held a run's output open after its process's own end. */
         Left: {
             /** @description What became of them. */
             fate: components["schemas"]["Fate"];
             /**
              * Format: int64
-             * @description From the script's own end to the run's end, by the host's clock, in milliseconds.
+             * @description From the process's own end to the run's end, by the host's clock, in milliseconds.
              */
             held_ms: number;
             /**
@@ -1012,11 +1089,7 @@ export interface components {
             created_by: string;
             /** @description Nothing is started after this. */
             deadline: components["schemas"]["Time"];
-            /** @description Where its runs start; their users' homes when absent. */
-            directory?: string | null;
             ended_at?: components["schemas"]["Time"] | null;
-            /** @description The environment that its runs are given. */
-            environment: components["schemas"]["OperationVariable"][];
             /**
              * Format: int32
              * @description Its hosts.
@@ -1040,8 +1113,6 @@ export interface components {
             reason?: string | null;
             /** @description How, with defaults filled in. */
             rollout: components["schemas"]["Rollout"];
-            /** @description The scripts among the steps. */
-            scripts: components["schemas"]["OperationScript"][];
             /**
              * Format: int64
              * @description Counts up with every change; the id of the operation's latest event.
@@ -1052,15 +1123,15 @@ export interface components {
             status: components["schemas"]["OperationStatus"];
             /** @description Why it stands there, in words, where that is not plain: halted, waiting for hosts. */
             status_detail?: string | null;
-            /** @description What each host does, in this order, whatever its kind. Empty if what was planned cannot be read any more. */
+            /** @description What each host does, in this order. */
             steps: components["schemas"]["OperationStep"][];
         };
         /** @description `POST /operations`. */
         OperationCreate: {
-            /** @description Working directory of every run; the user's home when absent. */
+            /** @description Working directory of each of `scripts`; the user's home when absent. */
             directory?: string | null;
             /**
-             * @description Environment for every run. Every script has to declare each variable; others take the permission
+             * @description Environment for each of `scripts`. Every one has to declare each variable; others take the permission
              *     `override`, and what shells and loaders take as code is never taken.
              */
             environment?: {
@@ -1077,28 +1148,22 @@ export interface components {
             reason?: string | null;
             /** @description How. */
             rollout?: components["schemas"]["Rollout"];
-            /** @description What runs on each host, in this order. */
-            scripts: components["schemas"]["ScriptCall"][];
+            /**
+             * @description Scripts to run on each host, in this order: short for steps of the kind `script`, each with the environment,
+             *     directory and user below. Either these or `steps`.
+             */
+            scripts?: components["schemas"]["ScriptCall"][];
             /**
              * @description Whether hosts among them that are not enrolled are left out; when not, one of them is a refusal. Hosts that
              *     are only offline stay.
              */
             skip_not_enrolled?: boolean;
+            /** @description What is done on each host, in this order: actions of any kind that `GET /kinds` lists. */
+            steps?: components["schemas"]["StepCall"][];
             /**
-             * @description As whom every run runs; the script's own user when absent. Every script has to declare it among its
+             * @description As whom each of `scripts` runs; the script's own user when absent. Every script has to declare it among its
              *     `users`; others take the permission `override`.
              */
-            user?: string | null;
-        };
-        /** @description A script as an operation runs it. */
-        OperationScript: {
-            /** @description Its arguments. */
-            arguments: string[];
-            /** @description SHA-256 of the content that runs, whatever the repository says later. */
-            digest: string;
-            /** @description Its id. */
-            name: string;
-            /** @description As whom it runs; the agent's own user, usually root, when absent. */
             user?: string | null;
         };
         /**
@@ -1108,27 +1173,23 @@ export interface components {
         OperationStatus: "queued" | "running" | "success" | "failed" | "partial" | "stopped";
         /** @description A step as an operation carries it out. */
         OperationStep: {
+            /** @description SHA-256 of kind and parameters as they are shown: the same work has the same digest. */
+            digest: string;
             /**
              * @description The kind of action, such as `script`.
-             * @example script
+             * @example unit
              */
             kind: string;
-            /** @description What it is about, in a few words; the kind again where this controller does not know it, or not its parameters. */
-            subject: string;
-        };
-        /** @description A variable of an operation's environment. */
-        OperationVariable: {
-            /** @description Whether every script declares it. If not, somebody with the permission `override` gave it. */
-            declared: boolean;
             /**
-             * @description A digest under a key of the controller: the same value has the same digest, and nobody can guess it from
-             *     that.
+             * @description Its parameters as they were decided. In the place of what may be a secret, or is long, stands an object with a
+             *     `digest`: the same value has the same digest, and nobody can guess it from that.
              */
-            digest?: string | null;
-            /** @description Its name. */
-            name: string;
-            /** @description Its value; absent where a digest is shown instead: it is declared as secret, not declared, or long. */
-            value?: string | null;
+            params: Record<string, never>;
+            /**
+             * @description What it is about, in a few words.
+             * @example restart nginx.service
+             */
+            subject: string;
         };
         /** @description The data of an `output` event: some of what a run wrote. */
         OutputEvent: {
@@ -1150,6 +1211,7 @@ export interface components {
              * @description How many bytes the output limit, or a full disk, dropped here.
              */
             dropped?: number | null;
+            step?: components["schemas"]["StepEvent"] | null;
             stream?: components["schemas"]["OutputStream"] | null;
             /** @description The text, when the bytes are valid UTF-8. */
             text?: string | null;
@@ -1170,6 +1232,13 @@ export interface components {
         Page_Host: {
             /** @description The rows, in the list's order. */
             items: components["schemas"]["Host"][];
+            /** @description Where the next page begins; absent on the last one. Opaque. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Kind: {
+            /** @description The rows, in the list's order. */
+            items: components["schemas"]["Kind"][];
             /** @description Where the next page begins; absent on the last one. Opaque. */
             next_cursor?: string | null;
         };
@@ -1229,6 +1298,59 @@ export interface components {
             /** @description What is wrong and what is expected. */
             message: string;
         };
+        /**
+         * @description `POST /queries`. The answer is a stream of server-sent events: `item` (data: [`QueryItem`]), `host` (data:
+         *     [`QueryHost`]) and at last `end` (data: [`QueryEnd`]).
+         */
+        QueryCreate: {
+            /** @description Whether hosts go on to tell what changes, until the request is closed; only for kinds that can. */
+            follow?: boolean;
+            /**
+             * @description The kind of query.
+             * @example units
+             */
+            kind: string;
+            /** @description Where: a target expression. Hosts that are not connected do not answer. */
+            on: string;
+            /** @description Its parameters, as `GET /kinds` describes them. */
+            params?: Record<string, never>;
+        };
+        /** @description The data of the `end` event. */
+        QueryEnd: {
+            /**
+             * Format: int32
+             * @description How many of them answered completely.
+             */
+            answered: number;
+            /**
+             * Format: int32
+             * @description How many hosts were asked.
+             */
+            hosts: number;
+        };
+        /** @description The data of a `host` event: how far a host has come with its answer. */
+        QueryHost: {
+            /** @description Why it did not answer, or not completely, and what to do next. */
+            detail?: string | null;
+            /** @description The host. */
+            host: string;
+            /** @description How far. */
+            state: components["schemas"]["QueryState"];
+        };
+        /** @description The data of an `item` event: one thing that a host has, as it is now. */
+        QueryItem: {
+            /** @description The host. */
+            host: string;
+            /** @description What it is; absent when the host does not have it any more. */
+            item?: Record<string, never> | null;
+            /** @description What it is called there; a later item with the same key takes the place of this one. */
+            key: string;
+        };
+        /**
+         * @description How far a host has come with its answer.
+         * @enum {string}
+         */
+        QueryState: "complete" | "ended" | "offline" | "refused" | "failed";
         /** @description `GET /repo`. */
         Repo: {
             /** @description The branch followed. */
@@ -1280,7 +1402,7 @@ export interface components {
              * @description Hosts at the same time; 50 when absent.
              */
             concurrency?: number | null;
-            /** @description Whether a host goes on with its next script after one failed; no when absent. */
+            /** @description Whether a host goes on with its next step after one failed; no when absent. */
             continue_on_failure?: boolean | null;
             /**
              * Format: int32
@@ -1296,13 +1418,13 @@ export interface components {
             offline?: components["schemas"]["Offline"] | null;
             /**
              * Format: int32
-             * @description Seconds each run may take; the script's own limit, or 300, when absent.
+             * @description Seconds each run may take; what its script or its kind says when absent.
              */
             timeout_s?: number | null;
         };
         /** @description A run. */
         Run: {
-            /** @description What ran. */
+            /** @description SHA-256 of kind and parameters as they are shown: the same work has the same digest. */
             digest: string;
             dispatched_at?: components["schemas"]["Time"] | null;
             /**
@@ -1320,6 +1442,11 @@ export interface components {
             host: string;
             /** @description Its id. */
             id: string;
+            /**
+             * @description The kind of action.
+             * @example unit
+             */
+            kind: string;
             left?: components["schemas"]["Left"] | null;
             /** @description Its operation. */
             operation: string;
@@ -1338,8 +1465,11 @@ export interface components {
              * @description How often the host's connection was lost and the run's stream attached again.
              */
             reattached: number;
-            /** @description The script. */
-            script: string;
+            /**
+             * @description What a typed action told when it ended, as `GET /kinds` describes it; absent until then, and of kinds that tell
+             *     nothing.
+             */
+            report?: Record<string, never> | null;
             /**
              * Format: int64
              * @description The operation's `seq` of its latest change.
@@ -1357,9 +1487,11 @@ export interface components {
             state_detail?: string | null;
             /**
              * Format: int32
-             * @description Which of the operation's scripts it is, from 0.
+             * @description Which of the operation's steps it is, from 0.
              */
             step: number;
+            /** @description What it is about, in a few words: a script's name, `restart nginx.service`. */
+            subject: string;
         };
         /**
          * @description Where a run stands.
@@ -1496,6 +1628,38 @@ export interface components {
          * @enum {string}
          */
         Status: "online" | "offline";
+        /** @description One step: an action and its parameters. */
+        StepCall: {
+            /**
+             * @description The kind of action.
+             * @example unit
+             */
+            kind: string;
+            /** @description Its parameters, as `GET /kinds` describes them. */
+            params?: Record<string, never>;
+        };
+        /** @description A step of a typed action began, got on, or ended. */
+        StepEvent: {
+            /**
+             * Format: int32
+             * @description How much of it is done, from 0 to 100, where that can be told.
+             */
+            percent?: number | null;
+            /** @description How far it has come. */
+            state: components["schemas"]["StepState"];
+            /**
+             * @description Which step.
+             * @example restart
+             */
+            step: string;
+            /** @description What there is to say of it. */
+            words: string;
+        };
+        /**
+         * @description How far a step has come.
+         * @enum {string}
+         */
+        StepState: "began" | "going" | "done" | "unchanged" | "failed" | "undone";
         /** @description One synchronisation. */
         Sync: {
             /** @description The branch. */
@@ -1665,8 +1829,10 @@ export interface components {
             };
             /** @description The expression, such as `tag:prod & !web-9`. */
             on: string;
-            /** @description What would run; checked as for the operation when given, with what follows. */
+            /** @description Which scripts would run; checked as for the operation when given, with what follows. */
             scripts?: components["schemas"]["ScriptCall"][];
+            /** @description What would be done; checked as for the operation when given. */
+            steps?: components["schemas"]["StepCall"][];
             /** @description As whom every run would run. */
             user?: string | null;
         };
@@ -2364,13 +2530,49 @@ export interface operations {
             };
         };
     };
+    kindList: {
+        parameters: {
+            query?: {
+                /** @description Rows at most: 1 to 1000, 100 when absent. */
+                limit?: number;
+                /** @description `next_cursor` of the page before; the first page when absent. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of kinds. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Kind"];
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     operationList: {
         parameters: {
             query?: {
                 /** @description Only operations in this status. */
                 status?: "queued" | "running" | "success" | "failed" | "partial" | "stopped";
-                /** @description Only operations that ran this script. */
-                script?: string;
+                /** @description Only operations with a step of this kind. */
+                kind?: string;
+                /** @description Only operations with a step about this, such as the name of a script or `restart nginx.service`. */
+                subject?: string;
                 /** @description Only operations with a run on this host. */
                 host?: string;
                 /** @description Only operations created at or after this time (RFC 3339). */
@@ -2576,6 +2778,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Operation"];
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    queryCreate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["QueryCreate"];
+            };
+        };
+        responses: {
+            /** @description The events. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
                 };
             };
             /** @description It failed: what, and what to do next. */
