@@ -167,7 +167,9 @@ impl Answer {
                     return failed(format_args!("the process that looked has ended ({how}); ask again"));
                 }
                 Ok(_) => {}
-                Err(error) => return failed(format_args!("the process that looked cannot be heard: {error}")),
+                Err(error) => {
+                    return failed(format_args!("the process that looked cannot be heard: {error}"));
+                }
             }
         }
     }

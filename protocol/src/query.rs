@@ -213,9 +213,9 @@ fn check(value: &Value, depth: usize) -> Result<(), InvalidItem> {
         Value::String(text) => printable(text),
         Value::Array(_) | Value::Object(_) if depth == 0 => Err(InvalidItem::Deep),
         Value::Array(items) => items.iter().try_for_each(|item| check(item, depth - 1)),
-        Value::Object(fields) => fields
-            .iter()
-            .try_for_each(|(name, value)| printable(name).and_then(|()| check(value, depth - 1))),
+        Value::Object(fields) => {
+            fields.iter().try_for_each(|(name, value)| printable(name).and_then(|()| check(value, depth - 1)))
+        }
     }
 }
 

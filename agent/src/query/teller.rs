@@ -50,7 +50,8 @@ impl<C: Contract> Teller<C> {
     /// Tells of an item, with the next portion.
     pub(super) async fn item(&mut self, item: &C::Item) -> Result<(), Stop> {
         let key = C::key(item);
-        let json = serde_json::to_string(item).map_err(|error| Stop::failed(format_args!("`{key}`: {error}")))?;
+        let json =
+            serde_json::to_string(item).map_err(|error| Stop::failed(format_args!("`{key}`: {error}")))?;
         let item = Text::try_from(json).map_err(|error| Stop::failed(format_args!("`{key}`: {error}")))?;
         let size = key.len() + item.len();
         if !self.is_complete {

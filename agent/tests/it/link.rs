@@ -59,7 +59,10 @@ async fn a_host_enrols_connects_runs_and_leaves() {
     let (machine, controller) = enrolled(YEAR).await;
     let agent = start(&machine);
     let mut session = controller.session().await;
-    assert_eq!(session.hello.kinds[..], KINDS.iter().chain(QUERY_KINDS).copied().map(Text::of).collect::<Vec<_>>());
+    assert_eq!(
+        session.hello.kinds[..],
+        KINDS.iter().chain(QUERY_KINDS).copied().map(Text::of).collect::<Vec<_>>()
+    );
     assert!(matches!(session.message().await, Some(AgentMessage::Facts(_))));
 
     let request = script("echo out; echo err >&2; exit 3");

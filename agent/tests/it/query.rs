@@ -369,7 +369,8 @@ fn lookers() -> Vec<i32> {
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned));
+        let parent =
+            stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned));
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         if parent.as_deref() == Some(&own) && line.ends_with(b"\0look\0") {
             found.push(pid);
@@ -400,7 +401,9 @@ async fn a_query_lasts_as_long_as_its_stream() {
     }
     assert_eq!(known.len(), 4);
     happens.send(Event::Is("web.service", "failed", 0)).unwrap();
-    assert!(matches!(read(&mut receive, MAX_QUERY_FRAME).await, Some(QueryUp::Items(items)) if items.len() == 1));
+    assert!(
+        matches!(read(&mut receive, MAX_QUERY_FRAME).await, Some(QueryUp::Items(items)) if items.len() == 1)
+    );
     let looking = lookers();
     assert_eq!(looking.len(), 1);
     send.finish().unwrap();
@@ -413,8 +416,12 @@ async fn a_query_lasts_as_long_as_its_stream() {
     // Refused in words, and a second message is a fault of that stream alone.
     let (mut send, mut receive) = session.connection.open_bi().await.unwrap();
     write(&mut send, &StreamKind::Query, MAX_RUN_FRAME).await;
-    write(&mut send, &of(Authority::Run, "units", "{}", false, Duration::from_secs(60)), MAX_QUERY_FRAME).await;
-    assert!(matches!(read(&mut receive, MAX_QUERY_FRAME).await, Some(QueryUp::Refused(Refusal::Malformed { .. }))));
+    write(&mut send, &of(Authority::Run, "units", "{}", false, Duration::from_secs(60)), MAX_QUERY_FRAME)
+        .await;
+    assert!(matches!(
+        read(&mut receive, MAX_QUERY_FRAME).await,
+        Some(QueryUp::Refused(Refusal::Malformed { .. }))
+    ));
     let (mut send, mut receive) = session.connection.open_bi().await.unwrap();
     write(&mut send, &StreamKind::Query, MAX_RUN_FRAME).await;
     write(&mut send, &open("{}", true), MAX_QUERY_FRAME).await;

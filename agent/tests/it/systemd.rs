@@ -118,7 +118,8 @@ async fn happen(connection: &Connection, world: &Shared, event: Event) {
             let changed: HashMap<&str, Variant<'_>> = HashMap::from([("ActiveState", active.into())]);
             let body = ("org.freedesktop.systemd1.Unit", changed, Vec::<&str>::new());
             let interface = "org.freedesktop.DBus.Properties";
-            let told = connection.emit_signal(None::<&str>, path(unit), interface, "PropertiesChanged", &body);
+            let told =
+                connection.emit_signal(None::<&str>, path(unit), interface, "PropertiesChanged", &body);
             told.await.unwrap();
         }
         Event::New(unit) => {
@@ -146,7 +147,8 @@ async fn manager(connection: &Connection, signal: &str, body: &(impl serde::Seri
 const JOB: &str = "/org/freedesktop/systemd1/job/7";
 
 async fn job_removed(connection: &Connection, job: &str, result: &str) {
-    manager(connection, "JobRemoved", &(7_u32, ObjectPath::try_from(job).unwrap(), "a.service", result)).await;
+    manager(connection, "JobRemoved", &(7_u32, ObjectPath::try_from(job).unwrap(), "a.service", result))
+        .await;
 }
 
 fn path(unit: &str) -> ObjectPath<'static> {

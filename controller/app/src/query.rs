@@ -18,9 +18,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{HostId, OperationId, UserId};
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
-use fleetward_protocol::query::{
-    Bounds, Fields, InvalidQuery, Key, Kind, QUERY_KINDS, Query, catalogue,
-};
+use fleetward_protocol::query::{Bounds, Fields, InvalidQuery, Key, Kind, QUERY_KINDS, Query, catalogue};
 use fleetward_protocol::suggest::nearest;
 use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::time::Timestamp;
@@ -83,7 +81,9 @@ pub enum QueryError {
         nearest: Option<&'static str>,
     },
     /// The kind changes something.
-    #[error("`{0}` changes something: it is not asked, but done as a step of an operation, as by `fleetward do`")]
+    #[error(
+        "`{0}` changes something: it is not asked, but done as a step of an operation, as by `fleetward do`"
+    )]
     Action(Word),
     /// Its parameters do not fit.
     #[error(transparent)]
@@ -98,10 +98,14 @@ pub enum QueryError {
     #[error(transparent)]
     Select(#[from] SelectError),
     /// More hosts than can be followed.
-    #[error("{0} hosts are more than the {MAX_FOLLOWED} that one query can follow; choose fewer, or ask without following")]
+    #[error(
+        "{0} hosts are more than the {MAX_FOLLOWED} that one query can follow; choose fewer, or ask without following"
+    )]
     TooManyFollowed(usize),
     /// Too many are open already.
-    #[error("{MAX_OPEN} queries are open already, and no more at once are answered; ask again when one has ended")]
+    #[error(
+        "{MAX_OPEN} queries are open already, and no more at once are answered; ask again when one has ended"
+    )]
     Busy,
     /// The caller has too many open already.
     #[error("you have {MAX_OWN} queries open already, and nobody may have more; end one of them first")]
@@ -117,7 +121,9 @@ pub enum QueryError {
 impl From<InvalidQuery> for QueryError {
     fn from(error: InvalidQuery) -> Self {
         match error {
-            InvalidQuery::Unsupported { kind } if KINDS.contains(&kind.as_str()) => Self::Action(Text::of(kind)),
+            InvalidQuery::Unsupported { kind } if KINDS.contains(&kind.as_str()) => {
+                Self::Action(Text::of(kind))
+            }
             InvalidQuery::Unsupported { kind } => {
                 let nearest = nearest(&kind, QUERY_KINDS.iter().copied());
                 Self::NoKind { kind: Text::of(kind), nearest }
@@ -297,8 +303,11 @@ impl Asking {
     ) -> Result<Self, QueryError> {
         let timeout_ms = u64::try_from(bounds.timeout.as_millis()).unwrap_or(u64::MAX);
         let limits = Limits { timeout_ms, ..Limits::of(&[]) };
-        let step =
-            Step { authority: Authority::Query(request), limits: limits.to_list(), contents: List::default() };
+        let step = Step {
+            authority: Authority::Query(request),
+            limits: limits.to_list(),
+            contents: List::default(),
+        };
         let step = step.encode().map_err(QueryError::TooLarge)?;
         let targets: Vec<Target> = selected.iter().map(|target| target_of(target, &step)).collect();
         let (not_before, deadline) = (app.now(), app.now() + LIFE);
@@ -358,12 +367,7 @@ fn not_asked(standing: Standing) -> &'static str {
 }
 
 /// Asks one host after the other, so many at the same time, and tells the end.
-async fn ask_all(
-    asking: Arc<Asking>,
-    selected: Vec<Selected>,
-    tell: mpsc::Sender<Told>,
-    place: Place,
-) {
+async fn ask_all(asking: Arc<Asking>, selected: Vec<Selected>, tell: mpsc::Sender<Told>, place: Place) {
     let _place = place;
     let hosts = u32::try_from(selected.len()).unwrap_or(u32::MAX);
     let most = if asking.follow { MAX_FOLLOWED } else { AT_ONCE.get() };

@@ -96,9 +96,9 @@ impl From<QueryError> for ApiError {
                 Self::not_found("KIND_NOT_FOUND", text).detail("kind", kind.as_str())
             }
             QueryError::Action(kind) => Self::invalid("NOT_A_QUERY", text).detail("kind", kind.as_str()),
-            QueryError::Invalid(InvalidQuery::Unsupported { kind } | InvalidQuery::Malformed { kind, .. }) => {
-                Self::invalid("INVALID_QUERY", text).detail("kind", kind)
-            }
+            QueryError::Invalid(
+                InvalidQuery::Unsupported { kind } | InvalidQuery::Malformed { kind, .. },
+            ) => Self::invalid("INVALID_QUERY", text).detail("kind", kind),
             QueryError::Denied(error) => error.into(),
             QueryError::NotFollowed(kind) => Self::invalid("NOT_FOLLOWED", text).detail("kind", kind),
             QueryError::Select(error) => error.into(),

@@ -35,7 +35,9 @@ enum Broken {
     Early,
     #[error("the host's agent does not answer queries; update it")]
     Unsupported,
-    #[error("the host told of more than {items} items or {bytes} bytes of them, and was not heard any longer; ask for less")]
+    #[error(
+        "the host told of more than {items} items or {bytes} bytes of them, and was not heard any longer; ask for less"
+    )]
     TooMuch { items: usize, bytes: usize },
     #[error("the host told of `{key}` what cannot be shown: {source}; update its agent")]
     Item { key: Key, source: InvalidItem },
@@ -53,7 +55,9 @@ impl From<ReceiveError> for Broken {
     fn from(error: ReceiveError) -> Self {
         match error {
             ReceiveError::Read(ReadError::ConnectionLost(lost)) => Self::Connection(lost),
-            ReceiveError::Read(ReadError::Reset(code)) if code == close::UNSUPPORTED.into() => Self::Unsupported,
+            ReceiveError::Read(ReadError::Reset(code)) if code == close::UNSUPPORTED.into() => {
+                Self::Unsupported
+            }
             ReceiveError::Read(ReadError::Reset(_)) | ReceiveError::Truncated => Self::Early,
             error => Self::Receive(error),
         }
@@ -64,7 +68,9 @@ impl From<SendError> for Broken {
     fn from(error: SendError) -> Self {
         match error {
             SendError::Write(WriteError::ConnectionLost(lost)) => Self::Connection(lost),
-            SendError::Write(WriteError::Stopped(code)) if code == close::UNSUPPORTED.into() => Self::Unsupported,
+            SendError::Write(WriteError::Stopped(code)) if code == close::UNSUPPORTED.into() => {
+                Self::Unsupported
+            }
             error => Self::Send(error),
         }
     }
@@ -107,15 +113,19 @@ async fn ask(port: &Port, connection: &Connection, look: Look) -> Result<Seen, B
     let open = OpenQuery { order, remaining_ms, follow };
     let sent = timeout_at(due, begin(&mut send, &open)).await.map_err(silent)?;
     let result = match sent {
-        Ok(()) => Listener { due: Some(due), patience, follow, left: Left::of(bounds), pace: Pace::new(), answers }
-            .listen(&mut frames)
-            .await,
+        Ok(()) => {
+            Listener { due: Some(due), patience, follow, left: Left::of(bounds), pace: Pace::new(), answers }
+                .listen(&mut frames)
+                .await
+        }
         // What the host has against it stands in the other direction.
-        Err(SendError::Write(WriteError::Stopped(_))) => match timeout_at(due, frames.next::<QueryUp>()).await {
-            Ok(Ok(_)) => Err(Broken::Unexpected),
-            Ok(Err(error)) => Err(error.into()),
-            Err(elapsed) => Err(silent(elapsed)),
-        },
+        Err(SendError::Write(WriteError::Stopped(_))) => {
+            match timeout_at(due, frames.next::<QueryUp>()).await {
+                Ok(Ok(_)) => Err(Broken::Unexpected),
+                Ok(Err(error)) => Err(error.into()),
+                Err(elapsed) => Err(silent(elapsed)),
+            }
+        }
         Err(error) => Err(error.into()),
     };
     if let Err(broken) = &result {

@@ -263,7 +263,9 @@ impl FromStr for Pattern {
 
     fn from_str(text: &str) -> Result<Self, InvalidPattern> {
         let invalid = |rule| InvalidPattern { text: Text::of(text), rule };
-        let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@' | '*' | '?');
+        let is_valid = |c: char| {
+            c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@' | '*' | '?')
+        };
         match text.len() {
             0 => Err(invalid("it is empty; leave it out to mean every name")),
             length if length > MAX_UNIT_NAME => Err(invalid("it has more than 255 characters")),

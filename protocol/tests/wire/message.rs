@@ -7,8 +7,8 @@ use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::facts::{Disk, Facts};
 use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
 use fleetward_protocol::message::{
-    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenQuery, OpenRun, QueryItem,
-    QueryUp, RunDown, RunUp, StreamKind, Welcome,
+    AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenQuery, OpenRun,
+    QueryItem, QueryUp, RunDown, RunUp, StreamKind, Welcome,
 };
 use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Signature, Step, Target};
 use fleetward_protocol::run::{CancelCause, Fate, Left, LostCause, Outcome, Refusal};

@@ -40,7 +40,8 @@ fn names(line: &str, kind: &str) -> bool {
             !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
         })
     };
-    ["action", "query"].iter().any(|family| in_path(&format!("{family}::{module}"))) || names_in_text(code, kind)
+    ["action", "query"].iter().any(|family| in_path(&format!("{family}::{module}")))
+        || names_in_text(code, kind)
 }
 
 /// Whether a line compares or sets a kind by its name.

@@ -56,8 +56,7 @@ pub enum Signal {
     Everything,
 }
 
-type Row =
-    (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 impl Units {
     /// Connects to the system's message bus.
@@ -78,7 +77,8 @@ impl Units {
         // No states and no patterns mean all of them; a name has no character that is special in a pattern.
         let (states, patterns): (&[&str], _) = (&[], names.unwrap_or_default());
         let asked = (states, patterns);
-        let rows: Vec<Row> = super::ask(&self.connection, PATH, MANAGER, "ListUnitsByPatterns", &asked).await?;
+        let rows: Vec<Row> =
+            super::ask(&self.connection, PATH, MANAGER, "ListUnitsByPatterns", &asked).await?;
         let loaded = |(name, description, load, active, sub, _, path, ..): Row| Loaded {
             name,
             description,

@@ -9,9 +9,9 @@ use fleetward_domain::people::permission::Role;
 use fleetward_protocol::id::{BootId, JournalId};
 use fleetward_protocol::order::Order;
 use fleetward_protocol::text::Text;
+use fleetward_store::Scope;
 use fleetward_store::fleet::host;
 use fleetward_store::people::tenant;
-use fleetward_store::Scope;
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -46,7 +46,9 @@ impl Events {
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
-                let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+                let field = |name: &str| {
+                    event.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+                };
                 let found = (field("event:"), serde_json::from_str(&field("data:")).unwrap());
                 self.text = rest.to_owned();
                 return Some(found);
@@ -87,7 +89,8 @@ async fn what_hosts_tell_is_streamed_and_the_rest_is_told() {
     site.enrolled_host("web-2").await;
     let mut host = connected(&site, "web-1").await;
     let params = json!({ "states": ["failed"] });
-    let mut events = ask(&site, json!({ "kind": "units", "on": "all", "params": params, "follow": true })).await;
+    let mut events =
+        ask(&site, json!({ "kind": "units", "on": "all", "params": params, "follow": true })).await;
     let Look { order, answers, follow, .. } = look(&mut host).await;
     assert!(follow && Order::open(&order).is_ok());
     assert_eq!(events.next().await, Some(("host".into(), json!({ "host": "web-2", "state": "offline" }))));
@@ -146,7 +149,12 @@ async fn what_cannot_be_asked_is_refused_before_anything_is() {
     for (body, status, code, told) in [
         (json!({ "kind": "unts", "on": "all" }), 404, "KIND_NOT_FOUND", "did you mean `units`?"),
         (json!({ "kind": "unit", "on": "all" }), 400, "NOT_A_QUERY", "`fleetward do`"),
-        (json!({ "kind": "units", "on": "all", "params": { "types": ["x"] } }), 400, "INVALID_QUERY", "unknown variant `x`"),
+        (
+            json!({ "kind": "units", "on": "all", "params": { "types": ["x"] } }),
+            400,
+            "INVALID_QUERY",
+            "unknown variant `x`",
+        ),
         (json!({ "kind": "units", "on": "web-7" }), 400, "UNKNOWN_TARGETS", "web-7"),
         (json!({ "kind": "units", "on": "(" }), 400, "INVALID_TARGETS", "cannot be read"),
     ] {

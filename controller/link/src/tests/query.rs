@@ -5,7 +5,9 @@ use std::time::Duration;
 use fleetward_app::query::{self, Answers, Asked, QueryError, State, Told};
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::action::{ActionRequest, Contract as _};
-use fleetward_protocol::message::{AgentMessage, ControllerMessage, OpenQuery, QueryItem, QueryUp, StreamKind};
+use fleetward_protocol::message::{
+    AgentMessage, ControllerMessage, OpenQuery, QueryItem, QueryUp, StreamKind,
+};
 use fleetward_protocol::order::{Authority, Order};
 use fleetward_protocol::query::units::Units;
 use fleetward_protocol::query::{Contract, MAX_ITEM};
@@ -104,7 +106,8 @@ async fn hosts_tell_what_they_have_and_who_is_not_there_is_told() {
     };
     assert_eq!(seen, ["a.service 1", "b.service 0"]);
     states.sort_by(|one, other| one.0.cmp(&other.0));
-    let expected = [("web-1", State::Ended, false), ("web-2", State::Offline, false), ("web-3", State::Refused, true)];
+    let expected =
+        [("web-1", State::Ended, false), ("web-2", State::Offline, false), ("web-3", State::Refused, true)];
     assert_eq!(states, expected.map(|(name, state, detail)| (name.to_owned(), state, detail)));
     assert_eq!(end, Told::End { hosts: 3, answered: 1 });
     assert_eq!(answers.next().await, None);
@@ -264,7 +267,10 @@ async fn a_host_that_cannot_or_will_not_answer_says_so() {
     let (_, host) = enrolled(&controller, "web-1").await;
     let session = host.connect().await;
     for (refusal, told) in [
-        (Refusal::Unsupported { kind: Text::of("units") }, "does not know the kind `units`; update the agent"),
+        (
+            Refusal::Unsupported { kind: Text::of("units") },
+            "does not know the kind `units`; update the agent",
+        ),
         (Refusal::NotAllowed { rule: Text::of("policy.kinds") }, "own policy in agent.toml"),
         (Refusal::Busy { detail: Text::of("8 queries") }, "ask again later"),
     ] {
@@ -373,7 +379,13 @@ async fn what_is_open_and_what_is_followed_is_bounded() {
     // Nobody takes what these tell: they stay open.
     let mut open = Vec::new();
     let error = loop {
-        match query::ask(controller.app(), &permit, asked("web-0 | web-1 | web-2 | web-3 | web-4 | web-5 | web-6", false)).await {
+        match query::ask(
+            controller.app(),
+            &permit,
+            asked("web-0 | web-1 | web-2 | web-3 | web-4 | web-5 | web-6", false),
+        )
+        .await
+        {
             Ok(answers) => open.push(answers),
             Err(error) => break error,
         }
