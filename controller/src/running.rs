@@ -10,24 +10,29 @@ use std::time::Duration;
 use fleetward_app::App;
 use fleetward_app::action::Kinds;
 use fleetward_app::clock::Clock;
+use fleetward_app::controller::{self, AdmissionError, Patience};
 use fleetward_app::secret::{SecretBox, SecretError};
 use fleetward_app::settings::{AuditRetention, Settings};
 use fleetward_http as http;
 use fleetward_link::{LinkError, LinkServer};
 use fleetward_pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose};
+use fleetward_protocol::id::ControllerId;
+use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Reach;
+use fleetward_store::fleet::controller::Controller;
 use fleetward_store::fleet::{host, sync};
 use fleetward_store::people::user;
-use fleetward_store::{Store, StoreError};
+use fleetward_store::{Engine, Store, StoreError};
 use rustls::crypto::ring::default_provider;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+use uuid::Uuid;
 
 use crate::config::{Config, Transport};
-use crate::task::{self, Certificates};
+use crate::task::{self, Certificates, beat};
 
 /// How long a store that takes nothing is waited for at the end. With the longest end of the two ports it is less than
 /// the unit's `TimeoutStopSec`.
@@ -43,6 +48,8 @@ pub struct Running {
     http_stopping: CancellationToken,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    place: Option<Place>,
+    found_dead: CancellationToken,
     /// Held until the process or this ends.
     _lock: File,
 }
@@ -77,6 +84,9 @@ pub enum StartError {
     /// The database.
     #[error("open the database")]
     Store(#[from] StoreError),
+    /// The database is another controller's.
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
     /// The agents' port.
     #[error(transparent)]
     Link(#[from] LinkError),
@@ -135,8 +145,10 @@ impl Running {
             None => None,
         };
         let listener = http::Listener::bind(config.http.listen, security).await?;
-        let secrets = SecretBox::load_or_create(&config.secret_key())?;
         let store = Store::open(&config.database, now).await?;
+        let place = Place::take(&store, &config.name, now).await?;
+        // After that: a key beside a database that another one works on would be a second one.
+        let secrets = SecretBox::load_or_create(&config.secret_key())?;
         let mut tx = store.write().await?;
         host::update_offline(&mut tx).await?;
         sync::update_abandoned(&mut tx, now).await?;
@@ -151,13 +163,28 @@ impl Running {
         let app = App::start(settings(&config), clock, Kinds::all(), store, authority, secrets).await?;
         let link = LinkServer::start(&app, config.link.listen, Arc::clone(&link_certificate))?;
         let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
+        let found_dead = CancellationToken::new();
+        if let Some(Place(id)) = place {
+            tasks.spawn(beat::run(app.clone(), id, found_dead.clone(), stopping.clone()));
+        }
         let certificates = Certificates { link: link_certificate, web };
         task::start(&app, &config, certificates, &tasks, &stopping);
         let http_address = listener.address();
         let http_stopping = CancellationToken::new();
         let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone(), metrics_token));
         info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
-        Ok(Self { app, link, http, http_address, http_stopping, tasks, stopping, _lock: lock })
+        Ok(Self {
+            app,
+            link,
+            http,
+            http_address,
+            http_stopping,
+            tasks,
+            stopping,
+            place,
+            found_dead,
+            _lock: lock,
+        })
     }
 
     /// The application.
@@ -176,6 +203,11 @@ impl Running {
     #[must_use]
     pub const fn http_address(&self) -> SocketAddr {
         self.http_address
+    }
+
+    /// Returns when another controller found this one dead and took its database: it must stop.
+    pub async fn found_dead(&self) {
+        self.found_dead.cancelled().await;
     }
 
     /// Stops in order: takes nothing new, tells the agents, commits what has arrived, closes the store. What cannot
@@ -200,10 +232,33 @@ impl Running {
         self.stopping.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        if let Some(Place(id)) = self.place
+            && let Err(error) = controller::leave(self.app.store(), id).await
+        {
+            warn!(%error, "controller.place_not_left");
+        }
         if let Err(error) = self.app.store().clone().close().await {
             warn!(%error, "controller.store_not_closed");
         }
         info!("controller.stopped");
+    }
+}
+
+/// This controller's place on a database that others can reach as well.
+#[derive(Debug, Clone, Copy)]
+struct Place(ControllerId);
+
+impl Place {
+    /// Takes it; `None` on SQLite, whose file is guarded by the lock of the data directory.
+    async fn take(store: &Store, name: &str, now: Timestamp) -> Result<Option<Self>, AdmissionError> {
+        if store.engine() == Engine::Sqlite {
+            return Ok(None);
+        }
+        let id = ControllerId::from_uuid(Uuid::now_v7());
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let newcomer = Controller { id, name: name.to_owned(), version, beat: 0, started_at: now };
+        controller::admit(store, &newcomer, Patience::DEFAULT).await?;
+        Ok(Some(Self(id)))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Background work: one idempotent task per file. A task takes no input and may be run at any time; what is due
 //! it finds out itself.
 
+pub mod beat;
 mod certificate;
 mod expiry;
 mod inventory;

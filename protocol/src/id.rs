@@ -76,6 +76,8 @@ ids! {
     OperationId = "operation id";
     /// One execution of one action on one host.
     RunId = "run id";
+    /// One process of a controller.
+    ControllerId = "controller id";
     /// One enrolment token.
     TokenId = "token id";
     /// One synchronisation of the inventory repository.

@@ -23,6 +23,7 @@ pub mod attempt;
 pub mod audit;
 pub mod clock;
 pub mod connection;
+pub mod controller;
 pub mod dispatch;
 pub mod ending;
 pub mod enrolment;

@@ -31,6 +31,7 @@ pub(super) fn is_for_good(error: &anyhow::Error) -> bool {
             StartError::InUse { .. }
             | StartError::Lock { .. }
             | StartError::Store(_)
+            | StartError::Admission(_)
             | StartError::Link(_)
             | StartError::Http(_),
         ) => false,
@@ -62,6 +63,14 @@ impl Serve {
             let name = tokio::select! {
                 _ = terminate.recv() => "SIGTERM",
                 _ = interrupt.recv() => "SIGINT",
+                () = running.found_dead() => {
+                    tell_manager("STOPPING=1");
+                    running.shutdown().await;
+                    anyhow::bail!(
+                        "another controller has taken over the database, because this one did not write to it for long; \
+                         stop one of the two for good"
+                    );
+                }
             };
             info!(signal = name, "controller.signalled");
             tell_manager("STOPPING=1");

@@ -131,6 +131,17 @@ CREATE TABLE token (
 );
 CREATE INDEX token_host ON token (host_id);
 
+-- The controllers that work on this database, each with a counter that tells that it is alive. `alive` is 1 or nothing: one at
+-- a time is.
+CREATE TABLE controller (
+  id {text} PRIMARY KEY,
+  name {text} NOT NULL,
+  version {text} NOT NULL,
+  beat BIGINT NOT NULL,
+  alive BIGINT UNIQUE,
+  started_at BIGINT NOT NULL
+);
+
 CREATE TABLE repository (
   tenant_id {text} PRIMARY KEY REFERENCES tenant (id),
   url {text} NOT NULL,

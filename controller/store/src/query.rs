@@ -13,7 +13,8 @@ use fleetward_domain::work::run::RunStatus;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{
-    AuditId, BootId, HostId, JournalId, OperationId, RunId, SessionId, SyncId, TenantId, TokenId, UserId,
+    AuditId, BootId, ControllerId, HostId, JournalId, OperationId, RunId, SessionId, SyncId, TenantId,
+    TokenId, UserId,
 };
 use fleetward_protocol::name::{HostName, LinuxUser, ScriptName, Tag, TenantName, UserName};
 use fleetward_protocol::time::Timestamp;
@@ -409,6 +410,7 @@ macro_rules! text_types {
 text_types!(
     AuditId,
     BootId,
+    ControllerId,
     HostId,
     JournalId,
     OperationId,

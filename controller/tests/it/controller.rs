@@ -20,8 +20,16 @@ pub(crate) struct TestController {
 
 impl TestController {
     pub(crate) async fn start() -> Self {
+        Self::start_on(None).await
+    }
+
+    /// On the database of this URL; on SQLite without one.
+    pub(crate) async fn start_on(database: Option<&str>) -> Self {
         let directory = TempDir::new().unwrap();
-        let config = config(directory.path());
+        let mut config = config(directory.path());
+        if let Some(database) = database {
+            config.database = database.to_owned();
+        }
         // TLS looks at the system's clock, so the certificates must be good there too.
         let clock = Clock::manual(Clock::System.now());
         Authority::create(&config.pki_directory(), &config.name, clock.now()).unwrap();
@@ -45,6 +53,14 @@ impl TestController {
     /// A second one on the same data, with ports of its own.
     pub(crate) async fn start_another(&self) -> Result<Running, StartError> {
         Running::start(config(self.directory.path()), self.clock.clone()).await
+    }
+
+    /// A second one with data of its own, on the database of this URL.
+    pub(crate) async fn start_elsewhere(&self, data: &Path, database: &str) -> Result<Running, StartError> {
+        let mut config = config(data);
+        config.database = database.to_owned();
+        Authority::create(&config.pki_directory(), &config.name, self.clock.now()).unwrap();
+        Running::start(config, self.clock.clone()).await
     }
 
     pub(crate) async fn stop(self) {

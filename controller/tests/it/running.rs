@@ -10,7 +10,7 @@ use fleetward_protocol::name::UserName;
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::testing::limit_growth;
+use fleetward_store::testing::{limit_growth, postgres};
 use tokio::time::timeout;
 
 use crate::controller::TestController;
@@ -25,6 +25,28 @@ async fn a_second_controller_on_one_data_directory_is_refused_and_disturbs_nothi
     let controller = controller.restart().await;
     assert!(matches!(controller.start_another().await, Err(StartError::InUse { .. })));
     controller.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_controller_on_one_database_is_refused_and_disturbs_nothing() {
+    let Some(store) = postgres("a second controller on one database").await else { return };
+    let controller = TestController::start_on(Some(&store.url)).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let refused = controller.start_elsewhere(elsewhere.path(), &store.url).await.unwrap_err();
+    assert!(refused.to_string().contains("another controller works on this database"), "{refused}");
+    assert!(
+        !elsewhere.path().join("secret.key").exists(),
+        "it made no key for secrets that are another one's"
+    );
+    controller.add_absent_host("web-1").await;
+    controller.stop().await;
+    // Who leaves in order leaves at once.
+    let other = tempfile::tempdir().unwrap();
+    let controller = TestController::start().await;
+    let second = controller.start_elsewhere(other.path(), &store.url).await.unwrap();
+    second.shutdown().await;
+    controller.stop().await;
+    store.finish().await;
 }
 
 /// It ends by itself, before the service manager ends it, and what is left behind was not acknowledged.

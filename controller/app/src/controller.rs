@@ -1,0 +1,188 @@
+//! Which controller works on a database: one, until several share it.
+//!
+//! Two that do not know of each other would tell each other's hosts to be offline, hand out each other's runs and seal
+//! secrets with keys of their own. On SQLite the lock of the data directory keeps the second away; on PostgreSQL each
+//! controller counts *beats* in the database, and a newcomer that sees another one's counter move does not start.
+//!
+//! **What it promises.** No clock decides: a controller is dead when a newcomer has seen its counter stand still for
+//! [`Patience::dead`], and that is a compare-and-set on the counter. Whoever was found dead and wakes up learns it at its next
+//! beat, and must stop.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use fleetward_protocol::id::ControllerId;
+use fleetward_store::fleet::controller::{self, Controller};
+use fleetward_store::{Store, StoreError};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
+
+/// How often a controller tells that it is alive.
+pub const BEAT: Duration = Duration::from_secs(2);
+
+/// How others are watched before a controller starts.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long a counter stands still before its controller is dead.
+    pub dead: Duration,
+    /// Between two looks.
+    pub look: Duration,
+}
+
+impl Patience {
+    /// Five beats.
+    pub const DEFAULT: Self = Self { dead: Duration::from_secs(10), look: Duration::from_millis(250) };
+}
+
+/// Why a controller may not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmissionError {
+    /// Another one works on the database.
+    #[error(
+        "another controller works on this database: {name} (version {version}); stop it first, or give this \
+         one a database of its own"
+    )]
+    Other {
+        /// What it is called.
+        name: String,
+        /// Its version.
+        version: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Tells that this controller is alive. Not so if it was found dead: it must stop then.
+///
+/// # Errors
+/// If the store fails; the next beat may come through.
+pub async fn beat(store: &Store, id: ControllerId) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    let is_alive = controller::update_beat(&mut tx, id).await?;
+    tx.commit().await?;
+    Ok(is_alive)
+}
+
+/// Leaves the database to others at once.
+///
+/// # Errors
+/// If the store fails; others wait as for one that died.
+pub async fn leave(store: &Store, id: ControllerId) -> Result<(), StoreError> {
+    let mut tx = store.write().await?;
+    controller::delete(&mut tx, id).await?;
+    tx.commit().await
+}
+
+/// Takes the database for this controller, when every other one has left or is dead.
+///
+/// # Errors
+/// [`AdmissionError::Other`] as soon as another one shows that it is alive.
+pub async fn admit(store: &Store, newcomer: &Controller, patience: Patience) -> Result<(), AdmissionError> {
+    let mut seen: HashMap<ControllerId, (u64, Instant)> = HashMap::new();
+    loop {
+        let others = controller::list_living(&mut *store.read().await?).await?;
+        let mut dead = Vec::with_capacity(others.len());
+        for other in &others {
+            let (beat, since) = *seen.entry(other.id).or_insert((other.beat, Instant::now()));
+            if beat != other.beat {
+                let Controller { name, version, .. } = other.clone();
+                return Err(AdmissionError::Other { name, version });
+            }
+            if since.elapsed() >= patience.dead {
+                dead.push(other);
+            }
+        }
+        if dead.len() == others.len() && take(store, newcomer, &dead).await? {
+            return Ok(());
+        }
+        sleep(patience.look).await;
+    }
+}
+
+/// Puts the newcomer in the place of the dead. Not so if one of them has told that it is alive meanwhile, or another newcomer
+/// was faster.
+async fn take(store: &Store, newcomer: &Controller, dead: &[&Controller]) -> Result<bool, StoreError> {
+    let mut tx = store.write().await?;
+    for other in dead {
+        if !controller::update_dead(&mut tx, other.id, other.beat).await? {
+            return Ok(false);
+        }
+        warn!(controller = %other.id, name = other.name, "controller.found_dead");
+    }
+    match controller::insert(&mut tx, newcomer).await {
+        Ok(()) => tx.commit().await.map(|()| true),
+        Err(StoreError::Conflict { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fleetward_protocol::time::Timestamp;
+    use fleetward_store::on_both_engines;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const QUICK: Patience = Patience { dead: Duration::from_millis(60), look: Duration::from_millis(5) };
+    /// So long that a test which waited for it would be stopped.
+    const LONG: Patience = Patience { dead: Duration::from_secs(3600), look: Duration::from_millis(5) };
+
+    fn named(name: &str) -> Controller {
+        Controller {
+            id: ControllerId::from_uuid(Uuid::now_v7()),
+            name: name.to_owned(),
+            version: "0.0.0".to_owned(),
+            beat: 0,
+            started_at: Timestamp::from_millis(1_700_000_000_000),
+        }
+    }
+
+    async fn lives(store: &Store, of: &Controller) -> bool {
+        beat(store, of.id).await.unwrap()
+    }
+
+    on_both_engines! {
+        async fn one_that_lives_keeps_another_away(store: Store) {
+            let (first, second) = (named("one"), named("two"));
+            admit(&store, &first, LONG).await.unwrap();
+            let beats = async {
+                loop {
+                    assert!(lives(&store, &first).await);
+                    tokio::task::yield_now().await;
+                }
+            };
+            let refused = tokio::select! {
+                refused = admit(&store, &second, LONG) => refused.unwrap_err(),
+                () = beats => unreachable!(),
+            };
+            let told = refused.to_string();
+            assert!(told.contains("another controller works on this database: one (version 0.0.0)"), "{told}");
+            assert!(lives(&store, &first).await, "the first one was not disturbed");
+        }
+
+        async fn one_that_left_or_died_keeps_nobody_away(store: Store) {
+            let (first, second) = (named("one"), named("two"));
+            admit(&store, &first, LONG).await.unwrap();
+            leave(&store, first.id).await.unwrap();
+            admit(&store, &second, LONG).await.unwrap();
+            // It is killed, and tells nothing any more.
+            let third = named("three");
+            admit(&store, &third, QUICK).await.unwrap();
+            // Should it wake up, it learns it.
+            assert!(!lives(&store, &second).await && lives(&store, &third).await);
+        }
+
+        async fn of_several_newcomers_one_starts(store: Store) {
+            let all = [named("one"), named("two"), named("three")];
+            let [one, two, three] = &all;
+            let admitted = async |who| tokio::time::timeout(Duration::from_secs(2), admit(&store, who, LONG)).await;
+            let (one, two, three) = tokio::join!(admitted(one), admitted(two), admitted(three));
+            let started = [one, two, three].iter().filter(|admitted| matches!(admitted, Ok(Ok(())))).count();
+            assert_eq!(started, 1);
+        }
+    }
+}
