@@ -63,7 +63,7 @@ const script = createRoute({ getParentRoute: () => shell, path: "/scripts/$name"
 const operations = createRoute({
   getParentRoute: () => shell,
   path: "/operations",
-  validateSearch: texts("status", "script", "host"),
+  validateSearch: texts("status", "kind", "subject", "host"),
   component: OperationsPage,
 });
 const operation = createRoute({

@@ -21,6 +21,10 @@ export class ApiError extends Error {
   }
 }
 
+/** Which field of the request an error is about, where the controller says so. */
+export const faultyField = (error: unknown): string | undefined =>
+  error instanceof ApiError && typeof error.details.field === "string" ? error.details.field : undefined;
+
 const mark: Middleware = {
   onRequest({ request }) {
     request.headers.set("X-Fleetward-Console", "1");

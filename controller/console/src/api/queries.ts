@@ -158,9 +158,26 @@ export function useSync() {
   });
 }
 
+// -- kinds
+
+/** What can be done to hosts and asked of them. It changes with the controller's version alone. */
+export function useKinds() {
+  return useQuery({
+    queryKey: ["kinds"],
+    queryFn: async () => (await take(api.GET("/api/v1/kinds"))).items,
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+}
+
+/** A step of an operation, with parameters that only the schema of its kind knows. */
+export const step = (kind: string, params: Record<string, unknown>): Schemas["StepCall"] => ({
+  kind,
+  params: params as NonNullable<Schemas["StepCall"]["params"]>,
+});
+
 // -- operations
 
-/** The hosts, and whether the scripts take what they would be given: the same check as for the operation. */
+/** The hosts, and whether the steps take what they would be given: the same check as for the operation. */
 export function useTargetPreview(body: Schemas["TargetPreviewRequest"]) {
   return useQuery({
     queryKey: ["targets", body],

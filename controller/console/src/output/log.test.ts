@@ -17,6 +17,23 @@ describe("OutputLog", () => {
     expect(log.last()).toBe("ld");
   });
 
+  it("keeps what was last told of each step, and writes nothing for it", () => {
+    const log = new OutputLog();
+    const tell = (step: string, state: "began" | "done", words: string) => ({
+      at,
+      step: { step, state, words, percent: null },
+    });
+    log.append([tell("look", "began", "looking"), out("a\n"), tell("change", "began", "\u001b[2Jchanging")]);
+    log.append([tell("look", "done", "found")]);
+    expect(log.steps.map(({ step, state, words }) => [step, state, words])).toEqual([
+      ["look", "done", "found"],
+      ["change", "began", "changing"],
+    ]);
+    expect(log.lines.map((line) => line.text)).toEqual(["a"]);
+    for (let number = 0; number < 1000; number += 1) log.append([tell(`step ${number}`, "began", "")]);
+    expect(log.steps.length).toBeLessThanOrEqual(200);
+  });
+
   it("says how much was dropped", () => {
     const log = new OutputLog();
     log.append([out("a\n"), { stream: null, at, dropped: 1234 }]);

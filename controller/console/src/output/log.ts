@@ -5,23 +5,32 @@
 import type { Schemas } from "../api/client";
 import { decode, lastOfLine, plain } from "./text";
 
+/** A step of a typed action, as it was last told. */
+export type ToldStep = Schemas["StepEvent"];
+
 export type Line = { text: string; stream: "stdout" | "stderr" | "marker" };
 
 /** Characters of output kept per run. */
 export const KEEP = 512 * 1024;
 /** A line is broken after this many characters, so that one endless line stays readable. */
 const BREAK = 8_192;
+/** Steps kept per run; no action has as many. */
+const MAX_STEPS = 200;
 
 export class OutputLog {
   readonly lines: Line[] = [];
   /** Whether older lines were let go. */
   truncated = false;
+  /** The steps that were told of, in the order in which they began. */
+  readonly steps: ToldStep[] = [];
   private size = 0;
   private open = false;
 
   append(pieces: Schemas["OutputPiece"][]): void {
     for (const piece of pieces) {
-      if (piece.dropped != null) {
+      if (piece.step) {
+        this.tell(piece.step);
+      } else if (piece.dropped != null) {
         this.mark(
           `${piece.dropped.toLocaleString("en")} bytes dropped here by the output limit or a full disk`,
         );
@@ -42,6 +51,14 @@ export class OutputLog {
       if (text !== "") return text;
     }
     return "";
+  }
+
+  /** Takes what is told of a step. Its words are written as output too. */
+  private tell(told: ToldStep): void {
+    const step = { ...told, step: plain(told.step), words: plain(told.words) };
+    const at = this.steps.findIndex((known) => known.step === step.step);
+    if (at >= 0) this.steps[at] = step;
+    else if (this.steps.length < MAX_STEPS) this.steps.push(step);
   }
 
   private write(text: string, stream: "stdout" | "stderr"): void {

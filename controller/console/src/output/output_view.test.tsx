@@ -9,7 +9,8 @@ const run: Schemas["Run"] = {
   operation: "01890000-0000-7000-8000-00000000000a",
   host: "web-1",
   step: 0,
-  script: "baseline",
+  kind: "k",
+  subject: "baseline",
   digest: "0".repeat(64),
   state: "running",
   output_bytes: 2048,
@@ -41,6 +42,16 @@ describe("OutputView", () => {
     const text = read({ state: "lost", state_detail: "the host was rebooted or lost power" });
     expect(text).toContain("lost");
     expect(text).toContain("the host was rebooted or lost power");
+  });
+
+  it("shows steps and the report of an action of any kind", () => {
+    const log = new OutputLog();
+    const step = { step: "copy", state: "going" as const, words: "half of it", percent: 50 };
+    log.append([{ at: "2026-01-02T03:04:05.678Z", step }]);
+    const text = read({ report: { changed: true, after: { sub: "running" } } as never }, log);
+    expect(text).toContain("copy under way half of it");
+    expect(text).toContain("changed true");
+    expect(text).toContain("sub running");
   });
 
   it("says how much is missing by the limit, and what the page let go", () => {

@@ -3,21 +3,27 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useRef, useState } from "react";
 import type { Schemas } from "../api/client";
+import type { Field } from "../kind/schema";
+import { Values } from "../kind/values";
 import { sentence } from "../ui/notice";
 import { RunBadge } from "../ui/state";
 import { bytes, duration } from "../ui/time";
 import type { OutputLog } from "./log";
+import { StepEvents } from "./step_events";
 import { lastOfLine } from "./text";
 
 export function OutputView({
   run,
   log,
   version,
+  fields,
   onClose,
 }: {
   run: Schemas["Run"];
   log: OutputLog | undefined;
   version: number;
+  /** What its report has in it, where the controller says so. */
+  fields?: Field[] | undefined;
   onClose?: () => void;
 }) {
   const scroller = useRef<HTMLDivElement>(null);
@@ -42,7 +48,7 @@ export function OutputView({
   };
   const download = `/api/v1/runs/${run.id}/output`;
   return (
-    <section className="output" aria-label={`Output of ${run.script} on ${run.host}`}>
+    <section className="output" aria-label={`Output of ${run.subject} on ${run.host}`}>
       <header>
         <h2>
           {run.host} <RunBadge state={run.state} />
@@ -65,6 +71,13 @@ export function OutputView({
           )}
         </div>
       </header>
+      {log && <StepEvents steps={log.steps} />}
+      {run.report && (
+        <details className="reported" open>
+          <summary>Report</summary>
+          <Values values={run.report} fields={fields} />
+        </details>
+      )}
       {log?.truncated && (
         <p className="notice small">
           Older lines were let go here to keep the page light. <a href={download}>Download all of it</a>.

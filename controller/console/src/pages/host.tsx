@@ -2,7 +2,7 @@ import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import type { Schemas } from "../api/client";
 import { useHost, useHostAct, useOperations } from "../api/queries";
-import { RunDialog } from "../run/run_dialog";
+import { RunButtons } from "../run/run_buttons";
 import { Dialog } from "../ui/dialog";
 import { Duplicate } from "../ui/duplicate";
 import { Failure, Loading, Stale } from "../ui/notice";
@@ -106,7 +106,6 @@ export function HostPage() {
 
 function HostHeader({ host }: { host: Schemas["Host"] }) {
   const act = useHostAct(host.name);
-  const [running, setRunning] = useState(false);
   const [revoking, setRevoking] = useState(false);
   const error = act.token.error ?? act.approve.error ?? act.revoke.error ?? act.retire.error;
   return (
@@ -134,22 +133,17 @@ function HostHeader({ host }: { host: Schemas["Host"] }) {
               Revoke…
             </button>
           )}
-          {host.enrolment === "enrolled" && host.lifecycle === "active" && (
-            <button type="button" className="primary" data-key="r" onClick={() => setRunning(true)}>
-              Run a script…
-            </button>
-          )}
+          {host.enrolment === "enrolled" && host.lifecycle === "active" && <RunButtons on={host.name} />}
         </div>
       </header>
       {error && <Failure error={error} />}
       {act.token.data && <Enrol token={act.token.data} name={host.name} onClose={() => act.token.reset()} />}
-      {running && <RunDialog on={host.name} onClose={() => setRunning(false)} />}
       {revoking && (
         <Dialog title={`Revoke ${host.name}?`} onClose={() => setRevoking(false)}>
           <div className="fields">
             <p>
-              Its certificate stops working at once and its connection is cut. Scripts that run on it go on;
-              their results are not delivered until it is enrolled again with a new token.
+              Its certificate stops working at once and its connection is cut. What runs on it goes on; their
+              results are not delivered until it is enrolled again with a new token.
             </p>
             <footer>
               <button type="button" onClick={() => setRevoking(false)}>

@@ -2,7 +2,7 @@ import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { useEffect, useState } from "react";
 import type { Schemas } from "../api/client";
 import { useHosts } from "../api/queries";
-import { RunDialog } from "../run/run_dialog";
+import { RunButtons } from "../run/run_buttons";
 import { Empty, Failure, Loading, Stale } from "../ui/notice";
 import { EnrolmentBadge, StatusBadge } from "../ui/state";
 import { Ago } from "../ui/time";
@@ -22,7 +22,6 @@ export function HostsPage() {
   const query = useSearch({ from: "/shell/hosts" });
   const navigate = useNavigate({ from: "/hosts" });
   const [adding, setAdding] = useState(false);
-  const [running, setRunning] = useState(false);
   const hosts = useHosts({
     ...(query.search ? { search: query.search } : {}),
     ...(query.type ? { type: query.type } : {}),
@@ -44,9 +43,7 @@ export function HostsPage() {
           <button type="button" onClick={() => setAdding(true)}>
             Add a host
           </button>
-          <button type="button" className="primary" data-key="r" onClick={() => setRunning(true)}>
-            Run a script…
-          </button>
+          <RunButtons on={query.tag ? `tag:${query.tag}` : "all"} />
         </div>
       </header>
       <div className="filters">
@@ -131,7 +128,6 @@ export function HostsPage() {
         </button>
       )}
       {adding && <AddHost onClose={() => setAdding(false)} />}
-      {running && <RunDialog on={query.tag ? `tag:${query.tag}` : "all"} onClose={() => setRunning(false)} />}
     </>
   );
 }

@@ -1,16 +1,18 @@
 // One operation, live: a row per run, its newest line, and its output when it is opened.
 
 import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router";
-import { useVirtualizer } from "@tanstack/react-virtual";
-import { useMemo, useRef, useState } from "react";
+import { useMemo, useState } from "react";
 import type { Schemas } from "../api/client";
 import { type Connection, type LiveOperation, useLiveOperation } from "../api/events";
-import { useOperationStop } from "../api/queries";
+import { useKinds, useOperationStop } from "../api/queries";
+import { fieldsOf } from "../kind/schema";
 import { OutputView } from "../output/output_view";
 import { countStates, Progress } from "../run/progress";
+import { RunRows } from "../run/run_rows";
+import { StepList } from "../run/step_list";
 import { Dialog } from "../ui/dialog";
 import { Empty, Failure, Loading } from "../ui/notice";
-import { isLive, OperationBadge, RunBadge, runTone } from "../ui/state";
+import { isLive, OperationBadge } from "../ui/state";
 import { Ago, duration, useNow } from "../ui/time";
 
 const FILTERS = ["all", "failed", "running", "waiting", "succeeded"] as const;
@@ -44,6 +46,7 @@ function Operation({ live, operation }: { live: LiveOperation; operation: Schema
   const shown = runs.filter((run) => matches(run, filter));
   const only = runs.length === 1 ? runs[0] : undefined;
   const opened = runs.find((run) => run.id === search.run) ?? only;
+  const kind = useKinds().data?.find((known) => known.name === opened?.kind);
   const open = (run: string | undefined) =>
     void navigate({
       search: (previous) => {
@@ -83,19 +86,14 @@ function Operation({ live, operation }: { live: LiveOperation; operation: Schema
       )}
       <div className={opened && runs.length > 1 ? "split" : undefined}>
         {!only && (
-          <RunRows
-            runs={shown}
-            steps={operation.scripts.length}
-            live={live}
-            opened={opened?.id}
-            onOpen={open}
-          />
+          <RunRows runs={shown} steps={operation.steps} live={live} opened={opened?.id} onOpen={open} />
         )}
         {opened && (
           <OutputView
             run={opened}
             log={live.logs.get(opened.id)}
             version={live.version}
+            fields={kind && fieldsOf(kind.answer)}
             {...(only ? {} : { onClose: () => open(undefined) })}
           />
         )}
@@ -134,24 +132,8 @@ function Header({ operation, connection }: { operation: Schemas["Operation"]; co
           )}
         </div>
       </header>
+      <StepList steps={operation.steps} />
       <dl className="inline">
-        <div>
-          <dt>Scripts</dt>
-          <dd>
-            {operation.scripts.map((script) => (
-              <span key={`${script.name}${script.digest}`}>
-                <Link to="/scripts/$name" params={{ name: script.name }}>
-                  {script.name}
-                </Link>{" "}
-                <code className="muted" title={`SHA-256 ${script.digest}`}>
-                  {script.digest.slice(0, 12)}
-                </code>{" "}
-                {script.arguments.length > 0 && <code>{script.arguments.map(quoted).join(" ")}</code>}{" "}
-                <span className="muted">as {script.user ?? "root"}</span>
-              </span>
-            ))}
-          </dd>
-        </div>
         <div>
           <dt>On</dt>
           <dd>
@@ -161,29 +143,6 @@ function Header({ operation, connection }: { operation: Schemas["Operation"]; co
             )}
           </dd>
         </div>
-        {operation.directory && (
-          <div>
-            <dt>In</dt>
-            <dd>
-              <code>{operation.directory}</code>
-            </dd>
-          </div>
-        )}
-        {operation.environment.length > 0 && (
-          <div>
-            <dt>Environment</dt>
-            <dd>
-              {operation.environment.map((variable) => (
-                <span key={variable.name}>
-                  <code title={variable.digest ? `digest ${variable.digest}` : undefined}>
-                    {variable.name}={variable.value ?? `(digest ${variable.digest?.slice(0, 12)})`}
-                  </code>
-                  {!variable.declared && <span className="bad-text"> not declared by the script</span>}{" "}
-                </span>
-              ))}
-            </dd>
-          </div>
-        )}
         <div>
           <dt>By</dt>
           <dd>
@@ -230,63 +189,6 @@ function Header({ operation, connection }: { operation: Schemas["Operation"]; co
   );
 }
 
-function RunRows({
-  runs,
-  steps,
-  live,
-  opened,
-  onOpen,
-}: {
-  runs: Schemas["Run"][];
-  steps: number;
-  live: LiveOperation;
-  opened: string | undefined;
-  onOpen: (run: string | undefined) => void;
-}) {
-  const scroller = useRef<HTMLDivElement>(null);
-  const rows = useVirtualizer({
-    count: runs.length,
-    getScrollElement: () => scroller.current,
-    estimateSize: () => 44,
-    overscan: 12,
-  });
-  if (runs.length === 0) return <p className="muted">No run is in this state.</p>;
-  return (
-    <div className="runs" ref={scroller}>
-      <ul style={{ height: rows.getTotalSize() }}>
-        {rows.getVirtualItems().map((item) => {
-          const run = runs[item.index];
-          if (!run) return null;
-          const last = live.logs.get(run.id)?.last();
-          return (
-            <li key={run.id} style={{ transform: `translateY(${item.start}px)`, height: item.size }}>
-              <button
-                type="button"
-                aria-expanded={run.id === opened}
-                className={`row ${runTone(run.state)}`}
-                onClick={() => onOpen(run.id === opened ? undefined : run.id)}
-              >
-                <span className="strong name">
-                  {run.host}
-                  {steps > 1 && <span className="muted"> {run.script}</span>}
-                </span>
-                <RunBadge state={run.state} />
-                <span className="detail">
-                  {run.state_detail && <span className="reason">{run.state_detail}</span>}
-                  <code>{last}</code>
-                </span>
-                <span className="muted number">
-                  {run.duration_ms != null ? duration(run.duration_ms) : ""}
-                </span>
-              </button>
-            </li>
-          );
-        })}
-      </ul>
-    </div>
-  );
-}
-
 function matches(run: Schemas["Run"], filter: Filter): boolean {
   switch (filter) {
     case "all":
@@ -303,6 +205,3 @@ function matches(run: Schemas["Run"], filter: Filter): boolean {
 }
 
 const collator = new Intl.Collator("en", { numeric: true });
-
-const quoted = (word: string): string =>
-  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;

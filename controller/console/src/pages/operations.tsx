@@ -1,9 +1,8 @@
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
-import { useState } from "react";
 import type { Schemas } from "../api/client";
-import { useOperations } from "../api/queries";
+import { useKinds, useOperations } from "../api/queries";
 import { Progress } from "../run/progress";
-import { RunDialog } from "../run/run_dialog";
+import { RunButtons } from "../run/run_buttons";
 import { Empty, Failure, Loading, Stale } from "../ui/notice";
 import { OperationBadge } from "../ui/state";
 import { Ago } from "../ui/time";
@@ -20,13 +19,16 @@ const STATUSES: Schemas["OperationStatus"][] = [
 export function OperationsPage() {
   const query = useSearch({ from: "/shell/operations" });
   const navigate = useNavigate({ from: "/operations" });
-  const [running, setRunning] = useState(false);
   const status = STATUSES.find((known) => known === query.status);
   const operations = useOperations({
     ...(status ? { status } : {}),
-    ...(query.script ? { script: query.script } : {}),
+    ...(query.kind ? { kind: query.kind } : {}),
+    ...(query.subject ? { subject: query.subject } : {}),
     ...(query.host ? { host: query.host } : {}),
   });
+  const actions = useKinds().data?.filter((kind) => kind.family === "action") ?? [];
+  // A kind that is asked for stays to be seen, whatever the controller knows today.
+  const kinds = [...new Set([...actions.map((kind) => kind.name), ...(query.kind ? [query.kind] : [])])];
   const rows = operations.data?.pages.flatMap((page) => page.items) ?? [];
   const change = (next: Partial<typeof query>) =>
     void navigate({ search: (previous) => ({ ...previous, ...next }), replace: true });
@@ -35,9 +37,7 @@ export function OperationsPage() {
       <header className="page">
         <h1>Operations</h1>
         <div className="actions">
-          <button type="button" className="primary" data-key="r" onClick={() => setRunning(true)}>
-            Run a script…
-          </button>
+          <RunButtons />
         </div>
       </header>
       <div className="filters">
@@ -50,7 +50,16 @@ export function OperationsPage() {
             ))}
           </select>
         </label>
-        {(["script", "host"] as const).map(
+        <label>
+          <span className="visually-hidden">Kind</span>
+          <select value={query.kind ?? ""} onChange={(event) => change({ kind: event.target.value })}>
+            <option value="">Any kind</option>
+            {kinds.map((known) => (
+              <option key={known}>{known}</option>
+            ))}
+          </select>
+        </label>
+        {(["subject", "host"] as const).map(
           (key) =>
             query[key] && (
               <button key={key} type="button" className="tag active" onClick={() => change({ [key]: "" })}>
@@ -66,11 +75,13 @@ export function OperationsPage() {
       )}
       {operations.isRefetchError && rows.length > 0 && <Stale since={operations.dataUpdatedAt} />}
       {operations.isSuccess && rows.length === 0 && (
-        <Empty title={status || query.script || query.host ? "No operation matches" : "Nothing has run yet"}>
-          <button type="button" className="primary" onClick={() => setRunning(true)}>
-            Run a script…
-          </button>
-        </Empty>
+        <Empty
+          title={
+            status || query.kind || query.subject || query.host
+              ? "No operation matches"
+              : "Nothing has run yet"
+          }
+        />
       )}
       {rows.length > 0 && <OperationTable operations={rows} />}
       {operations.hasNextPage && (
@@ -82,7 +93,6 @@ export function OperationsPage() {
           {operations.isFetchingNextPage ? "Loading…" : "Show more"}
         </button>
       )}
-      {running && <RunDialog onClose={() => setRunning(false)} />}
     </>
   );
 }
@@ -94,7 +104,7 @@ export function OperationTable({ operations }: { operations: Schemas["Operation"
         <tr>
           <th scope="col">Operation</th>
           <th scope="col">Status</th>
-          <th scope="col">Scripts</th>
+          <th scope="col">Subject</th>
           <th scope="col">On</th>
           <th scope="col">Hosts</th>
           <th scope="col">By</th>
@@ -112,7 +122,7 @@ export function OperationTable({ operations }: { operations: Schemas["Operation"
             <td data-title="Status">
               <OperationBadge status={operation.status} />
             </td>
-            <td data-title="Scripts">{operation.scripts.map((script) => script.name).join(", ")}</td>
+            <td data-title="Subject">{operation.steps.map((step) => step.subject).join(", ")}</td>
             <td data-title="On">
               <code className="clip">{operation.on}</code>
             </td>

@@ -1,15 +1,26 @@
 import { Link, useParams } from "@tanstack/react-router";
 import { useState } from "react";
+import type { Schemas } from "../api/client";
 import { useOperations, useScript } from "../api/queries";
-import { RunDialog } from "../run/run_dialog";
+import { KIND, RunDialog } from "../run/run_dialog";
 import { Failure, Loading } from "../ui/notice";
 import { Ago, bytes } from "../ui/time";
 import { OperationTable } from "./operations";
 
+/** The way from a step of an operation to the script that it runs, if it runs one. */
+export function ScriptLink({ step }: { step: Schemas["OperationStep"] }) {
+  if (step.kind !== KIND) return null;
+  return (
+    <Link to="/scripts/$name" params={{ name: step.subject }}>
+      the script
+    </Link>
+  );
+}
+
 export function ScriptPage() {
   const { name } = useParams({ from: "/shell/scripts/$name" });
   const query = useScript(name);
-  const history = useOperations({ script: name, limit: 10 });
+  const history = useOperations({ kind: KIND, subject: name, limit: 10 });
   const [running, setRunning] = useState(false);
   if (query.isPending) return <Loading />;
   if (!query.data) return <Failure error={query.error} retry={() => void query.refetch()} />;
@@ -83,6 +94,9 @@ export function ScriptPage() {
         <section>
           <h2>Operations with this script</h2>
           <OperationTable operations={operations} />
+          <Link to="/operations" search={{ kind: KIND, subject: script.name }}>
+            All of them
+          </Link>
         </section>
       )}
       {running && <RunDialog script={script.name} onClose={() => setRunning(false)} />}

@@ -35,11 +35,11 @@ export function useShortcuts(onHelp: () => void): void {
           event.preventDefault();
           search.focus();
         }
-      } else if (event.key === "r") {
-        const run = document.querySelector<HTMLButtonElement>("button[data-key=r]");
-        if (run) {
+      } else if (event.key === "r" || event.key === "d") {
+        const button = document.querySelector<HTMLButtonElement>(`button[data-key=${event.key}]`);
+        if (button) {
           event.preventDefault();
-          run.click();
+          button.click();
         }
       } else if (event.key === "?") {
         onHelp();
@@ -73,6 +73,12 @@ export function Shortcuts({ onClose }: { onClose: () => void }) {
             <kbd>r</kbd>
           </dt>
           <dd>run a script from this page</dd>
+        </div>
+        <div>
+          <dt>
+            <kbd>d</kbd>
+          </dt>
+          <dd>do something of any other kind from this page</dd>
         </div>
         <div>
           <dt>

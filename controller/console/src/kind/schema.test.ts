@@ -1,0 +1,43 @@
+import { describe, expect, it } from "vitest";
+import { everything } from "./sample";
+import { fieldsOf } from "./schema";
+
+describe("fieldsOf", () => {
+  it("tells shapes, and what has to be there first", () => {
+    const fields = fieldsOf(everything);
+    expect(fields.map((field) => [field.name, field.shape.is])).toEqual([
+      ["what", "text"],
+      ["mode", "choice"],
+      ["count", "integer"],
+      ["deep", "json"],
+      ["labels", "map"],
+      ["maybe", "choice"],
+      ["names", "list"],
+      ["on", "switch"],
+      ["share", "number"],
+      ["tree", "json"],
+    ]);
+    expect(fields[1]).toEqual({
+      name: "mode",
+      shape: { is: "choice", choices: ["fast", "slow"] },
+      required: true,
+      description: "How.",
+    });
+    expect(fields[2]).toMatchObject({ description: "How often.", default: 3, required: false });
+    expect(fields[5]).toMatchObject({ shape: { choices: ["fast", "slow"] } });
+  });
+
+  it.each([
+    [null],
+    [{ $ref: "#" }],
+    [{ $ref: "#/__proto__" }],
+    [{ type: ["string", "integer"] }],
+    [{ type: "array", items: { type: "array", items: { type: "string" } } }],
+    [{ enum: [1, 2] }],
+    [{ oneOf: [{ type: "string" }, { type: "object" }] }],
+  ])("takes %j as JSON", (odd) => {
+    expect(fieldsOf({ properties: { a: odd } })[0]?.shape).toEqual({ is: "json" });
+  });
+
+  it("finds nothing in what is no schema", () => expect(fieldsOf({})).toEqual([]));
+});

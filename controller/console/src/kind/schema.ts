@@ -1,0 +1,152 @@
+// What a kind's JSON schema says, as far as a form has to know it: names, shapes and words.
+//
+// Circles are not followed, and what is not understood is taken as JSON: the controller is the judge of every value.
+
+export type Json = Record<string, unknown>;
+
+/** What a value looks like. */
+export type Shape =
+  | { is: "text" | "integer" | "number" | "switch" | "json" }
+  | { is: "choice"; choices: string[] }
+  | { is: "list" | "map"; of: Shape };
+
+/** A property of an object. */
+export type Field = {
+  name: string;
+  shape: Shape;
+  required: boolean;
+  description: string;
+  default?: unknown;
+  example?: unknown;
+};
+
+const MAX_HOPS = 16;
+const MAX_DEPTH = 4;
+
+/** The properties of the object that a schema describes: first those that are always there, then the others. */
+export function fieldsOf(schema: object): Field[] {
+  const root = schema as Json;
+  const parts = Array.isArray(root.allOf) ? root.allOf.filter(isObject) : [];
+  const objects = [...chain(root, root), ...parts.flatMap((part) => chain(root, part))];
+  const required = objects.flatMap((object) =>
+    Array.isArray(object.required) ? object.required.map(String) : [],
+  );
+  const fields = new Map<string, Field>();
+  for (const object of objects) {
+    for (const [name, property] of Object.entries(isObject(object.properties) ? object.properties : {})) {
+      if (!fields.has(name)) fields.set(name, field(root, name, property, required.includes(name)));
+    }
+  }
+  const place = (name: string) => {
+    const at = required.indexOf(name);
+    return at < 0 ? required.length : at;
+  };
+  return [...fields.values()].sort((a, b) => place(a.name) - place(b.name));
+}
+
+function field(root: Json, name: string, property: unknown, required: boolean): Field {
+  const parts = isObject(property) ? chain(root, property) : [];
+  const find = (key: string) => parts.find((part) => part[key] != null)?.[key];
+  const description = find("description");
+  const examples = find("examples");
+  const fallback = find("default");
+  const example = find("example") ?? (Array.isArray(examples) ? examples[0] : undefined);
+  return {
+    name,
+    shape: shape(root, property, 0),
+    required,
+    description: typeof description === "string" ? description.split(/\s+/).join(" ").trim() : "",
+    ...(fallback === undefined ? {} : { default: fallback }),
+    ...(example === undefined ? {} : { example }),
+  };
+}
+
+/** A schema and what it leads to, from the outside in: by a reference, or as the only alternative to null. */
+function chain(root: Json, start: Json): Json[] {
+  const found = [start];
+  let current = start;
+  while (found.length < MAX_HOPS) {
+    const next =
+      typeof current.$ref === "string"
+        ? resolve(root, current.$ref)
+        : (only(current.oneOf) ?? only(current.anyOf) ?? only(current.allOf));
+    if (!next) break;
+    found.push(next);
+    current = next;
+  }
+  return found;
+}
+
+/** What a reference into the same document names. */
+function resolve(root: Json, reference: string): Json | undefined {
+  if (!reference.startsWith("#/")) return undefined;
+  let place: unknown = root;
+  for (const step of reference.slice(2).split("/")) {
+    const key = step.replaceAll("~1", "/").replaceAll("~0", "~");
+    place = isObject(place) && Object.hasOwn(place, key) ? place[key] : undefined;
+  }
+  return isObject(place) ? place : undefined;
+}
+
+/** The only alternative that is not null. */
+function only(alternatives: unknown): Json | undefined {
+  if (!Array.isArray(alternatives)) return undefined;
+  const others = alternatives.filter((schema) => isObject(schema) && schema.type !== "null");
+  return others.length === 1 ? (others[0] as Json) : undefined;
+}
+
+function shape(root: Json, schema: unknown, depth: number): Shape {
+  const inner = isObject(schema) ? chain(root, schema).at(-1) : undefined;
+  if (!inner) return { is: "json" };
+  const allowed = choices(inner);
+  if (allowed) return { is: "choice", choices: allowed };
+  const scalar = (key: string): Shape | undefined => {
+    if (!isObject(inner[key]) || depth >= MAX_DEPTH) return undefined;
+    const each = shape(root, inner[key], depth + 1);
+    return each.is === "json" || each.is === "list" || each.is === "map" ? undefined : each;
+  };
+  switch (typeOf(inner)) {
+    case "string":
+      return { is: "text" };
+    case "integer":
+      return { is: "integer" };
+    case "number":
+      return { is: "number" };
+    case "boolean":
+      return { is: "switch" };
+    case "array": {
+      const each = scalar("items");
+      return each ? { is: "list", of: each } : { is: "json" };
+    }
+    case "object": {
+      const each = isObject(inner.properties) ? undefined : scalar("additionalProperties");
+      return each ? { is: "map", of: each } : { is: "json" };
+    }
+    default:
+      return { is: "json" };
+  }
+}
+
+/** The type that a schema names, if it is one, beside null. */
+function typeOf(schema: Json): string | undefined {
+  const names = (Array.isArray(schema.type) ? schema.type : [schema.type]).filter((name) => name !== "null");
+  return names.length === 1 && typeof names[0] === "string" ? names[0] : undefined;
+}
+
+/** The texts that a schema allows, if it allows some texts alone. */
+function choices(schema: Json): string[] | undefined {
+  const values = schema.const !== undefined ? [schema.const] : schema.enum;
+  if (Array.isArray(values)) {
+    const texts = values.filter((value) => value !== null);
+    return texts.length > 0 && texts.every((text) => typeof text === "string") ? texts : undefined;
+  }
+  const alternatives = schema.oneOf ?? schema.anyOf;
+  if (!Array.isArray(alternatives) || alternatives.length === 0) return undefined;
+  const each = alternatives.map((alternative) =>
+    isObject(alternative) && !alternative.oneOf && !alternative.anyOf ? choices(alternative) : undefined,
+  );
+  return each.every((texts) => texts !== undefined) ? each.flat() : undefined;
+}
+
+export const isObject = (value: unknown): value is Json =>
+  typeof value === "object" && value !== null && !Array.isArray(value);

@@ -1,0 +1,164 @@
+// Starting an operation, whatever it does: where, how and why; the targets are shown before anything starts.
+
+import { useNavigate } from "@tanstack/react-router";
+import { useEffect, useRef, useState } from "react";
+import { faultyField, operationId, type Schemas } from "../api/client";
+import { useOperationCreate, useTargetPreview } from "../api/queries";
+import { Failure } from "../ui/notice";
+import { RolloutFields } from "./rollout_fields";
+import { Preview, plural } from "./targets";
+
+/** What is asked for, beside where and how. */
+type What = Omit<Schemas["TargetPreviewRequest"], "on">;
+
+/** The state of a request as it is being written. `what` is undefined as long as something is missing of it. */
+export function useStart({
+  what,
+  on,
+  onStarted,
+}: {
+  what: What | undefined;
+  on: string | undefined;
+  onStarted: () => void;
+}) {
+  const create = useOperationCreate();
+  const navigate = useNavigate();
+  const [target, setTarget] = useState(on ?? "");
+  const [skipNotEnrolled, setSkipNotEnrolled] = useState(false);
+  const [rollout, setRollout] = useState<Schemas["Rollout"]>({});
+  const [reason, setReason] = useState("");
+  const asked: Schemas["TargetPreviewRequest"] = { on: target, ...what };
+  const settled = useSettled(JSON.stringify(asked));
+  const preview = useTargetPreview(JSON.parse(settled) as Schemas["TargetPreviewRequest"]);
+  // One id per request as it stands: pressing twice runs once, changing it asks anew.
+  const id = useOperationId(JSON.stringify([asked, skipNotEnrolled, rollout, reason]));
+  const runnable = preview.data ? preview.data.hosts.length - preview.data.not_enrolled : 0;
+  const isReady =
+    what !== undefined && preview.data && !preview.error && settled === JSON.stringify(asked) && runnable > 0;
+
+  const submit = () => {
+    if (!isReady) return;
+    const body: Schemas["OperationCreate"] = {
+      id,
+      ...asked,
+      ...(skipNotEnrolled ? { skip_not_enrolled: true } : {}),
+      rollout,
+      ...(reason.trim() ? { reason: reason.trim() } : {}),
+    };
+    create.mutate(body, {
+      onSuccess: (operation) => {
+        onStarted();
+        void navigate({ to: "/operations/$id", params: { id: operation.number } });
+      },
+    });
+  };
+
+  return {
+    target,
+    setTarget,
+    skipNotEnrolled,
+    setSkipNotEnrolled,
+    rollout,
+    setRollout,
+    reason,
+    setReason,
+    preview,
+    create,
+    runnable,
+    isReady,
+    submit,
+  };
+}
+
+export type Start = ReturnType<typeof useStart>;
+
+/** The fields that every request has, and its buttons. Errors for which `isTold` holds are shown elsewhere. */
+export function StartFields({
+  start,
+  timeout,
+  verb,
+  isTold = () => false,
+  onClose,
+}: {
+  start: Start;
+  timeout: number;
+  verb: string;
+  isTold?: (error: Error) => boolean;
+  onClose: () => void;
+}) {
+  const { preview, create, rollout, runnable } = start;
+  const refusal = create.error && !isTold(create.error) ? create.error : null;
+  const faulty = faultyField(refusal);
+  const isAboutRollout = faulty?.startsWith("rollout") === true;
+  return (
+    <>
+      <label>
+        On
+        <input
+          className="mono"
+          required
+          spellCheck={false}
+          autoCapitalize="none"
+          placeholder="tag:prod & !web-9"
+          value={start.target}
+          onChange={(event) => start.setTarget(event.target.value)}
+        />
+      </label>
+      <Preview
+        preview={preview.data}
+        error={preview.error && !isTold(preview.error) ? preview.error : null}
+        pending={preview.isFetching}
+      />
+      {preview.data && preview.data.not_enrolled > 0 && (
+        <label className="check">
+          <input
+            type="checkbox"
+            checked={start.skipNotEnrolled}
+            onChange={(event) => start.setSkipNotEnrolled(event.target.checked)}
+          />{" "}
+          Leave out hosts that are not enrolled
+        </label>
+      )}
+      <RolloutFields
+        rollout={rollout}
+        timeout={timeout}
+        fault={isAboutRollout ? refusal : null}
+        onChange={start.setRollout}
+      />
+      <label>
+        Why <span className="muted">optional; kept with the operation</span>
+        <input value={start.reason} onChange={(event) => start.setReason(event.target.value)} />
+      </label>
+      {refusal && !isAboutRollout && <Failure error={refusal} />}
+      <footer>
+        <button type="button" onClick={onClose}>
+          Cancel
+        </button>
+        <button type="submit" className="primary" disabled={!start.isReady || create.isPending}>
+          {create.isPending
+            ? "Starting…"
+            : runnable > 0
+              ? `${verb} on ${runnable} ${plural(runnable)}`
+              : verb}
+        </button>
+      </footer>
+    </>
+  );
+}
+
+/** The value once it has not changed for a moment. */
+function useSettled(value: string): string {
+  const [settled, setSettled] = useState(value);
+  useEffect(() => {
+    const timer = setTimeout(() => setSettled(value), 250);
+    return () => clearTimeout(timer);
+  }, [value]);
+  return settled;
+}
+
+/** The id of the operation that this request is: sent again, it is the same one. */
+function useOperationId(request: string): string {
+  const held = useRef({ request, id: operationId() });
+  if (held.current.request !== request) held.current = { request, id: operationId() };
+  return held.current.id;
+}
