@@ -32,7 +32,7 @@ Examples:
   fleetward do unit --params unit.json --on all --offline skip --yes --output json", kind::FORMS))]
 pub(crate) struct Do {
     #[command(flatten)]
-    call: Call,
+    pub(crate) call: Call,
     #[command(flatten)]
     targets: Targets,
     #[command(flatten)]

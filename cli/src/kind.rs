@@ -104,11 +104,12 @@ impl Call {
         })
     }
 
-    /// What it asks for, as one would type it.
+    /// What it asks for, as it was typed. What a file gives is named and not shown: it may be a secret.
     pub(crate) fn typed(&self, params: &Map<String, Value>) -> String {
         let mut text = self.kind.clone();
         for (name, value) in value::rows(params) {
-            text.push_str(&format!(" {name}={value}"));
+            let was_typed = self.params.iter().any(|each| each.is_of(&name));
+            text.push_str(&format!(" {name}={}", if was_typed { value.as_str() } else { "…" }));
         }
         text
     }
@@ -133,11 +134,10 @@ fn find(kinds: Vec<Kind>, name: &str, family: Option<Family>) -> Result<Kind, Fa
             .ok_or_else(|| Failure::Usage(format!("there is no {what} `{name}`")));
     }
     if let Some(other) = kinds.iter().find(|kind| kind.name == name) {
-        let (noun, verb) = (noun(other.family), verb(other.family));
-        return Err(Failure::Usage(format!(
-            "`{name}` is {} {noun}: use `fleetward {verb} {name}`",
-            if other.family == Family::Action { "an" } else { "a" }
-        )));
+        let article = if other.family == Family::Action { "an" } else { "a" };
+        let command = format!("fleetward {} {name}", verb(other.family));
+        let text = format!("`{name}` is {article} {}: use `{command}`", noun(other.family));
+        return Err(Failure::Usage(text));
     }
     let meant = nearest(name, kinds.iter().filter(|kind| is_wanted(kind)).map(|kind| kind.name.as_str()));
     let meant = meant.map(|meant| format!("; did you mean `{meant}`?")).unwrap_or_default();

@@ -47,6 +47,13 @@ impl FromStr for Assignment {
     }
 }
 
+impl Assignment {
+    /// Whether it gives the parameter that is shown under `name`, or a name in it.
+    pub(super) fn is_of(&self, name: &str) -> bool {
+        name.strip_prefix(&*self.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+}
+
 /// The parameters that `given` says, over those of `base`.
 ///
 /// # Errors
@@ -285,7 +292,7 @@ mod tests {
     fn the_usage_line_is_made_from_the_schema() {
         assert_eq!(
             usage(&fields(&of_everything())),
-            "what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [labels.NAME=TEXT]… [maybe=fast|slow] \
+            "what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] \
              [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON]"
         );
     }

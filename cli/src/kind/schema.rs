@@ -129,14 +129,24 @@ fn field(root: &Map<String, Value>, name: &str, property: &Value, required: bool
     }
 }
 
-/// A schema and what it leads to, from the outside in: by a reference, or as the only alternative to null.
+/// A schema and what it leads to, from the outside in: by a reference, as the only alternative to null, or as the only
+/// part of several that says more than words.
 fn chain<'a>(root: &'a Map<String, Value>, start: &'a Map<String, Value>) -> Vec<&'a Map<String, Value>> {
     let mut chain = vec![start];
     let mut current = start;
     while chain.len() < MAX_HOPS {
-        let next = match current.get("$ref").and_then(Value::as_str) {
-            Some(reference) => find(root, reference),
-            None => ["oneOf", "anyOf", "allOf"].iter().find_map(|key| only(current.get(*key)?)),
+        let reference = current.get("$ref").and_then(Value::as_str);
+        let next = match (reference, current.get("allOf").and_then(Value::as_array)) {
+            (Some(reference), _) => find(root, reference),
+            (None, Some(parts)) => {
+                let parts = || parts.iter().filter_map(Value::as_object).take(MAX_HOPS);
+                chain.extend(parts().filter(|part| is_words(part)));
+                only(parts().filter(|part| !is_words(part)))
+            }
+            (None, None) => ["oneOf", "anyOf"].iter().find_map(|key| {
+                let alternatives = current.get(*key)?.as_array()?.iter().filter_map(Value::as_object);
+                only(alternatives.filter(|schema| schema.get("type").is_none_or(|name| name != "null")))
+            }),
         };
         let Some(next) = next else { break };
         chain.push(next);
@@ -145,20 +155,26 @@ fn chain<'a>(root: &'a Map<String, Value>, start: &'a Map<String, Value>) -> Vec
     chain
 }
 
+/// Whether a part says nothing of a value but words: so the generator puts what a property means beside an inlined type.
+fn is_words(part: &Map<String, Value>) -> bool {
+    part.iter().all(|(key, value)| match key.as_str() {
+        "type" => value == "object",
+        key => matches!(key, "description" | "title" | "default" | "example" | "examples" | "deprecated"),
+    })
+}
+
+/// The only one.
+fn only<'a>(mut all: impl Iterator<Item = &'a Map<String, Value>>) -> Option<&'a Map<String, Value>> {
+    let first = all.next();
+    all.next().is_none().then_some(first)?
+}
+
 /// What a reference into the same document names.
 fn find<'a>(root: &'a Map<String, Value>, reference: &str) -> Option<&'a Map<String, Value>> {
     let mut steps =
         reference.strip_prefix("#/")?.split('/').map(|step| step.replace("~1", "/").replace("~0", "~"));
     let first = root.get(&steps.next()?)?;
     steps.try_fold(first, |place, step| place.get(&step))?.as_object()
-}
-
-/// The only alternative that is not null.
-fn only(alternatives: &Value) -> Option<&Map<String, Value>> {
-    let is_null = |schema: &Value| schema.get("type").is_some_and(|name| name == "null");
-    let mut others = alternatives.as_array()?.iter().filter(|schema| !is_null(schema));
-    let first = others.next()?.as_object();
-    others.next().is_none().then_some(first)?
 }
 
 fn shape(root: &Map<String, Value>, schema: &Value, depth: usize) -> Shape {
@@ -240,6 +256,10 @@ pub(super) mod tests {
                 "deep": { "type": "object", "properties": { "a": { "type": "string" } } },
                 "labels": { "type": "object", "additionalProperties": { "type": "string" } },
                 "maybe": { "oneOf": [{ "type": "null" }, { "$ref": "#/components/schemas/Mode" }] },
+                "kind": { "allOf": [
+                    { "type": "string", "enum": ["a", "b"], "description": "A kind." },
+                    { "type": "object", "description": "Which." },
+                ] },
                 "mode": { "$ref": "#/components/schemas/Mode", "description": "How." },
                 "names": { "type": "array", "items": { "type": "string" } },
                 "on": { "type": "boolean" },
@@ -263,6 +283,7 @@ pub(super) mod tests {
             ("mode", "fast | slow"),
             ("count", "whole number"),
             ("deep", "JSON"),
+            ("kind", "a | b"),
             ("labels", "names with texts"),
             ("maybe", "fast | slow"),
             ("names", "list of texts"),
@@ -273,6 +294,7 @@ pub(super) mod tests {
         assert_eq!(told, expected.map(|(name, words)| (name, words.to_owned())));
         assert!(fields[0].required && fields[1].required && !fields[2].required);
         assert_eq!((fields[1].description.as_str(), fields[2].description.as_str()), ("How.", "How often."));
+        assert_eq!(fields[4].description, "Which.");
         assert_eq!((&fields[2].default, &fields[0].example), (&Some(json!(3)), &Some(json!("nginx"))));
     }
 

@@ -29,7 +29,7 @@ fn a_kind_is_described_by_its_schema_alone() {
         Permission  run
         Twice       doing it twice is as doing it once
         Time limit  1 min 30 s
-        Usage       fleetward do paint what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] --on EXPR
+        Usage       fleetward do paint what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] --on EXPR
         Example     fleetward do paint what=nginx mode=fast --on EXPR
 
         Parameters:
@@ -38,6 +38,7 @@ fn a_kind_is_described_by_its_schema_alone() {
         mode    fast | slow       yes       How.
         count   whole number                How often. (3 when absent)
         deep    JSON
+        kind    a | b                       Which.
         labels  names with texts
         maybe   fast | slow                 A mode.
         names   list of texts
@@ -80,6 +81,21 @@ async fn what_is_typed_is_sent_as_a_step_of_the_kind() {
     assert_eq!(body["steps"], json!([{ "kind": "paint", "params": params }]));
 }
 
+#[test]
+fn what_a_file_gives_is_named_and_not_shown() {
+    let words = ["fleetward", "do", "paint", "what=a b", "labels.a=1", "--on", "all"];
+    let crate::args::Command::Do(action) = Cli::try_parse_from(words).unwrap().command else {
+        panic!("not a do")
+    };
+    let params = json!({ "what": "a b", "labels": { "a": "1" }, "secret": { "x": "hidden" } });
+    let text = action.call.typed(params.as_object().unwrap());
+    assert!(
+        text.starts_with("paint ") && text.contains(" what='a b'") && text.contains(" labels.a=1"),
+        "{text}"
+    );
+    assert!(text.contains(" secret.x=…") && !text.contains("hidden"), "{text}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_meant_is_told_before_anything_is_sent() {
     let (failure, asked) = run(&["do", "paint", "waht=x", "--on", "all", "--yes"]).await;
@@ -88,7 +104,7 @@ async fn what_cannot_be_meant_is_told_before_anything_is_sent() {
         `waht` is not known; did you mean `what`?
         `what` is missing: text
         `mode` is missing: fast | slow
-        Usage: fleetward do paint what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] --on EXPR
+        Usage: fleetward do paint what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] --on EXPR
         `fleetward kind show paint` tells what each means."#]].assert_eq(&failure.to_string());
     let (failure, _) = run(&["do", "pain", "--on", "all", "--yes"]).await;
     assert!(failure.to_string().contains("knows no action `pain`; did you mean `paint`?"), "{failure}");

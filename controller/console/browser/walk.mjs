@@ -150,6 +150,36 @@ try {
     await page.getByRole("heading", { name: /stopped/ }).waitFor();
   });
 
+  await step(
+    "a form is made from what a kind declares, and says what is wrong before anything starts",
+    async () => {
+      await page.goto(`${url}/operations`);
+      await page.getByRole("link", { name: "OP-1", exact: true }).waitFor();
+      await page.keyboard.press("d");
+      await page.getByRole("combobox", { name: /^What/ }).selectOption("unit");
+      await page.getByRole("combobox", { name: /^verb/ }).selectOption("restart");
+      await page.getByRole("textbox", { name: /^unit/ }).fill("fleetward-walk");
+      await page.getByLabel("On", { exact: true }).fill("host-1");
+      await page.getByText("has to end with its type", { exact: false }).waitFor();
+      assert.ok(await page.getByRole("button", { name: /^Do it/ }).isDisabled());
+      await page.getByRole("textbox", { name: /^unit/ }).fill("fleetward-walk.service");
+      await button("Do it on 1 host").waitFor();
+      await picture("do");
+    },
+  );
+
+  await step("an action of any kind is seen like a script, with its parameters", async () => {
+    await button("Do it on 1 host").click();
+    // There is no such unit, and perhaps no service manager: it has to fail, and to say why.
+    await page.getByRole("heading", { name: /^OP-\d+.*failed/ }).waitFor();
+    await page.getByText("restart fleetward-walk.service", { exact: true }).first().click();
+    await page.getByRole("definition").filter({ hasText: "fleetward-walk.service" }).waitFor();
+    await picture("done");
+    await page.getByRole("link", { name: "operations like it" }).click();
+    await page.getByRole("button", { name: /^subject restart fleetward-walk.service/ }).waitFor();
+    assert.equal(await page.locator("table.list tbody tr").count(), 1);
+  });
+
   await step("history keeps what ran", async () => {
     await page.getByRole("link", { name: "Operations" }).first().click();
     await page.getByRole("link", { name: "OP-1", exact: true }).waitFor();

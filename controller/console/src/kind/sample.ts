@@ -6,6 +6,12 @@ export const everything = {
   properties: {
     count: { type: ["integer", "null"], description: "How\noften.", default: 3 },
     deep: { type: "object", properties: { a: { type: "string" } } },
+    kind: {
+      allOf: [
+        { type: "string", enum: ["a", "b"], description: "A kind." },
+        { type: "object", description: "Which." },
+      ],
+    },
     labels: { type: "object", additionalProperties: { type: "string" } },
     maybe: { oneOf: [{ type: "null" }, { $ref: "#/components/schemas/Mode" }] },
     mode: { $ref: "#/components/schemas/Mode", description: "How." },

@@ -10,6 +10,7 @@ describe("fieldsOf", () => {
       ["mode", "choice"],
       ["count", "integer"],
       ["deep", "json"],
+      ["kind", "choice"],
       ["labels", "map"],
       ["maybe", "choice"],
       ["names", "list"],
@@ -24,7 +25,8 @@ describe("fieldsOf", () => {
       description: "How.",
     });
     expect(fields[2]).toMatchObject({ description: "How often.", default: 3, required: false });
-    expect(fields[5]).toMatchObject({ shape: { choices: ["fast", "slow"] } });
+    expect(fields[4]).toMatchObject({ description: "Which.", shape: { choices: ["a", "b"] } });
+    expect(fields[6]).toMatchObject({ shape: { choices: ["fast", "slow"] } });
   });
 
   it.each([

@@ -61,21 +61,44 @@ function field(root: Json, name: string, property: unknown, required: boolean): 
   };
 }
 
-/** A schema and what it leads to, from the outside in: by a reference, or as the only alternative to null. */
+/**
+ * A schema and what it leads to, from the outside in: by a reference, as the only alternative to null, or as the only
+ * part of several that says more than words.
+ */
 function chain(root: Json, start: Json): Json[] {
   const found = [start];
   let current = start;
   while (found.length < MAX_HOPS) {
-    const next =
-      typeof current.$ref === "string"
-        ? resolve(root, current.$ref)
-        : (only(current.oneOf) ?? only(current.anyOf) ?? only(current.allOf));
+    let next: Json | undefined;
+    if (typeof current.$ref === "string") {
+      next = resolve(root, current.$ref);
+    } else if (Array.isArray(current.allOf)) {
+      const parts = current.allOf.filter(isObject).slice(0, MAX_HOPS);
+      found.push(...parts.filter(isWords));
+      next = only(parts.filter((part) => !isWords(part)));
+    } else {
+      next = only(alternatives(current.oneOf)) ?? only(alternatives(current.anyOf));
+    }
     if (!next) break;
     found.push(next);
     current = next;
   }
   return found;
 }
+
+const WORDS = ["description", "title", "default", "example", "examples", "deprecated"];
+
+/** Whether a part says nothing of a value but words: what a property means, beside an inlined type. */
+function isWords(part: Json): boolean {
+  return Object.entries(part).every(([key, value]) =>
+    key === "type" ? value === "object" : WORDS.includes(key),
+  );
+}
+
+const alternatives = (schemas: unknown): Json[] =>
+  Array.isArray(schemas) ? schemas.filter(isObject).filter((schema) => schema.type !== "null") : [];
+
+const only = (schemas: Json[]): Json | undefined => (schemas.length === 1 ? schemas[0] : undefined);
 
 /** What a reference into the same document names. */
 function resolve(root: Json, reference: string): Json | undefined {
@@ -86,13 +109,6 @@ function resolve(root: Json, reference: string): Json | undefined {
     place = isObject(place) && Object.hasOwn(place, key) ? place[key] : undefined;
   }
   return isObject(place) ? place : undefined;
-}
-
-/** The only alternative that is not null. */
-function only(alternatives: unknown): Json | undefined {
-  if (!Array.isArray(alternatives)) return undefined;
-  const others = alternatives.filter((schema) => isObject(schema) && schema.type !== "null");
-  return others.length === 1 ? (others[0] as Json) : undefined;
 }
 
 function shape(root: Json, schema: unknown, depth: number): Shape {
@@ -140,9 +156,9 @@ function choices(schema: Json): string[] | undefined {
     const texts = values.filter((value) => value !== null);
     return texts.length > 0 && texts.every((text) => typeof text === "string") ? texts : undefined;
   }
-  const alternatives = schema.oneOf ?? schema.anyOf;
-  if (!Array.isArray(alternatives) || alternatives.length === 0) return undefined;
-  const each = alternatives.map((alternative) =>
+  const others = schema.oneOf ?? schema.anyOf;
+  if (!Array.isArray(others) || others.length === 0) return undefined;
+  const each = others.map((alternative) =>
     isObject(alternative) && !alternative.oneOf && !alternative.anyOf ? choices(alternative) : undefined,
   );
   return each.every((texts) => texts !== undefined) ? each.flat() : undefined;

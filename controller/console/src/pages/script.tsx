@@ -11,9 +11,12 @@ import { OperationTable } from "./operations";
 export function ScriptLink({ step }: { step: Schemas["OperationStep"] }) {
   if (step.kind !== KIND) return null;
   return (
-    <Link to="/scripts/$name" params={{ name: step.subject }}>
-      the script
-    </Link>
+    <>
+      {" · "}
+      <Link to="/scripts/$name" params={{ name: step.subject }}>
+        the script
+      </Link>
+    </>
   );
 }
 

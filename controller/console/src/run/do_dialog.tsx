@@ -1,7 +1,7 @@
 // Do something of any kind: the form is made from what the controller says that the kind takes.
 
 import { useState } from "react";
-import { faultyField } from "../api/client";
+import { ApiError, faultyField } from "../api/client";
 import { step, useKinds } from "../api/queries";
 import { ParamFields } from "../kind/param_fields";
 import { build, type Drafts, named } from "../kind/params";
@@ -35,11 +35,15 @@ export function DoDialog({
     on,
     onStarted: onClose,
   });
-  // What the controller says of one parameter stands beside it, until it is changed.
-  const told = [start.create.error, start.preview.error].flatMap((error) => {
-    const field = named(faultyField(error), fields);
-    return error && field && isWhole ? [[field, sentence(error.message)] as const] : [];
+  // What the controller says of one parameter stands beside it, and of all of them below them, until they are changed.
+  const told = [start.create.error, start.preview.error].filter((error) => error !== null && isWhole);
+  const about = (error: unknown) => named(faultyField(error), fields);
+  const isOfKind = (error: unknown) => error instanceof ApiError && error.details.kind === chosen?.name;
+  const beside = told.flatMap((error) => {
+    const field = about(error);
+    return error && field ? [[field, sentence(error.message)] as const] : [];
   });
+  const below = told.find((error) => isOfKind(error) && !about(error));
 
   return (
     <Dialog title="Do something" onClose={onClose}>
@@ -75,24 +79,29 @@ export function DoDialog({
         </label>
         {chosen && (
           <p className="muted small">
-            Takes the permission {chosen.permission}.{" "}
+            Takes the permission <code>{chosen.permission}</code>.{" "}
             {chosen.idempotent ? "What is already as asked for is left as it is." : "It is done each time."}
           </p>
         )}
         <ParamFields
           fields={fields}
           drafts={drafts}
-          faults={{ ...faults, ...Object.fromEntries(told) }}
+          faults={{ ...faults, ...Object.fromEntries(beside) }}
           onChange={(field, draft) => {
             setDrafts((previous) => ({ ...previous, [field]: draft }));
             start.create.reset();
           }}
         />
+        {below && (
+          <p className="field-error" role="alert">
+            {sentence(below.message)}
+          </p>
+        )}
         <StartFields
           start={start}
           timeout={chosen?.timeout_s ?? 300}
           verb="Do it"
-          isTold={(error) => named(faultyField(error), fields) !== undefined}
+          isTold={(error) => about(error) !== undefined || isOfKind(error)}
           onClose={onClose}
         />
       </form>

@@ -25,7 +25,7 @@ export function StepList({ steps }: { steps: Schemas["OperationStep"][] }) {
                 digest <code title={step.digest}>{step.digest.slice(0, 12)}</code> ·{" "}
                 <Link to="/operations" search={{ kind: step.kind, subject: step.subject }}>
                   operations like it
-                </Link>{" "}
+                </Link>
                 <ScriptLink step={step} />
               </p>
             </details>
