@@ -283,6 +283,10 @@ fn what_looks_ends_with_the_agent() {
     // It has read what it is asked, and waits for the bus.
     let _connection = listener.accept().unwrap();
     drop(input);
+    // Sooner than it gives up waiting for the bus.
+    let process = i32::try_from(looking.id()).unwrap();
+    exited(process);
+    assert!(!lives(process));
     assert!(looking.wait().unwrap().success());
 }
 
