@@ -228,7 +228,8 @@ impl Left {
 
     fn take(&mut self, items: &[QueryItem]) -> Result<(), Broken> {
         let bytes: usize = items.iter().map(|item| item.key.len() + item.item.len()).sum();
-        let left = self.items.checked_sub(items.len()).zip(self.bytes.checked_sub(bytes));
+        // A message without any is one, too: nobody is heard for ever who tells nothing.
+        let left = self.items.checked_sub(items.len().max(1)).zip(self.bytes.checked_sub(bytes));
         let Bounds { items, bytes, .. } = self.bounds;
         (self.items, self.bytes) = left.ok_or(Broken::TooMuch { items, bytes })?;
         Ok(())

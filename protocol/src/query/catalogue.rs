@@ -46,7 +46,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::query::QUERY_KINDS;
+    use crate::query::{MAX_ITEM, QUERY_KINDS};
 
     #[test]
     fn every_kind_tells_what_it_is_and_what_it_takes() {
@@ -58,7 +58,7 @@ mod tests {
             assert!(sentence.matches(". ").count() == 0 && sentence.len() <= 120, "{sentence}");
             let Bounds { timeout, items, bytes, .. } = kind.bounds;
             assert!(timeout >= Duration::from_secs(1) && items > 0, "{}", kind.name);
-            assert!(bytes >= super::super::MAX_ITEM && bytes <= 64 << 20, "{}", kind.name);
+            assert!((MAX_ITEM..=64 << 20).contains(&bytes), "{}", kind.name);
             for schema in [&kind.parameters, &kind.item] {
                 assert_eq!(schema["type"], "object", "{}: {schema}", kind.name);
             }

@@ -239,6 +239,18 @@ async fn a_host_that_says_too_much_or_no_message_at_all_is_not_heard_any_longer(
     let (state, detail) = last_state(&mut answers).await;
     assert!(state == State::Failed && detail.contains("bytes"), "{detail}");
     drop(flood.await.unwrap());
+    // Nothing at all, over and over.
+    let mut answers = ask(&controller, "web-1", false).await;
+    let mut stream = accept(&session).await;
+    let flood = tokio::spawn(async move {
+        for _ in 0..=<Units as Contract>::MAX_ITEMS {
+            stream.say(&items([])).await;
+        }
+        stream
+    });
+    let (state, detail) = last_state(&mut answers).await;
+    assert!(state == State::Failed && detail.contains("16384 items"), "{detail}");
+    drop(flood.await.unwrap());
     // A frame above the cap, bytes that are no message, and an end in the middle.
     for (bytes, told) in [
         (&[0xff, 0xff, 0xff, 0x7f][..], "could not be read"),
