@@ -3,6 +3,7 @@
 //! For short-lived processes only: a connection brings a runtime of its own, which works while it is asked something.
 //! `org.freedesktop.systemd1(5)` is the manual of everything that is called here.
 
+pub mod files;
 pub mod units;
 
 use std::future::poll_fn;

@@ -53,6 +53,8 @@ pub(crate) fn bus(directory: &Path) -> Option<Bus> {
 pub(crate) struct World {
     /// Load state, active state and main process, by unit.
     pub(crate) units: HashMap<String, (&'static str, String, u32)>,
+    /// Where they stand in the boot; `enabled` where nothing is said.
+    pub(crate) files: HashMap<String, &'static str>,
     pub(crate) asked: Vec<String>,
     /// The result of the next jobs; none while they do not end.
     pub(crate) result: Option<&'static str>,
@@ -177,6 +179,13 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             let rows = rows(&world.borrow(), &names);
             connection.reply(&header, &rows).await.unwrap()
         }
+        "EnableUnitFiles" | "DisableUnitFiles" | "MaskUnitFiles" | "UnmaskUnitFiles" => {
+            set_links(connection, world, message, &member).await;
+        }
+        "Reload" => {
+            world.send_modify(|world| world.asked.push(member.clone()));
+            connection.reply(&header, &()).await.unwrap()
+        }
         "Get" => {
             let (_, name): (String, String) = message.body().deserialize().unwrap();
             let value = property(&world.borrow(), &at, &name);
@@ -210,6 +219,37 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                 job_removed(connection, JOB, result).await;
             }
         }
+    }
+}
+
+/// A unit `static.service` does not say where in the boot it belongs; `stubborn.service` stays as it is.
+async fn set_links(connection: &Connection, world: &Shared, message: &Message, member: &str) {
+    let header = message.header();
+    let body = message.body();
+    let names: Vec<String> = match member {
+        "EnableUnitFiles" | "MaskUnitFiles" => body.deserialize::<(Vec<String>, bool, bool)>().unwrap().0,
+        _ => body.deserialize::<(Vec<String>, bool)>().unwrap().0,
+    };
+    let unit = names.concat();
+    let says_where = unit != "static.service";
+    world.send_modify(|world| {
+        world.asked.push(format!("{member} {unit}"));
+        let state = match member {
+            "EnableUnitFiles" if says_where => "enabled",
+            "MaskUnitFiles" => "masked",
+            "EnableUnitFiles" => "static",
+            _ => "disabled",
+        };
+        if unit != "stubborn.service" {
+            world.files.insert(unit.clone(), state);
+        }
+    });
+    let change =
+        ("symlink", format!("/etc/systemd/system/{unit}"), format!("/usr/lib/systemd/system/{unit}"));
+    if member == "EnableUnitFiles" {
+        connection.reply(&header, &(says_where, vec![change])).await.unwrap();
+    } else {
+        connection.reply(&header, &(vec![change],)).await.unwrap();
     }
 }
 
@@ -248,7 +288,7 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
         "LoadState" => Variant::from(load),
         "ActiveState" => Variant::from(active),
         "SubState" => Variant::from(sub),
-        "UnitFileState" => Variant::from("enabled"),
+        "UnitFileState" => Variant::from(world.files.get(&unit_at(at)).copied().unwrap_or("enabled")),
         "StateChangeTimestamp" => Variant::from(1_700_000_000_000_000_u64 + u64::from(pid)),
         "MainPID" => Variant::from(pid),
         "Result" => Variant::from(if active == "failed" { "exit-code" } else { "success" }),
