@@ -7,6 +7,7 @@
 
 pub mod script;
 pub mod unit;
+pub mod unit_file;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
     match action {
         Action::Script(_) => None,
         Action::Unit(unit) => Some(steps.conclude(|steps| unit.perform(steps))),
+        Action::UnitFile(file) => Some(steps.conclude(|steps| file.perform(steps))),
     }
 }
 

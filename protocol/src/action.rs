@@ -14,6 +14,7 @@ mod contract;
 
 pub mod script;
 pub mod unit;
+pub mod unit_file;
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -170,6 +171,7 @@ macro_rules! for_each_action {
         $callback! {
             script::Script,
             unit::Unit,
+            unit_file::UnitFile,
         }
     };
 }

@@ -17,3 +17,4 @@ mod stop;
 mod systemd;
 mod told;
 mod unit;
+mod unit_file;

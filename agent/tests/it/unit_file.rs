@@ -1,0 +1,131 @@
+//! The kind `unit-file`, with a real message bus and a systemd of our own on it.
+
+use std::sync::Arc;
+
+use fleetward_protocol::action::ActionRequest;
+use fleetward_protocol::action::unit_file::{FileVerb, UnitFile, UnitFileReport};
+use fleetward_protocol::event::StepState;
+use fleetward_protocol::run::Outcome;
+use tokio::sync::watch;
+
+use crate::host::{Life, Machine, Output, Request, boot, script, skipped};
+use crate::systemd::{Bus, Shared, World, bus, play};
+
+/// A machine with a bus, and our systemd on it.
+struct Site {
+    life: Life,
+    world: Shared,
+    _machine: Machine,
+    _bus: Bus,
+}
+
+/// `None` where there is no dbus-daemon, or no root, whom units need.
+fn site(test: &str) -> Option<Site> {
+    if !nix::unistd::geteuid().is_root() {
+        skipped(test, "units need root");
+        return None;
+    }
+    let mut machine = Machine::new();
+    let Some(bus) = bus(machine.directory.path()) else {
+        skipped(test, "dbus-daemon is not installed");
+        return None;
+    };
+    machine.bus = Some(bus.address.clone());
+    let mut world = World::default();
+    for (unit, file) in [
+        ("web.service", "enabled"),
+        ("off.service", "disabled"),
+        ("static.service", "static"),
+        ("stubborn.service", "disabled"),
+        ("made.service", "generated"),
+    ] {
+        world.units.insert(unit.into(), ("loaded", "inactive".into(), 0));
+        world.files.insert(unit.into(), file);
+    }
+    let world = Arc::new(watch::channel(world).0);
+    play(bus.address.clone(), Arc::clone(&world));
+    let life = machine.start(boot(1));
+    Some(Site { life, world, _machine: machine, _bus: bus })
+}
+
+impl Site {
+    async fn ask(&self, verb: FileVerb, unit: &str) -> (Outcome, Output) {
+        let typed = ActionRequest::new(&UnitFile { unit: unit.parse().unwrap(), verb }).unwrap();
+        let request = Request { typed: Some(typed), content: String::new(), ..script("") };
+        let end = self.life.finish(&request).await;
+        let output = self.life.output(request.run, &end);
+        (end.outcome, output)
+    }
+}
+
+fn report(output: &Output) -> UnitFileReport {
+    serde_json::from_value(output.report.clone().expect("a report")).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_unit_is_enabled_and_masked_and_left_alone_the_second_time() {
+    let Some(site) = site("enabling a unit") else { return };
+    for (verb, before, after) in [
+        (FileVerb::Enable, "disabled", "enabled"),
+        (FileVerb::Mask, "enabled", "masked"),
+        (FileVerb::Unmask, "masked", "disabled"),
+    ] {
+        let (outcome, output) = site.ask(verb, "off.service").await;
+        assert_eq!((outcome, text(&output.stderr)), (Outcome::Exited(0), String::new()));
+        let told = report(&output);
+        assert_eq!((told.changed, told.before.as_str(), told.after.as_str()), (true, before, after));
+        assert!(text(&output.stdout).contains("symlink /etc/systemd/system/off.service"), "{output:?}");
+        assert_eq!(told.links.len(), 1);
+        let asked = site.world.borrow().asked.len();
+        let (outcome, output) = site.ask(verb, "off.service").await;
+        assert_eq!((outcome, report(&output).changed), (Outcome::Exited(0), false));
+        assert_eq!(output.events.last().unwrap().state, StepState::Unchanged);
+        assert_eq!(site.world.borrow().asked.len(), asked, "nothing was asked for");
+    }
+    let asked = site.world.borrow().asked.clone();
+    assert_eq!(asked[..2], ["EnableUnitFiles off.service", "Reload"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_told_before_anything_is_done() {
+    let Some(site) = site("units that cannot be enabled") else { return };
+    for (verb, unit, told) in [
+        (FileVerb::Enable, "nothing.service", "there is no unit nothing.service"),
+        (FileVerb::Disable, "made.service", "made by a program"),
+    ] {
+        let (outcome, output) = site.ask(verb, unit).await;
+        assert_eq!(outcome, Outcome::Exited(1));
+        assert!(text(&output.stderr).contains(told), "{output:?}");
+    }
+    let (outcome, _) = site.ask(FileVerb::Mask, "web.service").await;
+    assert_eq!(outcome, Outcome::Exited(0));
+    let (outcome, output) = site.ask(FileVerb::Enable, "web.service").await;
+    assert_eq!(outcome, Outcome::Exited(1));
+    assert!(text(&output.stderr).contains("is masked"), "{output:?}");
+    assert!(!site.world.borrow().asked.iter().any(|asked| asked.starts_with("Enable")));
+}
+
+#[tokio::test]
+async fn what_does_not_come_out_as_asked_for_is_put_back() {
+    let Some(site) = site("a unit that stays as it is") else { return };
+    for (unit, told) in [
+        ("stubborn.service", "another file or link may be stronger"),
+        ("static.service", "no [Install] section"),
+    ] {
+        let (outcome, output) = site.ask(FileVerb::Enable, unit).await;
+        assert_eq!(outcome, Outcome::Exited(2), "undone: {output:?}");
+        assert!(text(&output.stderr).contains(told), "{output:?}");
+        let asked = site.world.borrow().asked.clone();
+        let wanted = [
+            format!("EnableUnitFiles {unit}"),
+            "Reload".into(),
+            format!("DisableUnitFiles {unit}"),
+            "Reload".into(),
+        ];
+        assert_eq!(asked[asked.len() - 4..], wanted);
+    }
+}
