@@ -1,5 +1,7 @@
 //! The audit: every operation and every run that the controller knows, against the hosts' own records.
 
+mod actions;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,8 +11,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use fleetward_api::run::{Fate, Left, RunState};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::Chaos;
+use super::action::SCRIPT;
 use super::diary::{Injected, Span};
 use super::fault::{AGENT_STATE, CONTROLLER_STATE, ENDS_AGENT, ENDS_HOST};
 use super::plan::Kind;
@@ -34,13 +38,16 @@ struct Run {
     id: String,
     host: String,
     step: u32,
+    kind: String,
     subject: String,
     state: RunState,
     state_detail: Option<String>,
     exit_code: Option<i32>,
     signal: Option<i32>,
     dispatched_at: Option<String>,
+    started_at: Option<String>,
     ended_at: Option<String>,
+    report: Option<Map<String, Value>>,
     output_dropped: u64,
     reattached: u32,
     left: Option<Left>,
@@ -71,11 +78,17 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
     let faults = chaos.diary.faults();
     let operations: Vec<Operation> = serde_json::from_value(chaos.fleet.json(&["op", "list"])?)?;
     check_requests(chaos, &operations, &faults, &mut account);
+    let mut typed = Vec::new();
     let recorded = read_records(chaos)?;
     let (mut known, mut told) = (BTreeSet::new(), BTreeSet::new());
     let curl = Curl::of(chaos)?;
     for operation in &operations {
         let runs: Vec<Run> = serde_json::from_value(chaos.fleet.json(&["op", "runs", &operation.number])?)?;
+        account.operations += 1;
+        if runs.iter().any(|run| run.kind != SCRIPT) {
+            typed.extend(runs.into_iter().map(|run| (operation, run)));
+            continue;
+        }
         curl.download(&runs)?;
         for run in &runs {
             known.insert(run.id.clone());
@@ -87,8 +100,8 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
                 .with_context(|| format!("audit run {}", run.id))?;
         }
         check_order(operation, &runs, &recorded, &mut account);
-        account.operations += 1;
     }
+    actions::audit(chaos, &typed, &faults, &mut account)?;
     for run in recorded.keys().filter(|run| !known.contains(*run)) {
         account.wrong.push(format!("run {run} started on a host, and the controller does not know it"));
     }
@@ -200,28 +213,15 @@ fn audit_run(
         held_ms: run.left.map(|left| left.held_ms),
         died: script == Script::Daemon && !recorded.lived && had_to_live(run, span, faults),
     };
-    let near: Vec<&Injected> = faults
-        .iter()
-        .filter(|fault| fault.host == run.host && fault.span.wider(MARGIN).meets(&span))
-        .collect();
-    let killed = faults
-        .iter()
-        .find(|fault| fault.kind == Kind::SupervisorKilled && fault.run.as_ref() == Some(&run.id));
-    let any = |kinds: &[Kind]| near.iter().any(|fault| kinds.contains(&fault.kind));
     let last = chaos.fleet.lab.hosts().last().map(|host| host.name());
+    let scene = Scene::of(chaos, operation, run, span, faults);
     let around = Around {
-        rebooted: any(&ENDS_HOST),
-        shut_down: any(&[Kind::HostRebooted]),
-        supervisor_killed: killed.is_some(),
-        agent_ended: any(&ENDS_AGENT) || any(&ENDS_HOST),
-        disk_filled: any(&[Kind::HostDiskFilled]),
         output_capped: last == Some(run.host.as_str()) && script == Script::Big,
-        stop_asked: chaos.ledger().stopped.contains(&operation.number),
         step_failed: runs.iter().any(|other| {
             other.host == run.host && other.step < run.step && other.state != RunState::Succeeded
         }),
+        ..scene.around
     };
-    account.runs += 1;
     account.starts += recorded.starts;
     account.written += recorded.wrote.map_or(0, |(out, err)| out + err);
     account.stored += facts.stdout.0 + facts.stderr.0;
@@ -230,34 +230,81 @@ fn audit_run(
         Some((out, err)) => facts.stdout.0.min(out) + facts.stderr.0.min(err),
         None => 0,
     };
-    account.dropped += run.output_dropped;
-    account.reattached += u64::from(run.reattached);
-    *account.states.entry(run.state).or_default() += 1;
-    let where_ = format!("{} run {} ({} on {})", operation.number, run.id, run.subject, run.host);
-    if run.state == RunState::Lost {
-        let by =
-            killed.into_iter().chain(near.iter().copied().filter(|fault| ENDS_HOST.contains(&fault.kind)));
-        let by: Vec<String> =
-            by.map(|fault| format!("{} {}", fault.kind.name(), time(fault.span.from))).collect();
-        account.lost.push(format!("{where_}: {detail}: {}", by.join(", ")));
-    }
-    if let Err(wrong) = judge(&facts, &expected, &around) {
-        let near: Vec<String> = near
-            .iter()
-            .map(|fault| {
-                format!("{} {}–{}", fault.kind.name(), time(fault.span.from), time(fault.span.until))
-            })
-            .collect();
-        account.wrong.push(format!(
-            "{where_}: {wrong}; state {:?} {detail}; {} starts; from {} to {}; near: {}",
-            run.state,
-            recorded.starts,
-            time(span.from),
-            time(span.until),
-            near.join(", ")
-        ));
-    }
+    let wrong = judge(&facts, &expected, &around).err();
+    let wrong = wrong.map(|wrong| format!("{wrong}; {} starts", recorded.starts));
+    scene.account_for(wrong, account);
     Ok(())
+}
+
+/// A run, and what was done to its surroundings.
+struct Scene<'a> {
+    operation: &'a Operation,
+    run: &'a Run,
+    span: Span,
+    /// What was injected on its host while it was under way.
+    near: Vec<&'a Injected>,
+    /// What hit its supervisor.
+    killed: Option<&'a Injected>,
+    /// Without what only the run's script and the runs beside it tell.
+    around: Around,
+}
+
+impl<'a> Scene<'a> {
+    fn of(chaos: &Chaos, operation: &'a Operation, run: &'a Run, span: Span, faults: &'a [Injected]) -> Self {
+        let near: Vec<&Injected> = faults
+            .iter()
+            .filter(|fault| fault.host == run.host && fault.span.wider(MARGIN).meets(&span))
+            .collect();
+        let killed = faults
+            .iter()
+            .find(|fault| fault.kind == Kind::SupervisorKilled && fault.run.as_ref() == Some(&run.id));
+        let any = |kinds: &[Kind]| near.iter().any(|fault| kinds.contains(&fault.kind));
+        let around = Around {
+            rebooted: any(&ENDS_HOST),
+            shut_down: any(&[Kind::HostRebooted]),
+            supervisor_killed: killed.is_some(),
+            agent_ended: any(&ENDS_AGENT) || any(&ENDS_HOST),
+            disk_filled: any(&[Kind::HostDiskFilled]),
+            stop_asked: chaos.ledger().stopped.contains(&operation.number),
+            ..Around::default()
+        };
+        Self { operation, run, span, near, killed, around }
+    }
+
+    /// Counts the run; tells of it if it is lost, or wrong.
+    fn account_for(&self, wrong: Option<String>, account: &mut Account) {
+        let Self { operation, run, span, near, killed, .. } = self;
+        account.runs += 1;
+        account.dropped += run.output_dropped;
+        account.reattached += u64::from(run.reattached);
+        *account.states.entry(run.state).or_default() += 1;
+        let where_ = format!("{} run {} ({} on {})", operation.number, run.id, run.subject, run.host);
+        let detail = run.state_detail.as_deref().unwrap_or_default();
+        if run.state == RunState::Lost {
+            let ends = near.iter().filter(|fault| ENDS_HOST.contains(&fault.kind));
+            let by: Vec<String> = killed
+                .iter()
+                .chain(ends)
+                .map(|fault| format!("{} {}", fault.kind.name(), time(fault.span.from)))
+                .collect();
+            account.lost.push(format!("{where_}: {detail}: {}", by.join(", ")));
+        }
+        if let Some(wrong) = wrong {
+            let near: Vec<String> = near
+                .iter()
+                .map(|fault| {
+                    format!("{} {}–{}", fault.kind.name(), time(fault.span.from), time(fault.span.until))
+                })
+                .collect();
+            account.wrong.push(format!(
+                "{where_}: {wrong}; state {:?} {detail}; from {} to {}; near: {}",
+                run.state,
+                time(span.from),
+                time(span.until),
+                near.join(", ")
+            ));
+        }
+    }
 }
 
 /// Whether what the run left running had the time to come to its last word, and nothing on its host ended it.
@@ -361,7 +408,7 @@ struct Curl<'a> {
 impl<'a> Curl<'a> {
     fn of(chaos: &'a Chaos) -> Result<Self> {
         let contexts = std::fs::read(chaos.fleet.config().join("fleetward/contexts.json"))?;
-        let contexts: serde_json::Value = serde_json::from_slice(&contexts)?;
+        let contexts: Value = serde_json::from_slice(&contexts)?;
         let token = contexts["contexts"][0]["token"].as_str().context("the operator's token")?.to_owned();
         let data = chaos.fleet.lab.controller().root().join(CONTROLLER_STATE.trim_start_matches('/'));
         let root = data.join("pki/root.pem");

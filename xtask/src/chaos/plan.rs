@@ -4,8 +4,10 @@
 //! in lanes of their own. Within a lane one thing follows another; lanes overlap. What two runs with one seed share is
 //! each lane's sequence; the moments differ, because a reboot takes as long as it takes.
 
+use std::fmt;
 use std::time::Duration;
 
+use super::action::Action;
 use super::script::Script;
 
 /// One sequence of things that follow each other.
@@ -109,12 +111,43 @@ pub struct Planned {
 pub struct Request {
     /// The quiet before it.
     pub after: Duration,
-    /// The scripts, in their order.
-    pub scripts: Vec<Script>,
+    /// What is asked for.
+    pub call: Call,
     /// The hosts, by number from 0.
     pub hosts: Vec<usize>,
     /// When it is stopped again, counted from its request.
     pub stop_after: Option<Duration>,
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// These scripts, in their order.
+    Scripts(&'static [Script]),
+    /// One typed action.
+    Typed(Action),
+}
+
+impl Call {
+    /// The time limit that operators give it, for the command line.
+    pub fn timeout(self) -> &'static str {
+        match self {
+            Self::Scripts(scripts) => scripts.first().map_or("30m", |script| script.timeout()),
+            // Much more than it ever takes: nothing that is done to a host makes it take that long.
+            Self::Typed(_) => "5m",
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Scripts(scripts) => {
+                f.write_str(&scripts.iter().map(|script| script.name()).collect::<Vec<_>>().join(" "))
+            }
+            Self::Typed(action) => action.fmt(f),
+        }
+    }
 }
 
 impl Kind {
@@ -214,7 +247,7 @@ pub fn requests(seed: u64, operator: usize, hosts: usize) -> impl Iterator<Item 
         if hand.is_empty() {
             hand = dice.shuffled(&CALLS);
         }
-        let scripts = hand.pop()?.to_vec();
+        let call = hand.pop()?;
         let mut chosen = dice.shuffled(&numbers);
         let wanted = match dice.below(4) {
             0 => hosts,
@@ -224,7 +257,7 @@ pub fn requests(seed: u64, operator: usize, hosts: usize) -> impl Iterator<Item 
         chosen.sort_unstable();
         Some(Request {
             after: Duration::from_millis(dice.between(800, 5_000)),
-            scripts,
+            call,
             hosts: chosen,
             stop_after: (dice.below(6) == 0).then(|| Duration::from_millis(dice.between(0, 9_000))),
         })
@@ -259,23 +292,27 @@ const CONTROLLER: [Kind; 7] = [
     Kind::ControllerPaused,
     Kind::ControllerDiskFilled,
 ];
-const CALLS: [&[Script]; 16] = [
-    &[Script::Small],
-    &[Script::Small],
-    &[Script::Big],
-    &[Script::Silent],
-    &[Script::Drip],
-    &[Script::Drip],
-    &[Script::Fork],
-    &[Script::Fork],
-    &[Script::Fails],
-    &[Script::Killed],
-    &[Script::Mixed],
-    &[Script::Endless],
-    &[Script::Chatter],
-    &[Script::Daemon],
-    &[Script::Small, Script::Fails, Script::Small],
-    &[Script::Mixed, Script::Drip, Script::Big],
+const CALLS: [Call; 20] = [
+    Call::Scripts(&[Script::Small]),
+    Call::Scripts(&[Script::Small]),
+    Call::Scripts(&[Script::Big]),
+    Call::Scripts(&[Script::Silent]),
+    Call::Scripts(&[Script::Drip]),
+    Call::Scripts(&[Script::Drip]),
+    Call::Scripts(&[Script::Fork]),
+    Call::Scripts(&[Script::Fork]),
+    Call::Scripts(&[Script::Fails]),
+    Call::Scripts(&[Script::Killed]),
+    Call::Scripts(&[Script::Mixed]),
+    Call::Scripts(&[Script::Endless]),
+    Call::Scripts(&[Script::Chatter]),
+    Call::Scripts(&[Script::Daemon]),
+    Call::Scripts(&[Script::Small, Script::Fails, Script::Small]),
+    Call::Scripts(&[Script::Mixed, Script::Drip, Script::Big]),
+    Call::Typed(Action::Restart),
+    Call::Typed(Action::Restart),
+    Call::Typed(Action::Start),
+    Call::Typed(Action::Start),
 ];
 
 fn fault(kind: Kind, dice: &mut Dice) -> Fault {
@@ -400,11 +437,16 @@ mod tests {
         met.sort_unstable();
         met.dedup();
         assert_eq!(met, Kind::ALL);
-        let scripts: Vec<Script> =
-            requests(1, 0, 8).take(CALLS.len()).flat_map(|request| request.scripts).collect();
+        let calls: Vec<Call> = requests(1, 0, 8).take(CALLS.len()).map(|request| request.call).collect();
         for script in Script::ALL {
-            assert!(scripts.contains(&script), "{script:?}");
+            let asks = |call: &Call| matches!(call, Call::Scripts(scripts) if scripts.contains(&script));
+            assert!(calls.iter().any(asks), "{script:?}");
         }
+        for action in Action::ALL {
+            assert!(calls.contains(&Call::Typed(action)), "{action:?}");
+        }
+        let typed = calls.iter().filter(|call| matches!(call, Call::Typed(_))).count();
+        assert!((4..=6).contains(&(CALLS.len() / typed)), "about one in five is typed: {typed}");
     }
 
     #[test]

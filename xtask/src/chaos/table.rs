@@ -21,8 +21,12 @@ pub struct Account {
     pub unanswered_requests: usize,
     /// Runs that the controller knows.
     pub runs: usize,
+    /// Of these, runs of typed actions.
+    pub typed_runs: usize,
     /// Starts that scripts recorded on their hosts.
     pub starts: usize,
+    /// Starts that the unit recorded that typed actions start.
+    pub unit_starts: usize,
     /// Runs by their state.
     pub states: BTreeMap<RunState, usize>,
     /// Bytes that scripts which came to their end recorded as written.
@@ -77,10 +81,12 @@ impl Report {
         row("… without an answer", account.unanswered_requests.to_string());
         row("operations", account.operations.to_string());
         row("runs", account.runs.to_string());
-        row("starts recorded on hosts", account.starts.to_string());
+        row("… of typed actions", account.typed_runs.to_string());
         for (state, count) in &account.states {
             row(&format!("… {}", words(*state)), count.to_string());
         }
+        row("starts recorded by scripts", account.starts.to_string());
+        row("starts recorded by units", account.unit_starts.to_string());
         row("streams attached", account.reattached.to_string());
         row("bytes written, by the scripts' record", account.written.to_string());
         row("… of these stored", account.stored_whole.to_string());
@@ -132,7 +138,9 @@ impl Report {
             "requests_unanswered": account.unanswered_requests,
             "operations": account.operations,
             "runs": account.runs,
+            "typed_runs": account.typed_runs,
             "starts": account.starts,
+            "unit_starts": account.unit_starts,
             "states": states,
             "attached": account.reattached,
             "bytes_written": account.written,

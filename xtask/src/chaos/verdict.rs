@@ -94,6 +94,25 @@ pub struct Around {
     pub step_failed: bool,
 }
 
+impl Around {
+    /// Whether a run may be lost.
+    pub(super) fn explain_loss(&self) -> Result<(), String> {
+        match self.rebooted || self.supervisor_killed {
+            true => Ok(()),
+            false => Err("lost, but its host kept its power and its supervisor its life".into()),
+        }
+    }
+
+    /// Whether a run may be refused like that.
+    pub(super) fn explain_refusal(&self, refusal: Option<Refusal>) -> Result<(), String> {
+        match refusal {
+            Some(Refusal::DiskFull) if self.disk_filled => Ok(()),
+            Some(Refusal::AgentStopped) if self.agent_ended => Ok(()),
+            refusal => Err(format!("refused ({refusal:?}), which nothing that was done explains")),
+        }
+    }
+}
+
 /// Compares what is stored with what a script writes.
 pub fn compare(stored: &[u8], expected: &[u8]) -> Match {
     let front = stored.iter().zip(expected).take_while(|(a, b)| a == b).count();
@@ -127,9 +146,7 @@ pub fn judge(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), 
             ended_by_itself(facts, expected, around)
         }
         RunState::Lost => {
-            if !around.rebooted && !around.supervisor_killed {
-                return Err("lost, but its host kept its power and its supervisor its life".into());
-            }
+            around.explain_loss()?;
             incomplete(facts, around)
         }
         // A script that came to its last word wrote all it had to write, and its supervisor was there to read it.
@@ -147,13 +164,7 @@ pub fn judge(facts: &Facts, expected: &Expected, around: &Around) -> Result<(), 
             Err("cancelled, but nobody asked for that and no step before it failed".into())
         }
         RunState::Refused => {
-            match facts.refusal {
-                Some(Refusal::DiskFull) if around.disk_filled => {}
-                Some(Refusal::AgentStopped) if around.agent_ended => {}
-                refusal => {
-                    return Err(format!("refused ({refusal:?}), which nothing that was done explains"));
-                }
-            }
+            around.explain_refusal(facts.refusal)?;
             never_started(facts)
         }
         state => Err(format!("not accounted for: {state:?}")),

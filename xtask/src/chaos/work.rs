@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Chaos;
 use super::diary::{Span, now};
-use super::plan::Request;
+use super::plan::{Call, Request};
 use super::script::SILENCE;
 
 /// What became of a request.
@@ -56,12 +56,21 @@ pub(super) fn drive(chaos: &Chaos, operator: usize, requests: impl Iterator<Item
 fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
     let on: Vec<String> = request.hosts.iter().map(|host| format!("h{}", host + 1)).collect();
     let on = on.join("|");
-    let silence = format!("{SILENCE}={}", chaos.silence.as_secs());
-    let timeout = request.scripts.first().map_or("30m", |script| script.timeout());
-    let mut arguments = vec!["run"];
-    arguments.extend(request.scripts.iter().map(|script| script.name()));
-    arguments.extend(["--on", &on, "--reason", reason, "--timeout", timeout, "--env", &silence]);
-    arguments.extend(["--detach", "--yes", "--output", "json"]);
+    let mut arguments: Vec<String> = Vec::new();
+    match request.call {
+        Call::Scripts(scripts) => {
+            arguments.push("run".into());
+            arguments.extend(scripts.iter().map(|script| script.name().to_owned()));
+            arguments.extend(["--env".into(), format!("{SILENCE}={}", chaos.silence.as_secs())]);
+        }
+        Call::Typed(action) => {
+            arguments.extend(["do".into(), action.kind().into()]);
+            arguments.extend(action.params());
+        }
+    }
+    let how = ["--on", &on, "--reason", reason, "--timeout", request.call.timeout()];
+    let how = how.iter().chain(&["--detach", "--yes", "--output", "json"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(how.copied()).collect();
     let from = now();
     let answer = chaos.fleet.exec(&arguments);
     let span = Span { from, until: now() };
@@ -89,7 +98,7 @@ fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
     };
     chaos.diary.note(&format!(
         "{reason}: {} on {on}: {} {answer:?}",
-        request.scripts.iter().map(|script| script.name()).collect::<Vec<_>>().join(" "),
+        request.call,
         number.as_deref().unwrap_or_default()
     ));
     chaos.asked(Asked { reason: reason.to_owned(), span, answer });
