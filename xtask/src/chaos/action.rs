@@ -16,9 +16,17 @@ pub enum Action {
     Restart,
     /// Kind `unit`: starts the worker, unless it is active.
     Start,
+    /// Kind `unit-file`: has a unit started at boot.
+    Enable,
+    /// Kind `unit-file`: has it not started at boot.
+    Disable,
+    /// Kind `unit-file`: lets nobody start a unit.
+    Mask,
+    /// Kind `unit-file`: takes that away.
+    Unmask,
 }
 
-/// A unit that typed actions act upon. `prepare` installs both on every host.
+/// A unit that typed actions act upon. `prepare` installs all of them on every host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unit {
     /// Records each of its starts, durably, before anything else, and takes a moment for each, so that something can
@@ -26,11 +34,14 @@ pub enum Unit {
     Worker,
     /// Does nothing. It says where in the boot it belongs, so that it can be enabled.
     Boot,
+    /// Does nothing. It is another one than [`Unit::Boot`], because what is masked cannot be enabled.
+    Masked,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Restart, Self::Start];
+    pub const ALL: [Self; 6] =
+        [Self::Restart, Self::Start, Self::Enable, Self::Disable, Self::Mask, Self::Unmask];
 
     /// The action that a run says it is.
     pub fn of(kind: &str, subject: &str) -> Option<Self> {
@@ -41,6 +52,7 @@ impl Action {
     pub const fn kind(self) -> &'static str {
         match self {
             Self::Restart | Self::Start => "unit",
+            Self::Enable | Self::Disable | Self::Mask | Self::Unmask => "unit-file",
         }
     }
 
@@ -49,6 +61,10 @@ impl Action {
         match self {
             Self::Restart => "restart",
             Self::Start => "start",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Mask => "mask",
+            Self::Unmask => "unmask",
         }
     }
 
@@ -56,6 +72,27 @@ impl Action {
     pub const fn unit(self) -> Unit {
         match self {
             Self::Restart | Self::Start => Unit::Worker,
+            Self::Enable | Self::Disable => Unit::Boot,
+            Self::Mask | Self::Unmask => Unit::Masked,
+        }
+    }
+
+    /// Where its report says how the unit was `before`, or is `after`, as a JSON pointer.
+    pub fn reported(self, when: &str) -> String {
+        match self {
+            Self::Restart | Self::Start => format!("/{when}/active"),
+            Self::Enable | Self::Disable | Self::Mask | Self::Unmask => format!("/{when}"),
+        }
+    }
+
+    /// Whether a unit that is like that is as asked.
+    pub fn is_content_with(self, state: &str) -> bool {
+        match self {
+            Self::Restart | Self::Start => state == "active",
+            Self::Enable => state == "enabled",
+            Self::Disable => state == "disabled",
+            Self::Mask => state == "masked",
+            Self::Unmask => !state.is_empty() && !state.starts_with("masked"),
         }
     }
 
@@ -73,14 +110,15 @@ impl fmt::Display for Action {
 }
 
 impl Unit {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Worker, Self::Boot];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Worker, Self::Boot, Self::Masked];
 
     /// The unit's name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Worker => "chaos.service",
             Self::Boot => "chaos-boot.service",
+            Self::Masked => "chaos-masked.service",
         }
     }
 
@@ -91,6 +129,7 @@ impl Unit {
              Type=oneshot\nRemainAfterExit=yes\n";
         match self {
             Self::Worker => format!("{begin}ExecStart=/bin/sh -c '{} && sleep 1'\n", record()),
+            Self::Masked => format!("{begin}ExecStart=/bin/true\n"),
             Self::Boot => {
                 format!("{begin}ExecStart=/bin/true\n\n[Install]\nWantedBy=multi-user.target\n")
             }
@@ -141,6 +180,6 @@ mod tests {
     #[test]
     fn only_the_unit_that_is_enabled_says_where_it_belongs() {
         let installs = Unit::ALL.map(|unit| unit.text().contains("[Install]"));
-        assert_eq!(installs, [false, true]);
+        assert_eq!(installs, [false, true, false]);
     }
 }

@@ -121,17 +121,24 @@ fn as_asked(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<()
     let Some(changed) = facts.told("/changed").as_bool() else {
         return wrong("not whether it changed anything");
     };
-    let was_active = facts.told("/before/active") == "active";
+    let is_as_asked = |when: &str| {
+        facts
+            .told(&facts.action.reported(when))
+            .as_str()
+            .is_some_and(|state| facts.action.is_content_with(state))
+    };
     match facts.action {
         Action::Restart if !changed => return wrong("that it restarted nothing"),
-        Action::Start if changed && was_active => return wrong("that it started what was active"),
-        Action::Start if !changed && !was_active => return wrong("that it left alone what was not active"),
-        Action::Restart | Action::Start => {}
+        Action::Restart => {}
+        _ if changed && is_as_asked("before") => return wrong("that it changed what was as asked"),
+        _ if !changed && !is_as_asked("before") => return wrong("that it left alone what was not as asked"),
+        _ => {}
     }
-    // It was active when its start ended, and may have been stopped again before it was looked at.
-    let stopped_again = around.shut_down || neighbours == Neighbours::Unsettled;
-    if facts.told("/after/active") != "active" && !stopped_again {
-        return wrong("that the unit is not active");
+    // A unit was active when its start ended, and may have been stopped again before it was looked at.
+    let stopped_again =
+        facts.action.kind() == "unit" && (around.shut_down || neighbours == Neighbours::Unsettled);
+    if !is_as_asked("after") && !stopped_again {
+        return wrong("that the unit is not as asked");
     }
     Ok(())
 }
@@ -183,6 +190,34 @@ mod tests {
             assert!(judged(&wrong, nothing).is_err(), "{wrong:?}");
             let excused = Around { disk_filled: true, supervisor_killed: true, agent_ended: true, ..nothing };
             assert!(judged(&wrong, excused).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_succeeded_reports_that_the_links_are_as_asked() {
+        let linked = |action, before: &str, changed: bool, after: &str| Facts {
+            report: json!({"changed": changed, "before": before, "after": after}).as_object().cloned(),
+            ..facts(action, RunState::Succeeded)
+        };
+        for (action, other, asked) in [
+            (Action::Enable, "disabled", "enabled"),
+            (Action::Disable, "enabled", "disabled"),
+            (Action::Mask, "static", "masked"),
+            (Action::Unmask, "masked", "static"),
+        ] {
+            assert_eq!(judged(&linked(action, other, true, asked), Around::default()), Ok(()));
+            assert_eq!(judged(&linked(action, asked, false, asked), Around::default()), Ok(()));
+            for wrong in [
+                linked(action, other, true, other),
+                linked(action, other, false, asked),
+                linked(action, asked, true, asked),
+                linked(action, other, true, ""),
+            ] {
+                let shut_down = Around { rebooted: true, shut_down: true, ..Around::default() };
+                assert!(judged(&wrong, Around::default()).is_err(), "{wrong:?}");
+                assert!(judge(&wrong, &shut_down, Neighbours::Unsettled).is_err(), "{wrong:?}");
+            }
+            assert_eq!(judge_starts(0, &[linked(action, other, true, asked)]), Ok(()));
         }
     }
 
