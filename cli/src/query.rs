@@ -82,6 +82,10 @@ pub(crate) async fn execute(command: Ask, app: &App) -> Result<Exit, Failure> {
             let mut items = Items::default();
             let ending = listen(app, &asked, &mut answer, &mut items).await?;
             app.out.print(items.table(&kind, &app.out))?;
+            // Whether there is, is not known where somebody did not answer.
+            if items.0.is_empty() && answer.is_whole() {
+                app.out.note("There is nothing like that.");
+            }
             ending
         }
     };
@@ -276,7 +280,6 @@ impl Items {
     /// A row for each item; the columns are the properties that the schema declares, as far as one item has them.
     fn table(&self, kind: &Kind, out: &Out) -> String {
         if self.0.is_empty() {
-            out.note("There is nothing like that.");
             return String::new();
         }
         let is_filled = |(name, value): (_, &Value)| (!value::plain(value).is_empty()).then_some(name);
