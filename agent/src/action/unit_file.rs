@@ -1,4 +1,7 @@
-//! Enables, disables, masks and unmasks a unit through systemd; what does not come out as asked for is put back.
+//! Enables, disables, masks and unmasks a unit through systemd.
+//!
+//! What does not come out as asked for is reported and left: the opposite verb does not restore what was there (`Also=`, links
+//! that hold until the next boot, links into other directories), and could change more.
 
 use fleetward_protocol::action::unit_file::{FileVerb, UnitFile, UnitFileReport};
 use fleetward_protocol::text::{Line, List, Text, Word};
@@ -7,6 +10,9 @@ use super::Perform;
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::systemd::files::{Link, Linked, Links};
 use crate::platform::systemd::{Systemd, SystemdError};
+
+/// How a unit stands that systemd knows no file of.
+const NO_FILE: &str = "without a file";
 
 impl Perform for UnitFile {
     fn perform(&self, steps: &mut Steps) -> Result<UnitFileReport, Failure<UnitFileReport>> {
@@ -23,18 +29,13 @@ impl Perform for UnitFile {
         }
         let words = format!("{verb} {unit}");
         let linked = steps.change(verb.as_str(), words, |steps| change(self, &systemd, steps))?;
-        let verified = steps.look("verify", unit, |steps| verify(self, &systemd, &linked, steps));
-        let links = linked.links.iter().map(shown);
+        let mut after = before.clone();
+        let verified = steps.look("verify", unit, |steps| verify(self, &systemd, &linked, &mut after, steps));
+        let links = List::of(linked.links.iter().map(shown));
+        let report = UnitFileReport { changed: !linked.links.is_empty(), before, after, links };
         match verified {
-            Ok(after) => Ok(UnitFileReport { changed: true, before, after, links: List::of(links) }),
-            Err(problem) => {
-                let undone = steps.change("undo", format_args!("{} {unit}", back(*verb)), |_| {
-                    let undone = systemd.set_links(unit, links_of(back(*verb)));
-                    undone.map(drop).map_err(|error| problem_of(self, &error))
-                });
-                let left = if undone.is_ok() { Left::Undone } else { Left::NotUndone };
-                Err(Failure { problem, left, report: None })
-            }
+            Ok(()) => Ok(report),
+            Err(problem) => Err(Failure { problem, left: Left::AsItIs, report: Some(Box::new(report)) }),
         }
     }
 }
@@ -44,7 +45,7 @@ fn check(asked: &UnitFile, steps: &mut Steps) -> Result<(Systemd, Word), Problem
     let UnitFile { unit, verb } = asked;
     let systemd = Systemd::connect().map_err(|error| problem_of(asked, &error))?;
     let state = systemd.read_unit(unit).map_err(|error| problem_of(asked, &error))?;
-    let file = state.file.unwrap_or_else(|| Text::of("without a file"));
+    let file = state.file.unwrap_or_else(|| Text::of(NO_FILE));
     steps.say(format_args!("{unit} is {file}"));
     match (state.load.as_str(), file.as_str()) {
         ("not-found", _) => Err(Problem::new(
@@ -55,6 +56,10 @@ fn check(asked: &UnitFile, steps: &mut Steps) -> Result<(Systemd, Word), Problem
             format_args!("{unit} is masked: somebody decided that it must not start here"),
             "ask for `unmask` first if it may",
         )),
+        (_, "enabled-runtime" | "masked-runtime" | "linked-runtime") => Err(Problem::new(
+            format_args!("{unit} is {file}: somebody decided that until the next boot"),
+            "take it back with `systemctl disable --runtime` or `systemctl unmask --runtime` on the host, or wait for that boot",
+        )),
         (_, "transient" | "generated") => Err(Problem::new(
             format_args!("{unit} is {file}: it was made by a program and not by a file that stays"),
             "change what makes it",
@@ -63,13 +68,13 @@ fn check(asked: &UnitFile, steps: &mut Steps) -> Result<(Systemd, Word), Problem
     }
 }
 
-/// Whether there is nothing to do. What holds until the next boot only is not what was asked for.
+/// Whether there is nothing to do.
 fn is_as_wanted(verb: FileVerb, file: &Word) -> bool {
     match verb {
         FileVerb::Enable => file.as_str() == "enabled",
-        FileVerb::Disable => matches!(file.as_str(), "disabled" | "static" | "indirect" | "masked"),
+        FileVerb::Disable => matches!(file.as_str(), "disabled" | "static" | "indirect" | "masked" | NO_FILE),
         FileVerb::Mask => file.as_str() == "masked",
-        FileVerb::Unmask => !file.as_str().starts_with("masked"),
+        FileVerb::Unmask => file.as_str() != "masked",
     }
 }
 
@@ -82,14 +87,30 @@ fn change(asked: &UnitFile, systemd: &Systemd, steps: &mut Steps) -> Result<Link
     Ok(linked)
 }
 
-/// How the unit stands now, if that is what was asked for.
-fn verify(asked: &UnitFile, systemd: &Systemd, linked: &Linked, steps: &mut Steps) -> Result<Word, Problem> {
+/// Whether the unit stands as it was asked for now, and how it stands.
+fn verify(
+    asked: &UnitFile,
+    systemd: &Systemd,
+    linked: &Linked,
+    after: &mut Word,
+    steps: &mut Steps,
+) -> Result<(), Problem> {
     let UnitFile { unit, verb } = asked;
+    if let Some(error) = &linked.not_reloaded {
+        return Err(Problem::new(
+            format_args!(
+                "the links of {unit} were changed, and systemd did not read its files again: {error}"
+            ),
+            "run `systemctl daemon-reload` on the host",
+        ));
+    }
     let state = systemd.read_unit(unit).map_err(|error| problem_of(asked, &error))?;
-    let file = state.file.unwrap_or_else(|| Text::of("without a file"));
-    steps.say(format_args!("{unit} is {file}"));
-    if is_as_wanted(*verb, &file) {
-        return Ok(file);
+    *after = state.file.unwrap_or_else(|| Text::of(NO_FILE));
+    steps.say(format_args!("{unit} is {after}"));
+    // A unit whose `[Install]` section only names others is `indirect` when those are enabled.
+    let is_indirect = *verb == FileVerb::Enable && linked.says_where && after.as_str() == "indirect";
+    if is_indirect || is_as_wanted(*verb, after) {
+        return Ok(());
     }
     if !linked.says_where {
         return Err(Problem::new(
@@ -98,19 +119,11 @@ fn verify(asked: &UnitFile, systemd: &Systemd, linked: &Linked, steps: &mut Step
         ));
     }
     Err(Problem::new(
-        format_args!("`{verb} {unit}` was done, and the unit is {file}"),
-        format_args!("run `systemctl cat {unit}` on the host: another file or link may be stronger"),
+        format_args!("`{verb} {unit}` was done, and the unit is {after}"),
+        format_args!(
+            "run `systemctl cat {unit}` on the host: another file or link may be stronger; the report names the links"
+        ),
     ))
-}
-
-/// What takes a change back.
-const fn back(verb: FileVerb) -> FileVerb {
-    match verb {
-        FileVerb::Enable => FileVerb::Disable,
-        FileVerb::Disable => FileVerb::Enable,
-        FileVerb::Mask => FileVerb::Unmask,
-        FileVerb::Unmask => FileVerb::Mask,
-    }
 }
 
 const fn links_of(verb: FileVerb) -> Links {

@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) units: HashMap<String, (&'static str, String, u32)>,
     /// Where they stand in the boot; `enabled` where nothing is said.
     pub(crate) files: HashMap<String, &'static str>,
+    /// Whether it does not read its files again.
+    pub(crate) refuses_reload: bool,
     pub(crate) asked: Vec<String>,
     /// The result of the next jobs; none while they do not end.
     pub(crate) result: Option<&'static str>,
@@ -183,8 +185,17 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             set_links(connection, world, message, &member).await;
         }
         "Reload" => {
-            world.send_modify(|world| world.asked.push(member.clone()));
-            connection.reply(&header, &()).await.unwrap()
+            let mut refuses = false;
+            world.send_modify(|world| {
+                world.asked.push(member.clone());
+                refuses = world.refuses_reload;
+            });
+            if refuses {
+                let name = "org.freedesktop.DBus.Error.LimitsExceeded";
+                connection.reply_error(&header, name, &"not now").await.unwrap()
+            } else {
+                connection.reply(&header, &()).await.unwrap()
+            }
         }
         "Get" => {
             let (_, name): (String, String) = message.body().deserialize().unwrap();
@@ -222,7 +233,8 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
     }
 }
 
-/// A unit `static.service` does not say where in the boot it belongs; `stubborn.service` stays as it is.
+/// A unit `static.service` does not say where in the boot it belongs; `stubborn.service` stays as it is, and
+/// `also.service` names another one.
 async fn set_links(connection: &Connection, world: &Shared, message: &Message, member: &str) {
     let header = message.header();
     let body = message.body();
@@ -235,6 +247,7 @@ async fn set_links(connection: &Connection, world: &Shared, message: &Message, m
     world.send_modify(|world| {
         world.asked.push(format!("{member} {unit}"));
         let state = match member {
+            "EnableUnitFiles" if unit == "also.service" => "indirect",
             "EnableUnitFiles" if says_where => "enabled",
             "MaskUnitFiles" => "masked",
             "EnableUnitFiles" => "static",
@@ -246,10 +259,11 @@ async fn set_links(connection: &Connection, world: &Shared, message: &Message, m
     });
     let change =
         ("symlink", format!("/etc/systemd/system/{unit}"), format!("/usr/lib/systemd/system/{unit}"));
+    let changes = if says_where { vec![change] } else { Vec::new() };
     if member == "EnableUnitFiles" {
-        connection.reply(&header, &(says_where, vec![change])).await.unwrap();
+        connection.reply(&header, &(says_where, changes)).await.unwrap();
     } else {
-        connection.reply(&header, &(vec![change],)).await.unwrap();
+        connection.reply(&header, &(changes,)).await.unwrap();
     }
 }
 

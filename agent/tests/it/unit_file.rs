@@ -38,6 +38,8 @@ fn site(test: &str) -> Option<Site> {
         ("static.service", "static"),
         ("stubborn.service", "disabled"),
         ("made.service", "generated"),
+        ("also.service", "indirect"),
+        ("today.service", "enabled-runtime"),
     ] {
         world.units.insert(unit.into(), ("loaded", "inactive".into(), 0));
         world.files.insert(unit.into(), file);
@@ -96,6 +98,8 @@ async fn what_cannot_be_is_told_before_anything_is_done() {
     for (verb, unit, told) in [
         (FileVerb::Enable, "nothing.service", "there is no unit nothing.service"),
         (FileVerb::Disable, "made.service", "made by a program"),
+        // The opposite of what is asked would last for good.
+        (FileVerb::Disable, "today.service", "until the next boot"),
     ] {
         let (outcome, output) = site.ask(verb, unit).await;
         assert_eq!(outcome, Outcome::Exited(1));
@@ -110,22 +114,29 @@ async fn what_cannot_be_is_told_before_anything_is_done() {
 }
 
 #[tokio::test]
-async fn what_does_not_come_out_as_asked_for_is_put_back() {
+async fn a_unit_that_enables_others_is_enabled_when_they_are() {
+    let Some(site) = site("a unit that names another one") else { return };
+    let (outcome, output) = site.ask(FileVerb::Enable, "also.service").await;
+    assert_eq!((outcome, report(&output).after.as_str()), (Outcome::Exited(0), "indirect"), "{output:?}");
+}
+
+/// The opposite verb restores nothing: it could change what was right.
+#[tokio::test]
+async fn what_does_not_come_out_as_asked_for_is_told_and_left() {
     let Some(site) = site("a unit that stays as it is") else { return };
-    for (unit, told) in [
-        ("stubborn.service", "another file or link may be stronger"),
-        ("static.service", "no [Install] section"),
+    for (unit, told, changed) in [
+        ("stubborn.service", "another file or link may be stronger", true),
+        ("static.service", "no [Install] section", false),
     ] {
         let (outcome, output) = site.ask(FileVerb::Enable, unit).await;
-        assert_eq!(outcome, Outcome::Exited(2), "undone: {output:?}");
+        assert_eq!(outcome, Outcome::Exited(1), "{output:?}");
         assert!(text(&output.stderr).contains(told), "{output:?}");
-        let asked = site.world.borrow().asked.clone();
-        let wanted = [
-            format!("EnableUnitFiles {unit}"),
-            "Reload".into(),
-            format!("DisableUnitFiles {unit}"),
-            "Reload".into(),
-        ];
-        assert_eq!(asked[asked.len() - 4..], wanted);
+        assert_eq!(report(&output).changed, changed, "{output:?}");
     }
+    site.world.send_modify(|world| world.refuses_reload = true);
+    let (outcome, output) = site.ask(FileVerb::Enable, "off.service").await;
+    assert_eq!((outcome, report(&output).links.len()), (Outcome::Exited(1), 1));
+    assert!(text(&output.stderr).contains("systemctl daemon-reload"), "{output:?}");
+    let asked = site.world.borrow().asked.clone();
+    assert!(!asked.iter().any(|asked| asked.starts_with("Disable")), "{asked:?}");
 }

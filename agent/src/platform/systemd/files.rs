@@ -30,12 +30,14 @@ pub struct Link {
 }
 
 /// What became of the links.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Linked {
     /// Those that were made or removed.
     pub links: Vec<Link>,
     /// Whether the unit says where in the boot it belongs; one that does not cannot be enabled.
     pub says_where: bool,
+    /// Why systemd did not read its files again, if it did not.
+    pub not_reloaded: Option<SystemdError>,
 }
 
 impl Systemd {
@@ -65,13 +67,17 @@ impl Systemd {
                     (true, changes)
                 }
             };
-            call(connection, PATH, MANAGER, "Reload", &()).await?;
+            // The links are as they are, whatever becomes of this.
+            let not_reloaded = match changes.is_empty() {
+                true => None,
+                false => call(connection, PATH, MANAGER, "Reload", &()).await.err(),
+            };
             let link = |(change, path, target): (String, String, String)| Link {
                 change: Text::of(change),
                 path: Text::of(path),
                 target: Text::of(target),
             };
-            Ok(Linked { links: changes.into_iter().map(link).collect(), says_where })
+            Ok(Linked { links: changes.into_iter().map(link).collect(), says_where, not_reloaded })
         })
     }
 }
