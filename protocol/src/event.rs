@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::query::{InvalidItem, MAX_DEPTH, check};
 use crate::text::{Text, Unfit};
 
 /// The largest event, in bytes.
@@ -77,6 +78,9 @@ pub enum InvalidTelling {
     /// A report is one object.
     #[error("it is no JSON object")]
     NoObject,
+    /// A report is shown to people: no deeper than they can read, and printable.
+    #[error(transparent)]
+    Unfit(#[from] InvalidItem),
 }
 
 impl Event {
@@ -99,16 +103,16 @@ impl Event {
     }
 }
 
-/// Whether a payload is a report: one JSON object, no deeper than readers go, in one record.
+/// Whether a payload is a report: one JSON object of bounded depth ([`MAX_DEPTH`]), all of whose texts are printable lines, in
+/// one record.
 ///
 /// # Errors
 /// Why not.
 pub fn check_report(payload: &[u8]) -> Result<(), InvalidTelling> {
     check_length(payload, crate::output::MAX_RECORD)?;
-    match serde_json::from_slice(payload)? {
-        serde_json::Value::Object(_) => Ok(()),
-        _ => Err(InvalidTelling::NoObject),
-    }
+    let report: serde_json::Value = serde_json::from_slice(payload)?;
+    check(&report, MAX_DEPTH)?;
+    if report.is_object() { Ok(()) } else { Err(InvalidTelling::NoObject) }
 }
 
 const fn check_length(payload: &[u8], most: usize) -> Result<(), InvalidTelling> {
@@ -211,8 +215,18 @@ mod tests {
     fn a_report_is_one_object_of_bounded_depth() {
         assert!(check_report(br#"{"changed":true}"#).is_ok());
         assert!(matches!(check_report(b"[]"), Err(InvalidTelling::NoObject)));
-        let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(1000), "]".repeat(1000));
-        assert!(matches!(check_report(deep.as_bytes()), Err(InvalidTelling::Json(_))));
+        let deep = |depth| format!(r#"{{"a":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        assert!(check_report(deep(MAX_DEPTH - 1).as_bytes()).is_ok());
+        // Whoever shows it puts it into objects of its own.
+        for depth in [MAX_DEPTH, 120] {
+            let refused = check_report(deep(depth).as_bytes());
+            assert!(matches!(refused, Err(InvalidTelling::Unfit(InvalidItem::Deep))), "{depth}");
+        }
+        assert!(matches!(check_report(deep(1000).as_bytes()), Err(InvalidTelling::Json(_))));
+        for hidden in [r#"{"a":"\u001b[2J"}"#, r#"{"a\nb":1}"#] {
+            let refused = check_report(hidden.as_bytes());
+            assert!(matches!(refused, Err(InvalidTelling::Unfit(InvalidItem::NotPrintable))), "{hidden}");
+        }
         let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(crate::output::MAX_RECORD));
         assert!(matches!(check_report(long.as_bytes()), Err(InvalidTelling::Long { .. })));
     }

@@ -206,7 +206,8 @@ pub fn read_item(text: &Text<MAX_ITEM>) -> Result<Fields, InvalidItem> {
     }
 }
 
-fn check(value: &Value, depth: usize) -> Result<(), InvalidItem> {
+/// Whether all text in a value from a host is printable lines, and nothing in it deeper than `depth`.
+pub(crate) fn check(value: &Value, depth: usize) -> Result<(), InvalidItem> {
     let printable = |text: &str| if is_line(text) { Ok(()) } else { Err(InvalidItem::NotPrintable) };
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),

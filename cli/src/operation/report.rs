@@ -13,6 +13,8 @@ use crate::render::{Out, value, words};
 
 /// How many reports are shown where nobody says how many.
 const SHOWN: usize = 50;
+/// The most columns of a table.
+const MAX_COLUMNS: usize = 64;
 
 /// Shows what runs of `kind` reported, if any of them has reported.
 pub(super) async fn show(app: &App, kind: &str, runs: &[Run], limit: Option<u32>) -> Result<(), Failure> {
@@ -42,8 +44,9 @@ fn table(runs: &[&Run], order: &[String], most: usize, out: &Out) -> String {
         .flat_map(|(_, report)| report.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name))
         .collect();
     let ordered = order.iter().filter(|name| filled.contains(name));
-    let columns: Vec<&String> =
-        ordered.chain(filled.iter().copied().filter(|name| !order.contains(name))).collect();
+    let others = filled.iter().copied().filter(|name| !order.contains(name));
+    // A host may report any fields, and as many as it likes.
+    let columns: Vec<&String> = ordered.chain(others).take(MAX_COLUMNS).collect();
     let titles = ["HOST".to_owned(), "STATE".to_owned()];
     let header: Vec<String> =
         titles.into_iter().chain(columns.iter().map(|name| name.to_uppercase())).collect();
