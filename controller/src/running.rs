@@ -147,6 +147,13 @@ impl Running {
         let listener = http::Listener::bind(config.http.listen, security).await?;
         let store = Store::open(&config.database, now).await?;
         let place = Place::take(&store, &config.name, now).await?;
+        let (tasks, stopping, found_dead) =
+            (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        // What follows may take longer than others wait; and if it fails, nothing may go on.
+        let failing = stopping.clone().drop_guard();
+        if let Some(Place(id)) = place {
+            tasks.spawn(beat::run(store.clone(), id, found_dead.clone(), stopping.clone()));
+        }
         // After that: a key beside a database that another one works on would be a second one.
         let secrets = SecretBox::load_or_create(&config.secret_key())?;
         let mut tx = store.write().await?;
@@ -162,17 +169,13 @@ impl Running {
         tx.commit().await?;
         let app = App::start(settings(&config), clock, Kinds::all(), store, authority, secrets).await?;
         let link = LinkServer::start(&app, config.link.listen, Arc::clone(&link_certificate))?;
-        let (tasks, stopping) = (TaskTracker::new(), CancellationToken::new());
-        let found_dead = CancellationToken::new();
-        if let Some(Place(id)) = place {
-            tasks.spawn(beat::run(app.clone(), id, found_dead.clone(), stopping.clone()));
-        }
         let certificates = Certificates { link: link_certificate, web };
         task::start(&app, &config, certificates, &tasks, &stopping);
         let http_address = listener.address();
         let http_stopping = CancellationToken::new();
         let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone(), metrics_token));
         info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
+        failing.disarm();
         Ok(Self {
             app,
             link,
@@ -231,11 +234,14 @@ impl Running {
         }
         self.stopping.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        if timeout(SETTLE, self.tasks.wait()).await.is_err() {
+            warn!(after_s = SETTLE.as_secs(), "controller.tasks_not_ended");
+        }
         if let Some(Place(id)) = self.place
-            && let Err(error) = controller::leave(self.app.store(), id).await
+            && !matches!(timeout(SETTLE, controller::leave(self.app.store(), id)).await, Ok(Ok(())))
         {
-            warn!(%error, "controller.place_not_left");
+            // Others wait as for one that died.
+            warn!("controller.place_not_left");
         }
         if let Err(error) = self.app.store().clone().close().await {
             warn!(%error, "controller.store_not_closed");

@@ -14,7 +14,7 @@ use std::time::Duration;
 use fleetward_protocol::id::ControllerId;
 use fleetward_store::fleet::controller::{self, Controller};
 use fleetward_store::{Store, StoreError};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 /// How often a controller tells that it is alive.
@@ -58,10 +58,14 @@ pub enum AdmissionError {
 /// # Errors
 /// If the store fails; the next beat may come through.
 pub async fn beat(store: &Store, id: ControllerId) -> Result<bool, StoreError> {
-    let mut tx = store.write().await?;
-    let is_alive = controller::update_beat(&mut tx, id).await?;
-    tx.commit().await?;
-    Ok(is_alive)
+    let beat = async {
+        let mut tx = store.write().await?;
+        let is_alive = controller::update_beat(&mut tx, id).await?;
+        tx.commit().await?;
+        Ok(is_alive)
+    };
+    // A connection that died in silence would be waited for until TCP gives it up.
+    timeout(2 * BEAT, beat).await.unwrap_or(Err(StoreError::Busy))
 }
 
 /// Leaves the database to others at once.
@@ -79,17 +83,26 @@ pub async fn leave(store: &Store, id: ControllerId) -> Result<(), StoreError> {
 /// # Errors
 /// [`AdmissionError::Other`] as soon as another one shows that it is alive.
 pub async fn admit(store: &Store, newcomer: &Controller, patience: Patience) -> Result<(), AdmissionError> {
-    let mut seen: HashMap<ControllerId, (u64, Instant)> = HashMap::new();
+    // How long each counter has stood still. A look that was kept waiting counts as one that was not: whatever held it up
+    // held up the other one's beats, too.
+    let mut seen: HashMap<ControllerId, (u64, Duration)> = HashMap::new();
+    let mut last = Instant::now();
     loop {
         let others = controller::list_living(&mut *store.read().await?).await?;
+        let step = last.elapsed().min(2 * patience.look);
+        last = Instant::now();
         let mut dead = Vec::with_capacity(others.len());
         for other in &others {
-            let (beat, since) = *seen.entry(other.id).or_insert((other.beat, Instant::now()));
+            let (beat, still) = match seen.get(&other.id) {
+                Some((beat, still)) => (*beat, *still + step),
+                None => (other.beat, Duration::ZERO),
+            };
+            seen.insert(other.id, (beat, still));
             if beat != other.beat {
                 let Controller { name, version, .. } = other.clone();
                 return Err(AdmissionError::Other { name, version });
             }
-            if since.elapsed() >= patience.dead {
+            if still >= patience.dead {
                 dead.push(other);
             }
         }

@@ -65,7 +65,7 @@ impl Serve {
                 _ = interrupt.recv() => "SIGINT",
                 () = running.found_dead() => {
                     tell_manager("STOPPING=1");
-                    running.shutdown().await;
+                    // Not in order: the database is another one's now, and what was not acknowledged is on the hosts.
                     anyhow::bail!(
                         "another controller has taken over the database, because this one did not write to it for long; \
                          stop one of the two for good"

@@ -1,18 +1,18 @@
 //! Tells in the database that this controller is alive; where nobody else can reach the database, nobody is told.
 
-use fleetward_app::App;
 use fleetward_app::controller::{self, BEAT};
 use fleetward_protocol::id::ControllerId;
+use fleetward_store::Store;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 use super::Ticks;
 
 /// Tells it until the controller stops, or was found dead; then it cancels `found_dead`.
-pub async fn run(app: App, id: ControllerId, found_dead: CancellationToken, stopping: CancellationToken) {
+pub async fn run(store: Store, id: ControllerId, found_dead: CancellationToken, stopping: CancellationToken) {
     let mut ticks = Ticks::every(BEAT, stopping);
     while ticks.next().await.is_some() {
-        match controller::beat(app.store(), id).await {
+        match controller::beat(&store, id).await {
             Ok(true) => {}
             Ok(false) => {
                 error!("controller.found_dead_by_another");
