@@ -104,12 +104,14 @@ impl Call {
         })
     }
 
-    /// What it asks for, as it was typed. What a file gives is named and not shown: it may be a secret.
+    /// What it asks for, as it was typed. What a file gives, and what stands under a name of one's own (`KEY.NAME`), as an
+    /// environment does, is named and not shown: it may be a secret.
     pub(crate) fn typed(&self, params: &Map<String, Value>) -> String {
         let mut text = self.kind.clone();
         for (name, value) in value::rows(params) {
             let was_typed = self.params.iter().any(|each| each.is_of(&name));
-            text.push_str(&format!(" {name}={}", if was_typed { value.as_str() } else { "…" }));
+            let is_shown = was_typed && !name.contains('.');
+            text.push_str(&format!(" {name}={}", if is_shown { value.as_str() } else { "…" }));
         }
         text
     }

@@ -14,6 +14,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::ScriptName;
 use fleetward_protocol::order::{Draft, MAX_STEPS, Planned, Target};
+use fleetward_protocol::printable::to_line;
 use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::EncodeError;
@@ -222,7 +223,7 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
     let subjects: Vec<&str> = steps.iter().map(|step| step.shown.subject.as_str()).collect();
     let summary = subjects.join(", ");
     let audited = audited(&steps);
-    let reason = asked.reason.map(|reason| reason.chars().take(MAX_REASON).collect::<String>());
+    let reason = asked.reason.map(|reason| to_line(&reason, MAX_REASON));
     let left_out = u32::try_from(matched - selected.len()).unwrap_or(u32::MAX);
     let new = NewOperation {
         id,

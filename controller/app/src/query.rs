@@ -35,6 +35,7 @@ use super::App;
 use super::access::{Denied, Permit};
 use super::audit::{self, Entry};
 use super::fleet::{Fleet, HostCommand, Look, Seen};
+use super::health::NotTaken;
 use super::target::{self, SelectError, Selected};
 
 /// The most queries that are open at once.
@@ -72,6 +73,9 @@ pub struct Asked {
 /// Why nothing is asked.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
+    /// Nothing is taken now: who asked could not be written down.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     /// There is no such kind of query.
     #[error("there is no kind of query `{kind}`{}", .nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())]
     NoKind {
@@ -249,6 +253,7 @@ impl Answers {
 /// # Errors
 /// [`QueryError`]; nobody was asked then.
 pub async fn ask(app: &App, permit: &Permit, asked: Asked) -> Result<Answers, QueryError> {
+    app.health().check()?;
     let params = Value::Object(asked.params).to_string();
     let query = Query::parse(&ActionRequest { kind: asked.kind, params })?;
     // What the kind takes may be more than what the caller came with.

@@ -18,6 +18,7 @@ use fleetward_domain::work::operation::InvalidPolicy;
 use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::HostName;
+use fleetward_protocol::printable::to_line;
 use fleetward_store as store;
 use futures_util::Stream;
 use serde::Deserialize;
@@ -37,6 +38,9 @@ use super::page::{page, request};
 use super::rollout::asked;
 use super::sse::{self, LastEventId, last_event_id};
 use super::view::{operation_view, run_view};
+
+/// What is looked for at the most of a kind or a subject, in characters.
+const MAX_SOUGHT: usize = 512;
 
 /// `GET /operations/{id}/events`.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -111,8 +115,9 @@ async fn list(
     };
     let filter = store::work::operation::Filter {
         statuses: asked.status.map(super::view::stored_status).into_iter().collect(),
-        kind: asked.kind,
-        subject: asked.subject,
+        // What is not printable is no kind and no subject, and no text for a database either.
+        kind: asked.kind.map(|kind| to_line(&kind, MAX_SOUGHT)),
+        subject: asked.subject.map(|subject| to_line(&subject, MAX_SOUGHT)),
         host: asked
             .host
             .map(|name| name.parse().map_err(|error| parse_error("host", format!("{error}"))))

@@ -91,6 +91,7 @@ impl From<QueryError> for ApiError {
     fn from(error: QueryError) -> Self {
         let text = error.to_string();
         match error {
+            QueryError::NotTaken(error) => error.into(),
             QueryError::NoKind { kind, .. } => {
                 let text = format!("{text}; `fleetward kind list` shows those there are");
                 Self::not_found("KIND_NOT_FOUND", text).detail("kind", kind.as_str())

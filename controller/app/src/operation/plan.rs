@@ -72,17 +72,24 @@ fn hide(steps: &mut [action::Step], secrets: &SecretBox) {
     if hidden.is_empty() {
         return;
     }
-    let mut rest: Vec<&mut Map<String, Value>> = steps.iter_mut().map(|step| &mut step.shown).collect();
-    while let Some(object) = rest.pop() {
-        for (name, value) in object {
-            match value {
-                Value::String(text) if hidden.iter().any(|(key, value)| key == name && value == text) => {
-                    *value = secrets.stand_in(text);
-                }
-                Value::Object(inner) => rest.push(inner),
-                _ => {}
-            }
+    for step in steps {
+        for (name, value) in &mut step.shown {
+            hide_in(name, value, &hidden, secrets);
         }
+    }
+}
+
+/// Puts a stand-in where a hidden value stands under its name, at whatever depth.
+fn hide_in(name: &str, value: &mut Value, hidden: &[(String, String)], secrets: &SecretBox) {
+    match value {
+        Value::String(text) if hidden.iter().any(|(key, value)| key == name && value == text) => {
+            *value = secrets.stand_in(text);
+        }
+        Value::Object(inner) => {
+            inner.iter_mut().for_each(|(name, value)| hide_in(name, value, hidden, secrets));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|value| hide_in(name, value, hidden, secrets)),
+        _ => {}
     }
 }
 

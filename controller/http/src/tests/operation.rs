@@ -191,6 +191,8 @@ async fn an_operation_is_asked_for_and_stopped() {
         ("kind=unit", 0),
         ("kind=unit&subject=baseline", 0),
         ("subject=other", 0),
+        ("subject=%00baseline", 0),
+        ("kind=%1b", 0),
         ("host=web-2", 1),
         ("host=new-1", 0),
         ("from=2023-11-14T22:13:20Z", 1),
