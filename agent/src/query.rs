@@ -53,10 +53,28 @@ pub struct Answer {
     said: Vec<u8>,
     follow: bool,
     patience: Duration,
-    /// When all there is now must have been told.
-    due: Option<Instant>,
+    due: Due,
     is_over: bool,
     _place: OwnedSemaphorePermit,
+}
+
+/// When all there is now must have been told. What whoever listens takes for what was told is no time of the host's.
+#[derive(Debug)]
+struct Due {
+    /// `None` once all was told.
+    at: Option<Instant>,
+    /// When something was told last, until more is asked for.
+    told: Option<Instant>,
+}
+
+impl Due {
+    /// More is asked for: by when it must be told.
+    fn resume(&mut self, now: Instant) -> Option<Instant> {
+        if let (Some(told), Some(at)) = (self.told.take(), &mut self.at) {
+            *at += now - told;
+        }
+        self.at
+    }
 }
 
 /// What the looking process is asked.
@@ -113,7 +131,7 @@ impl Queries {
             said: Vec::new(),
             follow: open.follow,
             patience,
-            due: Some(Instant::now() + patience),
+            due: Due { at: Some(Instant::now() + patience), told: None },
             is_over: false,
             _place: place,
         })
@@ -130,7 +148,7 @@ impl Answer {
         if self.is_over {
             return None;
         }
-        let said = match self.due {
+        let said = match self.due.resume(Instant::now()) {
             Some(due) => match timeout_at(due, self.read()).await {
                 Ok(said) => said,
                 Err(_) => failed(format_args!(
@@ -141,10 +159,11 @@ impl Answer {
             None => self.read().await,
         };
         match said {
-            QueryUp::Complete if self.follow => self.due = None,
+            QueryUp::Complete if self.follow => self.due.at = None,
             QueryUp::Refused(_) | QueryUp::Failed { .. } | QueryUp::Ended => self.is_over = true,
             QueryUp::Complete | QueryUp::Items(_) | QueryUp::Gone(_) => {}
         }
+        self.due.told = Some(Instant::now());
         Some(said)
     }
 
@@ -191,4 +210,23 @@ fn take(bytes: &mut Vec<u8>) -> Result<Option<QueryUp>, wire::DecodeError> {
         *bytes = Vec::new();
     }
     Ok(Some(said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_reader_takes_no_time_of_the_hosts() {
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        let mut due = Due { at: Some(after(30)), told: None };
+        assert_eq!(due.resume(after(5)), Some(after(30)), "the host was waited for");
+        due.told = Some(after(6));
+        assert_eq!(due.resume(after(66)), Some(after(90)), "the reader was");
+        assert_eq!(due.resume(after(70)), Some(after(90)), "asked again, the host is waited for");
+        due.at = None;
+        due.told = Some(after(71));
+        assert_eq!(due.resume(after(80)), None, "what changes has no end");
+    }
 }

@@ -208,9 +208,14 @@ impl Listener {
         self.pass(Seen::Items(items)).await
     }
 
-    /// Waits for whoever listens.
-    async fn pass(&self, seen: Seen) -> Result<(), Broken> {
-        self.answers.send(seen).await.map_err(|_| Broken::Unheard)
+    /// Waits for whoever listens; that is no time of the host's.
+    async fn pass(&mut self, seen: Seen) -> Result<(), Broken> {
+        let began = Instant::now();
+        self.answers.send(seen).await.map_err(|_| Broken::Unheard)?;
+        if let Some(due) = &mut self.due {
+            *due += began.elapsed();
+        }
+        Ok(())
     }
 }
 
@@ -263,6 +268,24 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_takes_no_time_of_the_hosts() {
+        let (answers, mut heard) = mpsc::channel(1);
+        let (began, patience) = (Instant::now(), Duration::from_secs(30));
+        let bounds = Bounds { timeout: patience, items: 1, bytes: 1, follows: false };
+        let due = Some(began + patience);
+        let (left, pace) = (Left::of(bounds), Pace::new());
+        let mut listener = Listener { due, patience, follow: false, left, pace, answers };
+        listener.pass(Seen::Complete).await.unwrap();
+        let reads = async {
+            sleep_until(began + Duration::from_secs(60)).await;
+            heard.recv().await
+        };
+        let (passed, _) = tokio::join!(listener.pass(Seen::Complete), reads);
+        passed.unwrap();
+        assert_eq!(listener.due, Some(began + patience + Duration::from_secs(60)));
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_changes_all_the_time_is_heard_at_a_pace() {
