@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, watch};
 use zbus::message::Type;
 use zbus::{Connection, Message, MessageStream, ObjectPath, Variant};
 
+use crate::host::{Machine, skipped};
+
 /// A message bus in a directory of its own, until it is dropped.
 pub(crate) struct Bus {
     daemon: Child,
@@ -46,6 +48,26 @@ pub(crate) fn bus(directory: &Path) -> Option<Bus> {
     BufReader::new(bus.daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("unix:"), "{line}");
     Some(bus)
+}
+
+/// A machine with a bus, and our systemd on it; `None` where there is no dbus-daemon, or no root, whom units need.
+pub(crate) fn machine(
+    test: &str,
+    world: World,
+) -> Option<(Machine, Bus, Shared, mpsc::UnboundedSender<Event>)> {
+    if !nix::unistd::geteuid().is_root() {
+        skipped(test, "units need root");
+        return None;
+    }
+    let mut machine = Machine::new();
+    let Some(bus) = bus(machine.directory.path()) else {
+        skipped(test, "dbus-daemon is not installed");
+        return None;
+    };
+    machine.bus = Some(bus.address.clone());
+    let world = Arc::new(watch::channel(world).0);
+    let happens = play(bus.address.clone(), Arc::clone(&world));
+    Some((machine, bus, world, happens))
 }
 
 /// What the units of our systemd are, and what was asked of it.

@@ -1,17 +1,15 @@
 //! The kind `unit`, with a real message bus and a systemd of our own on it: what it does, what it tells, what it reports.
 
-use std::sync::Arc;
-
 use fleetward_agent::run::Stage;
 use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::action::unit::{Unit, UnitReport, Verb};
 use fleetward_protocol::event::StepState;
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::host::{Life, Machine, Output, Request, boot, finished, script, skipped, written};
-use crate::systemd::{Bus, Event, Shared, World, bus, play};
+use crate::host::{Life, Machine, Output, Request, boot, finished, script, written};
+use crate::systemd::{Bus, Event, Shared, World, machine};
 
 /// A machine with a bus, and our systemd on it.
 struct Site {
@@ -22,24 +20,13 @@ struct Site {
     ends: mpsc::UnboundedSender<Event>,
 }
 
-/// `None` where there is no dbus-daemon, or no root, whom units need.
+/// `None` where there can be none here.
 fn site(test: &str) -> Option<Site> {
-    if !nix::unistd::geteuid().is_root() {
-        skipped(test, "units need root");
-        return None;
-    }
-    let mut machine = Machine::new();
-    let Some(bus) = bus(machine.directory.path()) else {
-        skipped(test, "dbus-daemon is not installed");
-        return None;
-    };
-    machine.bus = Some(bus.address.clone());
     let mut world = World { result: Some("done"), ..World::default() };
     world.units.insert("web.service".into(), ("loaded", "active".into(), 40));
     world.units.insert("off.service".into(), ("loaded", "inactive".into(), 0));
     world.units.insert("masked.service".into(), ("masked", "inactive".into(), 0));
-    let world = Arc::new(watch::channel(world).0);
-    let ends = play(bus.address.clone(), Arc::clone(&world));
+    let (machine, bus, world, ends) = machine(test, world)?;
     Some(Site { machine, bus, world, ends })
 }
 

@@ -1,15 +1,12 @@
 //! The kind `unit-file`, with a real message bus and a systemd of our own on it.
 
-use std::sync::Arc;
-
 use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::action::unit_file::{FileVerb, UnitFile, UnitFileReport};
 use fleetward_protocol::event::StepState;
 use fleetward_protocol::run::Outcome;
-use tokio::sync::watch;
 
-use crate::host::{Life, Machine, Output, Request, boot, script, skipped};
-use crate::systemd::{Bus, Shared, World, bus, play};
+use crate::host::{Life, Machine, Output, Request, boot, script};
+use crate::systemd::{Bus, Shared, World, machine};
 
 /// A machine with a bus, and our systemd on it.
 struct Site {
@@ -19,18 +16,8 @@ struct Site {
     _bus: Bus,
 }
 
-/// `None` where there is no dbus-daemon, or no root, whom units need.
+/// `None` where there can be none here.
 fn site(test: &str) -> Option<Site> {
-    if !nix::unistd::geteuid().is_root() {
-        skipped(test, "units need root");
-        return None;
-    }
-    let mut machine = Machine::new();
-    let Some(bus) = bus(machine.directory.path()) else {
-        skipped(test, "dbus-daemon is not installed");
-        return None;
-    };
-    machine.bus = Some(bus.address.clone());
     let mut world = World::default();
     for (unit, file) in [
         ("web.service", "enabled"),
@@ -44,8 +31,7 @@ fn site(test: &str) -> Option<Site> {
         world.units.insert(unit.into(), ("loaded", "inactive".into(), 0));
         world.files.insert(unit.into(), file);
     }
-    let world = Arc::new(watch::channel(world).0);
-    play(bus.address.clone(), Arc::clone(&world));
+    let (machine, bus, world, _) = machine(test, world)?;
     let life = machine.start(boot(1));
     Some(Site { life, world, _machine: machine, _bus: bus })
 }
