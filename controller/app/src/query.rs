@@ -15,7 +15,7 @@ use fleetward_domain::fleet::enrolment::Standing;
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::action::{ActionRequest, KINDS};
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::{HostId, OperationId, UserId};
+use fleetward_protocol::id::{HostId, UserId};
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
 use fleetward_protocol::query::{Bounds, Fields, InvalidQuery, Key, Kind, QUERY_KINDS, Query, catalogue};
@@ -29,13 +29,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::info;
-use uuid::Uuid;
 
 use super::App;
 use super::access::{Denied, Permit};
 use super::audit::{self, Entry};
 use super::fleet::{Fleet, HostCommand, Look, Seen};
 use super::health::NotTaken;
+use super::operation::made_id;
 use super::target::{self, SelectError, Selected};
 
 /// The most queries that are open at once.
@@ -317,7 +317,7 @@ impl Asking {
         let targets: Vec<Target> = selected.iter().map(|target| target_of(target, &step)).collect();
         let (not_before, deadline) = (app.now(), app.now() + LIFE);
         let draft = Draft {
-            operation: OperationId::from_uuid(Uuid::now_v7()),
+            operation: made_id(not_before),
             issuer: Text::of(&permit.caller().name),
             not_before,
             deadline,
