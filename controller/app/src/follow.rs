@@ -125,7 +125,7 @@ impl Follower {
         let latest = app.live().watch(operation);
         let mut conn = app.store().read().await?;
         store::work::operation::get(&mut conn, &scope, operation).await?;
-        let steps = step::list(&mut *conn, &[operation]).await?.remove(&operation).unwrap_or_default();
+        let steps = step::list(&mut *conn, &scope, operation).await?;
         drop(conn);
         Ok(Self {
             app: app.clone(),
@@ -195,7 +195,7 @@ impl Follower {
                 self.hosts.insert(run.id, run.host_name);
             }
         }
-        let runs = run::overviews(&mut *conn, &self.steps, runs).await?;
+        let runs = run::overviews(&mut *conn, scope, &self.steps, runs).await?;
         drop(conn);
         Ok(self.arrange(operation, counts, runs, output.pieces, upto))
     }

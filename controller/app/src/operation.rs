@@ -1,6 +1,8 @@
 //! Operations: asking for one, following it, stopping it.
 
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use super::health::NotTaken;
 use super::target::{self, SelectError, Selected};
 use crate::secret::SecretError;
 
-pub use plan::check;
+pub use plan::preview;
 use plan::{PlannedStep, audited, check_steps, plan, sealed};
 
 /// The most runs of one operation.
@@ -292,10 +294,9 @@ pub async fn list(
 /// # Errors
 /// If the store fails.
 pub async fn overview(app: &App, permit: &Permit, operation: Operation) -> Result<Overview, StoreError> {
-    let mut conn = app.store().read().await?;
-    let id = operation.id;
-    let steps = step::list(&mut *conn, &[id]).await?.remove(&id).unwrap_or_default();
-    let counts = run::count(&mut *conn, &permit.scope(), id).await?;
+    let (mut conn, scope) = (app.store().read().await?, permit.scope());
+    let steps = step::list(&mut *conn, &scope, operation.id).await?;
+    let counts = run::count(&mut *conn, &scope, operation.id).await?;
     Ok(Overview { operation, steps, counts })
 }
 
@@ -309,7 +310,7 @@ async fn overviews(
     }
     let ids: Vec<OperationId> = operations.iter().map(|operation| operation.id).collect();
     let mut counts = run::count_each(conn, scope, &ids).await?;
-    let mut steps = step::list(conn, &ids).await?;
+    let mut steps = step::list_each(conn, scope, &ids).await?;
     let overview = |operation: Operation| Overview {
         steps: steps.remove(&operation.id).unwrap_or_default(),
         counts: counts.remove(&operation.id).unwrap_or_default(),
@@ -406,7 +407,7 @@ fn meant(nearest: Option<&str>) -> String {
 }
 
 /// An id for whoever brings none.
-fn made_id(now: Timestamp) -> OperationId {
+pub(super) fn made_id(now: Timestamp) -> OperationId {
     let millis = u64::try_from(now.as_millis()).unwrap_or(0);
     let random: [u8; 16] = *Uuid::new_v4().as_bytes();
     let [random @ .., _, _, _, _, _, _] = random;

@@ -7,7 +7,7 @@ use fleetward_store::page::{Page, PageRequest};
 use fleetward_store::work::run::{self, Run};
 use fleetward_store::work::step::{self, Step};
 use fleetward_store::work::{output, report};
-use fleetward_store::{Reader, StoreError};
+use fleetward_store::{Reader, Scope, StoreError};
 
 use super::App;
 use super::access::Permit;
@@ -29,12 +29,13 @@ pub struct Overview {
 /// If the store fails, or a run has no step.
 pub(crate) async fn overviews(
     conn: &mut impl Reader,
+    scope: &Scope,
     steps: &[Step],
     runs: Vec<Run>,
 ) -> Result<Vec<Overview>, StoreError> {
     // What has no output has no report.
     let told: Vec<RunId> = runs.iter().filter(|run| run.output_end > 0).map(|run| run.id).collect();
-    let mut reports = report::list(conn, &told).await?;
+    let mut reports = report::list(conn, scope, &told).await?;
     let overview = |run: Run| {
         let step = usize::try_from(run.step).ok().and_then(|step| steps.get(step)).cloned();
         let step = step.ok_or(StoreError::NotFound { what: "the step of the run" })?;
@@ -55,10 +56,10 @@ pub async fn list(
     host: Option<&HostName>,
     page: &PageRequest,
 ) -> Result<Page<Overview>, StoreError> {
-    let mut conn = app.store().search().await?;
-    let Page { items, next } = run::list(&mut conn, &permit.scope(), operation, states, host, page).await?;
-    let steps = step::list(&mut conn, &[operation]).await?.remove(&operation).unwrap_or_default();
-    Ok(Page { items: overviews(&mut conn, &steps, items).await?, next })
+    let (mut conn, scope) = (app.store().search().await?, permit.scope());
+    let Page { items, next } = run::list(&mut conn, &scope, operation, states, host, page).await?;
+    let steps = step::list(&mut conn, &scope, operation).await?;
+    Ok(Page { items: overviews(&mut conn, &scope, &steps, items).await?, next })
 }
 
 /// One run.
@@ -66,11 +67,10 @@ pub async fn list(
 /// # Errors
 /// [`StoreError::NotFound`] if the caller may not see it.
 pub async fn get(app: &App, permit: &Permit, id: RunId) -> Result<Overview, StoreError> {
-    let mut conn = app.store().read().await?;
-    let run = run::get(&mut conn, &permit.scope(), id).await?;
-    let operation = run.operation;
-    let steps = step::list(&mut *conn, &[operation]).await?.remove(&operation).unwrap_or_default();
-    let mut found = overviews(&mut *conn, &steps, vec![run]).await?;
+    let (mut conn, scope) = (app.store().read().await?, permit.scope());
+    let run = run::get(&mut conn, &scope, id).await?;
+    let steps = step::list(&mut *conn, &scope, run.operation).await?;
+    let mut found = overviews(&mut *conn, &scope, &steps, vec![run]).await?;
     found.pop().ok_or(StoreError::NotFound { what: "the run" })
 }
 

@@ -40,10 +40,7 @@ async fn preview(
     let surroundings =
         Surroundings { environment: asked.environment, directory: asked.directory, user: asked.user };
     let steps = steps(asked.steps, asked.scripts, surroundings)?;
-    if !steps.is_empty() {
-        operation::check(&site.app, &permit, steps).await?;
-    }
-    let selected = target::preview(&site.app, &permit, &asked.on).await?;
+    let selected = operation::preview(&site.app, &permit, steps, &asked.on).await?;
     let count = |wanted: fn(&target::Selected) -> bool| {
         u32::try_from(selected.iter().filter(|target| wanted(target)).count()).unwrap_or(u32::MAX)
     };

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use fleetward_domain::people::permission::Permission;
 use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::OperationId;
 use fleetward_protocol::order::{self as wire, Authority, Limits, MAX_STEPS};
 use fleetward_protocol::text::List;
 use fleetward_store::work::step::{NewStep, Step};
@@ -16,7 +18,7 @@ use crate::access::Permit;
 use crate::action::{self, Asked, Within};
 use crate::order;
 use crate::secret::SecretBox;
-use fleetward_protocol::id::OperationId;
+use crate::target::{self, Selected};
 
 /// The most bytes of a step's parameters that the audit log keeps as they are; of more, it keeps the digest.
 const MAX_AUDITED: usize = 16 << 10;
@@ -31,13 +33,25 @@ pub(super) struct PlannedStep {
     undeclared: Vec<String>,
 }
 
-/// Checks what would be done, as [`create`](super::create) does: for a preview.
+/// What would be done and where, by the same rules and in the same tenant as [`create`](super::create); without steps only
+/// where, in all tenants that the caller may read.
 ///
 /// # Errors
 /// [`OperationError`]; the operation would be refused for the same reason.
-pub async fn check(app: &App, permit: &Permit, steps: Vec<Asked>) -> Result<(), OperationError> {
+pub async fn preview(
+    app: &App,
+    permit: &Permit,
+    steps: Vec<Asked>,
+    on: &str,
+) -> Result<Vec<Selected>, OperationError> {
+    if steps.is_empty() {
+        return Ok(target::preview(app, permit, on).await?);
+    }
+    let permit = permit.caller().clone().permit(Permission::Run)?;
     let mut conn = app.store().read().await?;
-    plan(app, permit, &mut conn, steps, &RolloutPolicy::default()).await.map(|_| ())
+    plan(app, &permit, &mut conn, steps, &RolloutPolicy::default()).await?;
+    drop(conn);
+    Ok(target::select(app, &Scope::of(permit.tenant()), on).await?)
 }
 
 /// Whether there is something to do, and not too much.

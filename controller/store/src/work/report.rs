@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use fleetward_protocol::id::RunId;
 
 use crate::query::query;
-use crate::{Connection, Reader, StoreError};
+use crate::{Connection, Reader, Scope, StoreError};
 
 /// Keeps a run's report in the place of the one before. It is one JSON object
 /// ([`check_report`](fleetward_protocol::event::check_report)).
@@ -22,14 +22,23 @@ pub(crate) async fn upsert(conn: &mut Connection, run: RunId, report: &str) -> R
     .map(|_| ())
 }
 
-/// The reports of those of `runs` that have one, as JSON.
+/// The reports of those of `runs` that are in scope and have one, as JSON.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list(conn: &mut impl Reader, runs: &[RunId]) -> Result<HashMap<RunId, String>, StoreError> {
+pub async fn list(
+    conn: &mut impl Reader,
+    scope: &Scope,
+    runs: &[RunId],
+) -> Result<HashMap<RunId, String>, StoreError> {
     let mut reports = HashMap::new();
     for batch in runs.chunks(500) {
-        let select = query("SELECT run_id, report FROM run_report WHERE run_id IN ").list(batch.iter());
+        let select = query(
+            "SELECT p.run_id, p.report FROM run_report p JOIN run r ON r.id = p.run_id WHERE p.run_id IN ",
+        )
+        .list(batch.iter())
+        .push(" AND ")
+        .scope("r.tenant_id", scope);
         let select = if batch.len() == 1 { select } else { select.once() };
         for row in conn.rows(select).await? {
             reports.insert(row.get("run_id")?, row.get("report")?);

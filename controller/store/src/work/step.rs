@@ -6,7 +6,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::OperationId;
 
 use crate::query::query;
-use crate::{Connection, Reader, StoreError};
+use crate::{Connection, Reader, Scope, StoreError};
 
 /// One step of an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,20 +54,36 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// The steps of these operations, in their order.
+/// The steps of an operation in scope, in their order.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn list(
     conn: &mut impl Reader,
+    scope: &Scope,
+    operation: OperationId,
+) -> Result<Vec<Step>, StoreError> {
+    Ok(list_each(conn, scope, &[operation]).await?.remove(&operation).unwrap_or_default())
+}
+
+/// The steps of those of these operations that are in scope, in their order.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_each(
+    conn: &mut impl Reader,
+    scope: &Scope,
     operations: &[OperationId],
 ) -> Result<HashMap<OperationId, Vec<Step>>, StoreError> {
     let mut steps: HashMap<OperationId, Vec<Step>> = HashMap::new();
     let select = query(
-        "SELECT operation_id, kind, subject, digest, params FROM operation_step WHERE operation_id IN ",
+        "SELECT s.operation_id, s.kind, s.subject, s.digest, s.params FROM operation_step s \
+         JOIN operation o ON o.id = s.operation_id WHERE s.operation_id IN ",
     )
     .list(operations.iter())
-    .push(" ORDER BY operation_id, position");
+    .push(" AND ")
+    .scope("o.tenant_id", scope)
+    .push(" ORDER BY s.operation_id, s.position");
     // The text for one operation comes again and again; it need not be parsed each time.
     let select = if operations.len() == 1 { select } else { select.once() };
     for row in conn.rows(select).await? {
