@@ -208,10 +208,16 @@ impl Runs {
     /// when it has been given a moment to end, which most do.
     ///
     /// A run that an earlier life of the agent accepted waits for this, unless the controller knows better than to start it.
+    /// One that comes with a cancel request is not started by this, whatever else is known of it.
     pub async fn open(&self, open: OpenRun) -> Opened {
         if open.started || open.offset > 0 {
             self.disown(open.run).await;
-        } else if let Some(word) = self.shared.table().unconfirmed.remove(&open.run) {
+        }
+        if let Some(cause) = open.cancel {
+            // Before everything that may start it.
+            self.cancel(open.run, cause);
+        }
+        if let Some(word) = self.shared.table().unconfirmed.remove(&open.run) {
             // The task may have ended by a cancel meanwhile.
             let _ = word.send(());
         }
@@ -226,7 +232,7 @@ impl Runs {
             (None, Some(_)) if self.shared.table().forgotten.contains_key(&open.run) => {
                 return Opened::Unknown;
             }
-            (None, Some(dispatch)) => drive::accept(&self.shared, open.run, dispatch),
+            (None, Some(dispatch)) => drive::accept(&self.shared, open.run, dispatch, open.cancel),
         };
         // The sender lives in the table or in the task that accepts; it never leaves without a last word.
         drop(progress.wait_for(|progress| progress.stage != Stage::Accepting).await);
@@ -401,10 +407,17 @@ impl Shared {
         }
     }
 
-    /// Puts a run into the table.
-    fn hold(&self, run: RunId, stage: Stage, output: u64, deadline: Timestamp) -> Watched {
+    /// Puts a run into the table, with what its order came with to stop it.
+    fn hold(
+        &self,
+        run: RunId,
+        stage: Stage,
+        output: u64,
+        deadline: Timestamp,
+        cancel: Option<CancelCause>,
+    ) -> Watched {
         let (progress, watched) = watch::channel(Progress { stage, output });
-        let (cancel, cancelled) = watch::channel(None);
+        let (cancel, cancelled) = watch::channel(cancel);
         self.table().runs.insert(run, Held { progress: progress.clone(), cancel, deadline });
         Watched { progress, watched, cancelled }
     }

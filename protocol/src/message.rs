@@ -199,6 +199,9 @@ pub struct OpenRun {
     /// Whether the controller knows that the run was started. A journal that holds it as not started is older than that
     /// (a snapshot, a backup): the run is not started from it, and is answered by [`RunUp::Unknown`].
     pub started: bool,
+    /// That the run should stop, if that is known by now. The host obeys it before anything else: a run that it has not
+    /// started is not started, whether it comes with a dispatch or is known already.
+    pub cancel: Option<CancelCause>,
     /// Present while the controller has no proof that the host accepted the run. A journal that knows the run
     /// answers from what it knows and ignores this; one that does not starts it. Absent, an unknown run is
     /// answered by [`RunUp::Unknown`].

@@ -52,13 +52,18 @@ enum Supervised {
     Unknown,
 }
 
-/// Takes a dispatched run in; the stage tells what comes of it.
-pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> watch::Receiver<Progress> {
+/// Takes a dispatched run in; the stage tells what comes of it. With a cancel request it is written down and not started.
+pub(super) fn accept(
+    shared: &Arc<Shared>,
+    run: RunId,
+    dispatch: Dispatch,
+    cancel: Option<CancelCause>,
+) -> watch::Receiver<Progress> {
     let now = clock::now();
     let remaining = Duration::from_millis(dispatch.remaining_ms);
     let work = Work::open(&dispatch.order, dispatch.contents.into_vec());
     let deadline = work.as_ref().map_or(now, |work| work.order.deadline.min(now + remaining));
-    let Watched { progress, watched, cancelled } = shared.hold(run, Stage::Accepting, 0, deadline);
+    let Watched { progress, watched, cancelled } = shared.hold(run, Stage::Accepting, 0, deadline, cancel);
     let drive = Drive { shared: Arc::clone(shared), run, progress, cancelled };
     let checked = work.and_then(|work| match work {
         Work { order, .. } if order.run != run => {
@@ -76,6 +81,9 @@ pub(super) fn accept(shared: &Arc<Shared>, run: RunId, dispatch: Dispatch) -> wa
 impl Drive {
     /// A run that is not in the journal yet.
     async fn fresh(mut self, work: Work, order: Vec<u8>, deadline: Timestamp) {
+        if self.is_cancelled() {
+            return self.refuse_fresh(Refusal::CancelledBeforeStart).await;
+        }
         let ready = match prepare::check(&self.shared, &work, clock::now()) {
             Ok(ready) => ready,
             Err(refusal) => return self.refuse_fresh(refusal).await,
@@ -135,6 +143,10 @@ impl Drive {
         self.shared.release(self.run);
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.borrow().is_some()
+    }
+
     /// A place now, or the promise of one.
     fn admit(&self, ready: &prepare::Ready) -> Option<oneshot::Receiver<()>> {
         let mut table = self.shared.table();
@@ -189,7 +201,7 @@ impl Drive {
     /// Starts the run: `started` is in the journal before the supervisor goes.
     async fn start(&mut self, work: Work, ready: prepare::Ready, accepted: Option<Entry>) {
         let journalled = if accepted.is_none() { Journalled::Yes } else { Journalled::No };
-        if self.cancelled.borrow_and_update().is_some() {
+        if self.is_cancelled() {
             return self.refuse(Refusal::CancelledBeforeStart, journalled).await;
         }
         let directory = self.shared.directory(self.run);

@@ -33,7 +33,7 @@ fn recover_run(shared: &Arc<Shared>, run: RunId, known: &Known) {
     match &known.phase {
         Phase::Refused(refusal) => {
             let stage = Stage::Refused { refusal: refusal.clone(), accepted: true };
-            drop(shared.hold(run, stage, 0, known.deadline));
+            drop(shared.hold(run, stage, 0, known.deadline, None));
         }
         Phase::Accepted if may_have_started(&directory) => {
             tracing::error!(run_id = %run, "start_not_in_the_journal");
@@ -62,7 +62,7 @@ fn take_up(shared: &Arc<Shared>, run: RunId, deadline: Timestamp, at: Timestamp,
         && spool::vouches(&directory, &end)
     {
         let (stage, output) = stage_of(end, at);
-        drop(shared.hold(run, stage, output, deadline));
+        drop(shared.hold(run, stage, output, deadline, None));
         return;
     }
     let same = boot == shared.host.boot;
@@ -101,7 +101,7 @@ fn may_have_started(directory: &Path) -> bool {
 }
 
 fn hold(shared: &Arc<Shared>, run: RunId, stage: Stage, deadline: Timestamp) -> Drive {
-    let Watched { progress, cancelled, watched: _ } = shared.hold(run, stage, 0, deadline);
+    let Watched { progress, cancelled, watched: _ } = shared.hold(run, stage, 0, deadline, None);
     Drive { shared: Arc::clone(shared), run, progress, cancelled }
 }
 

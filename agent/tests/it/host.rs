@@ -167,7 +167,7 @@ impl Life {
 
     /// Opens a run as a controller that knows it was accepted.
     pub(crate) async fn resume(&self, run: RunId) -> watch::Receiver<Progress> {
-        match self.runs.open(OpenRun { run, offset: 0, started: false, dispatch: None }).await {
+        match self.runs.open(OpenRun { run, offset: 0, started: false, cancel: None, dispatch: None }).await {
             Opened::Held(progress) => progress,
             Opened::Unknown => panic!("the run is unknown"),
         }
@@ -255,7 +255,7 @@ pub(crate) fn asking(
         remaining_ms: u64::try_from(request.remaining.as_millis()).unwrap(),
     };
     let run = RunId::derived(request.operation, client, 0);
-    OpenRun { run, offset: 0, started: false, dispatch: Some(dispatch) }
+    OpenRun { run, offset: 0, started: false, cancel: None, dispatch: Some(dispatch) }
 }
 
 /// The order of one step on one host.

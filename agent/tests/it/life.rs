@@ -230,7 +230,7 @@ async fn a_forgotten_run_leaves_the_host_after_the_set_time() {
 async fn an_unknown_run_without_a_dispatch_is_unknown() {
     let machine = Machine::new();
     let life = machine.start(boot(1));
-    let open = OpenRun { run: run_id(), offset: 0, started: false, dispatch: None };
+    let open = OpenRun { run: run_id(), offset: 0, started: false, cancel: None, dispatch: None };
     assert!(matches!(life.runs.open(open).await, Opened::Unknown));
 }
 

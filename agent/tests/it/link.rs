@@ -74,7 +74,7 @@ async fn a_host_enrols_connects_runs_and_leaves() {
     stream.say(&RunDown::Forget).await;
     stream.ended().await;
 
-    let open = OpenRun { run: request.run, offset: 0, started: false, dispatch: None };
+    let open = OpenRun { run: request.run, offset: 0, started: false, cancel: None, dispatch: None };
     assert_eq!(session.open(open).await.event().await, Some(SinkEvent::Unknown));
     let (said, ()) = tokio::join!(session.message(), agent.shutdown());
     assert_eq!(said, Some(AgentMessage::Goodbye));
@@ -338,8 +338,9 @@ async fn an_agent_that_stops_lets_go_of_its_runs_and_the_next_takes_them_up() {
     let agent = start(&machine);
     let session = controller.session().await;
     tokio::fs::write(gate, "go\n").await.unwrap();
-    let mut stream =
-        session.open(OpenRun { run: request.run, offset: 0, started: false, dispatch: None }).await;
+    let mut stream = session
+        .open(OpenRun { run: request.run, offset: 0, started: false, cancel: None, dispatch: None })
+        .await;
     assert_eq!(stream.finished().await.outcome, Outcome::Exited(0));
     assert_eq!(text(&stream.log), "first\nsecond\n");
     agent.abort().await;

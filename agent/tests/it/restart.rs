@@ -241,7 +241,7 @@ fn an_older_state_of_the_host_starts_nothing_a_second_time() {
     runtime().block_on(async {
         let life = machine.start(boot(2));
         assert_eq!(life.runs.load().waiting, 4);
-        let open = OpenRun { run: started.run, offset: 0, started: true, dispatch: None };
+        let open = OpenRun { run: started.run, offset: 0, started: true, cancel: None, dispatch: None };
         assert!(matches!(life.runs.open(open).await, Opened::Unknown));
         life.runs.forget(ended.run).await;
         // The one whose turn it is starts; the others leave it the place.
@@ -275,7 +275,7 @@ fn a_journal_that_was_wiped_has_another_id_and_does_not_start_what_it_forgot() {
         let life = machine.start(boot(1));
         assert_ne!(life.journal, journal);
         assert!(life.runs.held().is_empty());
-        let open = OpenRun { run: request.run, offset: 0, started: false, dispatch: None };
+        let open = OpenRun { run: request.run, offset: 0, started: false, cancel: None, dispatch: None };
         assert!(matches!(life.runs.open(open).await, Opened::Unknown));
     });
 }
@@ -534,7 +534,8 @@ fn a_damaged_spool_costs_output_and_not_the_result() {
         for _ in 0..2 {
             runtime().block_on(async {
                 let life = machine.start(boot(1));
-                let open = OpenRun { run: request.run, offset: has, started: false, dispatch: None };
+                let open =
+                    OpenRun { run: request.run, offset: has, started: false, cancel: None, dispatch: None };
                 let Opened::Held(progress) = life.runs.open(open).await else { panic!("unknown") };
                 let end = finished(progress).await;
                 assert_eq!(end.outcome, Outcome::Exited(3));

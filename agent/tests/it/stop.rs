@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use fleetward_agent::run::Stage;
 use fleetward_agent::run::attach::Attachment;
+use fleetward_agent::run::{Opened, Stage};
+use fleetward_protocol::message::OpenRun;
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
 
 use crate::delegation::Service;
@@ -106,6 +107,62 @@ async fn runs_wait_their_turn_and_a_waiting_one_can_be_cancelled() {
     assert_eq!(finished(running).await.outcome, Outcome::Cancelled);
     assert_eq!(finished(waiting).await.outcome, Outcome::Exited(0));
     assert_eq!((life.runs.load().running, life.runs.load().waiting), (0, 0));
+}
+
+/// A cancel request that comes with the order is obeyed before it: nothing is started, and never will be.
+#[tokio::test]
+async fn what_is_stopped_when_its_order_comes_never_starts() {
+    let machine = Machine::new();
+    let mark = machine.path("started");
+    let life = machine.start(boot(1));
+    let request = script(&format!("touch {}", mark.display()));
+    let stopped = OpenRun { cancel: Some(CancelCause::Requested), ..life.dispatch(&request) };
+    let Opened::Held(progress) = life.runs.open(stopped).await else { panic!("the run is unknown") };
+    let refused = Stage::Refused { refusal: Refusal::CancelledBeforeStart, accepted: false };
+    assert_eq!(last(progress).await, refused);
+    // It is in the journal: the same order without the request is answered from it, in this life and the next.
+    assert_eq!(last(life.begin(&request).await).await, refused);
+    drop(life);
+    let life = machine.start(boot(1));
+    assert_eq!(life.refusal(&request).await, Refusal::CancelledBeforeStart);
+    assert!(!mark.exists() && !life.directory(request.run).exists());
+}
+
+/// An earlier life of the agent accepted it; the controller opens it, and has it stopped.
+#[test]
+fn what_waits_for_the_controllers_word_and_is_stopped_never_starts() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let machine = Machine::new();
+    std::fs::write(machine.paths().config, "[runs]\nconcurrent = 1").unwrap();
+    let mark = machine.path("started");
+    let first = script("echo $$; while :; do sleep 1000; done");
+    let second = script(&format!("touch {}", mark.display()));
+    let earlier = runtime();
+    earlier.block_on(async {
+        let life = machine.start(boot(1));
+        drop(numbers(&life, &first, 1).await);
+        assert_eq!(life.begin(&second).await.borrow().stage, Stage::Waiting);
+        life.runs.release().await;
+    });
+    drop(earlier);
+    runtime().block_on(async {
+        let life = machine.start(boot(1));
+        let running = life.resume(first.run).await;
+        life.runs.cancel(first.run, CancelCause::Requested);
+        assert_eq!(finished(running).await.outcome, Outcome::Cancelled);
+        // There is room for it now: only the word is missing.
+        let open = OpenRun {
+            run: second.run,
+            offset: 0,
+            started: false,
+            cancel: Some(CancelCause::Halted),
+            dispatch: None,
+        };
+        let Opened::Held(progress) = life.runs.open(open).await else { panic!("the run is unknown") };
+        let refused = Stage::Refused { refusal: Refusal::CancelledBeforeStart, accepted: true };
+        assert_eq!(last(progress).await, refused);
+        assert!(!mark.exists());
+    });
 }
 
 #[tokio::test]

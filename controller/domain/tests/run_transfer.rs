@@ -42,6 +42,8 @@ struct Truth {
     /// Something happened after which the host cannot know.
     may_be_lost: bool,
     cancel_requested: bool,
+    /// The controller knew of the cancel request when the host connected, and the host could not start the run by itself.
+    must_not_start: bool,
 }
 
 struct World {
@@ -124,6 +126,18 @@ impl World {
         let Some(link) = &mut self.link else { return };
         if let Some((stream, frame)) = link.take_up(which) {
             self.controller.receive(stream, &frame, self.now, link);
+            if stream == link::CONTROL {
+                self.note_stopped();
+            }
+        }
+    }
+
+    /// The host has said hello: what is to be stopped by now, and waits for the controller, must never start.
+    fn note_stopped(&mut self) {
+        for (run, truth) in &mut self.truth {
+            let custody = self.controller.store[run].state.custody();
+            let is_stopped = custody.is_some_and(|custody| custody.cancel.is_some());
+            truth.must_not_start |= is_stopped && self.host.waits_for_word_of(*run);
         }
     }
 
@@ -141,6 +155,7 @@ impl World {
     fn check(&self) {
         for (run, truth) in &self.truth {
             assert!(truth.starts <= 1, "{run} was started {} times", truth.starts);
+            assert!(truth.starts == 0 || !truth.must_not_start, "{run} was started after it was stopped");
             let stored = &self.controller.store[run];
             assert!(truth.log.starts_with(&stored.log), "{run}: the stored output is not what was written");
             match &stored.state {

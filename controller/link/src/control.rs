@@ -212,11 +212,16 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
 
 impl Live {
     /// Greets the host and opens the streams of its runs, unless it was told to go in the meantime.
-    async fn begin(&mut self, attach: Vec<Attach>) -> Result<(), End> {
+    async fn begin(&mut self, mut attach: Vec<Attach>) -> Result<(), End> {
         let mut queued = Vec::new();
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 HostCommand::Close(reason) => return Err(reason.into()),
+                // It goes with the order, not behind it.
+                HostCommand::Cancel { run, cause } if attach.iter().any(|attach| attach.run == run) => {
+                    let stopped = attach.iter_mut().filter(|attach| attach.run == run);
+                    stopped.for_each(|attach| attach.cancel = attach.cancel.or(Some(cause)));
+                }
                 command => queued.push(command),
             }
         }

@@ -130,15 +130,15 @@ async fn converse(
     frames: &mut Frames,
 ) -> Result<(), Broken> {
     frame::send(send, &StreamKind::Run, MAX_RUN_FRAME).await?;
-    frame::send(send, &RunDown::Open(open(port, attach)), MAX_RUN_FRAME).await?;
+    // With the order and not behind it: a host that read the order alone would start what is to be stopped.
+    let mut told = *wishes.borrow_and_update();
+    frame::send(send, &RunDown::Open(open(port, attach, told)), MAX_RUN_FRAME).await?;
     let mut sink = RunSink::new(attach.offset);
     let mut commits = feed.watch();
-    let mut told = None;
     if attach.dispatch.is_none() {
         // Not the first stream of this run: people see that it was cut off and came back.
         feed.attached().await?;
     }
-    wishes.mark_changed();
     loop {
         tokio::select! {
             message = frames.next_up(), if !sink.has_ended() => {
@@ -177,7 +177,7 @@ async fn converse(
     }
 }
 
-fn open(port: &Port, attach: &Attach) -> OpenRun {
+fn open(port: &Port, attach: &Attach, cancel: Option<CancelCause>) -> OpenRun {
     let dispatch = attach.dispatch.as_ref().map(|prepared| {
         // What was planned may start: that our clock was set back since makes it no order for later.
         let life = prepared.deadline.since(prepared.not_before);
@@ -188,5 +188,5 @@ fn open(port: &Port, attach: &Attach) -> OpenRun {
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
         }
     });
-    OpenRun { run: attach.run, offset: attach.offset, started: attach.started, dispatch }
+    OpenRun { run: attach.run, offset: attach.offset, started: attach.started, cancel, dispatch }
 }

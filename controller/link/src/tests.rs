@@ -248,7 +248,8 @@ async fn a_stop_that_races_the_hand_out_reaches_the_host_all_the_same() {
         let play = async {
             let mut stream = session.accept_run().await;
             stream.say(&RunUp::Accepted).await;
-            while !matches!(stream.hear().await, RunDown::Cancel { .. }) {}
+            // With the order, or after it.
+            while stream.open.cancel.is_none() && !matches!(stream.hear().await, RunDown::Cancel { .. }) {}
             stream.say(&RunUp::Refused(Refusal::CancelledBeforeStart)).await;
             std::future::pending::<()>().await;
         };
@@ -261,6 +262,31 @@ async fn a_stop_that_races_the_hand_out_reaches_the_host_all_the_same() {
             (OperationStatus::Stopped, &RunState::Cancelled(Cause::Requested))
         );
     }
+}
+
+/// Whoever read the order alone would start what is to be stopped.
+#[tokio::test]
+async fn a_host_that_comes_back_hears_of_a_stop_with_the_order() {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let (_, host) = enrolled(&controller, "web-1").await;
+    let session = host.connect().await;
+    let asked = controller.run(&["work"], "all").await.unwrap();
+    // The order is on its way, and perhaps never arrives.
+    let stream = timeout(SOON, session.accept_run()).await.unwrap();
+    assert_eq!(stream.open.cancel, None);
+    session.connection.close(0u8.into(), b"cut");
+    let permit = controller.permit(Permission::Run);
+    operation::stop(controller.app(), &permit, operation::Reference::Id(asked.id)).await.unwrap();
+
+    let session = host.connect().await;
+    let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
+    assert_eq!(stream.open.cancel, Some(CancelCause::Requested));
+    assert!(stream.open.dispatch.is_some(), "a host that does not have it writes down that it never starts");
+    stream.say(&RunUp::Refused(Refusal::CancelledBeforeStart)).await;
+    assert_eq!(stream.hear().await, RunDown::Forget, "and it is not told twice");
+    let (status, runs) = controller.wait_for_end(asked.id).await;
+    assert_eq!((status, &runs[0].state), (OperationStatus::Stopped, &RunState::Cancelled(Cause::Requested)));
 }
 
 #[tokio::test]

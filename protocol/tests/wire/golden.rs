@@ -55,9 +55,11 @@ fn the_format_is_the_one_of_bincode_1() {
     assert_eq!(bytes(&messages[5]), "05000000");
     let runs = message::run_down();
     let id = "1000000000000000 01010101010101010101010101010101";
-    assert_eq!(bytes(&runs[1]), format!("00000000 {id} 0000000000000000 00 00").replace(' ', ""));
+    assert_eq!(bytes(&runs[1]), format!("00000000 {id} 0000000000000000 00 00 00").replace(' ', ""));
     let dispatch = "01 0100000000000000 0d 0100000000000000 0200000000000000 2321 60ea000000000000";
-    assert_eq!(bytes(&runs[0]), format!("00000000 {id} 0500000000000000 01 {dispatch}").replace(' ', ""));
+    let (started, cancel) = ("01", "01 01000000");
+    let open = format!("00000000 {id} 0500000000000000 {started} {cancel} {dispatch}");
+    assert_eq!(bytes(&runs[0]), open.replace(' ', ""));
     let framed = wire::frame(&AgentMessage::Goodbye, wire::MAX_CONTROL_FRAME).unwrap();
     assert_eq!(framed, [4, 0, 0, 0, 5, 0, 0, 0]);
 }

@@ -116,8 +116,14 @@ pub(crate) fn run_down() -> Vec<RunDown> {
     let dispatch =
         Dispatch { order: vec![0x0d], contents: List::of([ByteBuf::from(b"#!")]), remaining_ms: 60_000 };
     let mut messages = vec![
-        RunDown::Open(OpenRun { run: run(1), offset: 5, started: true, dispatch: Some(dispatch) }),
-        RunDown::Open(OpenRun { run: run(1), offset: 0, started: false, dispatch: None }),
+        RunDown::Open(OpenRun {
+            run: run(1),
+            offset: 5,
+            started: true,
+            cancel: Some(CancelCause::Halted),
+            dispatch: Some(dispatch),
+        }),
+        RunDown::Open(OpenRun { run: run(1), offset: 0, started: false, cancel: None, dispatch: None }),
         RunDown::Acknowledge { offset: 7 },
     ];
     let causes = [CancelCause::Requested, CancelCause::Halted, CancelCause::HostRevoked];

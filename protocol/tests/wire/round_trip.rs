@@ -14,7 +14,7 @@ use fleetward_protocol::message::{
 };
 use fleetward_protocol::order::{Authority, MAX_ORDER, Order, Sealed, Step};
 use fleetward_protocol::output::{MAX_RECORD, Record, Records, Stream};
-use fleetward_protocol::run::{Fate, Left};
+use fleetward_protocol::run::{CancelCause, Fate, Left};
 use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire;
@@ -151,9 +151,13 @@ pub(crate) fn run_down() -> impl Strategy<Value = RunDown> {
         contents: List::of(contents),
         remaining_ms,
     });
+    let causes = [CancelCause::Requested, CancelCause::Halted, CancelCause::HostRevoked];
+    let cancel = prop::option::of(prop::sample::select(causes.to_vec()));
     prop_oneof![
-        (run(), any::<u64>(), any::<bool>(), prop::option::of(dispatch)).prop_map(
-            |(run, offset, started, dispatch)| RunDown::Open(OpenRun { run, offset, started, dispatch })
+        (run(), any::<u64>(), any::<bool>(), cancel, prop::option::of(dispatch)).prop_map(
+            |(run, offset, started, cancel, dispatch)| {
+                RunDown::Open(OpenRun { run, offset, started, cancel, dispatch })
+            }
         ),
         any::<u64>().prop_map(|offset| RunDown::Acknowledge { offset }),
         prop::sample::select(message::run_down()),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use fleetward_domain::work::run::{RunEvent, RunState, RunStatus};
+use fleetward_domain::work::run::{Cause, RunEvent, RunState, RunStatus};
 use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
@@ -171,9 +171,9 @@ impl Controller {
         let offset = stored.log.len() as u64;
         let stream = link.open();
         let started = stored.state.status() == RunStatus::Running;
-        link.send_down(stream, &RunDown::Open(OpenRun { run, offset, started, dispatch }));
+        let cancel = stored.state.custody().and_then(|custody| custody.cancel).map(Cause::to_wire);
+        link.send_down(stream, &RunDown::Open(OpenRun { run, offset, started, cancel, dispatch }));
         self.sinks.insert(stream, (run, RunSink::new(offset)));
-        self.send_wish(run, link);
     }
 
     /// One transaction over the oldest of the queue, then what it allows to be said.

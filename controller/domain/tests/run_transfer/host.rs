@@ -8,7 +8,7 @@ use fleetward_protocol::id::{BootId, JournalId, RunId};
 use fleetward_protocol::message::{AgentMessage, ControllerMessage, Finished, Hello, RunDown, RunUp};
 use fleetward_protocol::order::Order;
 use fleetward_protocol::output::{Record, Records, Stream};
-use fleetward_protocol::run::{LostCause, Outcome, Refusal};
+use fleetward_protocol::run::{CancelCause, LostCause, Outcome, Refusal};
 use fleetward_protocol::session::{
     AgentEvent, AgentSession, Monotonic, RunSource, SourceEvent, SourceTransmit,
 };
@@ -199,7 +199,10 @@ impl Host {
             if unconfirmed && (open.started || open.offset > 0) {
                 self.entries.remove(&open.run);
             }
-            self.open(stream, open.run, open.offset, dispatch);
+            if open.cancel.is_some() {
+                self.cancel(open.run, truth);
+            }
+            self.open(stream, open.run, open.offset, open.cancel, dispatch);
             return;
         }
         let Some((run, source)) = agent.sources.get_mut(&stream) else { return };
@@ -214,15 +217,31 @@ impl Host {
         }
     }
 
-    fn open(&mut self, stream: u32, run: RunId, offset: u64, dispatch: Option<u64>) {
+    /// Whether the host starts this run only after the controller has opened it.
+    pub(crate) fn waits_for_word_of(&self, run: RunId) -> bool {
+        let waits = |agent: &Agent| agent.unconfirmed.contains(&run);
+        self.entries
+            .get(&run)
+            .is_none_or(|entry| entry.started.is_none() && self.agent.as_ref().is_none_or(waits))
+    }
+
+    fn open(
+        &mut self,
+        stream: u32,
+        run: RunId,
+        offset: u64,
+        cancel: Option<CancelCause>,
+        dispatch: Option<u64>,
+    ) {
         let mut source = RunSource::new(offset);
         if let (None, Some(remaining_ms)) = (self.entries.get(&run), dispatch) {
             // A refusal is written down like an acceptance: if the answer is lost, or still waits for its commit
             // when the order comes again, it must be the same answer.
-            let refused = match (remaining_ms, self.has_room) {
-                (0, _) => Some(Refusal::DeadlinePassed),
-                (_, false) => Some(Refusal::DiskFull),
-                (_, true) => None,
+            let refused = match (cancel, remaining_ms, self.has_room) {
+                (_, 0, _) => Some(Refusal::DeadlinePassed),
+                (Some(_), ..) => Some(Refusal::CancelledBeforeStart),
+                (None, _, false) => Some(Refusal::DiskFull),
+                (None, _, true) => None,
             };
             self.entries.insert(run, Entry { started: None, refused, finished: None });
         }
