@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod compatibility;
 mod contract;
 mod follow;
 mod host;
