@@ -1,6 +1,7 @@
 //! Runs: reading what is stored of them.
 
 use fleetward_domain::work::run::RunStatus;
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::HostName;
 use fleetward_store::page::{Page, PageRequest};
@@ -8,6 +9,7 @@ use fleetward_store::work::run::{self, Run};
 use fleetward_store::work::step::{self, Step};
 use fleetward_store::work::{output, report};
 use fleetward_store::{Reader, Scope, StoreError};
+use tracing::warn;
 
 use super::App;
 use super::access::Permit;
@@ -26,7 +28,7 @@ pub struct Overview {
 /// What is shown beside runs of one operation.
 ///
 /// # Errors
-/// If the store fails, or a run has no step.
+/// If the store fails.
 pub(crate) async fn overviews(
     conn: &mut impl Reader,
     scope: &Scope,
@@ -38,10 +40,21 @@ pub(crate) async fn overviews(
     let mut reports = report::list(conn, scope, &told).await?;
     let overview = |run: Run| {
         let step = usize::try_from(run.step).ok().and_then(|step| steps.get(step)).cloned();
-        let step = step.ok_or(StoreError::NotFound { what: "the step of the run" })?;
-        Ok(Overview { step, report: reports.remove(&run.id), run })
+        let step = step.unwrap_or_else(|| missing_step(&run));
+        Overview { step, report: reports.remove(&run.id), run }
     };
-    runs.into_iter().map(overview).collect()
+    Ok(runs.into_iter().map(overview).collect())
+}
+
+/// What is shown for a step that is not there: one row must not hide all others.
+fn missing_step(run: &Run) -> Step {
+    warn!(run = %run.id, operation = %run.operation, step = run.step, "run.step_missing");
+    Step {
+        kind: "unknown".to_owned(),
+        subject: "a step that is missing in the database".to_owned(),
+        digest: Digest::of(b""),
+        params: "{}".to_owned(),
+    }
 }
 
 /// An operation's runs in its own order.

@@ -38,6 +38,11 @@ async fn one_operation_that_cannot_be_read_hides_no_other() {
     assert_eq!(steps[2], (&json!("script"), &json!({})));
     for number in ["OP-1", "OP-2", "OP-3"] {
         assert_eq!(site.get(&format!("/api/v1/operations/{number}")).await["number"], number);
+        let runs = site.get(&format!("/api/v1/operations/{number}/runs")).await;
+        let run = &runs["items"][0];
+        let known = ["script", "levitate", "unknown"][number.as_bytes()[3] as usize - usize::from(b'1')];
+        assert_eq!(run["kind"], known, "{run}");
+        site.get(&format!("/api/v1/runs/{}", run["id"].as_str().unwrap())).await;
     }
 }
 
