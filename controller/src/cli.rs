@@ -1,5 +1,6 @@
 //! The command line of `fleetward-controller`. Each command's work is in a file of its own.
 
+mod accept_keys;
 mod audit;
 mod check_config;
 mod init;
@@ -55,6 +56,8 @@ enum Command {
     User(user::User),
     /// The audit log: verify, export.
     Audit(audit::Audit),
+    /// Take the keys of the data directory as the database's, when the right ones are lost for good.
+    AcceptKeys(Settings),
 }
 
 /// Where the settings come from: the same for every command.
@@ -157,6 +160,7 @@ impl Cli {
             Command::Openapi => openapi::run(),
             Command::User(command) => command.run(),
             Command::Audit(command) => command.run(),
+            Command::AcceptKeys(settings) => accept_keys::run(&settings),
         }
     }
 }

@@ -11,7 +11,7 @@ use fleetward_app::App;
 use fleetward_app::action::Kinds;
 use fleetward_app::clock::Clock;
 use fleetward_app::controller::{self, AdmissionError, Patience};
-use fleetward_app::secret::{SecretBox, SecretError};
+use fleetward_app::identity::{self, IdentityError};
 use fleetward_app::settings::{AuditRetention, Settings};
 use fleetward_http as http;
 use fleetward_link::{LinkError, LinkServer};
@@ -22,7 +22,7 @@ use fleetward_repo::Reach;
 use fleetward_store::fleet::controller::Controller;
 use fleetward_store::fleet::{host, sync};
 use fleetward_store::people::user;
-use fleetward_store::{Engine, Store, StoreError};
+use fleetward_store::{Connected, Engine, Store, StoreError};
 use rustls::crypto::ring::default_provider;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -78,9 +78,9 @@ pub enum StartError {
     /// Keys or certificates.
     #[error(transparent)]
     Pki(#[from] PkiError),
-    /// The key of stored secrets.
+    /// The keys are not the database's.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Identity(#[from] IdentityError),
     /// The database.
     #[error("open the database")]
     Store(#[from] StoreError),
@@ -145,17 +145,19 @@ impl Running {
             None => None,
         };
         let listener = http::Listener::bind(config.http.listen, security).await?;
-        let store = Store::open(&config.database, now).await?;
-        let place = Place::take(&store, &config.name, now).await?;
+        let database = Store::connect(&config.database).await?;
+        // Before the schema is touched: an older controller that lives works with it as it is.
+        let place = Place::take(&database, &config.name, now).await?;
         let (tasks, stopping, found_dead) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         // What follows may take longer than others wait; and if it fails, nothing may go on.
         let failing = stopping.clone().drop_guard();
         if let Some(Place(id)) = place {
-            tasks.spawn(beat::run(store.clone(), id, found_dead.clone(), stopping.clone()));
+            let store = database.controllers().clone();
+            tasks.spawn(beat::run(store, id, found_dead.clone(), stopping.clone()));
         }
-        // After that: a key beside a database that another one works on would be a second one.
-        let secrets = SecretBox::load_or_create(&config.secret_key())?;
+        let store = database.migrate(now, place.map(|place| place.0)).await?;
+        let secrets = identity::unlock(&store, &authority, &config.secret_key(), now).await?;
         let mut tx = store.write().await?;
         host::update_offline(&mut tx).await?;
         sync::update_abandoned(&mut tx, now).await?;
@@ -252,11 +254,16 @@ impl Running {
 
 /// This controller's place on a database that others can reach as well.
 #[derive(Debug, Clone, Copy)]
-struct Place(ControllerId);
+pub(crate) struct Place(pub(crate) ControllerId);
 
 impl Place {
     /// Takes it; `None` on SQLite, whose file is guarded by the lock of the data directory.
-    async fn take(store: &Store, name: &str, now: Timestamp) -> Result<Option<Self>, AdmissionError> {
+    pub(crate) async fn take(
+        database: &Connected,
+        name: &str,
+        now: Timestamp,
+    ) -> Result<Option<Self>, AdmissionError> {
+        let store = database.controllers();
         if store.engine() == Engine::Sqlite {
             return Ok(None);
         }

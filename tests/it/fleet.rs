@@ -225,7 +225,8 @@ async fn init(config: &Config) -> String {
         authority.ensure_server(purpose, &config.name, now).expect("a server certificate");
     }
     SecretBox::load_or_create(&config.secret_key()).expect("a secret key");
-    let store = Store::open(&config.database, now).await.expect("a database");
+    let database = Store::connect(&config.database).await.expect("a database");
+    let store = database.migrate(now, None).await.expect("the schema");
     let mut tx = store.write().await.expect("a transaction");
     let tenant = tenant::list(&mut tx, &Scope::Everything).await.expect("tenants").remove(0);
     let admin = "admin".parse().expect("a name");

@@ -13,6 +13,8 @@ pub enum Condition {
     Healthy,
     /// The database cannot be reached.
     StoreUnavailable,
+    /// The database takes no writes: a standby, or set read only.
+    StoreReadOnly,
     /// The database's disk cannot be read or written.
     StorageFailed,
     /// There is no room for what hosts report.
@@ -35,6 +37,12 @@ pub enum NotTaken {
          again: running operations go on by themselves"
     )]
     StorageFailed,
+    /// The database takes no writes.
+    #[error(
+        "the controller's database takes no writes: it is a standby, as an old primary is after a failover, or was set read \
+         only; promote it, or let the controller's `database` lead to the primary"
+    )]
+    StoreReadOnly,
     /// The database cannot be reached.
     #[error("the controller's database is unavailable; try again in a moment")]
     StoreUnavailable,
@@ -48,6 +56,7 @@ const DISK_COMMIT: u8 = 2;
 const DISK_SPACE: u8 = 4;
 const STOPPING: u8 = 8;
 const STORAGE: u8 = 16;
+const READ_ONLY: u8 = 32;
 
 /// What is wrong at the moment, as independent observations.
 #[derive(Debug)]
@@ -78,6 +87,7 @@ impl Health {
         match self.condition() {
             Condition::Healthy => Ok(()),
             Condition::StoreUnavailable => Err(NotTaken::StoreUnavailable),
+            Condition::StoreReadOnly => Err(NotTaken::StoreReadOnly),
             Condition::StorageFailed => Err(NotTaken::StorageFailed),
             Condition::DiskFull => Err(NotTaken::DiskFull),
             Condition::Stopping => Err(NotTaken::Stopping),
@@ -87,9 +97,10 @@ impl Health {
     /// A commit was tried.
     pub(super) fn note_commit(&self, result: Result<(), &StoreError>) {
         match result {
-            Ok(()) => self.clear(STORE | STORAGE | DISK_COMMIT),
+            Ok(()) => self.clear(STORE | STORAGE | DISK_COMMIT | READ_ONLY),
             Err(StoreError::DiskFull(_)) => self.set(DISK_COMMIT),
             Err(StoreError::Storage(_)) => self.set(STORAGE),
+            Err(StoreError::ReadOnly(_)) => self.set(READ_ONLY),
             Err(_) => self.set(STORE),
         }
     }
@@ -97,6 +108,11 @@ impl Health {
     /// The disk was looked at.
     pub fn note_space(&self, is_enough: bool) {
         if is_enough { self.clear(DISK_SPACE) } else { self.set(DISK_SPACE) }
+    }
+
+    /// The database's connections were looked at.
+    pub fn note_read_only(&self, is_read_only: bool) {
+        if is_read_only { self.set(READ_ONLY) } else { self.clear(READ_ONLY) }
     }
 
     /// The controller begins to shut down.
@@ -120,6 +136,8 @@ const fn condition(bits: u8) -> Condition {
         Condition::DiskFull
     } else if bits & STORAGE != 0 {
         Condition::StorageFailed
+    } else if bits & READ_ONLY != 0 {
+        Condition::StoreReadOnly
     } else if bits & STORE != 0 {
         Condition::StoreUnavailable
     } else {
@@ -134,6 +152,7 @@ impl Condition {
         match self {
             Self::Healthy => "healthy",
             Self::StoreUnavailable => "store_unavailable",
+            Self::StoreReadOnly => "store_read_only",
             Self::StorageFailed => "storage_failed",
             Self::DiskFull => "disk_full",
             Self::Stopping => "stopping",

@@ -32,6 +32,7 @@ pub mod follow;
 pub mod health;
 pub mod host;
 pub mod idempotency;
+pub mod identity;
 pub mod live;
 pub mod login;
 pub mod metrics;

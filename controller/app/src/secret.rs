@@ -74,12 +74,21 @@ impl SecretBox {
     /// # Errors
     /// If the file cannot be read or made, is readable by others, or does not hold a key.
     pub fn load_or_create(path: &Path) -> Result<Self, SecretError> {
+        if let Some(found) = Self::load(path)? {
+            return Ok(found);
+        }
+        create(path).map_err(|source| failed("make", path, source))?;
+        Self::read(path, 0o600)
+    }
+
+    /// Reads the key at `path`, if there is one.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is readable by others, or does not hold a key.
+    pub fn load(path: &Path) -> Result<Option<Self>, SecretError> {
         match fs::metadata(path) {
-            Ok(found) => Self::load(path, found.permissions().mode() & 0o7777),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                create(path).map_err(|source| failed("make", path, source))?;
-                Self::load(path, 0o600)
-            }
+            Ok(found) => Self::read(path, found.permissions().mode() & 0o7777).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(failed("read", path, source)),
         }
     }
@@ -131,7 +140,7 @@ impl SecretBox {
         serde_json::json!({ "digest": self.digest("operation.variable", value.as_bytes()) })
     }
 
-    fn load(path: &Path, mode: u32) -> Result<Self, SecretError> {
+    fn read(path: &Path, mode: u32) -> Result<Self, SecretError> {
         if mode & 0o077 != 0 {
             return Err(SecretError::Exposed { path: path.to_owned(), mode });
         }

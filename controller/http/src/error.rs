@@ -148,12 +148,19 @@ impl From<StoreError> for ApiError {
                 "the controller's database is unavailable; try again in a moment",
                 &error,
             ),
+            StoreError::ReadOnly(_) => Self::unavailable(
+                "STORE_READ_ONLY",
+                "the controller's database takes no writes: an operator of the controller has to let it lead to the primary",
+                &error,
+            ),
             StoreError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, "BUSY", error.to_string())
                 .retry_after(Duration::from_secs(5)),
             StoreError::Stopped { .. } => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "QUERY_TOO_SLOW", error.to_string())
             }
             StoreError::Corrupt { .. }
+            | StoreError::TakenOver
+            | StoreError::Missing(_)
             | StoreError::InvalidUrl(_)
             | StoreError::CreateFile { .. }
             | StoreError::Schema(_)

@@ -30,6 +30,7 @@ async fn health(State(site): State<Site>) -> (StatusCode, Json<Health>) {
     let status = match condition {
         Condition::Healthy => StatusCode::OK,
         Condition::StoreUnavailable
+        | Condition::StoreReadOnly
         | Condition::StorageFailed
         | Condition::DiskFull
         | Condition::Stopping => StatusCode::SERVICE_UNAVAILABLE,
@@ -55,6 +56,7 @@ impl From<NotTaken> for ApiError {
         let code = match error {
             NotTaken::DiskFull => "DISK_FULL",
             NotTaken::StorageFailed => "STORAGE_FAILED",
+            NotTaken::StoreReadOnly => "STORE_READ_ONLY",
             NotTaken::StoreUnavailable => "STORE_UNAVAILABLE",
             NotTaken::Stopping => "STOPPING",
         };

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use fleetward_app::audit::{self, Whole};
-use fleetward_app::clock::Clock;
 use fleetward_store::Store;
 use fleetward_store::people::audit::{Checkpoint, Event, Verifier, get_extent, list_chain};
 use serde::{Deserialize, Serialize};
@@ -50,7 +49,7 @@ impl Audit {
             Command::Verify { file: None, settings } => {
                 let config = settings.load()?;
                 let whole = block_on(async {
-                    let store = Store::open(&config.database, Clock::System.now()).await?;
+                    let store = Store::open_existing(&config.database).await?;
                     let mut conn = store.read().await?;
                     anyhow::Ok(audit::verify(&mut conn).await?)
                 })??;
@@ -77,7 +76,7 @@ fn tell(whole: Whole) {
 }
 
 async fn export(database: &str) -> anyhow::Result<()> {
-    let store = Store::open(database, Clock::System.now()).await?;
+    let store = Store::open_existing(database).await?;
     let mut conn = store.read().await?;
     let checkpoint = get_extent(&mut conn).await?.checkpoint;
     let mut out = BufWriter::new(std::io::stdout().lock());

@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use fleetward_app::clock::Clock;
 use fleetward_app::secret::SecretBox;
-use fleetward_app::user;
+use fleetward_app::{controller, identity, user};
 use fleetward_pki::{Authority, ServerPurpose};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::UserName;
@@ -19,6 +19,7 @@ use fleetward_store::{Scope, Store};
 
 use super::{Settings, block_on, print, warn_of_unknown_variables};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, INSTANCE_FILE, Layer, Sources};
+use crate::running::Place;
 
 /// Make a new controller. Refuses to touch an existing one.
 #[derive(Debug, Args)]
@@ -123,14 +124,20 @@ fn ensure_absent(path: &Path, data: &Path) -> anyhow::Result<()> {
 
 /// Makes the database and the first administrator, whose one-time password is returned.
 async fn make_database(config: &Config, admin: &UserName, now: Timestamp) -> anyhow::Result<String> {
-    let store = Store::open(&config.database, now).await.context("open the database")?;
+    let database = Store::connect(&config.database).await.context("open the database")?;
+    let place = Place::take(&database, &config.name, now).await?;
+    let store = database.migrate(now, place.map(|place| place.0)).await.context("open the database")?;
     let mut tx = store.write().await?;
+    identity::expect_none(&mut tx).await?;
     let tenant = tenant::list(&mut tx, &Scope::Everything).await?.into_iter().next();
     let Some(tenant) = tenant else { bail!("the database has no tenant") };
     let password = user::insert_admin(&mut tx, admin, tenant.id, now)
         .await
         .context("add the first administrator; does the database belong to another controller?")?;
     tx.commit().await?;
+    if let Some(Place(id)) = place {
+        controller::leave(&store, id).await?;
+    }
     store.close().await?;
     Ok(password)
 }

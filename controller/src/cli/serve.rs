@@ -7,6 +7,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use anyhow::Context as _;
 use clap::Args;
 use fleetward_app::clock::Clock;
+use fleetward_app::identity::IdentityError;
 use fleetward_pki::PkiError;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -23,9 +24,12 @@ pub(super) const EX_CONFIG: u8 = 78;
 /// disk comes back by itself.
 pub(super) fn is_for_good(error: &anyhow::Error) -> bool {
     match error.downcast_ref::<StartError>() {
-        Some(StartError::Pki(PkiError::File { .. })) => false,
+        Some(StartError::Pki(PkiError::File { .. }) | StartError::Identity(IdentityError::Store(_))) => false,
         Some(
-            StartError::Pki(_) | StartError::Secret(_) | StartError::MetricsToken { .. } | StartError::Tls(_),
+            StartError::Pki(_)
+            | StartError::Identity(_)
+            | StartError::MetricsToken { .. }
+            | StartError::Tls(_),
         ) => true,
         Some(
             StartError::InUse { .. }

@@ -38,11 +38,25 @@ fn init_and_every_later_command_open_the_database_of_the_configuration_file() {
     execute(&["user", "reset-password", "admin", "--config", &file]).unwrap();
     execute(&["user", "add", "bob", "--config", &file]).unwrap();
     execute(&["audit", "verify", "--config", &file]).unwrap();
+    execute(&["accept-keys", "--config", &file]).unwrap();
     execute(&["check-config", "--config", &file]).unwrap();
     let again = execute(&["init", "--config", &file]).unwrap_err().to_string();
     assert!(again.contains("exists already"), "{again}");
     let nobody = execute(&["user", "reset-password", "carol", "--config", &file]).unwrap_err().to_string();
     assert!(nobody.contains("user add carol"), "{nobody}");
+}
+
+/// It is `init` that makes one, and a file that only holds nothing would keep it from that.
+#[test]
+fn a_command_that_needs_a_database_makes_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = written(directory.path());
+    for command in [&["user", "add", "bob"][..], &["audit", "verify"], &["accept-keys"]] {
+        let told = execute(&[command, &["--config", &file]].concat()).unwrap_err().to_string();
+        assert!(told.contains("elsewhere.db") && told.contains("init"), "{told}");
+    }
+    assert!(!directory.path().join("elsewhere.db").exists());
+    execute(&["init", "--config", &file]).unwrap();
 }
 
 #[test]
@@ -80,9 +94,14 @@ fn what_no_further_start_mends_has_an_exit_code_of_its_own() {
 
 #[test]
 fn every_command_takes_the_same_settings() {
-    for command in
-        [&["serve"][..], &["check-config"], &["init"], &["audit", "verify"], &["user", "add", "bob"]]
-    {
+    for command in [
+        &["serve"][..],
+        &["check-config"],
+        &["init"],
+        &["accept-keys"],
+        &["audit", "verify"],
+        &["user", "add", "bob"],
+    ] {
         let settings = [
             "--config",
             "/c",

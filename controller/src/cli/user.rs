@@ -43,7 +43,7 @@ impl User {
         let config = settings.load()?;
         let password = block_on(async {
             let now = Clock::System.now();
-            let store = Store::open(&config.database, now).await?;
+            let store = Store::open_existing(&config.database).await?;
             let mut tx = store.write().await?;
             let password = if adds {
                 let tenant = tenant::list(&mut tx, &Scope::Everything).await?.into_iter().next();

@@ -26,6 +26,7 @@ pub(super) async fn run(app: App, data: PathBuf, wanted: u64, stopping: Cancella
         };
         let is_enough = free >= wanted;
         app.health().note_space(is_enough);
+        app.health().note_read_only(app.store().is_read_only());
         match (was_enough, is_enough) {
             (true, false) => warn!(free, wanted, "space.too_little"),
             (false, true) => info!(free, "space.enough_again"),

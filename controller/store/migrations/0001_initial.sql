@@ -1,4 +1,4 @@
--- One text for both engines. In braces: what differs between them (see src/store/migrate.rs).
+-- One text for both engines. In braces: what differs between them (see src/migrate.rs).
 --   text  TEXT compared byte by byte      blob  uninterpreted bytes      now  time of this migration
 -- Times are milliseconds since the Unix epoch. Flags are 0 or 1. Lists and maps are JSON.
 -- Which words a column may hold is known to the types that write it: a list here could not be changed on SQLite without
@@ -130,17 +130,6 @@ CREATE TABLE token (
   used_by_key {text}
 );
 CREATE INDEX token_host ON token (host_id);
-
--- The controllers that work on this database, each with a counter that tells that it is alive. `alive` is 1 or nothing: one at
--- a time is.
-CREATE TABLE controller (
-  id {text} PRIMARY KEY,
-  name {text} NOT NULL,
-  version {text} NOT NULL,
-  beat BIGINT NOT NULL,
-  alive BIGINT UNIQUE,
-  started_at BIGINT NOT NULL
-);
 
 CREATE TABLE repository (
   tenant_id {text} PRIMARY KEY REFERENCES tenant (id),

@@ -30,6 +30,14 @@ pub enum StoreError {
     /// The database cannot be reached, or is too busy, right now.
     #[error("the database is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// The database takes no writes: it is a standby, as an old primary is after a failover, or was set read only.
+    #[error(
+        "the database takes no writes, for it is a standby or was set read only; promote it, or let `database` lead to the primary"
+    )]
+    ReadOnly(#[source] sqlx::Error),
+    /// Another controller works on the database now.
+    #[error("another controller has taken over the database; stop one of the two for good")]
+    TakenOver,
     /// As much is being searched as may be at the same time.
     #[error("too many lists and tables are being read; try again in a moment")]
     Busy,
@@ -50,6 +58,9 @@ pub enum StoreError {
     /// The database URL is neither `sqlite:PATH` nor `postgres://…`.
     #[error("`{0}` is not a database URL; use `sqlite:/path/to/file` or `postgres://user@host/database`")]
     InvalidUrl(String),
+    /// There is no database, or nothing is in it.
+    #[error("there is no controller's database at `{0}`; `fleetward-controller init` makes one")]
+    Missing(String),
     /// The database file could not be created with mode 0600.
     #[error("cannot create the database file `{path}`")]
     CreateFile {
@@ -109,6 +120,8 @@ impl StoreError {
         match code.get(..2) {
             _ if code == "53100" => Self::DiskFull(error),
             _ if code == "58030" => Self::Storage(error),
+            // In a recovery, or by a setting (read_only_sql_transaction).
+            _ if code == "25006" => Self::ReadOnly(error),
             // Query canceled: its own time limit, in what is not the server's shutdown.
             _ if code == "57014" => Self::Stopped { after: std::time::Duration::ZERO },
             // Connection exceptions, insufficient resources, operator intervention, and what a retry cures.

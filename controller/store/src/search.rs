@@ -14,6 +14,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnectOptions, SqlitePool, Sq
 use sqlx::{AnyConnection, AnyPool, AssertSqlSafe};
 use tokio::time::timeout;
 
+use super::primary::{Use, Watch};
 use super::query::{Query, Row};
 use crate::{Conn, Engine, StoreError, Tx};
 
@@ -52,6 +53,7 @@ pub trait Reader: Send {
 pub(super) struct Searchers {
     pool: Pool,
     limits: Limits,
+    primary: Watch,
 }
 
 #[derive(Debug, Clone)]
@@ -92,26 +94,28 @@ impl Searchers {
                 })
             })
             .connect_lazy_with(options);
-        Ok(Self { pool: Pool::Sqlite(pool), limits })
+        Ok(Self { pool: Pool::Sqlite(pool), limits, primary: Watch::default() })
     }
 
     /// On a PostgreSQL server.
-    pub(super) async fn postgres(url: &str, limits: Limits) -> Result<Self, StoreError> {
+    pub(super) async fn postgres(url: &str, limits: Limits, primary: &Watch) -> Result<Self, StoreError> {
         let time = format!("SET statement_timeout = {}", limits.time.as_millis());
-        let pool = AnyPoolOptions::new()
+        let watch = primary.clone();
+        let options = AnyPoolOptions::new()
             .max_connections(limits.connections)
             .acquire_timeout(limits.wait)
             .after_connect(move |conn, _| {
-                let time = time.clone();
+                let (time, watch) = (time.clone(), watch.clone());
                 Box::pin(async move {
+                    watch.admit(&mut *conn, Use::Search).await?;
                     // The text holds a number and nothing else.
                     sqlx::raw_sql(AssertSqlSafe(time)).execute(&mut *conn).await?;
                     sqlx::raw_sql("SET default_transaction_read_only = on").execute(conn).await?;
                     Ok(())
                 })
-            })
-            .connect_lazy(url)?;
-        Ok(Self { pool: Pool::Postgres(pool), limits })
+            });
+        let pool = primary.guard(options, Use::Search).connect_lazy(url)?;
+        Ok(Self { pool: Pool::Postgres(pool), limits, primary: primary.clone() })
     }
 
     /// A connection, when one is free.
@@ -120,8 +124,8 @@ impl Searchers {
     /// [`StoreError::Busy`] if none is in time.
     pub(super) async fn acquire(&self) -> Result<Search, StoreError> {
         let busy = |error: sqlx::Error| match error {
-            sqlx::Error::PoolTimedOut => StoreError::Busy,
-            error => error.into(),
+            sqlx::Error::PoolTimedOut if !self.primary.is_missing() => StoreError::Busy,
+            error => self.primary.failure(error),
         };
         let connection = match &self.pool {
             Pool::Sqlite(pool) => Connection::Sqlite(pool.acquire().await.map_err(busy)?),
@@ -231,7 +235,12 @@ mod tests {
 
     async fn opened(test: &TestStore, time: Duration) -> Store {
         let limits = Limits { connections: 2, wait: Duration::from_millis(20), time };
-        Store::open_with(&test.url, NOW, limits).await.unwrap()
+        Store::connect_with(&test.url, limits, Duration::from_secs(15))
+            .await
+            .unwrap()
+            .migrate(NOW, None)
+            .await
+            .unwrap()
     }
 
     /// A connection, however long the wait: on a busy machine even the first one takes longer than these limits let it.

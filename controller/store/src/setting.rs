@@ -52,3 +52,11 @@ pub async fn insert(
         .took(conn)
         .await
 }
+
+/// Removes a setting, as if it had never been set.
+///
+/// # Errors
+/// If the database fails.
+pub async fn delete(conn: &mut Connection, name: &str) -> Result<(), StoreError> {
+    query("DELETE FROM setting WHERE name = $1").bind(name).run(conn).await.map(|_| ())
+}

@@ -16,6 +16,7 @@ pub(crate) struct TestController {
     running: Running,
     admin: Admin,
     directory: TempDir,
+    database: Option<String>,
 }
 
 impl TestController {
@@ -26,9 +27,10 @@ impl TestController {
     /// On the database of this URL; on SQLite without one.
     pub(crate) async fn start_on(database: Option<&str>) -> Self {
         let directory = TempDir::new().unwrap();
+        let database = database.map(str::to_owned);
         let mut config = config(directory.path());
-        if let Some(database) = database {
-            config.database = database.to_owned();
+        if let Some(database) = &database {
+            config.database.clone_from(database);
         }
         // TLS looks at the system's clock, so the certificates must be good there too.
         let clock = Clock::manual(Clock::System.now());
@@ -36,18 +38,21 @@ impl TestController {
         SecretBox::load_or_create(&config.secret_key()).unwrap();
         let running = Running::start(config, clock.clone()).await.unwrap();
         let admin = Admin::of(running.app().clone(), clock).await;
-        Self { running, admin, directory }
+        Self { running, admin, directory, database }
     }
 
     /// Stops the controller and starts it again on the same data and port.
     pub(crate) async fn restart(self) -> Self {
-        let Self { running, admin, directory } = self;
+        let Self { running, admin, directory, database } = self;
         let mut config = config(directory.path());
+        if let Some(database) = &database {
+            config.database.clone_from(database);
+        }
         config.link.listen = running.link_address();
         running.shutdown().await;
         let running = Running::start(config, admin.clock.clone()).await.unwrap();
         let admin = admin.again(running.app().clone());
-        Self { running, admin, directory }
+        Self { running, admin, directory, database }
     }
 
     /// A second one on the same data, with ports of its own.

@@ -3,15 +3,21 @@
 
 use std::time::Duration;
 
+use fleetward_app::controller::{self, Patience};
+use fleetward_app::identity::IdentityError;
 use fleetward_app::login::login;
 use fleetward_app::testing::has_no_room;
 use fleetward_controller::running::StartError;
+use fleetward_protocol::id::ControllerId;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::testing::{limit_growth, postgres};
+use fleetward_store::fleet::controller::Controller;
+use fleetward_store::testing::{blank_postgres, limit_growth, postgres};
+use fleetward_store::{Store, StoreError};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::controller::TestController;
 
@@ -39,14 +45,51 @@ async fn a_second_controller_on_one_database_is_refused_and_disturbs_nothing() {
         "it made no key for secrets that are another one's"
     );
     controller.add_absent_host("web-1").await;
-    controller.stop().await;
     // Who leaves in order leaves at once.
-    let other = tempfile::tempdir().unwrap();
+    let controller = controller.restart().await;
+    controller.stop().await;
+    // And when nobody lives, one with keys of its own is no successor.
     let controller = TestController::start().await;
-    let second = controller.start_elsewhere(other.path(), &store.url).await.unwrap();
-    second.shutdown().await;
+    let other = tempfile::tempdir().unwrap();
+    let refused = controller.start_elsewhere(other.path(), &store.url).await.unwrap_err();
+    assert!(matches!(refused, StartError::Identity(IdentityError::KeyMissing(_))), "{refused}");
+    assert!(!other.path().join("secret.key").exists());
     controller.stop().await;
     store.finish().await;
+}
+
+/// What a controller of a newer package meets that starts while an older one works.
+#[tokio::test]
+async fn a_refused_newcomer_leaves_the_schema_of_the_living_one_as_it_is() {
+    let Some(blank) = blank_postgres("a refused newcomer").await else { return };
+    // Older than every schema.
+    let database = Store::connect(&blank.url).await.unwrap();
+    let older = Controller {
+        id: ControllerId::from_uuid(Uuid::now_v7()),
+        name: "older".to_owned(),
+        version: "0.0.1".to_owned(),
+        beat: 0,
+        started_at: Timestamp::from_millis(1),
+    };
+    controller::admit(database.controllers(), &older, Patience::DEFAULT).await.unwrap();
+    let beats = async {
+        loop {
+            assert!(controller::beat(database.controllers(), older.id).await.unwrap());
+            tokio::task::yield_now().await;
+        }
+    };
+    let newer = TestController::start().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let refused = tokio::select! {
+        started = newer.start_elsewhere(elsewhere.path(), &blank.url) => started.unwrap_err(),
+        () = beats => unreachable!(),
+    };
+    assert!(refused.to_string().contains("older (version 0.0.1)"), "{refused}");
+    let untouched = Store::open_existing(&blank.url).await;
+    assert!(matches!(untouched, Err(StoreError::Missing(_))), "{untouched:?}");
+    newer.stop().await;
+    drop(database);
+    blank.finish().await;
 }
 
 /// It ends by itself, before the service manager ends it, and what is left behind was not acknowledged.

@@ -141,7 +141,10 @@ impl Writer {
                     return;
                 }
                 Err(
-                    cause @ (StoreError::DiskFull(_) | StoreError::Storage(_) | StoreError::Unavailable(_)),
+                    cause @ (StoreError::DiskFull(_)
+                    | StoreError::Storage(_)
+                    | StoreError::Unavailable(_)
+                    | StoreError::ReadOnly(_)),
                 ) => {
                     self.parts.health.note_commit(Err(&cause));
                     warn!(error = %cause, waiting = entries.len(), "recorder.waiting");

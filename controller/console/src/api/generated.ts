@@ -877,7 +877,7 @@ export interface components {
         };
         /** @description `GET /health`: 200 while `status` is `healthy`, 503 otherwise. */
         Health: {
-            /** @description `healthy`, or what is wrong: `store_unavailable`, `storage_failed`, `disk_full`, `stopping`. */
+            /** @description `healthy`, or what is wrong: `store_unavailable`, `store_read_only`, `storage_failed`, `disk_full`, `stopping`. */
             status: string;
             /** @description The controller's version. */
             version: string;

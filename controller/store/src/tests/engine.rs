@@ -96,10 +96,10 @@ async fn a_file_that_is_no_database_is_refused() {
 on_both_engines! {
     async fn opening_again_changes_nothing_and_a_newer_schema_is_refused(store: Store) {
         let mut tx = store.write().await.unwrap();
-        crate::migrate::apply(&mut tx, store.engine(), at(1)).await.unwrap();
+        crate::migrate::apply(&mut tx, store.engine(), crate::migrate::STEPS, at(1), None).await.unwrap();
         let later = format!("INSERT INTO schema_step (number, name, digest, applied_at) VALUES (999, 'x', '{}', 0)", "0".repeat(64));
         (&mut *tx).execute(sqlx::AssertSqlSafe(later)).await.unwrap();
-        let refused = crate::migrate::apply(&mut tx, store.engine(), at(1)).await;
+        let refused = crate::migrate::apply(&mut tx, store.engine(), crate::migrate::STEPS, at(1), None).await;
         assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
     }
 

@@ -1,0 +1,164 @@
+//! Which key of secrets and which authority a database belongs with.
+//!
+//! Both are files of the data directory, and the database is perhaps elsewhere. A controller with another key could open none of
+//! the database's secrets and would seal new ones that its next start cannot open; one with another authority would be
+//! strange to every host. So the database remembers a digest of each from the first start on, and a controller with others does
+//! not start. A fresh key is made only beside a database that knows none.
+
+use std::path::{Path, PathBuf};
+
+use fleetward_pki::Authority;
+use fleetward_protocol::time::Timestamp;
+use fleetward_store::{Store, StoreError, Tx, setting};
+
+use super::actor::Actor;
+use super::audit::{self, Entry};
+use super::secret::{SecretBox, SecretError};
+
+/// Of the key: a digest that it alone can make.
+const KEY: &str = "identity.secret_key";
+/// Of the authority: the digest of its root certificate.
+const AUTHORITY: &str = "identity.authority";
+
+/// Why the files of a data directory do not do for a database.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The key file could not be read or made.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// There is no key file, and the database's secrets were sealed with one.
+    #[error(
+        "the key file {path} is missing, and this database's secrets were sealed with it; restore it from a backup of the \
+         data directory. If it is lost for good, run `fleetward-controller accept-keys`, and enter the repository's \
+         credentials again",
+        path = .0.display()
+    )]
+    KeyMissing(PathBuf),
+    /// The key file is another controller's.
+    #[error(
+        "the key file {path} is not the one that this database's secrets were sealed with; restore the right one from a \
+         backup of the data directory. If that is lost for good, run `fleetward-controller accept-keys`, and enter the \
+         repository's credentials again",
+        path = .0.display()
+    )]
+    OtherKey(PathBuf),
+    /// The authority is another controller's.
+    #[error(
+        "the root certificate in {directory} is not the one that this database's hosts were enrolled with (SHA-256 {expected}); \
+         restore that directory from a backup of the data directory. If it is lost for good, run \
+         `fleetward-controller accept-keys`, and enrol every host again",
+        directory = .directory.display()
+    )]
+    OtherAuthority {
+        /// Where the authority's files are.
+        directory: PathBuf,
+        /// The digest of the right root certificate.
+        expected: String,
+    },
+    /// The database belongs to another controller.
+    #[error(
+        "the database belongs to another controller already; give this one a database of its own, or restore the other \
+         one's data directory and start that"
+    )]
+    Taken,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Reads the key at `path`, or makes one if the database knows none yet; and sees that the authority is the database's.
+///
+/// # Errors
+/// [`IdentityError`], which names what has to be restored.
+pub async fn unlock(
+    store: &Store,
+    authority: &Authority,
+    path: &Path,
+    now: Timestamp,
+) -> Result<SecretBox, IdentityError> {
+    let mut tx = store.write().await?;
+    let known = setting::find(&mut tx, KEY).await?;
+    let secrets = match known {
+        Some(_) => SecretBox::load(path)?.ok_or_else(|| IdentityError::KeyMissing(path.to_owned()))?,
+        None => SecretBox::load_or_create(path)?,
+    };
+    let digest = secrets.digest("identity", b"the key of this database's secrets").to_string();
+    if remembered(&mut tx, KEY, &digest, now).await? != digest {
+        return Err(IdentityError::OtherKey(path.to_owned()));
+    }
+    let root = authority.digest().to_string();
+    let expected = remembered(&mut tx, AUTHORITY, &root, now).await?;
+    if expected != root {
+        return Err(IdentityError::OtherAuthority { directory: authority.directory().to_owned(), expected });
+    }
+    tx.commit().await?;
+    Ok(secrets)
+}
+
+/// Sees that the database is no controller's yet.
+///
+/// # Errors
+/// [`IdentityError::Taken`] if it is.
+pub async fn expect_none(tx: &mut Tx) -> Result<(), IdentityError> {
+    match setting::find(tx, KEY).await? {
+        Some(_) => Err(IdentityError::Taken),
+        None => Ok(()),
+    }
+}
+
+/// Forgets both, so that the next start takes what is in its data directory: for an administrator on the controller's own
+/// machine, when the right files are lost.
+///
+/// # Errors
+/// If the store fails.
+pub async fn forget(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
+    setting::delete(tx, KEY).await?;
+    setting::delete(tx, AUTHORITY).await?;
+    audit::record(tx, Entry::new("controller.keys_accepted", Actor::System, "the controller"), now).await
+}
+
+/// What the database remembers under a name; `value` from now on, if that is nothing.
+async fn remembered(tx: &mut Tx, name: &str, value: &str, now: Timestamp) -> Result<String, StoreError> {
+    setting::insert(tx, name, value, now).await?;
+    setting::find(tx, name).await?.ok_or(StoreError::NotFound { what: "a setting that was just written" })
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetward_store::on_both_engines;
+    use fleetward_store::testing::NOW;
+
+    use super::*;
+
+    on_both_engines! {
+        async fn a_database_opens_only_with_the_key_and_the_authority_of_its_first_start(store: Store) {
+            let directory = tempfile::tempdir().unwrap();
+            let (key, other_key) = (directory.path().join("secret.key"), directory.path().join("other.key"));
+            let authority = Authority::create(&directory.path().join("pki"), "ctl.example.com", NOW).unwrap();
+            let other = Authority::create(&directory.path().join("other"), "ctl.example.com", NOW).unwrap();
+            let sealed = unlock(&store, &authority, &key, NOW).await.unwrap().seal("x", b"secret").unwrap();
+            // The same files, later.
+            let again = unlock(&store, &authority, &key, NOW).await.unwrap();
+            assert_eq!(again.open("x", &sealed).unwrap(), b"secret");
+            // No key: none is made.
+            let told = unlock(&store, &authority, &other_key, NOW).await.unwrap_err();
+            assert!(matches!(&told, IdentityError::KeyMissing(path) if *path == other_key), "{told}");
+            assert!(!other_key.exists());
+            // Another one's key.
+            SecretBox::load_or_create(&other_key).unwrap();
+            let told = unlock(&store, &authority, &other_key, NOW).await.unwrap_err();
+            assert!(matches!(&told, IdentityError::OtherKey(path) if *path == other_key), "{told}");
+            assert!(told.to_string().contains(&other_key.display().to_string()), "{told}");
+            // Another one's authority.
+            let told = unlock(&store, &other, &key, NOW).await.unwrap_err();
+            assert!(matches!(&told, IdentityError::OtherAuthority { expected, .. } if *expected == authority.digest().to_string()), "{told}");
+            let mut tx = store.write().await.unwrap();
+            assert!(matches!(expect_none(&mut tx).await, Err(IdentityError::Taken)));
+            // Lost for good.
+            forget(&mut tx, NOW).await.unwrap();
+            tx.commit().await.unwrap();
+            unlock(&store, &other, &other_key, NOW).await.unwrap();
+            assert!(matches!(unlock(&store, &authority, &key, NOW).await, Err(IdentityError::OtherKey(_))));
+        }
+    }
+}
