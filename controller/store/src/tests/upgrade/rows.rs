@@ -412,10 +412,13 @@ pub(super) async fn read_all(store: &Store) {
     assert_eq!(script::get_content(tx, &script.digest).await.unwrap(), b"#!/bin/bash\n");
     let op = operation::find_by_number(tx, &everything, 1).await.unwrap().unwrap();
     operation::get_plan(tx, op.id).await.unwrap();
-    assert_eq!(step::list(tx, &[op.id]).await.unwrap()[&op.id].len(), 1);
+    assert_eq!(step::list(tx, &everything, op.id).await.unwrap().len(), 1);
     let runs = run::list_all(tx, op.id).await.unwrap();
     assert_eq!((runs.len(), &runs[0].state, &runs[1].state), (2, &RunState::Succeeded, &RunState::Queued));
-    assert_eq!(report::list(tx, &[runs[0].id]).await.unwrap()[&runs[0].id], r#"{"changed":true}"#);
+    assert_eq!(
+        report::list(tx, &everything, &[runs[0].id]).await.unwrap()[&runs[0].id],
+        r#"{"changed":true}"#
+    );
     let log = output::read(tx, store.files(), &everything, runs[0].id, 0, 1 << 20).await.unwrap();
     assert_eq!(log.len() as u64, runs[0].output_end);
     let chain = audit::list_chain(tx, 1, 10).await.unwrap();
