@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use clap::Args;
-use fleetward_api::kind::Family;
-use fleetward_api::operation::{OperationCreate, StepCall};
+use fleetward_api::work::kind::Family;
+use fleetward_api::work::operation::{OperationCreate, StepCall};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};

@@ -1,7 +1,7 @@
 //! `audit`.
 
 use clap::{Args, Subcommand};
-use fleetward_api::audit::{AuditEvent, AuditQuery};
+use fleetward_api::people::audit::{AuditEvent, AuditQuery};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};

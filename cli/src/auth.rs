@@ -1,8 +1,8 @@
 //! `login`, `logout`, `whoami`, `password`, `version`.
 
 use clap::Args;
-use fleetward_api::auth::{LoginRequest, LoginResponse, Me, PasswordChange, Role};
 use fleetward_api::health::Health;
+use fleetward_api::people::auth::{LoginRequest, LoginResponse, Me, PasswordChange, Role};
 use fleetward_protocol::name::UserName;
 use hyper::Method;
 use serde::Serialize;

@@ -5,7 +5,7 @@ mod detail;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
-use fleetward_api::host::{
+use fleetward_api::fleet::host::{
     EnrolToken as Token, Enrolment, Host, HostCreate, HostCreated, HostQuery, HostUpdate, Lifecycle, Status,
     TokenCreate, Verification,
 };

@@ -7,7 +7,7 @@ use std::io::Read as _;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use fleetward_api::kind::{Family, Kind};
+use fleetward_api::work::kind::{Family, Kind};
 use fleetward_protocol::suggest::nearest;
 use serde_json::{Map, Value};
 

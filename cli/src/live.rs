@@ -13,7 +13,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use fleetward_api::host::{Host, HostQuery};
+use fleetward_api::fleet::host::{Host, HostQuery};
 use fleetward_protocol::name::HostName;
 use hyper::Method;
 use serde::Serialize;

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
-use fleetward_api::operation::{Operation, OperationQuery, OperationStatus};
-use fleetward_api::run::{OutputQuery, OutputStream, Run, RunQuery, RunState};
+use fleetward_api::work::operation::{Operation, OperationQuery, OperationStatus};
+use fleetward_api::work::run::{OutputQuery, OutputStream, Run, RunQuery, RunState};
 use fleetward_protocol::name::HostName;
 use hyper::Method;
 use std::io::Write as _;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use fleetward_api::kind::{Family, Kind};
-use fleetward_api::query::{QueryCreate, QueryEnd, QueryHost, QueryItem, QueryState};
+use fleetward_api::work::kind::{Family, Kind};
+use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryHost, QueryItem, QueryState};
 use fleetward_protocol::name::HostName;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use fleetward_api::page::PageQuery;
-use fleetward_api::repo::{
+use fleetward_api::fleet::repo::{
     CredentialKind, Credentials, Departures, Problem, Repo, RepoUpdate, Sync, SyncChanges, SyncRequest,
     SyncStatus,
 };
+use fleetward_api::page::PageQuery;
 use hyper::Method;
 
 use crate::app::App;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use fleetward_api::operation::{self, Offline};
+use fleetward_api::work::operation::{self, Offline};
 
 use crate::render::time::parse_span;
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use clap::Args;
-use fleetward_api::operation::{self, OperationCreate, ScriptCall};
-use fleetward_api::script::{Script, ScriptDetail};
+use fleetward_api::fleet::script::{Script, ScriptDetail};
+use fleetward_api::work::operation::{self, OperationCreate, ScriptCall};
 use fleetward_protocol::name::{LinuxUser, ScriptName};
 use fleetward_protocol::suggest::nearest;
 

@@ -1,8 +1,8 @@
 //! `script`.
 
 use clap::{Args, Subcommand};
+use fleetward_api::fleet::script::{Flag, Script, ScriptDetail, ScriptVariable};
 use fleetward_api::page::PageQuery;
-use fleetward_api::script::{Flag, Script, ScriptDetail, ScriptVariable};
 use fleetward_protocol::name::{ResourceName, ScriptName, Tag};
 
 use crate::app::App;

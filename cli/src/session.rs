@@ -1,7 +1,7 @@
 //! `session`.
 
 use clap::{Args, Subcommand};
-use fleetward_api::auth::Session;
+use fleetward_api::people::auth::Session;
 use fleetward_protocol::id::SessionId;
 use hyper::Method;
 

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use clap::Args;
-use fleetward_api::host::{Enrolment, Status};
-use fleetward_api::operation::{Offline, Operation, OperationCreate};
-use fleetward_api::target::{Target, TargetPreview, TargetPreviewRequest};
+use fleetward_api::fleet::host::{Enrolment, Status};
+use fleetward_api::work::operation::{Offline, Operation, OperationCreate};
+use fleetward_api::work::target::{Target, TargetPreview, TargetPreviewRequest};
 use fleetward_protocol::id::OperationId;
 use hyper::Method;
 use uuid::Uuid;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_app::App;
-use fleetward_app::action::Kinds;
 use fleetward_app::clock::Clock;
-use fleetward_app::controller::{self, AdmissionError, Patience};
+use fleetward_app::fleet::controller::{self, AdmissionError, Patience};
 use fleetward_app::identity::{self, IdentityError};
 use fleetward_app::settings::{AuditRetention, Settings};
+use fleetward_app::work::action::Kinds;
 use fleetward_http as http;
 use fleetward_link::{LinkError, LinkServer};
 use fleetward_pki::{Authority, PkiError, Rotating, ServerCertificate, ServerPurpose};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use fleetward_api::auth::Me;
-use fleetward_api::host::Host;
+use fleetward_api::fleet::host::Host;
+use fleetward_api::people::auth::Me;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::net::TcpListener;

@@ -1,6 +1,6 @@
 //! Everything known of one host.
 
-use fleetward_api::host::{DuplicateIdentity, Host, Source};
+use fleetward_api::fleet::host::{DuplicateIdentity, Host, Source};
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::name::Tag;
 

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use fleetward_api::event::{OutputEvent, OutputPiece};
-use fleetward_api::host::Host;
-use fleetward_api::operation::Operation;
-use fleetward_api::run::{OutputStream, Run, RunState};
+use fleetward_api::fleet::host::Host;
 use fleetward_api::time::Time;
+use fleetward_api::work::event::{OutputEvent, OutputPiece};
+use fleetward_api::work::operation::Operation;
+use fleetward_api::work::run::{OutputStream, Run, RunState};
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::name::HostName;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

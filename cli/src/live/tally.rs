@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fleetward_api::run::{Run, RunState};
+use fleetward_api::work::run::{Run, RunState};
 use fleetward_protocol::id::RunId;
 
 use crate::render::words;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fleetward_api::kind::Kind;
-use fleetward_api::run::Run;
+use fleetward_api::work::kind::Kind;
+use fleetward_api::work::run::Run;
 
 use crate::app::App;
 use crate::failure::Failure;

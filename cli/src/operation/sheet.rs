@@ -1,6 +1,6 @@
 //! What `op show` says of an operation.
 
-use fleetward_api::operation::{Operation, OperationStep};
+use fleetward_api::work::operation::{Operation, OperationStep};
 
 use crate::render::table::Sheet;
 use crate::render::{Out, value, words};

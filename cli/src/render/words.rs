@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use fleetward_api::host::{Enrolment, Host, Lifecycle, Status};
-use fleetward_api::operation::{Offline, OperationStatus, Rollout};
-use fleetward_api::run::{Run, RunState};
+use fleetward_api::fleet::host::{Enrolment, Host, Lifecycle, Status};
+use fleetward_api::work::operation::{Offline, OperationStatus, Rollout};
+use fleetward_api::work::run::{Run, RunState};
 
 use super::table::Tone;
 use super::time::span;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use fleetward_api::repo::Problem;
+use fleetward_api::fleet::repo::Problem;
 use fleetward_domain::fleet::inventory::{self, Found, RepoPath, Severity};
 use serde::Serialize;
 

@@ -10,19 +10,11 @@
 //!
 //! **Deliberately absent.** Behaviour, HTTP, storage, rules.
 
-pub mod audit;
-pub mod auth;
 pub mod error;
-pub mod event;
+pub mod fleet;
 pub mod health;
-pub mod host;
-pub mod kind;
-pub mod operation;
 pub mod page;
-pub mod query;
-pub mod repo;
-pub mod run;
-pub mod script;
+pub mod people;
 pub mod table;
-pub mod target;
 pub mod time;
+pub mod work;

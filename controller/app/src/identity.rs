@@ -11,9 +11,9 @@ use fleetward_pki::Authority;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::{Store, StoreError, Tx, setting};
 
-use super::actor::Actor;
-use super::audit::{self, Entry};
 use super::secret::{SecretBox, SecretError};
+use crate::people::actor::Actor;
+use crate::people::audit::{self, Entry};
 
 /// Of the key: a digest that it alone can make.
 const KEY: &str = "identity.secret_key";

@@ -16,64 +16,40 @@ use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Limits;
 use fleetward_store::{Store, StoreError};
 
-pub mod access;
-pub mod action;
-pub mod actor;
-pub mod attempt;
-pub mod audit;
 pub mod clock;
-pub mod connection;
-pub mod controller;
-pub mod dispatch;
-pub mod ending;
-pub mod enrolment;
 pub mod fleet;
-pub mod follow;
 pub mod health;
-pub mod host;
-pub mod idempotency;
 pub mod identity;
-pub mod live;
-pub mod login;
+pub mod inbox;
 pub mod metrics;
-pub mod operation;
-pub mod order;
-pub mod password;
-pub mod presence;
-pub mod query;
-pub mod recorder;
+pub mod people;
 pub mod refusal;
-pub mod run;
-pub mod script;
 pub mod secret;
 pub mod settings;
-pub mod sync;
 pub mod table;
-pub mod target;
-pub mod tenant;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod user;
+pub mod work;
 
-use action::Kinds;
-use attempt::Attempts;
 use clock::Clock;
-use connection::{HostBudgets, TwinWatches};
-use dispatch::inbox::Dispatcher;
-use ending::Endings;
-use fleet::Fleet;
+use fleet::online::Fleet;
+use fleet::presence::Presences;
+use fleet::sync::Syncer;
+use fleet::target::Selections;
 use health::Health;
-use live::Live;
+use inbox::Dispatcher;
 use metrics::Metrics;
-use password::Passwords;
-use presence::Presences;
-use query::Queries;
-use recorder::Recorder;
+use people::attempt::Attempts;
+use people::ending::Endings;
+use people::password::Passwords;
 use refusal::Refusals;
 use secret::SecretBox;
 use settings::Settings;
-use sync::Syncer;
-use target::Selections;
+use work::action::Kinds;
+use work::connection::{HostBudgets, TwinWatches};
+use work::live::Live;
+use work::query::Queries;
+use work::recorder::Recorder;
 
 /// The application. Cheap to clone; every clone is the same one.
 #[derive(Debug, Clone)]
@@ -124,7 +100,7 @@ impl App {
         let health = Arc::new(Health::new());
         let metrics = Metrics::new();
         let (dispatcher, inbox) = Dispatcher::new();
-        let recorder = recorder::start(recorder::Parts {
+        let recorder = work::recorder::start(work::recorder::Parts {
             store: store.clone(),
             clock: clock.clone(),
             live: live.clone(),
@@ -133,7 +109,7 @@ impl App {
             metrics: metrics.clone(),
             dispatcher: dispatcher.clone(),
         });
-        let syncer = Syncer::new(sync::Parts {
+        let syncer = Syncer::new(fleet::sync::Parts {
             store: store.clone(),
             secrets: secrets.clone(),
             mirrors: settings.mirrors.clone(),
@@ -141,7 +117,7 @@ impl App {
             fleet: fleet.clone(),
             dispatcher: dispatcher.clone(),
             limits: Limits { reach: settings.reach, ..Limits::DEFAULT },
-            retry: sync::Retry::DEFAULT,
+            retry: fleet::sync::Retry::DEFAULT,
         });
         let (enrolments, logins) = (settings.enrolment.attempts_per_minute, settings.logins_per_minute);
         let attempts = Attempts::new(enrolments, logins, clock.now());
@@ -169,7 +145,7 @@ impl App {
             refusals: Refusals::default(),
             endings: Endings::new(),
         }));
-        dispatch::start(&app, inbox).await?;
+        work::dispatch::start(&app, inbox).await?;
         app.twins().resume(&mut *app.store().read().await?, app.now()).await?;
         Ok(app)
     }

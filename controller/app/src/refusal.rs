@@ -13,10 +13,10 @@ use fleetward_store::fleet::host;
 use fleetward_store::{Scope, StoreError, Tx};
 use tracing::{error, warn};
 
-use super::App;
-use super::actor::Actor;
-use super::attempt::party;
-use super::audit::{self, Entry};
+use crate::App;
+use crate::people::actor::Actor;
+use crate::people::attempt::party;
+use crate::people::audit::{self, Entry};
 
 /// What was refused lately.
 #[derive(Debug, Default)]

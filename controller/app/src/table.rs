@@ -5,7 +5,7 @@ use fleetward_store::table::{self, TableQuery, TableRows};
 use fleetward_store::{Scope, StoreError};
 
 use super::App;
-use super::access::{Denied, Permit};
+use crate::people::access::{Denied, Permit};
 
 /// The table made of the audit log, which not everybody who sees hosts may see.
 const AUDITED: &str = "tbl_recent_activity";

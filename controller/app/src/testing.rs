@@ -27,26 +27,27 @@ use fleetward_protocol::name::{HostName, ScriptName};
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Reach;
 use fleetward_store::fleet::host::Enrolment as EnrolmentState;
+use fleetward_store::fleet::script::{self, Script};
 use fleetward_store::people::tenant;
 use fleetward_store::people::user::User;
 use fleetward_store::work::operation::Operation;
 use fleetward_store::work::run::Run;
-use fleetward_store::work::script::{self, Script};
 use fleetward_store::{Scope, Store, Tx, sqlite_url};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::access::{Caller, Permit};
-use crate::action::script::Surroundings;
-use crate::action::{self, Kinds};
+use crate::App;
 use crate::clock::Clock;
+use crate::fleet::host::{self, Addition};
 use crate::health::Condition;
-use crate::host::{self, Addition};
-use crate::operation::{self, Asked, NotEnrolledHosts, OperationError};
-use crate::recorder::Change;
+use crate::people::access::{Caller, Permit};
+use crate::people::user;
 use crate::secret::SecretBox;
 use crate::settings::{AuditRetention, Enrolment, Settings};
-use crate::{App, user};
+use crate::work::action::script::Surroundings;
+use crate::work::action::{self, Kinds};
+use crate::work::operation::{self, Asked, NotEnrolledHosts, OperationError};
+use crate::work::recorder::Change;
 use levitate::Levitate;
 
 /// The name under which a test's application is reached.

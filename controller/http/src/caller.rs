@@ -15,8 +15,8 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use fleetward_app::access::{Caller, Denied, Permit};
-use fleetward_app::user::{self, NotAuthenticated};
+use fleetward_app::people::access::{Caller, Denied, Permit};
+use fleetward_app::people::user::{self, NotAuthenticated};
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::digest::Digest;
 use serde_json::json;
@@ -24,7 +24,7 @@ use serde_json::json;
 use super::error::ApiError;
 use super::lasting::Lasting;
 use super::listen::Remote;
-use super::{Site, Wire, seat};
+use crate::{Site, Wire, seat};
 
 /// The cookie that holds a login's token. By its prefix a browser takes it over TLS only, and from this very host: no
 /// neighbouring name and no page without TLS can set it (RFC 6265bis §4.1.3.2).

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use fleetward_api::error::ErrorBody;
-use fleetward_api::event::OutputEvent;
-use fleetward_api::query::{QueryEnd, QueryHost, QueryItem};
+use fleetward_api::work::event::OutputEvent;
+use fleetward_api::work::query::{QueryEnd, QueryHost, QueryItem};
 use utoipa::openapi::schema::{ArrayItems, Schema};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Response, ResponseBuilder};

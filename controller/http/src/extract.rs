@@ -178,7 +178,7 @@ fn parse_query<T: DeserializeOwned>(query: &str) -> Result<T, ApiError> {
 #[cfg(test)]
 mod tests {
     use axum::body::to_bytes;
-    use fleetward_api::operation::{OperationCreate, OperationQuery};
+    use fleetward_api::work::operation::{OperationCreate, OperationQuery};
     use serde_json::{Value, json};
 
     use super::*;

@@ -9,8 +9,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use fleetward_app::access::Caller;
-use fleetward_app::ending::Heard;
+use fleetward_app::people::access::Caller;
+use fleetward_app::people::ending::Heard;
 use fleetward_domain::people::permission::Permission;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;

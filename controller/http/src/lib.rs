@@ -9,40 +9,28 @@
 //!
 //! **Deliberately absent.** SQL, rules, permissive CORS, anything that trusts a forwarding header.
 
-mod audit;
-mod auth;
 mod body;
 mod caller;
 mod clock;
 mod console;
 mod document;
 mod error;
-mod event;
 mod extract;
+mod fleet;
 mod health;
-mod host;
 mod idempotency;
-mod kind;
 mod lasting;
 mod layer;
 mod listen;
-mod operation;
-mod output;
 mod page;
 mod parameter;
 mod patience;
-mod piece;
-mod query;
-mod repo;
-mod rollout;
-mod run;
+mod people;
 mod scrape;
-mod script;
 mod seat;
 mod sse;
 mod table;
-mod target;
-mod view;
+mod work;
 
 pub use listen::{ListenError, Listener, Security};
 pub use scrape::MetricsToken;
@@ -104,20 +92,20 @@ pub fn openapi() -> Result<String, serde_json::Error> {
 /// Every route of the API, with its description.
 fn routes() -> OpenApiRouter<Site> {
     let quick = OpenApiRouter::default()
-        .merge(audit::router())
-        .merge(auth::router())
-        .merge(event::router())
-        .merge(host::router())
-        .merge(kind::router())
-        .merge(operation::router())
-        .merge(query::router())
-        .merge(repo::router())
-        .merge(run::router())
-        .merge(script::router())
+        .merge(people::audit::router())
+        .merge(people::auth::router())
+        .merge(work::event::router())
+        .merge(fleet::host::router())
+        .merge(work::kind::router())
+        .merge(work::operation::router())
+        .merge(work::query::router())
+        .merge(fleet::repo::router())
+        .merge(work::run::router())
+        .merge(fleet::script::router())
         .merge(table::router())
-        .merge(target::router())
+        .merge(work::target::router())
         .layer(from_fn(|request, next| layer::limit_time(layer::TIMEOUT, request, next)));
-    let slow = repo::slow_router()
+    let slow = fleet::repo::slow_router()
         .layer(from_fn(|request, next| layer::limit_time(layer::SLOW_TIMEOUT, request, next)));
     OpenApiRouter::with_openapi(document::base()).nest("/api/v1", quick.merge(slow)).merge(health::router())
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fleetward_app::connection::{self, Admitted, Departure, HeldSeat, JoinError, NotAdmitted};
-use fleetward_app::fleet::{Attach, CloseReason, HostCommand};
+use fleetward_app::fleet::online::{Attach, CloseReason, HostCommand};
+use fleetward_app::work::connection::{self, Admitted, Departure, HeldSeat, JoinError, NotAdmitted};
 use fleetward_domain::fleet::budget::Flood;
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::id::RunId;

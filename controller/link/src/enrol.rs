@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetward_app::enrolment;
+use fleetward_app::fleet::enrolment;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest};
 use fleetward_protocol::wire::{MAX_ENROL_FRAME, close};
 use quinn::{Connection, SendStream};

@@ -6,8 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_app::fleet::Seat;
-use fleetward_app::{App, connection};
+use fleetward_app::App;
+use fleetward_app::fleet::online::Seat;
+use fleetward_app::work::connection;
 use fleetward_domain::bucket::TooMany;
 use fleetward_domain::fleet::budget::{Allowance, Expense, Flood};
 use fleetward_pki::PeerIdentity;

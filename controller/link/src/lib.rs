@@ -2,7 +2,7 @@
 //!
 //! **What for.** Accepts connections, finds out from the client certificate alone who is there, speaks the
 //! control stream and the runs' streams with the protocol's sans-IO machines, and carries out the app's
-//! [`HostCommand`](fleetward_app::fleet::HostCommand)s.
+//! [`HostCommand`](fleetward_app::fleet::online::HostCommand)s.
 //!
 //! **What it promises.** Nothing a peer says before it is authenticated costs more than a handshake, and
 //! handshakes are limited. No frame is allocated for before its length was compared with its cap. A host that

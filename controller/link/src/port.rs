@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use fleetward_app::attempt::party;
-use fleetward_app::{App, connection};
+use fleetward_app::App;
+use fleetward_app::people::attempt::party;
+use fleetward_app::work::connection;
 use fleetward_domain::people::refusal::Telling;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::session::Monotonic;

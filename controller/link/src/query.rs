@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use fleetward_app::fleet::{Look, Seen};
+use fleetward_app::fleet::online::{Look, Seen};
 use fleetward_domain::work::run::refusal;
 use fleetward_protocol::message::{OpenQuery, QueryItem, QueryUp, StreamKind};
 use fleetward_protocol::query::{Bounds, Fields, InvalidItem, Key, read_item};

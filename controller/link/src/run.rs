@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_app::fleet::Attach;
-use fleetward_app::recorder::{Committed, Feed, RecorderStopped};
+use fleetward_app::fleet::online::Attach;
+use fleetward_app::work::recorder::{Committed, Feed, RecorderStopped};
 use fleetward_protocol::message::{Dispatch, OpenRun, RunDown, RunUp, StreamKind};
 use fleetward_protocol::run::CancelCause;
 use fleetward_protocol::session::{RunSink, SessionError, SinkEvent};

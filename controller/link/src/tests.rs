@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use fleetward_app::fleet::FleetEvent;
+use fleetward_app::fleet::online::FleetEvent;
+use fleetward_app::fleet::{enrolment, host as hosts};
 use fleetward_app::health::Condition;
 use fleetward_app::testing::has_no_room;
-use fleetward_app::{enrolment, host as hosts, operation};
+use fleetward_app::work::operation;
 use fleetward_domain::people::permission::Permission;
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_domain::work::run::{Cause, Failure, RunState, RunStatus};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use fleetward_app::audit::{self, Whole};
+use fleetward_app::people::audit::{self, Whole};
 use fleetward_store::Store;
 use fleetward_store::people::audit::{Checkpoint, Event, Verifier, get_extent, list_chain};
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use fleetward_app::clock::Clock;
-use fleetward_app::user;
+use fleetward_app::people::user;
 use fleetward_protocol::name::UserName;
 use fleetward_store::people::tenant;
 use fleetward_store::{Scope, Store};

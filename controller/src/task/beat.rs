@@ -1,6 +1,6 @@
 //! Tells in the database that this controller is alive; where nobody else can reach the database, nobody is told.
 
-use fleetward_app::controller::{self, BEAT};
+use fleetward_app::fleet::controller::{self, BEAT};
 use fleetward_protocol::id::ControllerId;
 use fleetward_store::Store;
 use tokio_util::sync::CancellationToken;

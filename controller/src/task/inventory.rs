@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleetward_app::App;
-use fleetward_app::host::cut_off;
+use fleetward_app::fleet::host::cut_off;
 use fleetward_store::fleet::host::{self, Enrolment, Filter, Host, Lifecycle, Sort};
 use fleetward_store::page::{Direction, PageRequest};
 use fleetward_store::{Scope, StoreError};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_app::{App, presence};
+use fleetward_app::App;
+use fleetward_app::fleet::presence;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_app::{App, refusal};
+use fleetward_app::App;
+use fleetward_app::refusal;
 use tokio_util::sync::CancellationToken;
 
 use super::Ticks;

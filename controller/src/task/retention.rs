@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use fleetward_app::{App, audit};
+use fleetward_app::App;
+use fleetward_app::people::audit;
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::StoreError;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use fleetward_app::sync::Syncer;
+use fleetward_app::fleet::sync::Syncer;
 use tokio_util::sync::CancellationToken;
 
 /// The longest nap: a repository that another controller set is seen then.
@@ -42,7 +42,7 @@ pub(super) async fn run(syncer: Syncer, stopping: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use fleetward_app::sync::{self, Change};
+    use fleetward_app::fleet::sync::{self, Change};
     use fleetward_app::testing::TestApp;
     use fleetward_domain::people::permission::Permission;
     use fleetward_repo::testing::Origin;

@@ -1,8 +1,9 @@
-//! Hosts, their certificates and tokens, and where their inventory comes from.
+//! Hosts, their certificates and tokens, where their inventory comes from, and its scripts.
 
 pub mod certificate;
 pub mod controller;
 pub mod host;
 pub mod repository;
+pub mod script;
 pub mod sync;
 pub mod token;

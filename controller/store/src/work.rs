@@ -1,9 +1,8 @@
-//! Scripts, operations, runs and their output.
+//! Operations, runs and their output.
 
 pub mod batch;
 pub mod operation;
 pub mod output;
 pub mod report;
 pub mod run;
-pub mod script;
 pub mod step;

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use fleetward_app::controller::{self, Patience};
+use fleetward_app::fleet::controller::{self, Patience};
 use fleetward_app::identity::IdentityError;
-use fleetward_app::login::login;
+use fleetward_app::people::login::login;
 use fleetward_app::testing::has_no_room;
 use fleetward_controller::running::StartError;
 use fleetward_protocol::id::ControllerId;

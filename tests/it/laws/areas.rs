@@ -7,7 +7,8 @@ use super::{assert_none, files};
 const AREAS: [&str; 3] = ["people", "fleet", "work"];
 
 /// The crates that are sorted into areas.
-const LAYERS: [&str; 2] = ["controller/domain", "controller/store"];
+const LAYERS: [&str; 5] =
+    ["controller/domain", "controller/store", "controller/api", "controller/app", "controller/http"];
 
 /// Whether code names a module of this area.
 fn names(code: &str, area: &str) -> bool {

@@ -17,10 +17,10 @@ const GENERIC: [&str; 6] = [
 
 /// A kind's own place, and what offers scripts by their own name: `scripts` in a request is short for steps.
 const ALLOWED: [&str; 4] = [
-    "controller/app/src/action/",
+    "controller/app/src/work/action/",
     "controller/app/src/testing",
-    "controller/http/src/rollout.rs",
-    "controller/http/src/target.rs",
+    "controller/http/src/work/rollout.rs",
+    "controller/http/src/work/target.rs",
 ];
 
 /// What offers scripts by their own name in the console.

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use fleetward_api::run::{Fate, Left, RunState};
+use fleetward_api::work::run::{Fate, Left, RunState};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 

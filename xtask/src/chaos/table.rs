@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use fleetward_api::run::RunState;
+use fleetward_api::work::run::RunState;
 
 use super::plan::Kind;
 

@@ -3,7 +3,7 @@
 //!
 //! Their output is for people and is not looked at; what they promise is in their report.
 
-use fleetward_api::run::RunState;
+use fleetward_api::work::run::RunState;
 use serde_json::{Map, Value};
 
 use super::action::{Action, Unit};

@@ -1,7 +1,7 @@
 //! Whether a run is accounted for: a pure function of what the controller says, what the host recorded, and what was
 //! done to both.
 
-use fleetward_api::run::RunState;
+use fleetward_api::work::run::RunState;
 
 use super::script::{End, Expected};
 

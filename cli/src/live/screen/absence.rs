@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use fleetward_api::host::{Host, Status};
-use fleetward_api::run::RunState;
+use fleetward_api::fleet::host::{Host, Status};
+use fleetward_api::work::run::RunState;
 use fleetward_protocol::name::HostName;
 
 use super::Screen;

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use expect_test::expect;
-use fleetward_api::run::RunState;
+use fleetward_api::work::run::RunState;
 
 use super::absence::SETTLED;
 use super::*;

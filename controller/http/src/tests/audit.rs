@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use fleetward_app::actor::Actor;
-use fleetward_app::audit::{self, Entry, VerifyError};
+use fleetward_app::people::actor::Actor;
+use fleetward_app::people::audit::{self, Entry, VerifyError};
 use fleetward_store::people::audit::{Checkpoint, Verifier, get_extent, list_chain};
 use fleetward_store::testing;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use fleetward_app::user;
+use fleetward_app::people::user;
 use fleetward_store::people::tenant;
 use proptest::prelude::*;
 use serde_json::json;

@@ -1,16 +1,17 @@
 //! What scripts declare, held against what is asked, and what is told of it.
 
 use axum::http::StatusCode;
-use fleetward_app::order::Orders;
+use fleetward_app::work::order::Orders;
 use fleetward_domain::fleet::contract::{FreeArguments, Variable};
 use fleetward_domain::fleet::inventory::Flag;
 use fleetward_domain::people::permission::Role;
 use fleetward_protocol::action::Action;
 use fleetward_protocol::order::{Authority, Order};
 use fleetward_store::Scope;
+use fleetward_store::fleet::script;
 use fleetward_store::people::tenant;
 use fleetward_store::testing;
-use fleetward_store::work::{operation, script, step};
+use fleetward_store::work::{operation, step};
 use serde_json::{Value, json};
 
 use super::site::TestSite;

@@ -80,7 +80,7 @@ async fn what_changes_nothing_keeps_no_answer() {
 /// A user's keys and their answers take a bounded place.
 #[tokio::test]
 async fn keys_and_answers_that_are_kept_are_bounded() {
-    use fleetward_app::idempotency::{LIFETIME, MAX_KEPT, MAX_KEYS};
+    use fleetward_app::people::idempotency::{LIFETIME, MAX_KEPT, MAX_KEYS};
     use fleetward_protocol::digest::Digest;
     use fleetward_store::people::idempotency::{self, Answer};
 
@@ -114,7 +114,7 @@ async fn keys_and_answers_that_are_kept_are_bounded() {
     let bob_id =
         fleetward_store::people::user::find(&mut tx, &"bob".parse().unwrap()).await.unwrap().unwrap().id;
     tx.commit().await.unwrap();
-    let caller = fleetward_app::access::Caller {
+    let caller = fleetward_app::people::access::Caller {
         user: bob_id,
         name: "bob".parse().unwrap(),
         session: fleetward_protocol::id::SessionId::from_uuid(uuid::Uuid::nil()),
@@ -124,12 +124,15 @@ async fn keys_and_answers_that_are_kept_are_bounded() {
         remote: None,
     };
     let digest = Digest::of(b"request");
-    fleetward_app::idempotency::begin(&site.app, &caller, "large", &digest).await.unwrap();
+    fleetward_app::people::idempotency::begin(&site.app, &caller, "large", &digest).await.unwrap();
     let large = vec![b'x'; MAX_KEPT + 1];
-    fleetward_app::idempotency::finish(&site.app, &caller, "large", 201, &large).await.unwrap();
-    let repeated = fleetward_app::idempotency::begin(&site.app, &caller, "large", &digest).await;
+    fleetward_app::people::idempotency::finish(&site.app, &caller, "large", 201, &large).await.unwrap();
+    let repeated = fleetward_app::people::idempotency::begin(&site.app, &caller, "large", &digest).await;
     assert!(
-        matches!(repeated, Err(fleetward_app::idempotency::IdempotencyError::NotKept { status: 201 })),
+        matches!(
+            repeated,
+            Err(fleetward_app::people::idempotency::IdempotencyError::NotKept { status: 201 })
+        ),
         "{repeated:?}"
     );
     let mut tx = site.app.store().write().await.unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use axum::extract::FromRequestParts as _;
 use axum::http::{Request, StatusCode};
-use fleetward_app::ending::Ending;
+use fleetward_app::people::ending::Ending;
 use fleetward_domain::people::permission::Role;
 use fleetward_protocol::id::{RunId, UserId};
 use fleetward_protocol::output::Stream;
@@ -95,7 +95,7 @@ async fn other_streams_end_at_once_when_the_password_is_changed() {
     let site = TestSite::new().await;
     let mut tx = site.app.store().write().await.unwrap();
     let name = "grace".parse().unwrap();
-    let password = fleetward_app::user::insert_admin(
+    let password = fleetward_app::people::user::insert_admin(
         &mut tx,
         &name,
         fleetward_store::people::tenant::DEFAULT,
@@ -145,7 +145,7 @@ async fn a_stream_looks_for_itself() {
     for _ in 0..1000 {
         site.app.endings().announce(Ending::AllBut(ada, None));
     }
-    site.app.fleet().announce(fleetward_app::fleet::FleetEvent::Host {
+    site.app.fleet().announce(fleetward_app::fleet::online::FleetEvent::Host {
         tenant: fleetward_store::people::tenant::DEFAULT,
         host: fleetward_protocol::id::HostId::from_uuid(uuid::Uuid::nil()),
     });

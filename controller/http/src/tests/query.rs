@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
-use fleetward_app::fleet::{HostCommand, Joined, Look, Newcomer, Seen};
+use fleetward_app::fleet::online::{HostCommand, Joined, Look, Newcomer, Seen};
 use fleetward_domain::people::permission::Role;
 use fleetward_protocol::id::{BootId, JournalId};
 use fleetward_protocol::order::Order;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use fleetward_app::connection::{self, Admitted, JoinError, NotAdmitted};
-use fleetward_app::fleet::{CloseReason, FleetEvent, HostCommand};
-use fleetward_app::{enrolment, host as hosts};
+use fleetward_app::fleet::online::{CloseReason, FleetEvent, HostCommand};
+use fleetward_app::fleet::{enrolment, host as hosts};
+use fleetward_app::work::connection::{self, Admitted, JoinError, NotAdmitted};
 use fleetward_domain::people::permission::Permission;
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage};

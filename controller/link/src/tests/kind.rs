@@ -1,8 +1,8 @@
 //! A kind that no code names is handed to its host and recorded as any other.
 
-use fleetward_app::action::Asked;
-use fleetward_app::run;
 use fleetward_app::testing::levitate::Levitate;
+use fleetward_app::work::action::Asked;
+use fleetward_app::work::run;
 use fleetward_domain::people::permission::Permission;
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_protocol::action::{ActionRequest, Contract as _};

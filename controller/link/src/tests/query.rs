@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleetward_app::query::{self, Answers, Asked, QueryError, State, Told};
+use fleetward_app::work::query::{self, Answers, Asked, QueryError, State, Told};
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::action::{ActionRequest, Contract as _};
 use fleetward_protocol::message::{

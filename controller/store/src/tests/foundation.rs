@@ -5,11 +5,12 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{AuditId, RunId, SessionId, SyncId, TokenId, UserId};
 
 use super::sample::*;
+use crate::fleet::script;
 use crate::fleet::{certificate, host, repository, sync, token};
 use crate::on_both_engines;
 use crate::page::{Direction, PageRequest};
 use crate::people::{audit, session, tenant, user};
-use crate::work::{batch, operation, output, run, script};
+use crate::work::{batch, operation, output, run};
 use crate::{Scope, StoreError};
 
 on_both_engines! {

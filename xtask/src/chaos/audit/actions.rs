@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use fleetward_api::run::RunState;
+use fleetward_api::work::run::RunState;
 
 use super::{Operation, Run, Scene, span};
 use crate::chaos::Chaos;

@@ -26,7 +26,7 @@ use super::{median, quantile};
 const SCRIPT: &str = "#!/bin/bash\n:\n";
 const LIST: &str =
     "scripts:\n  nothing:\n    name: Nothing\n    description: Does nothing\n    path: scripts/nothing.sh\n";
-const FILTER: &str = "info,fleetward_app::dispatch=debug,fleetward_app::recorder=debug,\
+const FILTER: &str = "info,fleetward_app::work::dispatch=debug,fleetward_app::work::recorder=debug,\
     fleetward_link::run=debug";
 const ENVIRONMENT: [(&str, &str); 6] = [
     ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),

@@ -1,0 +1,4 @@
+//! Who asks, and what was done.
+
+pub mod audit;
+pub mod auth;

@@ -1,0 +1,165 @@
+//! Presences that are yet to be written down: the store's copy of what the fleet knows.
+//!
+//! Connecting and disconnecting are coalesced by host and written in batches, so that ten thousand hosts coming
+//! back cost a handful of transactions, not ten thousand.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use fleetward_protocol::id::HostId;
+use fleetward_protocol::time::Timestamp;
+use fleetward_store::StoreError;
+use fleetward_store::fleet::host::{self, Connected, Status};
+use tokio::sync::Notify;
+
+use crate::App;
+
+/// Hosts written per transaction.
+const BATCH: usize = 1000;
+
+/// Changes that are not written yet, at most one per host.
+#[derive(Debug, Default)]
+pub struct Presences {
+    pending: Mutex<HashMap<HostId, Change>>,
+    changed: Notify,
+}
+
+/// What a host's row should say.
+#[derive(Debug, Clone)]
+pub enum Change {
+    /// It connected.
+    Online {
+        /// What its hello said.
+        hello: Connected,
+        /// When.
+        at: Timestamp,
+    },
+    /// It disconnected.
+    Offline {
+        /// What its hello had said, if that is not written yet.
+        hello: Option<(Connected, Timestamp)>,
+        /// When it was last heard of.
+        last_seen: Timestamp,
+    },
+}
+
+impl Presences {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    /// The host connected.
+    pub(crate) fn note_online(&self, host: HostId, hello: Connected, at: Timestamp) {
+        self.pending().insert(host, Change::Online { hello, at });
+        self.changed.notify_one();
+    }
+
+    /// The host disconnected.
+    pub(crate) fn note_offline(&self, host: HostId, last_seen: Timestamp) {
+        let mut pending = self.pending();
+        let hello = match pending.remove(&host) {
+            Some(Change::Online { hello, at }) => Some((hello, at)),
+            Some(Change::Offline { hello, .. }) => hello,
+            None => None,
+        };
+        pending.insert(host, Change::Offline { hello, last_seen });
+        drop(pending);
+        self.changed.notify_one();
+    }
+
+    /// Returns when there is something to write.
+    pub async fn wait(&self) {
+        if self.pending().is_empty() {
+            self.changed.notified().await;
+        }
+    }
+
+    fn pending(&self) -> MutexGuard<'_, HashMap<HostId, Change>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self, limit: usize) -> Vec<(HostId, Change)> {
+        let mut pending = self.pending();
+        let hosts: Vec<HostId> = pending.keys().take(limit).copied().collect();
+        hosts.into_iter().filter_map(|host| Some((host, pending.remove(&host)?))).collect()
+    }
+
+    /// Puts changes back that could not be written, unless a newer one has come.
+    fn put_back(&self, changes: Vec<(HostId, Change)>) {
+        let mut pending = self.pending();
+        for (host, change) in changes {
+            pending.entry(host).or_insert(change);
+        }
+    }
+}
+
+/// Writes what is pending; how many hosts. What could not be written stays pending.
+///
+/// # Errors
+/// If the store fails.
+pub async fn write_pending(app: &App) -> Result<usize, StoreError> {
+    let mut written = 0;
+    loop {
+        let changes = app.presences().take(BATCH);
+        if changes.is_empty() {
+            return Ok(written);
+        }
+        written += changes.len();
+        if let Err(error) = write(app, &changes).await {
+            app.presences().put_back(changes);
+            return Err(error);
+        }
+    }
+}
+
+/// Writes when each connected host was last heard of, its round trip and its clock's skew.
+///
+/// # Errors
+/// If the store fails.
+pub async fn write_all(app: &App) -> Result<(), StoreError> {
+    let rows: Vec<host::Presence> = app
+        .fleet()
+        .presences()
+        .into_iter()
+        .map(|(host, presence)| host::Presence {
+            host,
+            status: Status::Online,
+            last_seen: presence.last_seen,
+            rtt_us: presence.round_trip.and_then(|span| u64::try_from(span.as_micros()).ok()),
+            clock_skew_ms: Some(presence.clock_skew_ms),
+        })
+        .collect();
+    for batch in rows.chunks(BATCH) {
+        let mut tx = app.store().write().await?;
+        host::update_presence(&mut tx, batch).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+async fn write(app: &App, changes: &[(HostId, Change)]) -> Result<(), StoreError> {
+    let mut tx = app.store().write().await?;
+    let mut offline = Vec::new();
+    for (id, change) in changes {
+        let hello = match change {
+            Change::Online { hello, at } => Some((hello, *at)),
+            Change::Offline { hello, .. } => hello.as_ref().map(|(hello, at)| (hello, *at)),
+        };
+        if let Some((hello, at)) = hello {
+            host::update_connected(&mut tx, *id, hello, at).await?;
+        }
+        if let Change::Offline { last_seen, .. } = change {
+            offline.push(host::Presence {
+                host: *id,
+                status: Status::Offline,
+                last_seen: *last_seen,
+                rtt_us: None,
+                clock_skew_ms: None,
+            });
+        }
+    }
+    if !offline.is_empty() {
+        host::update_presence(&mut tx, &offline).await?;
+    }
+    tx.commit().await
+}

@@ -1,0 +1,263 @@
+//! Following an operation: what changed since a position, and waiting for more.
+//!
+//! **What it promises.** Read from position to position, an operation's output is complete and comes once,
+//! whatever connections broke in between. Runs and the operation come as they are now; states that came and
+//! went between two reads are skipped. One reader holds one bounded batch in memory; a slow one slows nobody.
+//!
+//! **Deliberately absent.** Any queue between the recorder and a reader: `live` only says that there is more.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+
+use fleetward_domain::work::operation::RunCounts;
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::name::HostName;
+use fleetward_store::work::operation::Operation;
+use fleetward_store::work::output::Piece;
+use fleetward_store::work::step::{self, Step};
+use fleetward_store::{self as store, Scope, StoreError};
+use tokio::sync::watch;
+
+use crate::App;
+use crate::people::access::Permit;
+use crate::work::operation::Overview;
+use crate::work::run;
+
+/// About how many bytes of output one batch holds.
+const OUTPUT_BUDGET: usize = 256 << 10;
+/// About how many runs one batch holds.
+const RUN_BUDGET: u32 = 500;
+
+/// How far an operation was read: everything of the commits below `seq`, and of the commit `seq` itself the first
+/// `pieces` pieces of output. A commit's pieces never change, so the position stays exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Position {
+    seq: u64,
+    pieces: u64,
+}
+
+/// Text that is not a position.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the id of an event of this stream; begin without one")]
+pub struct InvalidPosition(String);
+
+/// Something to tell a reader.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The operation, as it is now.
+    Operation(Box<Overview>),
+    /// A run, as it is now.
+    Run(Box<run::Overview>),
+    /// A run wrote this.
+    Output {
+        /// Its host.
+        host: HostName,
+        /// What it wrote.
+        piece: Piece,
+    },
+    /// Nothing follows: the operation, as it ended.
+    End(Box<Overview>),
+}
+
+/// Reads an operation from a position to its end.
+#[derive(Debug)]
+pub struct Follower {
+    app: App,
+    scope: Scope,
+    operation: OperationId,
+    steps: Vec<Step>,
+    position: Position,
+    latest: watch::Receiver<u64>,
+    hosts: HashMap<RunId, HostName>,
+    shown: Option<(Operation, RunCounts)>,
+    ended: bool,
+}
+
+impl Position {
+    /// The beginning.
+    pub const START: Self = Self { seq: 0, pieces: 0 };
+
+    /// Everything up to and including the commit `seq`.
+    #[must_use]
+    pub const fn after(seq: u64) -> Self {
+        Self { seq: seq.saturating_add(1), pieces: 0 }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pieces {
+            0 => write!(f, "{}", self.seq.saturating_sub(1)),
+            pieces => write!(f, "{}-{pieces}", self.seq),
+        }
+    }
+}
+
+impl FromStr for Position {
+    type Err = InvalidPosition;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parsed = match text.split_once('-') {
+            None => text.parse().ok().map(Self::after),
+            Some((seq, pieces)) => match (seq.parse(), pieces.parse()) {
+                (Ok(seq), Ok(pieces)) => Some(Self { seq, pieces }),
+                _ => None,
+            },
+        };
+        parsed.ok_or_else(|| InvalidPosition(text.chars().take(40).collect()))
+    }
+}
+
+impl Follower {
+    /// Follows an operation that the caller may read, from a position.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] if there is no such operation in the caller's scope.
+    pub async fn new(
+        app: &App,
+        permit: &Permit,
+        operation: OperationId,
+        position: Position,
+    ) -> Result<Self, StoreError> {
+        let scope = permit.scope();
+        // Watched before it is read, so that no commit falls between the two.
+        let latest = app.live().watch(operation);
+        let mut conn = app.store().read().await?;
+        store::work::operation::get(&mut conn, &scope, operation).await?;
+        let steps = step::list(&mut *conn, &scope, operation).await?;
+        drop(conn);
+        Ok(Self {
+            app: app.clone(),
+            scope,
+            operation,
+            steps,
+            position,
+            latest,
+            hosts: HashMap::new(),
+            shown: None,
+            ended: false,
+        })
+    }
+
+    /// The next changes, each with the position after it, in their order; waits until there are some. `None`
+    /// after the end.
+    ///
+    /// # Errors
+    /// If the store cannot be read, or the operation was removed meanwhile.
+    pub async fn next(&mut self) -> Result<Option<Vec<(Change, Position)>>, StoreError> {
+        while !self.ended {
+            self.latest.borrow_and_update();
+            let before = self.position;
+            let changes = self.read().await?;
+            if !changes.is_empty() {
+                return Ok(Some(changes));
+            }
+            if self.position != before {
+                continue;
+            }
+            // Fails only when nobody can announce any more: the controller is stopping.
+            if self.latest.changed().await.is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn read(&mut self) -> Result<Vec<(Change, Position)>, StoreError> {
+        let mut conn = self.app.store().read().await?;
+        let (scope, id) = (&self.scope, self.operation);
+        // The operation first: what is committed while the rest is read lies above its seq, and waits.
+        let operation = store::work::operation::get(&mut conn, scope, id).await?;
+        let since = self.position.seq.saturating_sub(1);
+        let mut upto = operation.seq;
+        let runs = store::work::run::list_since(&mut conn, scope, id, since, RUN_BUDGET).await?;
+        if runs.len() >= RUN_BUDGET as usize {
+            upto = runs.last().map_or(upto, |run| run.seq.min(upto));
+        }
+        // Counting looks at every run; it is needed only when one has moved.
+        let counts = match &self.shown {
+            Some((_, counts)) if runs.is_empty() => *counts,
+            _ => store::work::run::count(&mut conn, scope, id).await?,
+        };
+        let files = self.app.store().files();
+        let output =
+            store::work::output::list_since(&mut conn, files, scope, id, since, OUTPUT_BUDGET).await?;
+        if output.more {
+            upto = upto.min(output.upto);
+        }
+        for run in &runs {
+            self.hosts.insert(run.id, run.host_name.clone());
+        }
+        for piece in &output.pieces {
+            if !self.hosts.contains_key(&piece.run) {
+                let run = store::work::run::get(&mut conn, scope, piece.run).await?;
+                self.hosts.insert(run.id, run.host_name);
+            }
+        }
+        let runs = run::overviews(&mut *conn, scope, &self.steps, runs).await?;
+        drop(conn);
+        Ok(self.arrange(operation, counts, runs, output.pieces, upto))
+    }
+
+    /// Puts what was read up to the commit `upto` in order: of each commit the output first, then the runs; so
+    /// whoever sees a run's end has seen what it wrote.
+    fn arrange(
+        &mut self,
+        operation: Operation,
+        counts: RunCounts,
+        runs: Vec<run::Overview>,
+        pieces: Vec<Piece>,
+        upto: u64,
+    ) -> Vec<(Change, Position)> {
+        let mut changes = Vec::with_capacity(runs.len() + pieces.len() + 1);
+        let mut pieces = pieces.into_iter().filter(|piece| piece.seq <= upto).peekable();
+        let mut runs = runs.into_iter().filter(|run| run.run.seq <= upto).peekable();
+        let mut at = self.position;
+        loop {
+            let next = [pieces.peek().map(|piece| piece.seq), runs.peek().map(|run| run.run.seq)];
+            let Some(seq) = next.into_iter().flatten().min() else { break };
+            let seen = if at.seq == seq { at.pieces } else { 0 };
+            at = Position { seq, pieces: 0 };
+            while let Some(piece) = pieces.next_if(|piece| piece.seq == seq) {
+                at.pieces += 1;
+                if at.pieces > seen
+                    && let Some(host) = self.hosts.get(&piece.run)
+                {
+                    changes.push((Change::Output { host: host.clone(), piece }, at));
+                }
+            }
+            at.pieces = at.pieces.max(seen);
+            while let Some(run) = runs.next_if(|run| run.run.seq == seq) {
+                changes.push((Change::Run(Box::new(run)), at));
+            }
+        }
+        let caught_up = upto >= operation.seq;
+        at = Position::after(upto).max(at);
+        // The commit `upto` is complete now, so its last change may say so.
+        if let Some((_, last)) = changes.last_mut() {
+            *last = at;
+        }
+        self.position = at;
+        if caught_up && !self.shows(&operation, counts) {
+            self.shown = Some((operation.clone(), counts));
+            changes.push((Change::Operation(Box::new(self.overview(&operation, counts))), at));
+        }
+        if caught_up && operation.status.is_final() {
+            self.ended = true;
+            changes.push((Change::End(Box::new(self.overview(&operation, counts))), at));
+        }
+        changes
+    }
+
+    fn overview(&self, operation: &Operation, counts: RunCounts) -> Overview {
+        Overview { operation: operation.clone(), steps: self.steps.clone(), counts }
+    }
+
+    /// Whether the reader was told all of this but the seq, which every piece of output moves.
+    fn shows(&self, operation: &Operation, counts: RunCounts) -> bool {
+        self.shown.as_ref().is_some_and(|(shown, shown_counts)| {
+            *shown_counts == counts && Operation { seq: operation.seq, ..shown.clone() } == *operation
+        })
+    }
+}

@@ -1,0 +1,436 @@
+//! Queries: looking at something on hosts, now.
+//!
+//! **What it promises.** A query changes nothing and leaves nothing behind but an audit event. What it holds is bounded: so many
+//! queries at once, so many hosts asked at the same time, so much that waits for whoever listens. It ends with its [`Answers`].
+//!
+//! **Deliberately absent.** Anything that is kept, or asked again: whoever wants to know more asks again.
+
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fleetward_domain::bucket::{Bucket, Rate, TooMany};
+use fleetward_domain::fleet::enrolment::Standing;
+use fleetward_domain::people::permission::Permission;
+use fleetward_protocol::action::{ActionRequest, KINDS};
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::{HostId, UserId};
+use fleetward_protocol::name::HostName;
+use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
+use fleetward_protocol::query::{Bounds, Fields, InvalidQuery, Key, Kind, QUERY_KINDS, Query, catalogue};
+use fleetward_protocol::suggest::nearest;
+use fleetward_protocol::text::{List, Text, Word};
+use fleetward_protocol::time::Timestamp;
+use fleetward_protocol::wire::EncodeError;
+use fleetward_store::Scope;
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::info;
+
+use crate::App;
+use crate::fleet::online::{Fleet, HostCommand, Look, Seen};
+use crate::fleet::target::{self, SelectError, Selected};
+use crate::health::NotTaken;
+use crate::people::access::{Denied, Permit};
+use crate::people::audit::{self, Entry};
+use crate::work::operation::made_id;
+
+/// The most queries that are open at once.
+const MAX_OPEN: usize = 64;
+/// The most of them that one person has open.
+const MAX_OWN: usize = 16;
+/// How often one person may ask: each query leaves a line in the audit log.
+const RATE: Rate = Rate::per_minute(120);
+/// The most of a target expression that is kept in the audit log, in characters.
+const MAX_KEPT: usize = 1000;
+/// The most hosts of one query that are asked at the same time.
+const AT_ONCE: NonZeroUsize = NonZeroUsize::new(50).unwrap();
+/// The most hosts that one query follows: each keeps a stream open.
+pub const MAX_FOLLOWED: usize = 200;
+/// How long a query follows at the most. Who logs in again asks again.
+const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
+/// How long the hosts of one query may be asked one after the other.
+const LIFE: Duration = Duration::from_secs(60 * 60);
+/// What waits for whoever listens, in messages; of each host waits one more.
+const AHEAD: usize = 4;
+
+/// What a person asks.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The kind of query.
+    pub kind: String,
+    /// Its parameters.
+    pub params: Fields,
+    /// Where: a target expression.
+    pub on: String,
+    /// Whether to go on with what changes.
+    pub follow: bool,
+}
+
+/// Why nothing is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// Nothing is taken now: who asked could not be written down.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
+    /// There is no such kind of query.
+    #[error("there is no kind of query `{kind}`{}", .nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default())]
+    NoKind {
+        /// The kind asked for.
+        kind: Word,
+        /// One that was perhaps meant.
+        nearest: Option<&'static str>,
+    },
+    /// The kind changes something.
+    #[error(
+        "`{0}` changes something: it is not asked, but done as a step of an operation, as by `fleetward do`"
+    )]
+    Action(Word),
+    /// Its parameters do not fit.
+    #[error(transparent)]
+    Invalid(InvalidQuery),
+    /// The caller may not look at this.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The kind tells what there is, and not what changes.
+    #[error("`{0}` tells what there is now, and cannot follow what changes; ask without following")]
+    NotFollowed(&'static str),
+    /// The targets mean no hosts.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// More hosts than can be followed.
+    #[error(
+        "{0} hosts are more than the {MAX_FOLLOWED} that one query can follow; choose fewer, or ask without following"
+    )]
+    TooManyFollowed(usize),
+    /// Too many are open already.
+    #[error(
+        "{MAX_OPEN} queries are open already, and no more at once are answered; ask again when one has ended"
+    )]
+    Busy,
+    /// The caller has too many open already.
+    #[error("you have {MAX_OWN} queries open already, and nobody may have more; end one of them first")]
+    OwnBusy,
+    /// The caller asks too often.
+    #[error(transparent)]
+    TooOften(#[from] TooMany),
+    /// The order cannot be made.
+    #[error("what is asked is too large for an order")]
+    TooLarge(#[source] EncodeError),
+}
+
+impl From<InvalidQuery> for QueryError {
+    fn from(error: InvalidQuery) -> Self {
+        match error {
+            InvalidQuery::Unsupported { kind } if KINDS.contains(&kind.as_str()) => {
+                Self::Action(Text::of(kind))
+            }
+            InvalidQuery::Unsupported { kind } => {
+                let nearest = nearest(&kind, QUERY_KINDS.iter().copied());
+                Self::NoKind { kind: Text::of(kind), nearest }
+            }
+            error @ InvalidQuery::Malformed { .. } => Self::Invalid(error),
+        }
+    }
+}
+
+/// The kinds of query, and where those that are open are counted.
+#[derive(Debug)]
+pub struct Queries {
+    places: Arc<Semaphore>,
+    people: Mutex<HashMap<UserId, Person>>,
+    kinds: Vec<Kind>,
+}
+
+/// What one person may ask.
+#[derive(Debug)]
+struct Person {
+    bucket: Bucket,
+    places: Arc<Semaphore>,
+}
+
+/// That a query may be open, while this is held.
+type Place = [OwnedSemaphorePermit; 2];
+
+impl Queries {
+    pub(crate) fn new() -> Self {
+        let places = Arc::new(Semaphore::new(MAX_OPEN));
+        Self { places, people: Mutex::default(), kinds: catalogue() }
+    }
+
+    /// A place for one more query of this person.
+    fn enter(&self, user: UserId, now: Timestamp) -> Result<Place, QueryError> {
+        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever has rested and has nothing open need not be remembered.
+        people.retain(|_, person| !person.bucket.is_full(RATE, now) || Arc::strong_count(&person.places) > 1);
+        let person = people.entry(user).or_insert_with(|| Person {
+            bucket: Bucket::full(RATE, now),
+            places: Arc::new(Semaphore::new(MAX_OWN)),
+        });
+        person.bucket.take(RATE, now)?;
+        let own = Arc::clone(&person.places).try_acquire_owned().map_err(|_| QueryError::OwnBusy)?;
+        let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| QueryError::Busy)?;
+        Ok([own, place])
+    }
+
+    /// The kinds of query that this controller knows.
+    #[must_use]
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds
+    }
+}
+
+/// What comes of a query. Dropping it ends it, on every host.
+#[derive(Debug)]
+pub struct Answers {
+    told: mpsc::Receiver<Told>,
+    /// The task that asks; it ends with this.
+    _asking: JoinSet<()>,
+}
+
+/// Something that is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Told {
+    /// What a host has.
+    Items {
+        /// The host.
+        host: HostName,
+        /// By key; an item takes the place of an earlier one of the same key.
+        items: Vec<(Key, Fields)>,
+    },
+    /// What a host has no more.
+    Gone {
+        /// The host.
+        host: HostName,
+        /// The keys.
+        keys: Vec<Key>,
+    },
+    /// How far a host has come.
+    Host {
+        /// The host.
+        host: HostName,
+        /// How far.
+        state: State,
+        /// Why no further, and what to do next.
+        detail: Option<String>,
+    },
+    /// Nothing follows.
+    End {
+        /// How many hosts were asked, or should have been.
+        hosts: u32,
+        /// How many of them told all there was.
+        answered: u32,
+    },
+}
+
+/// How far a host has come with its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// All there is now was told; what follows are changes.
+    Complete,
+    /// The answer is whole.
+    Ended,
+    /// The host is not connected.
+    Offline,
+    /// The host will not answer, or may not be asked.
+    Refused,
+    /// The answer broke off.
+    Failed,
+}
+
+impl Answers {
+    /// What is told next; `None` after the end.
+    pub async fn next(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+}
+
+/// Asks hosts.
+///
+/// # Errors
+/// [`QueryError`]; nobody was asked then.
+pub async fn ask(app: &App, permit: &Permit, asked: Asked) -> Result<Answers, QueryError> {
+    app.health().check()?;
+    let params = Value::Object(asked.params).to_string();
+    let query = Query::parse(&ActionRequest { kind: asked.kind, params })?;
+    // What the kind takes may be more than what the caller came with.
+    let permit = permit.caller().clone().permit(Permission::from(query.privilege()))?;
+    let bounds = query.bounds();
+    if asked.follow && !bounds.follows {
+        return Err(QueryError::NotFollowed(query.kind()));
+    }
+    let place = app.queries().enter(permit.caller().user, app.now())?;
+    let selected = target::select(app, &Scope::of(permit.tenant()), &asked.on).await?;
+    let count = selected.iter().filter(|target| target.standing.may_run()).count();
+    if asked.follow && count > MAX_FOLLOWED {
+        return Err(QueryError::TooManyFollowed(count));
+    }
+    let request = query.request()?;
+    let params = serde_json::from_str::<Value>(&request.params).unwrap_or_default();
+    let asking = Arc::new(Asking::plan(app, &permit, request, bounds, asked.follow, &selected)?);
+    let entry = Entry::new("query.asked", permit.actor(), query.kind())
+        .tenant(permit.tenant())
+        .with("params", params)
+        .with("on", asked.on.chars().take(MAX_KEPT).collect::<String>())
+        .with("hosts", selected.len())
+        .with("follow", asked.follow);
+    audit::record_alone(app, entry).await;
+    info!(kind = query.kind(), hosts = selected.len(), follow = asked.follow, "query.asked");
+    let (tell, told) = mpsc::channel(AHEAD);
+    let mut task = JoinSet::new();
+    task.spawn(ask_all(asking, selected, tell, place));
+    Ok(Answers { told, _asking: task })
+}
+
+/// What is asked of every host.
+#[derive(Debug)]
+struct Asking {
+    fleet: Fleet,
+    planned: Planned,
+    step: Vec<u8>,
+    not_before: Timestamp,
+    deadline: Timestamp,
+    bounds: Bounds,
+    follow: bool,
+}
+
+impl Asking {
+    fn plan(
+        app: &App,
+        permit: &Permit,
+        request: ActionRequest,
+        bounds: Bounds,
+        follow: bool,
+        selected: &[Selected],
+    ) -> Result<Self, QueryError> {
+        let timeout_ms = u64::try_from(bounds.timeout.as_millis()).unwrap_or(u64::MAX);
+        let limits = Limits { timeout_ms, ..Limits::of(&[]) };
+        let step = Step {
+            authority: Authority::Query(request),
+            limits: limits.to_list(),
+            contents: List::default(),
+        };
+        let step = step.encode().map_err(QueryError::TooLarge)?;
+        let targets: Vec<Target> = selected.iter().map(|target| target_of(target, &step)).collect();
+        let (not_before, deadline) = (app.now(), app.now() + LIFE);
+        let draft = Draft {
+            operation: made_id(not_before),
+            issuer: Text::of(&permit.caller().name),
+            not_before,
+            deadline,
+            // There is no rollout.
+            policy: Digest::of(b""),
+        };
+        let planned = Planned::new(draft, &targets).map_err(QueryError::TooLarge)?;
+        Ok(Self { fleet: app.fleet().clone(), planned, step, not_before, deadline, bounds, follow })
+    }
+
+    /// The order of the host at this place.
+    fn order(&self, place: u32, host: &Selected) -> Result<Vec<u8>, EncodeError> {
+        let sealed = Sealed {
+            plan: self.planned.plan.clone(),
+            signatures: List::default(),
+            target: target_of(host, &self.step),
+            proof: self.planned.proof(place),
+            position: 0,
+            step: self.step.clone(),
+        };
+        sealed.encode()
+    }
+
+    /// Asks the host, if it may be asked and is there.
+    fn begin(&self, place: u32, host: &Selected) -> Result<mpsc::Receiver<Seen>, (State, Option<String>)> {
+        if !host.standing.may_run() {
+            return Err((State::Refused, Some(not_asked(host.standing).to_owned())));
+        }
+        let order = self.order(place, host).map_err(|error| (State::Failed, Some(error.to_string())))?;
+        // One message: a host whose answers nobody takes is not heard any longer.
+        let (answers, seen) = mpsc::channel(1);
+        let Self { not_before, deadline, bounds, follow, .. } = *self;
+        let look = Look { order, not_before, deadline, follow, bounds, answers };
+        let id: HostId = host.host.id;
+        self.fleet.send(id, HostCommand::Look(look)).map_err(|_| (State::Offline, None))?;
+        Ok(seen)
+    }
+}
+
+fn target_of(host: &Selected, step: &[u8]) -> Target {
+    Target { client: host.host.client_id.clone(), steps: List::of([Digest::of(step)]) }
+}
+
+fn not_asked(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Pending => "the host has not enrolled; `fleetward host token` prints the command for it",
+        Standing::Quarantined => "the host waits for approval: `fleetward host approve`",
+        Standing::Revoked => "the host's certificate is revoked; enrol it again",
+        Standing::Retired => "the host is retired",
+        Standing::Enrolled => "the host cannot be asked",
+    }
+}
+
+/// Asks one host after the other, so many at the same time, and tells the end.
+async fn ask_all(asking: Arc<Asking>, selected: Vec<Selected>, tell: mpsc::Sender<Told>, place: Place) {
+    let _place = place;
+    let hosts = u32::try_from(selected.len()).unwrap_or(u32::MAX);
+    let most = if asking.follow { MAX_FOLLOWED } else { AT_ONCE.get() };
+    let mut answered = 0;
+    let mut running: JoinSet<bool> = JoinSet::new();
+    let all = async {
+        for (place, host) in (0..).zip(selected) {
+            while running.len() >= most
+                && let Some(done) = running.join_next().await
+            {
+                answered += u32::from(done.unwrap_or(false));
+            }
+            let (asking, tell) = (Arc::clone(&asking), tell.clone());
+            running.spawn(async move { ask_one(&asking, place, &host, &tell).await });
+        }
+        while let Some(done) = running.join_next().await {
+            answered += u32::from(done.unwrap_or(false));
+        }
+    };
+    // What is not told by then is not told.
+    let _ = timeout(LONGEST, all).await;
+    let _ = tell.send(Told::End { hosts, answered }).await;
+}
+
+/// Asks a host and tells what it says; whether it told all there was.
+async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Sender<Told>) -> bool {
+    let name = &host.host.name;
+    let state = |state, detail| Told::Host { host: name.clone(), state, detail };
+    let mut seen = match asking.begin(place, host) {
+        Ok(seen) => seen,
+        Err((how, detail)) => {
+            let _ = tell.send(state(how, detail)).await;
+            return false;
+        }
+    };
+    let mut is_complete = false;
+    loop {
+        let (told, is_last) = match seen.recv().await {
+            Some(Seen::Items(items)) => (Told::Items { host: name.clone(), items }, false),
+            Some(Seen::Gone(keys)) => (Told::Gone { host: name.clone(), keys }, false),
+            Some(Seen::Complete) => {
+                is_complete = true;
+                if !asking.follow {
+                    continue;
+                }
+                (state(State::Complete, None), false)
+            }
+            Some(Seen::Ended) => (state(State::Ended, None), true),
+            Some(Seen::Refused(detail)) => (state(State::Refused, Some(detail)), true),
+            Some(Seen::Failed(detail)) => (state(State::Failed, Some(detail)), true),
+            None => {
+                let detail = "the connection to the host was lost; ask again".to_owned();
+                (state(State::Failed, Some(detail)), true)
+            }
+        };
+        // Nobody listening any more ends this with the task.
+        if tell.send(told).await.is_err() || is_last {
+            return is_complete;
+        }
+    }
+}

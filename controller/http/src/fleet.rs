@@ -1,0 +1,5 @@
+//! Hosts, repositories and scripts.
+
+pub(crate) mod host;
+pub(crate) mod repo;
+pub(crate) mod script;
