@@ -5,7 +5,7 @@ use fleetward_store::table::{self, TableQuery, TableRows};
 use fleetward_store::{Scope, StoreError};
 
 use super::App;
-use crate::people::access::{Denied, Permit};
+use crate::people::access::{Denied, Permit, Read};
 
 /// The table made of the audit log, which not everybody who sees hosts may see.
 const AUDITED: &str = "tbl_recent_activity";
@@ -25,13 +25,9 @@ pub enum TableError {
 ///
 /// # Errors
 /// [`TableError`].
-pub async fn query(app: &App, permit: &Permit, asked: &TableQuery) -> Result<TableRows, TableError> {
+pub async fn query(app: &App, permit: &Permit<Read>, asked: &TableQuery) -> Result<TableRows, TableError> {
     let scope = if asked.table == AUDITED {
-        let tenants = permit.caller().grants.tenants(Permission::Audit);
-        if tenants.is_empty() {
-            return Err(Denied::NotGranted(Permission::Audit).into());
-        }
-        Scope::Tenants(tenants)
+        Scope::Tenants(permit.caller().granted(Permission::Audit)?)
     } else {
         permit.scope()
     };

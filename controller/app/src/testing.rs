@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleetward_domain::fleet::contract::FreeArguments;
-use fleetward_domain::people::permission::{Grant, Grants, Permission, Role};
+use fleetward_domain::people::permission::{Grant, Grants, Role};
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_domain::work::run::RunEvent;
 use fleetward_pki::Authority;
@@ -40,7 +40,7 @@ use crate::App;
 use crate::clock::Clock;
 use crate::fleet::host::{self, Addition};
 use crate::health::Condition;
-use crate::people::access::{Caller, Permit};
+use crate::people::access::{Caller, ManageHosts, Need, Permit};
 use crate::people::user;
 use crate::secret::SecretBox;
 use crate::settings::{AuditRetention, Enrolment, Settings};
@@ -152,12 +152,12 @@ impl Admin {
 
     /// What the administrator may do with this permission.
     #[must_use]
-    pub fn permit(&self, permission: Permission) -> Permit {
-        self.caller.clone().permit(permission).unwrap()
+    pub fn permit<N: Need>(&self) -> Permit<N> {
+        self.caller.clone().permit().unwrap()
     }
 
     /// What an administrator of another tenant, and of that one only, may do; the tenant is made by it.
-    pub async fn permit_elsewhere(&self, tenant: &str, permission: Permission) -> Permit {
+    pub async fn permit_elsewhere<N: Need>(&self, tenant: &str) -> Permit<N> {
         let now = self.clock.now();
         let id = TenantId::from_uuid(Uuid::now_v7());
         let row =
@@ -166,7 +166,7 @@ impl Admin {
         tenant::insert(&mut tx, &row).await.unwrap();
         let caller = insert_admin(&mut tx, &format!("admin-of-{tenant}"), id, now).await;
         tx.commit().await.unwrap();
-        caller.permit(permission).unwrap()
+        caller.permit().unwrap()
     }
 
     /// A one-time password of the administrator, in the place of the one before.
@@ -188,7 +188,7 @@ impl Admin {
             provider: String::new(),
             tags: Vec::new(),
         };
-        let permit = self.permit(Permission::ManageHosts);
+        let permit = self.permit::<ManageHosts>();
         let (_, issued) = host::add(self.app(), &permit, addition, None).await.unwrap();
         (name, issued.token)
     }
@@ -296,7 +296,7 @@ impl Admin {
             reason: None,
             not_enrolled: NotEnrolledHosts::Refuse,
         };
-        operation::create(self.app(), &self.permit(Permission::Run), asked).await
+        operation::create(self.app(), &self.permit(), asked).await
     }
 
     /// Waits until the operation has ended; its status and its runs.

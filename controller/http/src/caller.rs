@@ -7,7 +7,6 @@
 //! whoever's behalf, so requests that change something must then come from a page of this site, by the browser's
 //! own word (`Origin`, `Sec-Fetch-Site`), or carry a header that no foreign page can set.
 
-use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::time::Duration;
@@ -15,9 +14,8 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use fleetward_app::people::access::{Caller, Denied, Permit};
+use fleetward_app::people::access::{Caller, Denied, Need, Permit};
 use fleetward_app::people::user::{self, NotAuthenticated};
-use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::digest::Digest;
 use serde_json::json;
 
@@ -34,45 +32,11 @@ const PLAIN_COOKIE: &str = "fleetward_session";
 /// The header that a browser sends across origins only after asking.
 pub(super) const CSRF: HeaderName = HeaderName::from_static("x-fleetward-console");
 
-/// A permission, as a type.
-pub(super) trait Need: Send + Sync + 'static {
-    /// Which.
-    const PERMISSION: Permission;
-}
-
-macro_rules! needs {
-    ($($(#[$doc:meta])* $name:ident,)+) => {$(
-        $(#[$doc])*
-        #[derive(Debug)]
-        pub(super) enum $name {}
-
-        impl Need for $name {
-            const PERMISSION: Permission = Permission::$name;
-        }
-    )+};
-}
-
-needs! {
-    /// See hosts, scripts, operations, results.
-    Read,
-    /// See what scripts printed.
-    ReadOutput,
-    /// Start and stop operations.
-    Run,
-    /// Add, change, approve, revoke and retire hosts.
-    ManageHosts,
-    /// Set and sync the inventory repository.
-    ManageRepo,
-    /// Read the audit log.
-    Audit,
-}
-
 /// The caller has the permission `N`.
 #[derive(Debug)]
-pub(super) struct Allowed<N> {
-    permit: Permit,
+pub(super) struct Allowed<N: Need> {
+    permit: Permit<N>,
     credential: Credential,
-    need: PhantomData<fn() -> N>,
 }
 
 /// The caller is logged in, and nothing more.
@@ -93,9 +57,9 @@ enum Source {
     Cookie,
 }
 
-impl<N> Allowed<N> {
+impl<N: Need> Allowed<N> {
     /// The proof, for work that outlives the request.
-    pub(super) const fn permit(&self) -> &Permit {
+    pub(super) const fn permit(&self) -> &Permit<N> {
         &self.permit
     }
 
@@ -104,15 +68,15 @@ impl<N> Allowed<N> {
         Lasting {
             caller: self.permit.caller().clone(),
             credential: self.credential.clone(),
-            permission: self.permit.permission(),
+            permission: N::PERMISSION,
         }
     }
 }
 
-impl<N> Deref for Allowed<N> {
-    type Target = Permit;
+impl<N: Need> Deref for Allowed<N> {
+    type Target = Permit<N>;
 
-    fn deref(&self) -> &Permit {
+    fn deref(&self) -> &Permit<N> {
         &self.permit
     }
 }
@@ -123,7 +87,7 @@ impl<N: Need> FromRequestParts<Site> for Allowed<N> {
     async fn from_request_parts(parts: &mut Parts, site: &Site) -> Result<Self, ApiError> {
         let credential = Credential::of(parts, site.wire)?;
         let caller = credential.enter(site, parts).await?;
-        Ok(Self { permit: caller.permit(N::PERMISSION)?, credential, need: PhantomData })
+        Ok(Self { permit: caller.permit()?, credential })
     }
 }
 

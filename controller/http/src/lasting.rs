@@ -105,7 +105,7 @@ impl Lasting {
             Err(ApiError { .. }) => return Some(RECHECK),
         };
         let left = caller.ends_at.map_or(RECHECK, |end| end.since(site.app.now()));
-        caller.permit(self.permission).ok()?;
+        caller.granted(self.permission).ok()?;
         Some(left.clamp(Duration::from_millis(1), RECHECK))
     }
 }

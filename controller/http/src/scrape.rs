@@ -14,8 +14,9 @@ use fleetward_store::Scope;
 use fleetward_store::people::tenant;
 
 use super::Site;
-use super::caller::{Allowed, Credential, Read};
+use super::caller::{Allowed, Credential};
 use super::error::ApiError;
+use fleetward_app::people::access::Read;
 
 /// The fewest characters of a token that counts as a secret.
 const SHORTEST: usize = 20;

@@ -9,11 +9,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Site;
-use super::caller::{Allowed, Read};
+use super::caller::Allowed;
 use super::document::Failure;
 use super::error::ApiError;
 use super::extract::Json;
 use super::page::request;
+use fleetward_app::people::access::Read;
 
 /// The routes of this noun.
 pub(super) fn router() -> OpenApiRouter<Site> {

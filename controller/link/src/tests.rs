@@ -1,5 +1,6 @@
 //! Hosts that behave and hosts that do not, over real QUIC.
 
+use fleetward_app::people::access::{ManageHosts, Run};
 use std::time::Duration;
 
 use fleetward_app::fleet::online::FleetEvent;
@@ -7,7 +8,7 @@ use fleetward_app::fleet::{enrolment, host as hosts};
 use fleetward_app::health::Condition;
 use fleetward_app::testing::has_no_room;
 use fleetward_app::work::operation;
-use fleetward_domain::people::permission::Permission;
+
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_domain::work::run::{Cause, Failure, RunState, RunStatus};
 use fleetward_protocol::client_id::ClientId;
@@ -225,7 +226,7 @@ async fn a_stop_reaches_the_host_and_what_really_happened_is_kept() {
     let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
     stream.say(&RunUp::Accepted).await;
     stream.say(&RunUp::Started { at: Timestamp::from_millis(1) }).await;
-    let permit = controller.permit(Permission::Run);
+    let permit = controller.permit::<Run>();
     let reference = format!("OP-{}", asked.number).parse().unwrap();
     operation::stop(controller.app(), &permit, reference).await.unwrap();
     assert_eq!(stream.hear().await, RunDown::Cancel { cause: CancelCause::Requested });
@@ -242,7 +243,7 @@ async fn a_stop_that_races_the_hand_out_reaches_the_host_all_the_same() {
     controller.add_script("work", "#!/bin/bash\n").await;
     let (_, host) = enrolled(&controller, "web-1").await;
     let session = host.connect().await;
-    let permit = controller.permit(Permission::Run);
+    let permit = controller.permit::<Run>();
     for _ in 0..20 {
         let asked = controller.run(&["work"], "all").await.unwrap();
         operation::stop(controller.app(), &permit, operation::Reference::Id(asked.id)).await.unwrap();
@@ -277,7 +278,7 @@ async fn a_host_that_comes_back_hears_of_a_stop_with_the_order() {
     let stream = timeout(SOON, session.accept_run()).await.unwrap();
     assert_eq!(stream.open.cancel, None);
     session.connection.close(0u8.into(), b"cut");
-    let permit = controller.permit(Permission::Run);
+    let permit = controller.permit::<Run>();
     operation::stop(controller.app(), &permit, operation::Reference::Id(asked.id)).await.unwrap();
 
     let session = host.connect().await;
@@ -364,7 +365,7 @@ async fn guessing_tokens_is_limited() {
 async fn a_host_nobody_declared_waits_for_approval() {
     let controller = TestController::start().await;
     controller.add_script("work", "#!/bin/bash\n").await;
-    let permit = controller.permit(Permission::ManageHosts);
+    let permit = controller.permit::<ManageHosts>();
     let issued = enrolment::make_unbound_token(controller.app(), &permit, None).await.unwrap();
     let mut host = fake(&controller, &issued.token);
     assert!(host.enrol(&issued.token).await, "quarantined");
@@ -402,7 +403,7 @@ async fn certificates_that_are_not_good_are_turned_away() {
 
     // Revoked: cut off at once, and never let in again.
     let session = host.connect().await;
-    let permit = controller.permit(Permission::ManageHosts);
+    let permit = controller.permit::<ManageHosts>();
     hosts::revoke(controller.app(), &permit, &"web-1".parse().unwrap()).await.unwrap();
     assert_eq!(closed_with(&session.connection).await, u64::from(close::REVOKED));
     let connection = host.dial(ALPN, Some(&host.chain)).await.unwrap();
@@ -420,7 +421,7 @@ async fn revoking_a_host_ends_its_runs() {
     let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
     stream.say(&RunUp::Accepted).await;
     controller.wait_until(operation.id, |_, runs| runs[0].state.status() == RunStatus::Accepted).await;
-    hosts::revoke(controller.app(), &controller.permit(Permission::ManageHosts), &name).await.unwrap();
+    hosts::revoke(controller.app(), &controller.permit::<ManageHosts>(), &name).await.unwrap();
     let (_, runs) = controller.wait_for_end(operation.id).await;
     assert_eq!(runs[0].state, RunState::Lost(LostCause::HostGone));
     assert_eq!(runs[1].state, RunState::Cancelled(Cause::HostRevoked));
@@ -623,7 +624,7 @@ async fn heartbeats_are_answered_and_certificates_renewed() {
 async fn verifying_compares_the_hosts_own_file() {
     let controller = TestController::start().await;
     let (name, host) = enrolled(&controller, "web-1").await;
-    let permit = controller.permit(Permission::ManageHosts);
+    let permit = controller.permit();
     hosts::verify(controller.app(), &permit, &name).await.unwrap_err();
     let session = host.connect().await;
     for (file, matches) in [(host.client.to_string(), true), (client(42).to_string(), false)] {

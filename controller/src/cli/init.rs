@@ -11,7 +11,6 @@ use fleetward_app::clock::Clock;
 use fleetward_app::fleet::controller;
 use fleetward_app::identity;
 use fleetward_app::people::user;
-use fleetward_app::people::user;
 use fleetward_app::secret::SecretBox;
 use fleetward_pki::{Authority, ServerPurpose};
 use fleetward_protocol::digest::Digest;

@@ -44,7 +44,6 @@ pub(super) async fn run(syncer: Syncer, stopping: CancellationToken) {
 mod tests {
     use fleetward_app::fleet::sync::{self, Change};
     use fleetward_app::testing::TestApp;
-    use fleetward_domain::people::permission::Permission;
     use fleetward_repo::testing::Origin;
     use fleetward_store::page::PageRequest;
 
@@ -53,7 +52,7 @@ mod tests {
     #[tokio::test]
     async fn the_task_synchronises_what_is_set_and_stops() {
         let test = TestApp::start().await;
-        let (app, permit) = (test.app(), test.permit(Permission::ManageHosts));
+        let (app, permit) = (test.app(), test.permit::<fleetward_app::people::access::ManageRepo>());
         let directory = tempfile::tempdir().unwrap();
         let origin = Origin::new(&directory.path().join("origin"));
         let enrolment = "{clientId: FLEET-00000000-0000-4000-8000-000000000001}";
@@ -69,7 +68,7 @@ mod tests {
         changes.changed().await.unwrap();
         stopping.cancel();
         task.await.unwrap();
-        let history = sync::history(app, &permit, &PageRequest::first(100)).await.unwrap().items;
+        let history = sync::history(app, &test.permit(), &PageRequest::first(100)).await.unwrap().items;
         assert_eq!(history[0].triggered_by, "interval");
         // After the stop nothing is fetched any more.
         let after = sync::run(app, &permit, None).await.unwrap();

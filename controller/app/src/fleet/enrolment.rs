@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::fleet::online::{CloseReason, FleetEvent, HostCommand};
-use crate::people::access::Permit;
+use crate::people::access::{ManageHosts, Permit};
 use crate::people::actor::Actor;
 use crate::people::audit::{self, Entry};
 use crate::refusal;
@@ -74,7 +74,7 @@ pub enum TokenError {
 /// [`TokenError`].
 pub async fn make_token(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<ManageHosts>,
     name: &HostName,
     lifetime: Option<Duration>,
 ) -> Result<Issued, TokenError> {
@@ -100,7 +100,7 @@ pub async fn make_token(
 /// [`TokenError`].
 pub async fn make_unbound_token(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<ManageHosts>,
     lifetime: Option<Duration>,
 ) -> Result<Issued, TokenError> {
     let now = app.now();
@@ -117,7 +117,7 @@ pub async fn make_unbound_token(
 /// Adds a token in the caller's transaction.
 pub(crate) async fn insert_token(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<ManageHosts>,
     conn: &mut Connection,
     tenant: TenantId,
     host: Option<&Host>,

@@ -24,7 +24,7 @@ use crate::App;
 use crate::fleet::enrolment::{self, Issued, TokenError};
 use crate::fleet::online::{CloseReason, Fleet, FleetEvent, HostCommand, Presence};
 use crate::inbox::Dispatcher;
-use crate::people::access::Permit;
+use crate::people::access::{ManageHosts, Need, Permit, Read};
 use crate::people::audit::{self, Entry};
 
 /// How long a host is given to answer a question.
@@ -137,7 +137,7 @@ pub enum HostError {
 /// If the cursor is not from this list, or the store fails.
 pub async fn list(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<Read>,
     filter: &Filter,
     sort: (Sort, Direction),
     page: &PageRequest,
@@ -152,7 +152,7 @@ pub async fn list(
 ///
 /// # Errors
 /// [`HostError::NotFound`] if the caller may see none of this name.
-pub async fn get(app: &App, permit: &Permit, name: &HostName) -> Result<HostView, HostError> {
+pub async fn get(app: &App, permit: &Permit<impl Need>, name: &HostName) -> Result<HostView, HostError> {
     let mut conn = app.store().read().await?;
     let host = host::find(&mut conn, &permit.scope(), name).await?;
     host.map(|host| view(app, host)).ok_or_else(|| HostError::NotFound(name.clone()))
@@ -162,7 +162,7 @@ pub async fn get(app: &App, permit: &Permit, name: &HostName) -> Result<HostView
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if it is not in scope.
-pub async fn get_by_id(app: &App, permit: &Permit, id: HostId) -> Result<HostView, StoreError> {
+pub async fn get_by_id(app: &App, permit: &Permit<impl Need>, id: HostId) -> Result<HostView, StoreError> {
     let mut conn = app.store().read().await?;
     Ok(view(app, host::get_by_id(&mut conn, &permit.scope(), id).await?))
 }
@@ -173,7 +173,7 @@ pub async fn get_by_id(app: &App, permit: &Permit, id: HostId) -> Result<HostVie
 /// [`HostError::Taken`] if its name or client ID is.
 pub async fn add(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<ManageHosts>,
     addition: Addition,
     token_lifetime: Option<Duration>,
 ) -> Result<(HostView, Issued), HostError> {
@@ -227,7 +227,7 @@ pub async fn add(
 /// [`HostError::FromGit`] if it was.
 pub async fn alter(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<ManageHosts>,
     name: &HostName,
     alteration: Alteration,
 ) -> Result<HostView, HostError> {
@@ -255,7 +255,7 @@ pub async fn alter(
 ///
 /// # Errors
 /// [`HostError::FromGit`] if it was.
-pub async fn retire(app: &App, permit: &Permit, name: &HostName) -> Result<HostView, HostError> {
+pub async fn retire(app: &App, permit: &Permit<ManageHosts>, name: &HostName) -> Result<HostView, HostError> {
     let now = app.now();
     let (mut tx, host) = begin(app, permit, name).await?;
     if host.source == Source::Git {
@@ -277,7 +277,7 @@ pub async fn retire(app: &App, permit: &Permit, name: &HostName) -> Result<HostV
 ///
 /// # Errors
 /// [`HostError::NotRetired`] if it is active, [`HostError::Ambiguous`] if several had the name.
-pub async fn delete(app: &App, permit: &Permit, name: &HostName) -> Result<(), HostError> {
+pub async fn delete(app: &App, permit: &Permit<ManageHosts>, name: &HostName) -> Result<(), HostError> {
     let now = app.now();
     let mut tx = app.store().write().await?;
     let mut retired = host::list_retired(&mut tx, &permit.scope(), name).await?;
@@ -315,7 +315,11 @@ fn joined(ids: &[HostId]) -> String {
 ///
 /// # Errors
 /// [`HostError::NotQuarantined`] if it is not in quarantine.
-pub async fn approve(app: &App, permit: &Permit, name: &HostName) -> Result<HostView, HostError> {
+pub async fn approve(
+    app: &App,
+    permit: &Permit<ManageHosts>,
+    name: &HostName,
+) -> Result<HostView, HostError> {
     let now = app.now();
     let (mut tx, host) = begin(app, permit, name).await?;
     let took =
@@ -340,7 +344,7 @@ pub async fn approve(app: &App, permit: &Permit, name: &HostName) -> Result<Host
 ///
 /// # Errors
 /// [`HostError::NotEnrolled`] if there is nothing to revoke.
-pub async fn revoke(app: &App, permit: &Permit, name: &HostName) -> Result<HostView, HostError> {
+pub async fn revoke(app: &App, permit: &Permit<ManageHosts>, name: &HostName) -> Result<HostView, HostError> {
     let now = app.now();
     let (mut tx, host) = begin(app, permit, name).await?;
     if !matches!(host.enrolment, Enrolment::Enrolled | Enrolment::Quarantined) {
@@ -361,7 +365,7 @@ pub async fn revoke(app: &App, permit: &Permit, name: &HostName) -> Result<HostV
 ///
 /// # Errors
 /// [`HostError::Offline`] if it is not connected.
-pub async fn verify(app: &App, permit: &Permit, name: &HostName) -> Result<Verified, HostError> {
+pub async fn verify(app: &App, permit: &Permit<Read>, name: &HostName) -> Result<Verified, HostError> {
     let view = get(app, permit, name).await?;
     let (reply, answer) = oneshot::channel();
     app.fleet()
@@ -399,7 +403,7 @@ pub(crate) fn cut_off_from(fleet: &Fleet, dispatcher: &Dispatcher, tenant: Tenan
     fleet.announce(FleetEvent::Host { tenant, host });
 }
 
-async fn begin(app: &App, permit: &Permit, name: &HostName) -> Result<(Tx, Host), HostError> {
+async fn begin(app: &App, permit: &Permit<ManageHosts>, name: &HostName) -> Result<(Tx, Host), HostError> {
     let mut tx = app.store().write().await?;
     let not_found = || HostError::NotFound(name.clone());
     let found = host::find(&mut tx, &permit.scope(), name).await?.ok_or_else(not_found)?;

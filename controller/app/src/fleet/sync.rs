@@ -31,7 +31,7 @@ use crate::App;
 use crate::clock::Clock;
 use crate::fleet::online::Fleet;
 use crate::inbox::Dispatcher;
-use crate::people::access::Permit;
+use crate::people::access::{ManageRepo, Need, Permit, Read};
 use crate::people::actor::Actor;
 use crate::secret::SecretBox;
 
@@ -342,7 +342,7 @@ impl Syncer {
 ///
 /// # Errors
 /// [`SetError`]; nothing is changed then.
-pub async fn set(app: &App, permit: &Permit, change: Change) -> Result<Settings, SetError> {
+pub async fn set(app: &App, permit: &Permit<ManageRepo>, change: Change) -> Result<Settings, SetError> {
     app.syncer().set(permit.tenant(), change, &permit.actor()).await
 }
 
@@ -350,7 +350,7 @@ pub async fn set(app: &App, permit: &Permit, change: Change) -> Result<Settings,
 ///
 /// # Errors
 /// If the store fails.
-pub async fn settings(app: &App, permit: &Permit) -> Result<Option<Settings>, StoreError> {
+pub async fn settings(app: &App, permit: &Permit<impl Need>) -> Result<Option<Settings>, StoreError> {
     app.syncer().settings(permit.tenant()).await
 }
 
@@ -358,7 +358,7 @@ pub async fn settings(app: &App, permit: &Permit) -> Result<Option<Settings>, St
 ///
 /// # Errors
 /// If the store fails.
-pub async fn remove(app: &App, permit: &Permit) -> Result<bool, StoreError> {
+pub async fn remove(app: &App, permit: &Permit<ManageRepo>) -> Result<bool, StoreError> {
     app.syncer().remove(permit.tenant(), &permit.actor()).await
 }
 
@@ -367,7 +367,11 @@ pub async fn remove(app: &App, permit: &Permit) -> Result<bool, StoreError> {
 ///
 /// # Errors
 /// [`SyncError`] if it did not even begin.
-pub async fn run(app: &App, permit: &Permit, accepted: Option<String>) -> Result<Sync, SyncError> {
+pub async fn run(
+    app: &App,
+    permit: &Permit<ManageRepo>,
+    accepted: Option<String>,
+) -> Result<Sync, SyncError> {
     app.syncer().sync(permit.tenant(), &permit.actor(), accepted).await
 }
 
@@ -377,7 +381,7 @@ pub async fn run(app: &App, permit: &Permit, accepted: Option<String>) -> Result
 /// If the cursor is not from this list, or the store fails.
 pub async fn history(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<Read>,
     page: &PageRequest,
 ) -> Result<store::page::Page<Sync>, StoreError> {
     app.syncer().history(&permit.scope(), page).await

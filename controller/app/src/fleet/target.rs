@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::App;
 use crate::fleet::enrolment::standing_of;
-use crate::people::access::Permit;
+use crate::people::access::{Permit, Read};
 
 /// A host that an expression means.
 #[derive(Debug, Clone)]
@@ -64,7 +64,11 @@ impl Selections {
 ///
 /// # Errors
 /// [`SelectError`].
-pub async fn preview(app: &App, permit: &Permit, expression: &str) -> Result<Vec<Selected>, SelectError> {
+pub async fn preview(
+    app: &App,
+    permit: &Permit<Read>,
+    expression: &str,
+) -> Result<Vec<Selected>, SelectError> {
     select(app, &permit.scope(), expression).await
 }
 

@@ -1,5 +1,6 @@
 //! Who is calling, and the proof that they may.
 
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use fleetward_domain::people::permission::{Grants, Permission};
@@ -29,13 +30,33 @@ pub struct Caller {
     pub remote: Option<IpAddr>,
 }
 
-/// The proof that a caller may do something. Made by [`Caller::permit`] only.
-#[derive(Debug, Clone)]
-pub struct Permit {
+/// A permission, as a type.
+pub trait Need: Send + Sync + 'static {
+    /// Which.
+    const PERMISSION: Permission;
+}
+
+macro_rules! needs {
+    ($($name:ident,)+) => {$(
+        #[doc = concat!("[`Permission::", stringify!($name), "`], as a type.")]
+        #[derive(Debug)]
+        pub enum $name {}
+
+        impl Need for $name {
+            const PERMISSION: Permission = Permission::$name;
+        }
+    )+};
+}
+
+needs! { Read, ReadOutput, Run, ManageHosts, ManageRepo, Audit, }
+
+/// The proof that a caller has the permission `N`. Made by [`Caller::permit`] only, so a function that takes one cannot be
+/// called without the permission, nor with another one.
+pub struct Permit<N> {
     caller: Caller,
-    permission: Permission,
     tenants: Vec<TenantId>,
     tenant: TenantId,
+    need: PhantomData<fn() -> N>,
 }
 
 /// Why a caller may not.
@@ -54,13 +75,22 @@ impl Caller {
     ///
     /// # Errors
     /// [`Denied`] if no grant gives it, or the password is a one-time one.
-    pub fn permit(self, permission: Permission) -> Result<Permit, Denied> {
+    pub fn permit<N: Need>(self) -> Result<Permit<N>, Denied> {
+        let tenants = self.granted(N::PERMISSION)?;
+        let tenant = *tenants.first().ok_or(Denied::NotGranted(N::PERMISSION))?;
+        Ok(Permit { caller: self, tenants, tenant, need: PhantomData })
+    }
+
+    /// The tenants in which the caller has the permission: one at least.
+    ///
+    /// # Errors
+    /// [`Denied`] if no grant gives it, or the password is a one-time one.
+    pub fn granted(&self, permission: Permission) -> Result<Vec<TenantId>, Denied> {
         if self.must_change_password {
             return Err(Denied::MustChangePassword);
         }
         let tenants = self.grants.tenants(permission);
-        let tenant = *tenants.first().ok_or(Denied::NotGranted(permission))?;
-        Ok(Permit { caller: self, permission, tenants, tenant })
+        if tenants.is_empty() { Err(Denied::NotGranted(permission)) } else { Ok(tenants) }
     }
 
     /// The caller, as the audit log names them.
@@ -70,17 +100,23 @@ impl Caller {
     }
 }
 
-impl Permit {
+impl<N: Need> Permit<N> {
     /// Who.
     #[must_use]
     pub const fn caller(&self) -> &Caller {
         &self.caller
     }
 
-    /// What was asked for.
-    #[must_use]
-    pub const fn permission(&self) -> Permission {
-        self.permission
+    /// That the caller has another permission too, in the [tenant](Self::tenant) of this one: what a kind takes is known only
+    /// when the kind is.
+    ///
+    /// # Errors
+    /// [`Denied::NotGranted`].
+    pub fn require(&self, permission: Permission) -> Result<(), Denied> {
+        match self.caller.grants.allow(self.tenant, permission) {
+            true => Ok(()),
+            false => Err(Denied::NotGranted(permission)),
+        }
     }
 
     /// Whose rows may be seen or changed.
@@ -99,5 +135,22 @@ impl Permit {
     #[must_use]
     pub fn actor(&self) -> Actor {
         self.caller.actor()
+    }
+}
+
+// By hand: whoever may is no part of `N`, which is a name and no value.
+impl<N> Clone for Permit<N> {
+    fn clone(&self) -> Self {
+        let Self { caller, tenants, tenant, need } = self;
+        Self { caller: caller.clone(), tenants: tenants.clone(), tenant: *tenant, need: *need }
+    }
+}
+
+impl<N: Need> std::fmt::Debug for Permit<N> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { caller, tenants, tenant, need: _ } = self;
+        let mut shown = f.debug_struct("Permit");
+        shown.field("permission", &N::PERMISSION).field("caller", caller);
+        shown.field("tenants", tenants).field("tenant", tenant).finish()
     }
 }

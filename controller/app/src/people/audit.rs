@@ -15,7 +15,7 @@ use tracing::error;
 use uuid::Uuid;
 
 use crate::App;
-use crate::people::access::Permit;
+use crate::people::access::{Audit, Permit};
 use crate::people::actor::Actor;
 
 /// Something to be recorded.
@@ -97,7 +97,7 @@ pub async fn record_alone(app: &App, entry: Entry) {
 /// If the cursor is not from this list, or the store fails.
 pub async fn list(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<Audit>,
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page<Event>, StoreError> {

@@ -25,7 +25,7 @@ use fleetward_store::{Connection, Scope};
 use serde_json::{Map, Value};
 
 use crate::App;
-use crate::people::access::{Denied, Permit};
+use crate::people::access::{Permit, Run};
 use crate::work::operation::OperationError;
 
 /// An action as a person asks for it.
@@ -42,7 +42,7 @@ pub struct Within<'a> {
     /// The application.
     pub app: &'a App,
     /// Who asks.
-    pub permit: &'a Permit,
+    pub permit: &'a Permit<Run>,
     /// Whose rows count.
     pub scope: Scope,
     /// Where they are read.
@@ -147,9 +147,7 @@ impl Kinds {
             return Err(OperationError::NoKind { kind: Text::of(&asked.kind), nearest });
         };
         let permission = Permission::from(known.kind().privilege);
-        if !within.permit.caller().grants.allow(within.permit.tenant(), permission) {
-            return Err(Denied::NotGranted(permission).into());
-        }
+        within.permit.require(permission)?;
         known.resolve(asked.params, within).await
     }
 }

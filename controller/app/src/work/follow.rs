@@ -20,7 +20,7 @@ use fleetward_store::{self as store, Scope, StoreError};
 use tokio::sync::watch;
 
 use crate::App;
-use crate::people::access::Permit;
+use crate::people::access::{Permit, ReadOutput};
 use crate::work::operation::Overview;
 use crate::work::run;
 
@@ -116,7 +116,7 @@ impl Follower {
     /// [`StoreError::NotFound`] if there is no such operation in the caller's scope.
     pub async fn new(
         app: &App,
-        permit: &Permit,
+        permit: &Permit<ReadOutput>,
         operation: OperationId,
         position: Position,
     ) -> Result<Self, StoreError> {

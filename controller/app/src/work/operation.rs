@@ -32,7 +32,7 @@ use crate::App;
 use crate::fleet::online::FleetEvent;
 use crate::fleet::target::{self, SelectError, Selected};
 use crate::health::NotTaken;
-use crate::people::access::{Denied, Permit};
+use crate::people::access::{Denied, Need, Permit, Read, Run};
 use crate::people::audit::{self, Entry};
 use crate::secret::SecretError;
 use crate::work::action;
@@ -181,7 +181,7 @@ pub enum OperationError {
 ///
 /// # Errors
 /// [`OperationError`]; nothing was planned then.
-pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operation, OperationError> {
+pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Operation, OperationError> {
     app.health().check()?;
     check_steps(&asked.steps)?;
     let now = app.now();
@@ -280,7 +280,7 @@ pub async fn create(app: &App, permit: &Permit, asked: Asked) -> Result<Operatio
 /// If the cursor is not from this list, or the store fails.
 pub async fn list(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<Read>,
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page<Overview>, StoreError> {
@@ -293,7 +293,11 @@ pub async fn list(
 ///
 /// # Errors
 /// If the store fails.
-pub async fn overview(app: &App, permit: &Permit, operation: Operation) -> Result<Overview, StoreError> {
+pub async fn overview(
+    app: &App,
+    permit: &Permit<impl Need>,
+    operation: Operation,
+) -> Result<Overview, StoreError> {
     let (mut conn, scope) = (app.store().read().await?, permit.scope());
     let steps = step::list(&mut *conn, &scope, operation.id).await?;
     let counts = run::count(&mut *conn, &scope, operation.id).await?;
@@ -323,7 +327,11 @@ async fn overviews(
 ///
 /// # Errors
 /// [`OperationError::NotFound`] if the caller may see none so named.
-pub async fn get(app: &App, permit: &Permit, reference: Reference) -> Result<Operation, OperationError> {
+pub async fn get(
+    app: &App,
+    permit: &Permit<impl Need>,
+    reference: Reference,
+) -> Result<Operation, OperationError> {
     let mut conn = app.store().read().await?;
     find(&mut conn, &permit.scope(), reference).await
 }
@@ -332,7 +340,11 @@ pub async fn get(app: &App, permit: &Permit, reference: Reference) -> Result<Ope
 ///
 /// # Errors
 /// [`OperationError::NotStoppable`] if it has ended or was asked before.
-pub async fn stop(app: &App, permit: &Permit, reference: Reference) -> Result<Operation, OperationError> {
+pub async fn stop(
+    app: &App,
+    permit: &Permit<Run>,
+    reference: Reference,
+) -> Result<Operation, OperationError> {
     let now = app.now();
     let mut tx = app.store().write().await?;
     let found = find(&mut tx, &permit.scope(), reference).await?;
@@ -382,7 +394,7 @@ fn plan_runs(
 
 /// What every host of the operation receives: the plan's bytes, with the proof for each.
 fn decide(
-    permit: &Permit,
+    permit: &Permit<Run>,
     id: OperationId,
     policy: &RolloutPolicy,
     selected: &[Selected],
@@ -424,7 +436,7 @@ fn check_id(id: OperationId, now: Timestamp) -> Result<(), OperationError> {
 /// The operation that has this id already, if the same was asked for by the same person.
 async fn repeated(
     conn: &mut Connection,
-    permit: &Permit,
+    permit: &Permit<Run>,
     id: OperationId,
     digest: &Digest,
 ) -> Result<Option<Operation>, OperationError> {

@@ -34,7 +34,7 @@ use crate::App;
 use crate::fleet::online::{Fleet, HostCommand, Look, Seen};
 use crate::fleet::target::{self, SelectError, Selected};
 use crate::health::NotTaken;
-use crate::people::access::{Denied, Permit};
+use crate::people::access::{Denied, Permit, ReadOutput};
 use crate::people::audit::{self, Entry};
 use crate::work::operation::made_id;
 
@@ -252,12 +252,11 @@ impl Answers {
 ///
 /// # Errors
 /// [`QueryError`]; nobody was asked then.
-pub async fn ask(app: &App, permit: &Permit, asked: Asked) -> Result<Answers, QueryError> {
+pub async fn ask(app: &App, permit: &Permit<ReadOutput>, asked: Asked) -> Result<Answers, QueryError> {
     app.health().check()?;
     let params = Value::Object(asked.params).to_string();
     let query = Query::parse(&ActionRequest { kind: asked.kind, params })?;
-    // What the kind takes may be more than what the caller came with.
-    let permit = permit.caller().clone().permit(Permission::from(query.privilege()))?;
+    permit.require(Permission::from(query.privilege()))?;
     let bounds = query.bounds();
     if asked.follow && !bounds.follows {
         return Err(QueryError::NotFollowed(query.kind()));
@@ -270,7 +269,7 @@ pub async fn ask(app: &App, permit: &Permit, asked: Asked) -> Result<Answers, Qu
     }
     let request = query.request()?;
     let params = serde_json::from_str::<Value>(&request.params).unwrap_or_default();
-    let asking = Arc::new(Asking::plan(app, &permit, request, bounds, asked.follow, &selected)?);
+    let asking = Arc::new(Asking::plan(app, permit, request, bounds, asked.follow, &selected)?);
     let entry = Entry::new("query.asked", permit.actor(), query.kind())
         .tenant(permit.tenant())
         .with("params", params)
@@ -300,7 +299,7 @@ struct Asking {
 impl Asking {
     fn plan(
         app: &App,
-        permit: &Permit,
+        permit: &Permit<ReadOutput>,
         request: ActionRequest,
         bounds: Bounds,
         follow: bool,

@@ -12,7 +12,7 @@ use fleetward_store::{Reader, Scope, StoreError};
 use tracing::warn;
 
 use crate::App;
-use crate::people::access::Permit;
+use crate::people::access::{Need, Permit, Read, ReadOutput};
 
 /// A run, with what is shown beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,7 @@ fn missing_step(run: &Run) -> Step {
 /// If the cursor is not from this list, or the store fails.
 pub async fn list(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<Read>,
     operation: OperationId,
     states: &[RunStatus],
     host: Option<&HostName>,
@@ -79,7 +79,7 @@ pub async fn list(
 ///
 /// # Errors
 /// [`StoreError::NotFound`] if the caller may not see it.
-pub async fn get(app: &App, permit: &Permit, id: RunId) -> Result<Overview, StoreError> {
+pub async fn get(app: &App, permit: &Permit<impl Need>, id: RunId) -> Result<Overview, StoreError> {
     let (mut conn, scope) = (app.store().read().await?, permit.scope());
     let run = run::get(&mut conn, &scope, id).await?;
     let steps = step::list(&mut *conn, &scope, run.operation).await?;
@@ -93,7 +93,7 @@ pub async fn get(app: &App, permit: &Permit, id: RunId) -> Result<Overview, Stor
 /// If the store fails.
 pub async fn read_output(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<ReadOutput>,
     id: RunId,
     offset: u64,
     budget: usize,

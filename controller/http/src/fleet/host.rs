@@ -15,7 +15,7 @@ use fleetward_api::page::Page;
 use fleetward_app::fleet::enrolment::{self, Issued};
 use fleetward_app::fleet::host::{self, Addition, Alteration, HostView};
 use fleetward_app::fleet::target;
-use fleetward_app::people::access::Permit;
+use fleetward_app::people::access::{ManageHosts, Need, Permit, Read};
 use fleetward_app::people::tenant;
 use fleetward_domain::fleet::twin::{OVER_AFTER, Twins};
 use fleetward_protocol::id::{HostId, TenantId};
@@ -27,7 +27,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, ManageHosts, Read};
+use crate::caller::Allowed;
 use crate::document::{Failure, IdempotencyKey};
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query};
@@ -316,7 +316,7 @@ fn parameter(name: &str, message: &str) -> ApiError {
         .detail("parameter", name)
 }
 
-async fn chosen(site: &Site, permit: &Permit, expression: &str) -> Result<HashSet<HostId>, ApiError> {
+async fn chosen(site: &Site, permit: &Permit<Read>, expression: &str) -> Result<HashSet<HostId>, ApiError> {
     let selected = target::preview(&site.app, permit, expression).await?;
     Ok(selected.into_iter().map(|selected| selected.host.id).collect())
 }
@@ -351,7 +351,7 @@ fn show_token(site: &Site, issued: &Issued) -> EnrolToken {
     EnrolToken { token, controller, command, expires_at: issued.expires_at.into() }
 }
 
-async fn view_one(site: &Site, permit: &Permit, found: HostView) -> Result<Host, ApiError> {
+async fn view_one(site: &Site, permit: &Permit<impl Need>, found: HostView) -> Result<Host, ApiError> {
     let tenants = tenant::names(&site.app, &permit.scope()).await?;
     view(found, &tenants)
 }

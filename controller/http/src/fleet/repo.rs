@@ -15,11 +15,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, ManageRepo, Read};
+use crate::caller::Allowed;
 use crate::document::{Failure, IdempotencyKey};
 use crate::error::ApiError;
 use crate::extract::{Json, Query};
 use crate::page::{page, request};
+use fleetward_app::people::access::{ManageRepo, Read};
 
 /// The routes of this noun.
 pub(crate) fn router() -> OpenApiRouter<Site> {

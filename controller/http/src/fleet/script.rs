@@ -11,11 +11,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, Read};
+use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query};
 use crate::page::{page_of, request};
+use fleetward_app::people::access::Read;
 
 /// The routes of this noun.
 pub(crate) fn router() -> OpenApiRouter<Site> {

@@ -9,11 +9,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, Audit};
+use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::{Json, Query};
 use crate::page::{page, request};
+use fleetward_app::people::access::Audit;
 
 /// The routes of this noun.
 pub(crate) fn router() -> OpenApiRouter<Site> {

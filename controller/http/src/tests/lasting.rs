@@ -15,7 +15,8 @@ use futures_util::StreamExt as _;
 use serde_json::json;
 
 use super::site::{TestSite, written};
-use crate::caller::{Allowed, Read};
+use crate::caller::Allowed;
+use fleetward_app::people::access::Read;
 
 /// Far less than the time after which a login is looked at again by itself.
 const AT_ONCE: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use axum::response::Response;
 use axum::response::sse::Event;
 use fleetward_app as app;
 use fleetward_app::fleet::online::FleetEvent;
-use fleetward_app::people::access::Permit;
+use fleetward_app::people::access::{Permit, Read};
 use fleetward_app::people::tenant;
 use fleetward_app::work::operation::Reference;
 use fleetward_protocol::id::TenantId;
@@ -20,7 +20,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, Read};
+use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::fleet::host;
@@ -58,7 +58,7 @@ const BATCH: usize = 256;
 struct Watcher {
     changes: Receiver<FleetEvent>,
     tenants: HashMap<TenantId, TenantName>,
-    permit: Permit,
+    permit: Permit<Read>,
     site: Site,
     queue: VecDeque<FleetEvent>,
 }

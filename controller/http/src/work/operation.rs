@@ -28,7 +28,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, Read, ReadOutput, Run as RunScripts};
+use crate::caller::Allowed;
 use crate::document::{Failure, IdempotencyKey};
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query};
@@ -38,6 +38,7 @@ use crate::sse::{self, LastEventId, last_event_id};
 use crate::work::output::output_event;
 use crate::work::rollout::asked;
 use crate::work::view::{operation_view, run_view};
+use fleetward_app::people::access::{Read, ReadOutput, Run as RunScripts};
 
 /// What is looked for at the most of a kind or a subject, in characters.
 const MAX_SOUGHT: usize = 512;

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use fleetward_api::work::event::OutputEvent;
 use fleetward_api::work::run::OutputStream;
 use fleetward_app::App;
-use fleetward_app::people::access::Permit;
+use fleetward_app::people::access::{Permit, ReadOutput};
 use fleetward_app::work::run;
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::name::HostName;
@@ -39,7 +39,7 @@ pub(crate) fn output_event(host: &HostName, piece: &Piece) -> OutputEvent {
 /// headers. What cannot be read ends the stream with an error, so that no client takes a part for the whole.
 pub(crate) fn download(
     app: App,
-    permit: Permit,
+    permit: Permit<ReadOutput>,
     run: RunId,
     wanted: Option<OutputStream>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
@@ -51,7 +51,7 @@ pub(crate) fn download(
 
 struct Download {
     app: App,
-    permit: Permit,
+    permit: Permit<ReadOutput>,
     run: RunId,
     wanted: Option<OutputStream>,
     offset: u64,

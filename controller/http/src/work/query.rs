@@ -15,11 +15,12 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, ReadOutput};
+use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::Json;
 use crate::sse;
+use fleetward_app::people::access::ReadOutput;
 
 /// The routes of this noun.
 pub(crate) fn router() -> OpenApiRouter<Site> {

@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use fleetward_api::work::run::{OutputQuery, Run};
-use fleetward_app::people::access::Permit;
+use fleetward_app::people::access::{Need, Permit, Read, ReadOutput};
 use fleetward_app::work::run;
 use fleetward_protocol::id::RunId;
 use fleetward_store as store;
@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, Read, ReadOutput};
+use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query};
@@ -72,7 +72,7 @@ async fn output(
     Ok(response)
 }
 
-async fn find(site: &Site, permit: &Permit, id: RunId) -> Result<run::Overview, ApiError> {
+async fn find(site: &Site, permit: &Permit<impl Need>, id: RunId) -> Result<run::Overview, ApiError> {
     run::get(&site.app, permit, id).await.map_err(|error| match error {
         store::StoreError::NotFound { .. } => {
             ApiError::not_found("RUN_NOT_FOUND", format!("there is no run `{id}`"))

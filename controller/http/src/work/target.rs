@@ -14,12 +14,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::Site;
-use crate::caller::{Allowed, Read};
+use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::Json;
 use crate::fleet::host::enrolment_view;
 use crate::work::rollout::steps;
+use fleetward_app::people::access::Read;
 
 /// The routes of this noun.
 pub(crate) fn router() -> OpenApiRouter<Site> {

@@ -1,11 +1,12 @@
 //! Who may speak is decided when it takes effect, not some time before; and a seat never outlives its session.
 
+use fleetward_app::people::access::ManageHosts;
 use std::time::Duration;
 
 use fleetward_app::fleet::online::{CloseReason, FleetEvent, HostCommand};
 use fleetward_app::fleet::{enrolment, host as hosts};
 use fleetward_app::work::connection::{self, Admitted, JoinError, NotAdmitted};
-use fleetward_domain::people::permission::Permission;
+
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::message::{AgentMessage, ControllerMessage};
 use fleetward_protocol::name::HostName;
@@ -38,7 +39,7 @@ async fn join(
 }
 
 async fn revoke(controller: &TestController, name: &HostName) {
-    hosts::revoke(controller.app(), &controller.permit(Permission::ManageHosts), name).await.unwrap();
+    hosts::revoke(controller.app(), &controller.permit::<ManageHosts>(), name).await.unwrap();
 }
 
 #[tokio::test]
@@ -153,7 +154,7 @@ async fn a_session_that_just_disappears_leaves_its_seat() {
 #[tokio::test]
 async fn newcomers_whose_client_ids_end_alike_all_enrol() {
     let controller = TestController::start().await;
-    let permit = controller.permit(Permission::ManageHosts);
+    let permit = controller.permit::<ManageHosts>();
     for prefix in ["FLEET-", "A-", "B-", "C-"] {
         let issued = enrolment::make_unbound_token(controller.app(), &permit, None).await.unwrap();
         let mut host = fake(&controller, &issued.token);

@@ -1,9 +1,10 @@
 //! A kind that no code names is handed to its host and recorded as any other.
 
+use fleetward_app::people::access::Read;
 use fleetward_app::testing::levitate::Levitate;
 use fleetward_app::work::action::Asked;
 use fleetward_app::work::run;
-use fleetward_domain::people::permission::Permission;
+
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_protocol::action::{ActionRequest, Contract as _};
 use fleetward_protocol::order::{Authority, Order};
@@ -38,7 +39,7 @@ async fn a_kind_that_nobody_knows_is_ordered_and_its_report_is_kept() {
     timeout(SOON, stream.play_log(log, Outcome::Exited(0))).await.unwrap();
     let (status, runs) = controller.wait_for_end(operation.id).await;
     assert_eq!(status, OperationStatus::Success);
-    let shown = run::get(controller.app(), &controller.permit(Permission::Read), runs[0].id).await.unwrap();
+    let shown = run::get(controller.app(), &controller.permit::<Read>(), runs[0].id).await.unwrap();
     assert_eq!((shown.step.kind.as_str(), shown.step.subject.as_str()), ("levitate", "to 12 m"));
     assert_eq!(shown.report.as_deref(), Some(r#"{"reached":12}"#));
 }

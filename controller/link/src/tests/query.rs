@@ -1,9 +1,10 @@
 //! Queries, and hosts that answer them as they should and otherwise.
 
+use fleetward_app::people::access::ReadOutput;
 use std::time::Duration;
 
 use fleetward_app::work::query::{self, Answers, Asked, QueryError, State, Told};
-use fleetward_domain::people::permission::Permission;
+
 use fleetward_protocol::action::{ActionRequest, Contract as _};
 use fleetward_protocol::message::{
     AgentMessage, ControllerMessage, OpenQuery, QueryItem, QueryUp, StreamKind,
@@ -27,7 +28,7 @@ fn asked(on: &str, follow: bool) -> Asked {
 }
 
 async fn ask(controller: &TestController, on: &str, follow: bool) -> Answers {
-    let permit = controller.permit(Permission::ReadOutput);
+    let permit = controller.permit::<ReadOutput>();
     query::ask(controller.app(), &permit, asked(on, follow)).await.unwrap()
 }
 
@@ -339,7 +340,7 @@ async fn only_who_may_asks_only_what_there_is() {
     let controller = TestController::start().await;
     let (_, host) = enrolled(&controller, "web-1").await;
     let _session = host.connect().await;
-    let permit = controller.permit(Permission::ReadOutput);
+    let permit = controller.permit::<ReadOutput>();
     let refused = async |asked: Asked| query::ask(controller.app(), &permit, asked).await.unwrap_err();
     let error = refused(Asked { kind: "unitz".into(), ..asked("all", false) }).await;
     assert!(matches!(&error, QueryError::NoKind { nearest: Some("units"), .. }), "{error}");
@@ -352,7 +353,7 @@ async fn only_who_may_asks_only_what_there_is() {
     assert!(matches!(refused(asked("nobody", false)).await, QueryError::Select(_)));
     assert!(!controller.has_audited("query.asked").await);
     // Another tenant has no host of this name.
-    let elsewhere = controller.permit_elsewhere("other", Permission::ReadOutput).await;
+    let elsewhere = controller.permit_elsewhere::<ReadOutput>("other").await;
     let error = query::ask(controller.app(), &elsewhere, asked("web-1", false)).await.unwrap_err();
     assert!(matches!(error, QueryError::Select(_)), "{error}");
 }
@@ -363,7 +364,7 @@ async fn what_is_open_and_what_is_followed_is_bounded() {
     for number in 0..=query::MAX_FOLLOWED {
         controller.add_absent_host(&format!("web-{number}")).await;
     }
-    let permit = controller.permit(Permission::ReadOutput);
+    let permit = controller.permit::<ReadOutput>();
     let error = query::ask(controller.app(), &permit, asked("all", true)).await.unwrap_err();
     assert!(error.to_string().contains("201 hosts are more than the 200"), "{error}");
     let mut answers = ask(&controller, "all", false).await;

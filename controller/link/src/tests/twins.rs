@@ -1,5 +1,6 @@
 //! One identity on two machines.
 
+use fleetward_app::people::access::{ManageHosts, Read};
 use fleetward_protocol::id::BootId;
 use fleetward_store::Scope;
 use fleetward_store::fleet::host::Host;
@@ -28,7 +29,7 @@ async fn two_machines_with_one_identity_are_told_once_with_both_sides_until_one_
     let controller = TestController::start().await;
     let (name, mut host) = enrolled(&controller, "web-1").await;
     let copy = host.copy();
-    let permit = controller.permit(Permission::Read);
+    let permit = controller.permit::<Read>();
     let shown = async || hosts::get(controller.app(), &permit, &name).await.unwrap().twins;
 
     let _first = host.connect().await;
@@ -63,7 +64,7 @@ async fn two_machines_with_one_identity_are_told_once_with_both_sides_until_one_
     );
 
     // The remedy for a copy that nobody can reach: the right machine is enrolled again.
-    let manage = controller.permit(Permission::ManageHosts);
+    let manage = controller.permit::<ManageHosts>();
     let issued = enrolment::make_token(controller.app(), &manage, &name, None).await.unwrap();
     host.key = rcgen::KeyPair::generate().unwrap();
     assert!(!host.enrol(&issued.token).await);
@@ -91,7 +92,7 @@ async fn what_is_over_is_not_shown_and_a_restart_of_the_controller_tells_nothing
         machine.connect().await;
     }
     assert_eq!(controller.audited("host.duplicate_identity").await.len(), 1);
-    let permit = controller.permit(Permission::Read);
+    let permit = controller.permit::<Read>();
     assert!(hosts::get(controller.app(), &permit, &name).await.unwrap().twins.is_some());
     controller.clock.advance(fleetward_domain::fleet::twin::OVER_AFTER);
     assert_eq!(hosts::get(controller.app(), &permit, &name).await.unwrap().twins, None);

@@ -1,8 +1,8 @@
 //! Enrolments at the same instant, on both engines.
 
+use crate::people::access::ManageHosts;
 use std::collections::BTreeSet;
 
-use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::enrol::identity_uri;
 use fleetward_protocol::text::Text;
 use fleetward_store::testing;
@@ -15,10 +15,15 @@ use crate::testing::TestApp;
 const NEWCOMERS: u32 = 12;
 
 async fn request(controller: &TestApp, client: &str, hostname: &str) -> EnrolRequest {
-    request_by(controller, &controller.permit(Permission::ManageHosts), client, hostname).await
+    request_by(controller, &controller.permit::<ManageHosts>(), client, hostname).await
 }
 
-async fn request_by(controller: &TestApp, permit: &Permit, client: &str, hostname: &str) -> EnrolRequest {
+async fn request_by(
+    controller: &TestApp,
+    permit: &Permit<ManageHosts>,
+    client: &str,
+    hostname: &str,
+) -> EnrolRequest {
     let issued = make_unbound_token(controller.app(), permit, None).await.unwrap();
     let mut params = CertificateParams::default();
     params.subject_alt_names = vec![SanType::URI(identity_uri(&client.parse().unwrap()).try_into().unwrap())];
@@ -108,7 +113,7 @@ async fn a_token_of_another_tenant_takes_no_pending_host_over(database: &str) {
     let controller = TestApp::start_on(database).await;
     let (name, token) = controller.add_host("n-6").await;
     let client = token.client.unwrap();
-    let elsewhere = controller.permit_elsewhere("other", Permission::ManageHosts).await;
+    let elsewhere = controller.permit_elsewhere::<ManageHosts>("other").await;
     let foreign = request_by(&controller, &elsewhere, client.as_str(), "n-6").await;
     let replies = enrol_all(&controller, &[foreign]).await;
     assert_eq!(replies, [EnrolReply::Refused(EnrolRefusal::NeedsBoundToken)]);

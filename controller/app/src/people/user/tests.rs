@@ -1,6 +1,7 @@
 //! Staying logged in for exactly a day, and changing the password.
 
 use super::*;
+use crate::people::access::Read;
 use crate::people::login::{Login, LoginError, login};
 use crate::testing::TestApp;
 
@@ -20,7 +21,7 @@ async fn p1_p3_a_login_lasts_a_day_and_a_one_time_password_one_change() {
     let one_time = controller.one_time_password().await;
     let login = try_to(&controller, &one_time).await.unwrap();
     assert!(login.caller.must_change_password);
-    login.caller.clone().permit(fleetward_domain::people::permission::Permission::Read).unwrap_err();
+    login.caller.clone().permit::<Read>().unwrap_err();
     let change = |current: &'static str, new: &'static str| {
         change_password(controller.app(), &login.caller, current, new)
     };

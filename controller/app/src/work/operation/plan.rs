@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use fleetward_domain::people::permission::Permission;
 use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::OperationId;
@@ -15,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::OperationError;
 use crate::App;
 use crate::fleet::target::{self, Selected};
-use crate::people::access::Permit;
+use crate::people::access::{Permit, Read, Run};
 use crate::secret::SecretBox;
 use crate::work::action::{self, Asked, Within};
 use crate::work::order;
@@ -40,14 +39,14 @@ pub(super) struct PlannedStep {
 /// [`OperationError`]; the operation would be refused for the same reason.
 pub async fn preview(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<Read>,
     steps: Vec<Asked>,
     on: &str,
 ) -> Result<Vec<Selected>, OperationError> {
     if steps.is_empty() {
         return Ok(target::preview(app, permit, on).await?);
     }
-    let permit = permit.caller().clone().permit(Permission::Run)?;
+    let permit: Permit<Run> = permit.caller().clone().permit()?;
     let mut conn = app.store().read().await?;
     plan(app, &permit, &mut conn, steps, &RolloutPolicy::default()).await?;
     drop(conn);
@@ -65,7 +64,7 @@ pub(super) fn check_steps(steps: &[Asked]) -> Result<(), OperationError> {
 /// The steps that are asked for, each resolved by its kind.
 pub(super) async fn plan(
     app: &App,
-    permit: &Permit,
+    permit: &Permit<Run>,
     conn: &mut Connection,
     asked: Vec<Asked>,
     policy: &RolloutPolicy,

@@ -1,8 +1,9 @@
 //! A person of two tenants.
 
+use crate::people::access::{ManageHosts, Read, Run};
 use std::collections::BTreeSet;
 
-use fleetward_domain::people::permission::{Grant, Grants, Permission, Role};
+use fleetward_domain::people::permission::{Grant, Grants, Role};
 use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::HostName;
@@ -24,7 +25,7 @@ fn steps() -> Vec<action::Asked> {
 async fn what_a_preview_shows_is_what_would_be_done() {
     let controller = TestApp::start().await;
     controller.add_absent_host("seen-1").await;
-    let elsewhere = controller.permit_elsewhere("other", Permission::ManageHosts).await;
+    let elsewhere = controller.permit_elsewhere::<ManageHosts>("other").await;
     let name: HostName = "mine-1".parse().unwrap();
     let (kind, provider) = ("VM".to_owned(), String::new());
     let addition = Addition { name: name.clone(), client_id: None, kind, provider, tags: Vec::new() };
@@ -34,7 +35,7 @@ async fn what_a_preview_shows_is_what_would_be_done() {
         Grant { tenant: elsewhere.tenant(), role: Role::Operator },
     ]);
     let caller = Caller { grants, ..elsewhere.caller().clone() };
-    let reads = caller.clone().permit(Permission::Read).unwrap();
+    let reads = caller.clone().permit::<Read>().unwrap();
     assert_eq!(reads.tenant(), controller.tenant);
     let shown = async |steps| {
         let shown = preview(controller.app(), &reads, steps, "all").await.unwrap();
@@ -53,7 +54,7 @@ async fn what_a_preview_shows_is_what_would_be_done() {
         not_enrolled: NotEnrolledHosts::Refuse,
     };
     // The same host, and it has not enrolled.
-    let runs = caller.permit(Permission::Run).unwrap();
+    let runs = caller.permit::<Run>().unwrap();
     let refused = create(controller.app(), &runs, asked).await.unwrap_err().to_string();
     assert!(refused.contains("mine-1") && !refused.contains("seen-1"), "{refused}");
 }

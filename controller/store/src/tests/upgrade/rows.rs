@@ -17,12 +17,13 @@ use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Column as _, Row as _};
 
+use crate::fleet::script;
 use crate::fleet::{certificate, controller, host, repository, sync, token};
 use crate::page::PageRequest;
 use crate::people::{audit, idempotency, session, tenant, user};
 use crate::testing::NOW;
 use crate::tests::sample::*;
-use crate::work::{batch, operation, output, report, run, script, step};
+use crate::work::{batch, operation, output, report, run, step};
 use crate::{Engine, Scope, Store, setting};
 
 /// By table, parents first.
