@@ -55,7 +55,7 @@ pub(crate) fn check(
     }
     let settings = settings.map_err(|error| not_allowed(&chain(&error)))?;
     if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
-        return Err(not_allowed(&format!("policy.kinds in agent.toml does not name `{kind}`")));
+        return Err(not_named(paths, "policy.kinds", kind));
     }
     Ok(settings)
 }
@@ -64,11 +64,17 @@ pub(crate) fn check(
 ///
 /// # Errors
 /// If not.
-pub(crate) fn check_user(settings: &Settings, user: &str) -> Result<(), Refusal> {
+pub(crate) fn check_user(paths: &Paths, settings: &Settings, user: &str) -> Result<(), Refusal> {
     if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
-        return Err(not_allowed(&format!("policy.users in agent.toml does not name `{user}`")));
+        return Err(not_named(paths, "policy.users", user));
     }
     Ok(())
+}
+
+/// A list of the owner's does not name this.
+pub(crate) fn not_named(paths: &Paths, list: &str, name: &str) -> Refusal {
+    let file = paths.config.display();
+    not_allowed(&format!("{list} in {file} does not name `{name}`; its owner can add it there, on the host"))
 }
 
 /// The owner's rule says no.

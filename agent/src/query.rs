@@ -109,7 +109,7 @@ impl Queries {
         let kind = query.kind();
         let settings =
             gate::check(&host.paths, &host.client, self.runs.settings(), &order, kind, clock::now())?;
-        gate::check_user(&settings, &host.account.name)?;
+        gate::check_user(&host.paths, &settings, &host.account.name)?;
         let bounds = query.bounds();
         if open.follow && !bounds.follows {
             return Err(malformed(&format!("`{kind}` cannot go on to tell what changes")));

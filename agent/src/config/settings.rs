@@ -258,6 +258,27 @@ mod tests {
         assert!(live.current().unwrap_err().to_string().contains("user"));
     }
 
+    /// An owner who makes a list finds every kind there, with what it does.
+    #[test]
+    fn the_packaged_file_names_every_kind() {
+        let packaged = include_str!("../../../packaging/agent/agent.toml");
+        let example = packaged.lines().find(|line| line.starts_with("#kinds = ")).unwrap();
+        for kind in KINDS.iter().chain(QUERY_KINDS) {
+            let quoted = format!("\"{kind}\"");
+            assert!(example.contains(&quoted), "{example} lacks {quoted}");
+            assert!(packaged.contains(&format!("{quoted} (")), "nothing says what {quoted} does");
+        }
+        // And what stands there is taken, as it is and with every example.
+        let path = Path::new("agent.toml");
+        assert_eq!(Settings::parse(path, packaged.as_bytes()).unwrap(), Settings::default());
+        let examples: Vec<&str> = packaged
+            .lines()
+            .map(|line| if line.starts_with("# ") { "" } else { line.trim_start_matches('#') })
+            .collect();
+        let settings = Settings::parse(path, examples.join("\n").as_bytes()).unwrap();
+        assert_eq!(settings.policy.kinds.unwrap().len(), KINDS.len() + QUERY_KINDS.len());
+    }
+
     /// Whoever takes the file, its directory or what it is a link to away does not take the owner's "no" away.
     #[test]
     fn a_policy_that_is_gone_allows_nothing_and_says_how_to_restore_it() {

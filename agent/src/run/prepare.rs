@@ -47,11 +47,11 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     let settings = gate::check(paths, client, shared.settings(), order, &action.kind, now)?;
     let plan = action::plan(order, action, contents, &shared.host.account, shared.host.bus.as_deref())?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
-    gate::check_user(&settings, user)?;
+    gate::check_user(paths, &settings, user)?;
     if let Some(allowed) = &settings.policy.environment
         && let Some(variable) = plan.requested.iter().find(|variable| !allowed.contains(*variable))
     {
-        return Err(not_allowed(&format!("policy.environment in agent.toml does not name `{variable}`")));
+        return Err(gate::not_named(paths, "policy.environment", variable));
     }
     let Limits { memory, cpu_milli, tasks, .. } = order.limits;
     // A limit that is not enforced is worse than none: it would be believed.

@@ -354,10 +354,12 @@ async fn what_a_run_would_be_refused_for_refuses_a_query() {
         let refusal = refused(open("{}", false)).await;
         assert_eq!(refusal, Refusal::NotAllowed { rule: rule.parse().unwrap() });
     };
-    let rule = "policy.kinds in agent.toml does not name `units`";
-    not_allowed("[policy]\nkinds = ['script', 'unit']", rule).await;
+    let file = machine.paths().config.display().to_string();
+    let add = "its owner can add it there, on the host";
+    let rule = format!("policy.kinds in {file} does not name `units`; {add}");
+    not_allowed("[policy]\nkinds = ['script', 'unit']", &rule).await;
     let user = fleetward_agent::platform::users::read_own_account().name;
-    let rule = format!("policy.users in agent.toml does not name `{user}`");
+    let rule = format!("policy.users in {file} does not name `{user}`; {add}");
     not_allowed("[policy]\nkinds = ['units']\nusers = ['another-one']", &rule).await;
     std::fs::write(machine.paths().config, "").unwrap();
     machine.write_client_id("00000000-0000-4000-8000-0000000000ff");

@@ -217,7 +217,13 @@ async fn the_owner_decides_about_typed_kinds_as_about_scripts() {
     std::fs::write(machine.paths().config, "[policy]\nkinds = ['script']").unwrap();
     let life = machine.start(boot(1));
     match life.refusal(&unit(Verb::Stop, "web.service")).await {
-        Refusal::NotAllowed { rule } => assert_eq!(rule, "policy.kinds in agent.toml does not name `unit`"),
+        Refusal::NotAllowed { rule } => assert_eq!(
+            rule.as_str(),
+            format!(
+                "policy.kinds in {} does not name `unit`; its owner can add it there, on the host",
+                machine.paths().config.display()
+            )
+        ),
         refusal => panic!("{refusal:?}"),
     }
     std::fs::write(machine.paths().config, "[policy]\nkinds = ['unit']\nusers = ['nobody']").unwrap();

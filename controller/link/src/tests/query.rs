@@ -268,7 +268,7 @@ async fn a_host_that_cannot_or_will_not_answer_says_so() {
             Refusal::Unsupported { kind: Text::of("units") },
             "does not know the kind `units`; update the agent",
         ),
-        (Refusal::NotAllowed { rule: Text::of("policy.kinds") }, "own policy in agent.toml"),
+        (Refusal::NotAllowed { rule: Text::of("policy.kinds") }, "own policy does not allow it"),
         (Refusal::Busy { detail: Text::of("8 queries") }, "ask again later"),
     ] {
         let mut answers = ask(&controller, "web-1", false).await;

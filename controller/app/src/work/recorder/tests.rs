@@ -210,7 +210,7 @@ fn ends() -> impl Strategy<Value = (RunEvent, Option<String>)> {
             (RunEvent::Finished(Outcome::Signalled(signal)), Some(format!("failed by signal {signal}")))
         }),
         4 => "[a-z]{1,20}".prop_map(|rule| {
-            let told = format!("refused: the host's own policy in agent.toml does not allow it: {rule}");
+            let told = format!("refused: the host's own policy does not allow it: {rule}");
             (RunEvent::Refused(Refusal::NotAllowed { rule: Text::of(&rule) }), Some(told))
         }),
         2 => lost.prop_map(|(cause, told)| (RunEvent::Finished(Outcome::Lost(cause)), Some(told.to_owned()))),

@@ -20,7 +20,7 @@ pub fn detail(refusal: &Refusal) -> String {
         Refusal::Malformed { detail } => format!("the host could not read the order: {detail}"),
         Refusal::DigestMismatch => "what arrived with the order is not what the order names".to_owned(),
         Refusal::NotAllowed { rule } => {
-            format!("the host's own policy in agent.toml does not allow it: {rule}")
+            format!("the host's own policy does not allow it: {rule}")
         }
         Refusal::NoSuchUser { user } => {
             format!("the host has no user `{user}`, or its agent may not become it")
