@@ -5,6 +5,7 @@
 //!
 //! To add a kind: a file beside `unit.rs` that implements `Perform`, its `mod` and one line in `perform`.
 
+mod own_unit;
 pub mod script;
 pub mod unit;
 pub mod unit_file;
@@ -163,7 +164,7 @@ mod tests {
     use super::*;
 
     fn action() -> ActionRequest {
-        let unit = Unit { unit: "nginx.service".parse().unwrap(), verb: Verb::Restart };
+        let unit = Unit { unit: "nginx.service".parse().unwrap(), verb: Verb::Restart, daemon_reload: false };
         ActionRequest::new(&unit).unwrap()
     }
 

@@ -25,8 +25,8 @@ pub use steps::{Done, Failure, Left, Problem, Steps};
 
 use crate::action;
 use crate::journal::steps::StepJournal;
-use crate::platform::files;
 use crate::platform::stop::Stop;
+use crate::platform::{clock, files};
 use teller::Teller;
 
 /// The first argument that makes the agent's executable carry out a typed action. The second is the run's directory.
@@ -38,10 +38,11 @@ const MAX_INPUT: u64 = 8 << 20;
 /// Carries out the action that standard input holds.
 #[must_use]
 pub fn perform(directory: Option<&Path>) -> ExitCode {
+    let began = clock::uptime();
     let mut teller = Teller::take();
     match prepare(directory) {
         Ok((action, journal, stop)) => {
-            let mut steps = Steps::new(teller, journal, stop);
+            let mut steps = Steps::new(teller, journal, stop, began);
             match action::perform(&action, &mut steps) {
                 Some(done) => done.into(),
                 None => {

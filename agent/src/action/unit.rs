@@ -1,56 +1,112 @@
 //! Starts, stops, restarts and reloads a unit through systemd, and says what became of it.
 
-use fleetward_protocol::action::unit::{Unit, UnitReport, UnitState, Verb};
+use fleetward_protocol::action::unit::{Unit, UnitJob, UnitName, UnitReport, UnitState, Verb};
 
 use super::Perform;
+use super::own_unit::{self, Danger};
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::systemd::{Job, Systemd, SystemdError};
 
-/// So many lines of a unit's log are shown when it failed.
+/// So many lines of a unit's log are shown at most when it failed.
 const LINES: u8 = 20;
 
 impl Perform for Unit {
     fn perform(&self, steps: &mut Steps) -> Result<UnitReport, Failure<UnitReport>> {
         let unit = &self.unit;
-        let (mut systemd, before) = steps.look("check", unit, |steps| check(self, steps))?;
+        let systemd = match self.daemon_reload {
+            true => Some(reload(self, steps)?),
+            false => None,
+        };
+        let Checked { mut systemd, before, needs_daemon_reload } =
+            steps.look("check", unit, |steps| check(self, systemd, steps))?;
         if is_as_wanted(self.verb, &before) {
             steps.unchanged(self.verb.as_str(), format_args!("unchanged: {unit} is {}", shown(&before)));
-            return Ok(UnitReport { changed: false, after: before.clone(), before });
+            let after = before.clone();
+            return Ok(UnitReport { changed: false, before, after, needs_daemon_reload, job: None });
         }
         let words = format!("{} {unit}", self.verb);
-        let changed = steps.change(self.verb.as_str(), words, |steps| change(self, &mut systemd, steps));
+        let mut goes_on = None;
+        let changed =
+            steps.change(self.verb.as_str(), words, |steps| change(self, &mut systemd, &mut goes_on, steps));
         let mut after = None;
         let verified = steps.look("verify", unit, |steps| {
             let now = systemd.read_unit(unit).map_err(|error| problem(self, &error))?;
             steps.say(format_args!("{unit} is {}", shown(&now)));
             let verified = verify(self, &now);
             after = Some(now);
-            verified
+            // What systemd goes on with is not at its end.
+            if goes_on.is_some() { Ok(()) } else { verified }
         });
-        let is_done = changed.is_ok();
+        let is_done = changed.is_ok() || goes_on.is_some();
+        let report = |changed, after| UnitReport {
+            changed,
+            before: before.clone(),
+            after,
+            needs_daemon_reload,
+            job: goes_on.clone(),
+        };
         match (changed.and(verified), after) {
-            (Ok(()), Some(after)) => Ok(UnitReport { changed: true, before, after }),
-            (Ok(()), None) => Ok(UnitReport { changed: true, after: before.clone(), before }),
+            (Ok(()), after) => Ok(report(true, after.unwrap_or_else(|| before.clone()))),
             (Err(problem), after) => {
-                for line in systemd.read_log(unit, LINES) {
-                    steps.complain(line);
+                if goes_on.is_none() {
+                    tell_log(&systemd, unit, steps);
                 }
-                let report =
-                    after.map(|after| UnitReport { changed: is_done || after != before, before, after });
-                let report = report.map(Box::new);
+                let report = after.map(|after| Box::new(report(is_done || after != before, after)));
                 Err(Failure { problem, left: Left::AsItIs, report })
             }
         }
     }
 }
 
-/// What the unit is, if anything can be done with it.
-fn check(asked: &Unit, steps: &mut Steps) -> Result<(Systemd, UnitState), Problem> {
-    let Unit { unit, verb } = asked;
+/// What is known of a unit before anything is done to it.
+struct Checked {
+    systemd: Systemd,
+    before: UnitState,
+    needs_daemon_reload: bool,
+}
+
+/// Connects to systemd, if this may be asked of it.
+fn connect(asked: &Unit) -> Result<Systemd, Problem> {
+    let Unit { unit, verb, .. } = asked;
     let systemd = Systemd::connect().map_err(|error| problem(asked, &error))?;
-    let state = systemd.read_unit(unit).map_err(|error| problem(asked, &error))?;
-    steps.say(format_args!("{unit} is {}", shown(&state)));
-    match state.load.as_str() {
+    if *verb == Verb::Stop {
+        let kept = own_unit::ensure_kept(&systemd, unit, verb.as_str(), Danger::Stop);
+        kept.map_err(|error| problem(asked, &error))??;
+    }
+    Ok(systemd)
+}
+
+/// Has systemd read its files again.
+fn reload(asked: &Unit, steps: &mut Steps) -> Result<Systemd, Problem> {
+    let systemd = steps.look("connect", &asked.unit, |_| connect(asked))?;
+    steps.change("daemon-reload", "daemon-reload", |_| {
+        systemd.reload().map_err(|error| {
+            Problem::new(
+                format_args!("systemd did not read its files again: {error}"),
+                "run `systemctl daemon-reload` on the host: it may say more",
+            )
+        })
+    })?;
+    Ok(systemd)
+}
+
+/// What the unit is, if anything can be done with it.
+fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Checked, Problem> {
+    let Unit { unit, verb, .. } = asked;
+    let systemd = match systemd {
+        Some(systemd) => systemd,
+        None => connect(asked)?,
+    };
+    let before = systemd.read_unit(unit).map_err(|error| problem(asked, &error))?;
+    steps.say(format_args!("{unit} is {}", shown(&before)));
+    let needs_daemon_reload = systemd.read_needs_reload(unit).map_err(|error| problem(asked, &error))?;
+    if needs_daemon_reload {
+        steps.complain(format_args!(
+            "the file of {unit} was changed since systemd read it, and the old one is used: ask with `daemon_reload`, or run \
+             `systemctl daemon-reload` on the host before"
+        ));
+    }
+    match before.load.as_str() {
         "not-found" => Err(Problem::new(
             format_args!("there is no unit {unit} on this host"),
             "install what it belongs to, or find its right name with `systemctl list-unit-files`",
@@ -60,14 +116,25 @@ fn check(asked: &Unit, steps: &mut Steps) -> Result<(Systemd, UnitState), Proble
             format_args!("run `systemctl unmask {unit}` on the host if it may"),
         )),
         "bad-setting" | "error" => Err(Problem::new(
-            format_args!("the file of {unit} cannot be used ({})", state.load),
+            format_args!("the file of {unit} cannot be used ({})", before.load),
             format_args!("run `systemd-analyze verify {unit}` on the host: it names the line"),
         )),
-        _ if *verb == Verb::Reload && !is_active(&state) => Err(Problem::new(
-            format_args!("{unit} is {}, and only an active unit can reload", state.active),
+        _ if *verb == Verb::Reload && !is_active(&before) => Err(Problem::new(
+            format_args!("{unit} is {}, and only an active unit can reload", before.active),
             "start it, or ask for `reload-or-restart`",
         )),
-        _ => Ok((systemd, state)),
+        _ => Ok(Checked { systemd, before, needs_daemon_reload }),
+    }
+}
+
+/// Tells what the unit has logged since this run began.
+fn tell_log(systemd: &Systemd, unit: &UnitName, steps: &mut Steps) {
+    match systemd.read_log(unit, steps.began(), LINES) {
+        None => {}
+        Some(lines) if lines.is_empty() => {
+            steps.complain(format_args!("{unit} has logged nothing since this run began"));
+        }
+        Some(lines) => lines.iter().for_each(|line| steps.complain(line)),
     }
 }
 
@@ -84,17 +151,32 @@ fn is_active(state: &UnitState) -> bool {
     matches!(state.active.as_str(), "active" | "reloading")
 }
 
-/// Has systemd do it, to its end.
-fn change(asked: &Unit, systemd: &mut Systemd, steps: &mut Steps) -> Result<(), Problem> {
-    let Unit { unit, verb } = asked;
+/// Has systemd do it, to its end; `goes_on` is the job that it is left with.
+fn change(
+    asked: &Unit,
+    systemd: &mut Systemd,
+    goes_on: &mut Option<UnitJob>,
+    steps: &mut Steps,
+) -> Result<(), Problem> {
+    let Unit { unit, verb, .. } = asked;
     let ended = systemd.run_job(unit, *verb, steps.stop()).map_err(|error| problem(asked, &error))?;
     let result = match ended {
         // What the unit is now tells the rest.
         Job::Missed => return Ok(()),
-        Job::Left => {
+        Job::Left(why, job) => {
+            let UnitJob { id, does, state } = goes_on.insert(job);
             return Err(Problem::new(
-                format_args!("stopped on request before systemd had come to the end of `{verb} {unit}`"),
-                format_args!("systemd goes on with it: see `systemctl status {unit}` on the host"),
+                format_args!("{} before systemd had come to the end of `{verb} {unit}`", why.words()),
+                format_args!(
+                    "systemd goes on with job {id} ({does} {unit}, {state}): see `systemctl list-jobs` and \
+                     `systemctl status {unit}` on the host"
+                ),
+            ));
+        }
+        Job::TakenBack(why) => {
+            return Err(Problem::new(
+                format_args!("{} before systemd had begun with `{verb} {unit}`", why.words()),
+                "its job was taken back: nothing was done",
             ));
         }
         Job::Ended(result) => result,
@@ -154,15 +236,15 @@ fn why(result: &str) -> String {
 }
 
 fn look_into_it(asked: &Unit, what: &str) -> Problem {
-    let Unit { unit, verb } = asked;
+    let Unit { unit, verb, .. } = asked;
     Problem::new(
         format_args!("`{verb} {unit}` failed: {what}"),
-        format_args!("see `journalctl --unit={unit}` on the host; its last lines are above"),
+        format_args!("see `journalctl --unit={unit}` on the host"),
     )
 }
 
 fn problem(asked: &Unit, error: &SystemdError) -> Problem {
-    let Unit { unit, verb } = asked;
+    let Unit { unit, verb, .. } = asked;
     let advice = match error {
         SystemdError::Bus(_) | SystemdError::Runtime(_) => {
             "this kind needs a host that runs systemd and the D-Bus message bus: see `systemctl status dbus`"

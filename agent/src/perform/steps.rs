@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use fleetward_protocol::event::{Event, StepName, StepState};
 use fleetward_protocol::text::{Line, Text};
@@ -17,6 +18,7 @@ pub struct Steps {
     teller: Teller,
     journal: StepJournal,
     stop: Stop,
+    began: Duration,
 }
 
 /// How an action ended, and the exit code of its process.
@@ -78,8 +80,14 @@ impl<R> From<Problem> for Failure<R> {
 }
 
 impl Steps {
-    pub(super) const fn new(teller: Teller, journal: StepJournal, stop: Stop) -> Self {
-        Self { teller, journal, stop }
+    /// Of an action that began at this time of the boot.
+    pub(super) const fn new(teller: Teller, journal: StepJournal, stop: Stop, began: Duration) -> Self {
+        Self { teller, journal, stop, began }
+    }
+
+    /// When this action began, as time of the boot ([`clock::uptime`](crate::platform::clock::uptime)).
+    pub const fn began(&self) -> Duration {
+        self.began
     }
 
     /// Tells people a line.
@@ -127,9 +135,9 @@ impl Steps {
         let name: StepName = Text::of(step);
         self.event(step, StepState::Began, &words);
         self.say(&words);
-        let wanted = match self.stop.is_requested() {
-            true => Err(Problem::new("stopped on request", "nothing was done")),
-            false => Ok(()),
+        let wanted = match self.stop.requested() {
+            Some(why) => Err(Problem::new(why.words(), "nothing was done")),
+            None => Ok(()),
         };
         let begun = wanted.and_then(|()| {
             self.journal.append(&Step::Began(name.clone())).map_err(|error| {

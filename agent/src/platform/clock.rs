@@ -22,6 +22,17 @@ pub fn monotonic(start: Instant) -> Monotonic {
     Monotonic(start.elapsed())
 }
 
+/// The time of this boot, on the clock that never steps and that the system's journal has beside each line
+/// (CLOCK_MONOTONIC).
+#[must_use]
+pub fn uptime() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one structure. This clock is always there (clock_gettime(2)).
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+}
+
 /// This boot of the host. In a container the kernel's boot id outlives the container's own restart, so the
 /// start time of its first process counts too.
 ///

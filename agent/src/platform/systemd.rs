@@ -4,30 +4,29 @@
 //! `org.freedesktop.systemd1(5)` is the manual of everything that is called here.
 
 pub mod files;
+mod log;
 pub mod units;
 
 use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
-use std::process::Stdio;
 use std::task::Poll;
 use std::time::Duration;
 
-use fleetward_protocol::action::unit::{UnitName, UnitState, Verb};
+use fleetward_protocol::action::unit::{UnitJob, UnitName, UnitState, Verb};
 use fleetward_protocol::text::{Line, Text, Word};
 use fleetward_protocol::time::Timestamp;
 use futures_core::Stream as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncReadExt as _, Interest};
-use tokio::process::Command;
 use tokio::runtime::Runtime;
 use zbus::message::Type as MessageType;
 use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Type};
 
-use super::stop::Stop;
+use super::stop::{Stop, Why};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -48,8 +47,8 @@ const RETRY: Duration = Duration::from_millis(200);
 const ABSENT: [&str; 4] = [".UnknownObject", ".UnknownInterface", ".UnknownProperty", ".UnknownMethod"];
 /// Ends of other jobs that may wait to be passed over.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// The most that is read of a log, in bytes.
-const MAX_LOG: u64 = 64 << 10;
+/// The properties of a unit that name those that are stopped with it (systemd.unit(5), by their opposites).
+const STOPPED_WITH: [&str; 4] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
 
 /// A connection to the system's service manager.
 #[derive(Debug)]
@@ -66,7 +65,20 @@ pub enum Job {
     /// It ended, and with which result was missed.
     Missed,
     /// This process was asked to stop. The job goes on.
-    Left,
+    Left(Why, UnitJob),
+    /// This process was asked to stop, and the job with it: systemd had not begun with it.
+    TakenBack(Why),
+}
+
+/// What stopping a unit, or keeping it from starting, would do to this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carries {
+    /// Nothing.
+    Nothing,
+    /// It is the unit that this process belongs to.
+    Us,
+    /// The unit of this name is the one, and it is stopped with the other.
+    Needed(Word),
 }
 
 /// systemd could not be asked, or said no.
@@ -118,8 +130,7 @@ impl Systemd {
     /// If systemd does not tell.
     pub fn read_unit(&self, unit: &UnitName) -> Result<UnitState, SystemdError> {
         self.runtime.block_on(async {
-            let path: OwnedObjectPath =
-                ask(&self.connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
+            let path = self.load(unit).await?;
             let path = path.as_str();
             let needed = |name| async move {
                 let text: Option<String> = property(&self.connection, path, UNIT, name).await?;
@@ -131,8 +142,70 @@ impl Systemd {
         })
     }
 
+    /// Whether the unit's file was changed since systemd read it.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_needs_reload(&self, unit: &UnitName) -> Result<bool, SystemdError> {
+        self.runtime.block_on(async {
+            let path = self.load(unit).await?;
+            let needs = property::<bool>(&self.connection, path.as_str(), UNIT, "NeedDaemonReload").await?;
+            Ok(needs.unwrap_or(false))
+        })
+    }
+
+    /// Has systemd read all its files again.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn reload(&self) -> Result<(), SystemdError> {
+        self.runtime.block_on(call(&self.connection, PATH, MANAGER, "Reload", &())).map(drop)
+    }
+
+    /// What stopping this unit would do to the process that asks, by what systemd says of that process. The agent is in the
+    /// same unit as all that it starts.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_carries(&self, unit: &UnitName) -> Result<Carries, SystemdError> {
+        self.runtime.block_on(async {
+            let connection = &self.connection;
+            let own = (std::process::id(),);
+            let own: OwnedObjectPath = match ask(connection, PATH, MANAGER, "GetUnitByPID", &own).await {
+                Ok(own) => own,
+                // Started by something that is no unit.
+                Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoUnitForPID") => {
+                    return Ok(Carries::Nothing);
+                }
+                Err(error) => return Err(error),
+            };
+            let path = self.load(unit).await?;
+            // By its object and not by its name: a unit may have several.
+            if path == own {
+                return Ok(Carries::Us);
+            }
+            let Some(name) = property::<String>(connection, own.as_str(), UNIT, "Id").await? else {
+                return Ok(Carries::Nothing);
+            };
+            for dependency in STOPPED_WITH {
+                let stopped = property::<Vec<String>>(connection, path.as_str(), UNIT, dependency).await?;
+                if stopped.is_some_and(|stopped| stopped.contains(&name)) {
+                    return Ok(Carries::Needed(Text::of(name)));
+                }
+            }
+            Ok(Carries::Nothing)
+        })
+    }
+
+    async fn load(&self, unit: &UnitName) -> Result<OwnedObjectPath, SystemdError> {
+        ask(&self.connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await
+    }
+
     /// Has systemd do this to the unit, in the place of what else it is about to do to it, and waits for the end of that.
     /// Should the message bus go away meanwhile (it is a unit, too), the connection is made anew.
+    ///
+    /// Asked to stop, it takes the job back if systemd has not begun with it and it is this process's alone; a job that was
+    /// begun goes on, for taking it back would undo nothing.
     ///
     /// # Errors
     /// If systemd does not take the job, or cannot be heard any more.
@@ -151,8 +224,13 @@ impl Systemd {
             let mut removed = Some(Box::pin(patiently(removed).await?));
             // Nobody is told of jobs who has not asked for it.
             call(connection, PATH, MANAGER, "Subscribe", &()).await?;
+            let path: OwnedObjectPath =
+                ask(connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
+            // Asked for twice, it is one job: the one that was there.
+            let before = property::<(u32, OwnedObjectPath)>(connection, path.as_str(), UNIT, "Job").await?;
             let job: OwnedObjectPath =
                 ask(connection, PATH, MANAGER, method(verb), &(unit.as_str(), "replace")).await?;
+            let is_ours = before.is_none_or(|(_, before)| before != job);
             let asked = stop.as_fd().try_clone_to_owned().map_err(SystemdError::Runtime)?;
             // SAFETY: an `OwnedFd` is open and the same one for as long as it is there.
             let asked = unsafe { AsyncFd::register_with_interest(asked, Interest::READABLE) };
@@ -180,8 +258,8 @@ impl Systemd {
                     },
                     ready = asked.readable() => {
                         drop(ready.map(|mut ready| ready.clear_ready()));
-                        if stop.is_requested() {
-                            return Ok(Job::Left);
+                        if let Some(why) = stop.requested() {
+                            return leave(connection, &job, is_ours, why).await;
                         }
                     }
                     () = tokio::time::sleep(look) => {
@@ -194,29 +272,25 @@ impl Systemd {
             }
         })
     }
+}
 
-    /// The last lines of the unit's log in this boot, oldest first; none where there is no journal.
-    #[must_use]
-    pub fn read_log(&self, unit: &UnitName, lines: u8) -> Vec<Line> {
-        self.runtime.block_on(async {
-            let mut command = Command::new("journalctl");
-            command
-                .arg(format!("--unit={unit}"))
-                .arg(format!("--lines={lines}"))
-                .args(["--boot", "--no-pager", "--quiet", "--output=short-iso"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .kill_on_drop(true);
-            let Ok(mut child) = command.spawn() else { return Vec::new() };
-            let Some(out) = child.stdout.take() else { return Vec::new() };
-            let mut text = Vec::new();
-            let mut out = out.take(MAX_LOG);
-            // What there is by then is what is shown.
-            drop(tokio::time::timeout(LOOK, out.read_to_end(&mut text)).await);
-            String::from_utf8_lossy(&text).lines().take(lines.into()).map(Text::of).collect()
-        })
+/// Leaves a job to systemd, or takes it back.
+async fn leave(
+    connection: &Connection,
+    job: &OwnedObjectPath,
+    is_ours: bool,
+    why: Why,
+) -> Result<Job, SystemdError> {
+    let (id, does, state) = tokio::try_join!(
+        property::<u32>(connection, job.as_str(), JOB, "Id"),
+        property::<String>(connection, job.as_str(), JOB, "JobType"),
+        property::<String>(connection, job.as_str(), JOB, "State"),
+    )?;
+    let (Some(id), Some(does), Some(state)) = (id, does, state) else { return Ok(Job::Missed) };
+    if is_ours && state == "waiting" && call(connection, PATH, MANAGER, "CancelJob", &(id,)).await.is_ok() {
+        return Ok(Job::TakenBack(why));
     }
+    Ok(Job::Left(why, UnitJob { id, does: Text::of(does), state: Text::of(state) }))
 }
 
 /// What there is to know of a unit beside its load, active and sub state.

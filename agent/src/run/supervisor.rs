@@ -39,6 +39,7 @@ use super::spool::{FULL_RECORD, Kept, Spool};
 use super::told::{Frames, Kind, Told};
 use super::tree::Tree;
 use crate::platform::cgroup::Group;
+use crate::platform::stop::Why;
 use crate::platform::{clock, files, socket};
 
 /// The first argument that makes the agent's executable a supervisor. The second is the run's directory; without
@@ -358,7 +359,8 @@ impl Supervisor {
     }
 
     fn stop(&mut self, outcome: Outcome) {
-        self.ending.stop(outcome, Instant::now(), || self.tree.terminate());
+        let why = if outcome == Outcome::TimedOut { Why::TimeLimit } else { Why::Requested };
+        self.ending.stop(outcome, Instant::now(), || self.tree.terminate(why));
     }
 
     /// A lost signal costs nothing: whoever hears the next one looks at everything.

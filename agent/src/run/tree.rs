@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::platform::stop::{self, Why};
+
 /// The descendants of this process, and the members of control groups.
 #[derive(Debug)]
 pub struct Tree {
@@ -24,11 +26,11 @@ impl Tree {
     }
 
     /// Asks every process to end; returns how many there were.
-    pub fn terminate(&self) -> u32 {
+    pub fn terminate(&self, why: Why) -> u32 {
         let members = self.read_members();
         for &pid in &members {
-            // A stopped process handles the signal only when it is continued. One that is gone is what we want.
-            let _ = kill(pid, Signal::SIGTERM);
+            stop::ask(pid, why);
+            // A stopped process handles the signal only when it is continued.
             let _ = kill(pid, Signal::SIGCONT);
         }
         u32::try_from(members.len()).unwrap_or(u32::MAX)

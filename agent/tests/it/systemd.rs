@@ -84,6 +84,18 @@ pub(crate) struct World {
     pub(crate) result: Option<&'static str>,
     /// Jobs that have not ended.
     pub(crate) open: u32,
+    /// Whether such a job waits for others, and has not been begun.
+    pub(crate) waits: bool,
+    /// Whether there was a job like those that are asked for before.
+    pub(crate) had_job: bool,
+    /// Units whose files were changed since they were read.
+    pub(crate) changed: Vec<&'static str>,
+    /// The unit that the agent's processes belong to.
+    pub(crate) own: Option<&'static str>,
+    /// Units, and those that need them.
+    pub(crate) needed: HashMap<&'static str, &'static str>,
+    /// Other names of units.
+    pub(crate) aliases: HashMap<&'static str, &'static str>,
 }
 
 pub(crate) type Shared = Arc<watch::Sender<World>>;
@@ -196,7 +208,27 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
         "Subscribe" => connection.reply(&header, &()).await.unwrap(),
         "LoadUnit" => {
             let (unit,): (String,) = message.body().deserialize().unwrap();
-            connection.reply(&header, &path(&unit)).await.unwrap()
+            let path = path(world.borrow().aliases.get(unit.as_str()).copied().unwrap_or(&unit));
+            connection.reply(&header, &path).await.unwrap()
+        }
+        "GetUnitByPID" => {
+            let own = world.borrow().own;
+            match own {
+                Some(own) => connection.reply(&header, &path(own)).await.unwrap(),
+                None => {
+                    let name = "org.freedesktop.systemd1.NoUnitForPID";
+                    connection.reply_error(&header, name, &"no unit").await.unwrap()
+                }
+            }
+        }
+        "CancelJob" => {
+            let (job,): (u32,) = message.body().deserialize().unwrap();
+            world.send_modify(|world| {
+                world.asked.push(format!("CancelJob {job}"));
+                world.open = 0;
+            });
+            connection.reply(&header, &()).await.unwrap();
+            job_removed(connection, JOB, "canceled").await;
         }
         "ListUnitsByPatterns" => {
             let (_, names): (Vec<String>, Vec<String>) = message.body().deserialize().unwrap();
@@ -211,6 +243,9 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             world.send_modify(|world| {
                 world.asked.push(member.clone());
                 refuses = world.refuses_reload;
+                if !refuses {
+                    world.changed.clear();
+                }
             });
             if refuses {
                 let name = "org.freedesktop.DBus.Error.LimitsExceeded";
@@ -315,7 +350,25 @@ fn rows(world: &World, names: &[String]) -> Vec<Row> {
 
 fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
     if at.contains("/job/") {
-        return (world.open > 0).then(|| Variant::from("running"));
+        let value = match name {
+            "Id" => Variant::from(7_u32),
+            "JobType" => Variant::from("restart"),
+            _ => Variant::from(if world.waits { "waiting" } else { "running" }),
+        };
+        return (world.open > 0).then_some(value);
+    }
+    let unit = unit_at(at);
+    match name {
+        "Id" => return Some(Variant::from(unit)),
+        "NeedDaemonReload" => return Some(Variant::from(world.changed.contains(&unit.as_str()))),
+        "RequiredBy" => {
+            let needed = world.needed.get(unit.as_str()).map(|needed| (*needed).to_owned());
+            return Some(Variant::from(Vec::from_iter(needed)));
+        }
+        "Job" if world.had_job => {
+            return Some(Variant::from((7_u32, ObjectPath::try_from(JOB).unwrap())));
+        }
+        _ => {}
     }
     let (load, active, pid) =
         world.units.get(&unit_at(at)).cloned().unwrap_or(("not-found", "inactive".into(), 0));

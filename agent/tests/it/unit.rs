@@ -5,6 +5,7 @@ use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::action::unit::{Unit, UnitReport, Verb};
 use fleetward_protocol::event::StepState;
 use fleetward_protocol::message::Finished;
+use fleetward_protocol::order::Limits;
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
 use tokio::sync::mpsc;
 
@@ -31,7 +32,11 @@ fn site(test: &str) -> Option<Site> {
 }
 
 fn unit(verb: Verb, unit: &str) -> Request {
-    let typed = ActionRequest::new(&Unit { unit: unit.parse().unwrap(), verb }).unwrap();
+    asking(&Unit { unit: unit.parse().unwrap(), verb, daemon_reload: false })
+}
+
+fn asking(unit: &Unit) -> Request {
+    let typed = ActionRequest::new(unit).unwrap();
     Request { typed: Some(typed), content: String::new(), ..script("") }
 }
 
@@ -154,30 +159,134 @@ async fn what_goes_wrong_is_told_with_what_to_do_next() {
     );
 }
 
+/// A job that does not end, stopped as soon as systemd has it.
+async fn stopped(site: &Site) -> (Finished, Output) {
+    site.world.send_modify(|world| world.result = None);
+    let life = site.machine.start(boot(1));
+    let limits = Limits { grace_ms: 20_000, ..script("").limits };
+    let request = Request { limits, ..unit(Verb::Restart, "web.service") };
+    let progress = life.begin(&request).await;
+    drop(site.world.subscribe().wait_for(|world| world.open == 1).await.unwrap());
+    life.runs.cancel(request.run, CancelCause::Requested);
+    let end = finished(progress).await;
+    let output = life.output(request.run, &end);
+    assert_eq!(end.outcome, Outcome::Cancelled);
+    (end, output)
+}
+
 #[tokio::test]
 async fn whoever_waits_for_systemd_can_be_stopped() {
-    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("stopping a unit action") else {
+    let Some(site) = site("stopping a unit action") else { return };
+    let (_, output) = stopped(&site).await;
+    let stderr = text(&output.stderr);
+    for told in [
+        "stopped on request before systemd had come to the end of `restart web.service`",
+        "systemd goes on with job 7 (restart web.service, running): see `systemctl list-jobs`",
+        "systemctl status web.service",
+    ] {
+        assert!(stderr.contains(told), "{stderr}");
+    }
+    // What the unit was when it was left is told and reported, and that it is not at its end.
+    assert!(text(&output.stdout).ends_with("web.service is active (running), main process 40, enabled\n"));
+    let report = report(&output);
+    let job = report.job.unwrap();
+    assert_eq!((job.id, job.does.as_str(), job.state.as_str()), (7, "restart", "running"));
+    assert!(report.changed && report.after.active.as_str() == "active");
+    assert_eq!(site.world.borrow().asked, ["RestartUnit web.service replace"]);
+}
+
+#[tokio::test]
+async fn a_job_that_systemd_has_not_begun_is_taken_back() {
+    let Some(site) = site("taking a job back") else { return };
+    site.world.send_modify(|world| world.waits = true);
+    let (_, output) = stopped(&site).await;
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("before systemd had begun") && stderr.contains("was taken back"), "{stderr}");
+    assert!(!report(&output).changed && report(&output).job.is_none());
+    assert_eq!(site.world.borrow().asked, ["RestartUnit web.service replace", "CancelJob 7"]);
+}
+
+/// Asked for by somebody else, too, it is theirs.
+#[tokio::test]
+async fn a_job_that_was_there_before_is_left() {
+    let Some(site) = site("leaving the job of another") else { return };
+    site.world.send_modify(|world| (world.waits, world.had_job) = (true, true));
+    let (_, output) = stopped(&site).await;
+    let job = report(&output).job.unwrap();
+    assert_eq!(job.state.as_str(), "waiting");
+    assert_eq!(site.world.borrow().asked, ["RestartUnit web.service replace"]);
+}
+
+#[tokio::test]
+async fn a_time_limit_is_told_as_one() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a unit that takes too long") else {
         return;
     };
     world.send_modify(|world| world.result = None);
     let life = machine.start(boot(1));
-    let request = Request {
-        limits: fleetward_protocol::order::Limits { grace_ms: 20_000, ..script("").limits },
-        ..unit(Verb::Restart, "web.service")
-    };
-    let progress = life.begin(&request).await;
-    let mut asked = world.subscribe();
-    drop(asked.wait_for(|world| world.open == 1).await.unwrap());
-    life.runs.cancel(request.run, CancelCause::Requested);
-    let end = finished(progress).await;
-    let output = life.output(request.run, &end);
+    let limits = Limits { timeout_ms: 1_000, grace_ms: 20_000, ..script("").limits };
+    let (end, output) = done(&life, &Request { limits, ..unit(Verb::Restart, "web.service") }).await;
+    assert_eq!(end.outcome, Outcome::TimedOut);
     let stderr = text(&output.stderr);
-    assert_eq!(end.outcome, Outcome::Cancelled);
     assert!(
-        stderr.contains("stopped on request") && stderr.contains("systemctl status web.service"),
+        stderr.contains("stopped because the run's time limit passed before systemd had come to the end"),
         "{stderr}"
     );
-    assert!(!report(&output).changed);
+    assert!(stderr.contains("systemd goes on with job 7") && !stderr.contains("on request"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_file_that_systemd_has_not_read_again_is_told_and_read_when_asked() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a changed unit file") else { return };
+    world.send_modify(|world| world.changed.push("web.service"));
+    let life = machine.start(boot(1));
+    let (end, output) = done(&life, &unit(Verb::Restart, "web.service")).await;
+    let stderr = text(&output.stderr);
+    assert_eq!(end.outcome, Outcome::Exited(0));
+    assert!(stderr.contains("the old one is used") && stderr.contains("`daemon_reload`"), "{stderr}");
+    assert!(report(&output).needs_daemon_reload);
+
+    let restart = Unit { unit: "web.service".parse().unwrap(), verb: Verb::Restart, daemon_reload: true };
+    let (end, output) = done(&life, &asking(&restart)).await;
+    assert_eq!((end.outcome, text(&output.stderr)), (Outcome::Exited(0), String::new()));
+    assert!(!report(&output).needs_daemon_reload);
+    let restarted = "RestartUnit web.service replace";
+    assert_eq!(world.borrow().asked, [restarted, "Reload", restarted]);
+
+    world.send_modify(|world| world.refuses_reload = true);
+    let (end, output) = done(&life, &asking(&restart)).await;
+    let stderr = text(&output.stderr);
+    assert_eq!(end.outcome, Outcome::Exited(1));
+    assert!(stderr.contains("did not read its files again"), "{stderr}");
+    assert_eq!(world.borrow().asked.len(), 4, "and the unit was left alone");
+}
+
+/// Found by what systemd says of the process that asks, whatever the unit is called.
+#[tokio::test]
+async fn the_agents_own_unit_is_not_stopped_and_can_be_restarted() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("the agent's own unit") else { return };
+    world.send_modify(|world| {
+        world.own = Some("web.service");
+        world.aliases.insert("alias.service", "web.service");
+        world.units.insert("base.target".into(), ("loaded", "active".into(), 0));
+        world.needed.insert("base.target", "web.service");
+    });
+    let life = machine.start(boot(1));
+    for (name, told) in [
+        ("web.service", "`stop web.service` is refused: it is the unit of this host's agent"),
+        ("alias.service", "`stop alias.service` is refused"),
+        ("base.target", "web.service, the unit of this host's agent, would be stopped with it"),
+    ] {
+        let (end, output) = done(&life, &unit(Verb::Stop, name)).await;
+        let stderr = text(&output.stderr);
+        assert_eq!(end.outcome, Outcome::Exited(1));
+        assert!(stderr.contains(told) && stderr.contains("on the host itself"), "{stderr}");
+    }
+    assert_eq!(world.borrow().asked, Vec::<String>::new());
+    let (end, _) = done(&life, &unit(Verb::Restart, "web.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(0));
+    let (end, _) = done(&life, &unit(Verb::Stop, "off.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(0), "others are as before");
 }
 
 /// The agent goes away while systemd works. The action goes on, is not done twice, and all that it told arrives.

@@ -126,3 +126,22 @@ async fn what_does_not_come_out_as_asked_for_is_told_and_left() {
     let asked = site.world.borrow().asked.clone();
     assert!(!asked.iter().any(|asked| asked.starts_with("Disable")), "{asked:?}");
 }
+
+#[tokio::test]
+async fn the_agents_own_unit_stays_in_the_boot() {
+    let Some(site) = site("the agent's own unit") else { return };
+    site.world.send_modify(|world| world.own = Some("web.service"));
+    for verb in [FileVerb::Disable, FileVerb::Mask] {
+        let (outcome, output) = site.ask(verb, "web.service").await;
+        let stderr = text(&output.stderr);
+        assert_eq!(outcome, Outcome::Exited(1));
+        assert!(stderr.contains("the unit of this host's agent, and after the next boot"), "{stderr}");
+        assert!(
+            stderr.contains(&format!("run `systemctl {verb} web.service` on the host itself")),
+            "{stderr}"
+        );
+    }
+    assert_eq!(site.world.borrow().asked, Vec::<String>::new());
+    let (outcome, _) = site.ask(FileVerb::Disable, "stubborn.service").await;
+    assert_eq!(outcome, Outcome::Exited(0), "others are as before");
+}

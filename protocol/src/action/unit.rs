@@ -42,6 +42,11 @@ pub struct Unit {
     /// What to do with it.
     #[cfg_attr(feature = "schema", schema(inline))]
     pub verb: Verb,
+    /// Whether systemd reads all its files again before (`systemctl daemon-reload`). Without it, a file that was changed is
+    /// used as systemd read it last; the report says so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "schema", schema(default = false))]
+    pub daemon_reload: bool,
 }
 
 /// What can be done with a unit.
@@ -78,12 +83,33 @@ pub struct InvalidUnitName {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UnitReport {
-    /// Whether anything was done. Where all was as wanted, nothing is touched.
+    /// Whether anything was done to the unit, or goes on being done. Where all was as wanted, nothing is touched.
     pub changed: bool,
     /// The unit before.
     pub before: UnitState,
-    /// The unit after.
+    /// The unit after; where a job goes on, as it was when this action left it.
     pub after: UnitState,
+    /// Whether the unit's file was changed since systemd read it, so that all this was done with the old one. Ask again with
+    /// `daemon_reload`.
+    #[serde(default)]
+    pub needs_daemon_reload: bool,
+    /// The job that systemd goes on with, where this action was stopped before the end of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<UnitJob>,
+}
+
+/// A job of systemd, as `systemctl list-jobs` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct UnitJob {
+    /// Its number.
+    pub id: u32,
+    /// What it does: `start`, `stop`, `restart`, …
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub does: Word,
+    /// `waiting` or `running`.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
+    pub state: Word,
 }
 
 /// A unit, as systemd shows it.
@@ -296,6 +322,9 @@ mod tests {
             Action::parse(&request(r#"{"unit":"nginx.service","verb":"reload-or-restart"}"#)).unwrap();
         assert_eq!(parsed.subject().as_str(), "reload-or-restart nginx.service");
         assert_eq!(parsed.needs().resources[0].as_str(), "unit/nginx.service");
+        let parsed = Action::parse(&request(r#"{"unit":"a.service","verb":"start","daemon_reload":true}"#));
+        let Action::Unit(unit) = parsed.unwrap() else { panic!("another kind") };
+        assert!(unit.daemon_reload);
         for (params, told) in [
             (r#"{"unit":"nginx","verb":"start"}"#, "such as `nginx.service`"),
             (r#"{"unit":"nginx.service","verb":"kill"}"#, "unknown variant `kill`"),
