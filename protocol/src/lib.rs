@@ -12,6 +12,7 @@
 //! workspace. See `docs/architecture.md`, invariants 1 to 4.
 
 pub mod action;
+mod choice;
 pub mod client_id;
 pub mod digest;
 pub mod enrol;

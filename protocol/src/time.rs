@@ -12,6 +12,21 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
+/// How a schema marks a whole number that is a [`Timestamp`].
+pub const FORMAT: &str = "unix-ms";
+
+#[cfg(feature = "schema")]
+impl utoipa::PartialSchema for Timestamp {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, SchemaFormat, Type};
+        let format = SchemaFormat::Custom(FORMAT.to_owned());
+        ObjectBuilder::new().schema_type(Type::Integer).format(Some(format)).into()
+    }
+}
+
+#[cfg(feature = "schema")]
+impl utoipa::ToSchema for Timestamp {}
+
 impl Timestamp {
     /// The instant `millis` milliseconds after the Unix epoch.
     #[must_use]

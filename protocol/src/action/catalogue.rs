@@ -86,6 +86,56 @@ mod tests {
         }
     }
 
+    /// What nobody explains in a schema: a property without words, and a choice between words without them.
+    fn unexplained(value: &Value, place: &str, found: &mut Vec<String>) {
+        let has_words = |schema: &Value| {
+            let parts = schema["allOf"].as_array().into_iter().flatten();
+            parts.chain([schema]).any(|part| part["description"].as_str().is_some_and(|words| !words.is_empty()))
+        };
+        match value {
+            Value::Object(object) => {
+                if object.get("enum").and_then(Value::as_array).is_some_and(|words| words.len() > 1) {
+                    found.push(format!("{place}: make it with `choices!`"));
+                }
+                for (name, property) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                    if !has_words(property) {
+                        found.push(format!("{place}/{name}"));
+                    }
+                }
+                for (name, inner) in object {
+                    unexplained(inner, &format!("{place}/{name}"), found);
+                }
+            }
+            Value::Array(items) => {
+                for item in items {
+                    let is_word = item["enum"].is_array();
+                    if is_word && !has_words(item) {
+                        found.push(format!("{place}: {item}"));
+                    }
+                    unexplained(item, place, found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_field_and_every_word_of_every_kind_is_explained() {
+        let mut found = Vec::new();
+        for kind in catalogue() {
+            unexplained(&kind.parameters, &format!("{}/parameters", kind.name), &mut found);
+            unexplained(&kind.report, &format!("{}/report", kind.name), &mut found);
+        }
+        for kind in crate::query::catalogue() {
+            unexplained(&kind.parameters, &format!("{}/parameters", kind.name), &mut found);
+            unexplained(&kind.item, &format!("{}/item", kind.name), &mut found);
+        }
+        assert!(found.is_empty(), "{found:#?}");
+        let verbs = &catalogue().into_iter().find(|kind| kind.name == "unit").unwrap().parameters;
+        assert!(verbs.to_string().contains("Stop it, unless it is inactive."), "{verbs}");
+        assert!(schema::<crate::action::unit::UnitState>().to_string().contains(crate::time::FORMAT));
+    }
+
     #[test]
     fn every_kind_tells_what_it_is_and_what_it_takes() {
         let kinds = catalogue();

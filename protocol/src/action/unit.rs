@@ -2,6 +2,7 @@
 //!
 //! A unit that is already as it was asked for is left alone, and the report says so.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Actor, Contract, Needs, Privilege};
+use crate::choice::choices;
 use crate::name::ResourceName;
+use crate::suggest::nearest;
 use crate::text::{Text, Word};
 use crate::time::Timestamp;
 
@@ -36,10 +39,11 @@ pub const TYPES: [&str; 11] = [
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Unit {
-    /// The unit's whole name, such as `nginx.service`.
+    /// The unit's name, such as `backup.timer`. Without a type a service is meant: `nginx` is `nginx.service`.
     #[cfg_attr(feature = "schema", schema(value_type = String, example = "nginx.service", max_length = 255))]
     pub unit: UnitName,
-    /// What to do with it.
+    /// What to do with it now. Whether it is started at boot, or may be started at all (enable, disable, mask, unmask), is what
+    /// the kind `unit-file` changes.
     #[cfg_attr(feature = "schema", schema(inline))]
     pub verb: Verb,
     /// Whether systemd reads all its files again before (`systemctl daemon-reload`). Without it, a file that was changed is
@@ -49,24 +53,24 @@ pub struct Unit {
     pub daemon_reload: bool,
 }
 
-/// What can be done with a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum Verb {
-    /// Start it, unless it is active.
-    Start,
-    /// Stop it, unless it is inactive.
-    Stop,
-    /// Stop it and start it again; start it if it is not active.
-    Restart,
-    /// Have it read its configuration again. It must be active, and able to.
-    Reload,
-    /// Reload it if it is able to, restart it if not; start it if it is not active.
-    ReloadOrRestart,
+choices! {
+    /// What can be done with a unit.
+    pub enum Verb {
+        /// Start it, unless it is active.
+        Start = "start",
+        /// Stop it, unless it is inactive.
+        Stop = "stop",
+        /// Stop it and start it again; start it if it is not active.
+        Restart = "restart",
+        /// Have it read its configuration again. It must be active, and able to.
+        Reload = "reload",
+        /// Reload it if it is able to, restart it if not; start it if it is not active.
+        ReloadOrRestart = "reload-or-restart",
+    }
 }
 
-/// The name of a unit that can be acted upon: valid by systemd.unit(5), with its type, and no template.
+/// The whole name of a unit that can be acted upon: valid by systemd.unit(5), and no template. Read from a text without a type
+/// it is the service of that name, as systemctl(1) takes it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct UnitName(String);
@@ -136,9 +140,9 @@ pub struct UnitState {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub result: Option<Word>,
-    /// Since when it is in this state, in milliseconds since the Unix epoch by the host's clock.
+    /// Since when it is in this state, by the host's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<i64>))]
+    #[cfg_attr(feature = "schema", schema(inline))]
     pub since: Option<Timestamp>,
 }
 
@@ -171,26 +175,6 @@ impl Contract for Unit {
     }
 }
 
-impl Verb {
-    /// Its name in parameters and for people.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Stop => "stop",
-            Self::Restart => "restart",
-            Self::Reload => "reload",
-            Self::ReloadOrRestart => "reload-or-restart",
-        }
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 impl UnitName {
     /// The name.
     #[must_use]
@@ -217,11 +201,19 @@ impl FromStr for UnitName {
     type Err = InvalidUnitName;
 
     fn from_str(text: &str) -> Result<Self, InvalidUnitName> {
-        match fault(text) {
-            None => Ok(Self(text.to_owned())),
+        let named = whole(text);
+        match fault(&named) {
+            None => Ok(Self(named.into_owned())),
             Some(rule) => Err(InvalidUnitName { text: Text::of(text), rule }),
         }
     }
+}
+
+/// A name with its type: what has none is a service. What may be a type that was mistyped is left as it is.
+fn whole(text: &str) -> Cow<'_, str> {
+    let suffix = text.rsplit_once('.').map(|(_, suffix)| suffix);
+    let is_type = suffix.is_some_and(|suffix| nearest(suffix, TYPES).is_some());
+    if text.is_empty() || is_type { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}.service")) }
 }
 
 /// The rule of systemd.unit(5) that a name breaks.
@@ -238,10 +230,10 @@ fn fault(text: &str) -> Option<String> {
         return Some("write it in full, such as `nginx.service`".to_owned());
     }
     if !TYPES.contains(&suffix) {
-        return Some(format!(
-            "it has to end with its type, such as `{text}.service`; types are {}",
-            TYPES.join(", ")
-        ));
+        // `sevice` is as near to another type.
+        let meant = nearest(suffix, ["service"]).or_else(|| nearest(suffix, TYPES)).unwrap_or("service");
+        let types = TYPES.join(", ");
+        return Some(format!("`{suffix}` is no type of unit; did you mean `{name}.{meant}`? Types are {types}"));
     }
     match name.split_once('@') {
         Some(("", _)) => Some("there is nothing before the `@`".to_owned()),
@@ -294,12 +286,17 @@ mod tests {
             assert_eq!(unit.as_str(), name);
             assert!(unit.resource().is_some(), "{name}");
         }
+        // systemctl(1): what has no type is a service.
+        for name in ["nginx", "php8.2-fpm", "getty@tty1", "a.conf"] {
+            assert_eq!(name.parse::<UnitName>().unwrap().as_str(), format!("{name}.service"));
+        }
         let long = format!("{}.service", "x".repeat(248));
         for (name, told) in [
-            ("nginx", "such as `nginx.service`"),
             (".service", "in full"),
             ("", "in full"),
-            ("nginx.conf", "has to end with its type"),
+            ("nginx.sevice", "did you mean `nginx.service`?"),
+            ("backup.timr", "did you mean `backup.timer`?"),
+            ("getty@", "`getty@main.service`"),
             ("getty@.service", "`getty@main.service`"),
             ("@tty1.service", "before the `@`"),
             ("a b.service", "only letters"),
@@ -325,8 +322,11 @@ mod tests {
         let parsed = Action::parse(&request(r#"{"unit":"a.service","verb":"start","daemon_reload":true}"#));
         let Action::Unit(unit) = parsed.unwrap() else { panic!("another kind") };
         assert!(unit.daemon_reload);
+        let short = Action::parse(&request(r#"{"unit":"nginx","verb":"stop"}"#)).unwrap();
+        assert_eq!(short.subject().as_str(), "stop nginx.service");
+        assert_eq!(short.request().unwrap().params, r#"{"unit":"nginx.service","verb":"stop"}"#);
         for (params, told) in [
-            (r#"{"unit":"nginx","verb":"start"}"#, "such as `nginx.service`"),
+            (r#"{"unit":"nginx.sevice","verb":"start"}"#, "did you mean `nginx.service`?"),
             (r#"{"unit":"nginx.service","verb":"kill"}"#, "unknown variant `kill`"),
             (r#"{"unit":"nginx.service"}"#, "missing field `verb`"),
             (r#"{"unit":"nginx.service","verb":"stop","now":true}"#, "unknown field `now`"),

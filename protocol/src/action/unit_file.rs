@@ -2,13 +2,13 @@
 //!
 //! It changes links, and neither starts nor stops anything: that is what [`unit`](super::unit) does.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::unit::UnitName;
 use super::{Actor, Contract, Needs, Privilege};
+use crate::choice::choices;
 use crate::text::{Line, List, Text, Word};
 
 /// The most links that a report names.
@@ -19,27 +19,26 @@ pub const MAX_LINKS: usize = 64;
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UnitFile {
-    /// The unit's whole name, such as `nginx.service`.
+    /// The unit's name, such as `backup.timer`. Without a type a service is meant: `nginx` is `nginx.service`.
     #[cfg_attr(feature = "schema", schema(value_type = String, example = "nginx.service", max_length = 255))]
     pub unit: UnitName,
-    /// What to do with it.
+    /// What to do with it. It neither starts nor stops it: that is what the kind `unit` does.
     #[cfg_attr(feature = "schema", schema(inline))]
     pub verb: FileVerb,
 }
 
-/// What can be done with a unit's place in the boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum FileVerb {
-    /// Start it at boot, as its `[Install]` section says.
-    Enable,
-    /// Do not start it at boot.
-    Disable,
-    /// Let nobody start it, neither at boot nor by hand.
-    Mask,
-    /// Take a mask away.
-    Unmask,
+choices! {
+    /// What can be done with a unit's place in the boot.
+    pub enum FileVerb {
+        /// Start it at boot, as its `[Install]` section says.
+        Enable = "enable",
+        /// Do not start it at boot.
+        Disable = "disable",
+        /// Let nobody start it, neither at boot nor by hand.
+        Mask = "mask",
+        /// Take a mask away.
+        Unmask = "unmask",
+    }
 }
 
 /// What a unit-file action tells when it ends.
@@ -87,25 +86,6 @@ impl Contract for UnitFile {
     }
 }
 
-impl FileVerb {
-    /// Its name in parameters and for people.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Enable => "enable",
-            Self::Disable => "disable",
-            Self::Mask => "mask",
-            Self::Unmask => "unmask",
-        }
-    }
-}
-
-impl fmt::Display for FileVerb {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::action::{Action, ActionRequest};
@@ -118,7 +98,7 @@ mod tests {
         // What starts a unit and what enables it wait for each other.
         assert_eq!(parsed.needs().resources[0].as_str(), "unit/nginx.service");
         for (params, told) in [
-            (r#"{"unit":"nginx","verb":"enable"}"#, "such as `nginx.service`"),
+            (r#"{"unit":"nginx.sevice","verb":"enable"}"#, "did you mean `nginx.service`?"),
             (r#"{"unit":"nginx.service","verb":"start"}"#, "unknown variant `start`"),
             (r#"{"unit":"nginx.service","verb":"mask","now":true}"#, "unknown field `now`"),
         ] {

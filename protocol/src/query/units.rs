@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Contract, Key};
 use crate::action::Privilege;
-use crate::action::unit::{MAX_UNIT_NAME, UnitState};
+use crate::action::unit::{MAX_UNIT_NAME, TYPES, UnitState};
+use crate::choice::choices;
 use crate::text::{Text, Word};
 use crate::time::Timestamp;
 
@@ -26,62 +27,60 @@ pub struct Units {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schema(inline))]
     pub states: Vec<ActiveState>,
-    /// With such a name only: `*` stands for any characters, `?` for one.
+    /// With such a name only: `*` stands for any characters, `?` for one. The type may be left out: `nginx` is `nginx.service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "nginx*", max_length = 255))]
     pub pattern: Option<Pattern>,
 }
 
-/// The types of unit (systemd.unit(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum UnitType {
-    /// A process, or several.
-    Service,
-    /// What starts a service when somebody connects.
-    Socket,
-    /// A device.
-    Device,
-    /// A mounted file system.
-    Mount,
-    /// One that is mounted when it is used.
-    Automount,
-    /// Swap space.
-    Swap,
-    /// A group of units.
-    Target,
-    /// What starts a service when a file changes.
-    Path,
-    /// What starts a service at its time.
-    Timer,
-    /// A group of processes that share limits.
-    Slice,
-    /// Processes that systemd did not start.
-    Scope,
+choices! {
+    /// The types of unit (systemd.unit(5)).
+    pub enum UnitType {
+        /// A process, or several.
+        Service = "service",
+        /// What starts a service when somebody connects.
+        Socket = "socket",
+        /// A device.
+        Device = "device",
+        /// A mounted file system.
+        Mount = "mount",
+        /// One that is mounted when it is used.
+        Automount = "automount",
+        /// Swap space.
+        Swap = "swap",
+        /// A group of units.
+        Target = "target",
+        /// What starts a service when a file changes.
+        Path = "path",
+        /// What starts a service at its time.
+        Timer = "timer",
+        /// A group of processes that share limits.
+        Slice = "slice",
+        /// Processes that systemd did not start.
+        Scope = "scope",
+    }
 }
 
-/// The states of a unit (org.freedesktop.systemd1(5)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
-#[serde(rename_all = "kebab-case")]
-pub enum ActiveState {
-    /// It is started, or has done what it is for.
-    Active,
-    /// It is active, and reads its configuration again.
-    Reloading,
-    /// It is stopped.
-    Inactive,
-    /// It is stopped, and not as it should have.
-    Failed,
-    /// It is about to start.
-    Activating,
-    /// It is about to stop.
-    Deactivating,
-    /// Somebody works on it.
-    Maintenance,
-    /// It is active, and takes new files into its view.
-    Refreshing,
+choices! {
+    /// The states of a unit (org.freedesktop.systemd1(5)).
+    pub enum ActiveState {
+        /// It is started, or has done what it is for.
+        Active = "active",
+        /// It is active, and reads its configuration again.
+        Reloading = "reloading",
+        /// It is stopped.
+        Inactive = "inactive",
+        /// It is stopped, and not as it should have.
+        Failed = "failed",
+        /// It is about to start.
+        Activating = "activating",
+        /// It is about to stop.
+        Deactivating = "deactivating",
+        /// Somebody works on it.
+        Maintenance = "maintenance",
+        /// It is active, and takes new files into its view.
+        Refreshing = "refreshing",
+    }
 }
 
 /// A pattern for names of units.
@@ -97,7 +96,8 @@ pub struct InvalidPattern {
     rule: &'static str,
 }
 
-/// A unit as it is now.
+/// A unit as it is now. It is gone when systemd no longer has it loaded: it has ended or was stopped, and nothing else needs it;
+/// where that goes fast, without a word of its last state. And it is gone when it is in none of the states that were asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct UnitItem {
@@ -127,9 +127,9 @@ pub struct UnitItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
     pub result: Option<Word>,
-    /// Since when it is in this state, in milliseconds since the Unix epoch by the host's clock.
+    /// Since when it is in this state, by the host's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<i64>))]
+    #[cfg_attr(feature = "schema", schema(inline))]
     pub since: Option<Timestamp>,
 }
 
@@ -162,16 +162,17 @@ impl Units {
     /// Whether a unit of this name is meant, whatever its state is.
     #[must_use]
     pub fn means_name(&self, name: &str) -> bool {
-        let suffix = |text: &str| text.rsplit_once('.').map(|(_, suffix)| suffix.to_owned());
-        let own = suffix(name).unwrap_or_default();
+        let (stem, own) = name.rsplit_once('.').unwrap_or((name, ""));
+        let asked = self.pattern.as_ref().and_then(Pattern::type_of);
         let is_of_type = if self.types.is_empty() {
-            let asked = self.pattern.as_ref().and_then(|pattern| suffix(&pattern.0));
-            let known = asked.filter(|asked| super::super::action::unit::TYPES.contains(&asked.as_str()));
-            own == known.as_deref().unwrap_or(UnitType::Service.as_str())
+            own == asked.unwrap_or(UnitType::Service.as_str())
         } else {
             self.types.iter().any(|wanted| wanted.as_str() == own)
         };
-        is_of_type && self.pattern.as_ref().is_none_or(|pattern| pattern.matches(name))
+        // systemctl(1): a name need not have its type.
+        let is_named =
+            |pattern: &Pattern| pattern.matches(name) || asked.is_none() && pattern.matches(stem);
+        is_of_type && self.pattern.as_ref().is_none_or(is_named)
     }
 
     /// Whether a unit is meant that is loaded and active so. What is only mentioned by others, and is not there, is not.
@@ -193,44 +194,12 @@ impl UnitItem {
     }
 }
 
-impl UnitType {
-    /// Its name, and what names of its units end with.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Socket => "socket",
-            Self::Device => "device",
-            Self::Mount => "mount",
-            Self::Automount => "automount",
-            Self::Swap => "swap",
-            Self::Target => "target",
-            Self::Path => "path",
-            Self::Timer => "timer",
-            Self::Slice => "slice",
-            Self::Scope => "scope",
-        }
-    }
-}
-
-impl ActiveState {
-    /// As systemd calls it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Reloading => "reloading",
-            Self::Inactive => "inactive",
-            Self::Failed => "failed",
-            Self::Activating => "activating",
-            Self::Deactivating => "deactivating",
-            Self::Maintenance => "maintenance",
-            Self::Refreshing => "refreshing",
-        }
-    }
-}
-
 impl Pattern {
+    /// The type that it ends with, if it ends with one.
+    fn type_of(&self) -> Option<&str> {
+        self.0.rsplit_once('.').map(|(_, suffix)| suffix).filter(|suffix| TYPES.contains(suffix))
+    }
+
     /// Whether a name is such a one. Takes the product of their lengths at most.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
@@ -303,7 +272,6 @@ mod tests {
 
     use super::*;
     use crate::action::ActionRequest;
-    use crate::action::unit::TYPES;
     use crate::query::{MAX_ITEM, Query};
 
     fn units(params: &str) -> Units {
@@ -326,6 +294,13 @@ mod tests {
             ("{}", "nginx.socket", false),
             (r#"{"pattern":"nginx*"}"#, "nginx.service", true),
             (r#"{"pattern":"nginx*"}"#, "nginx.socket", false),
+            (r#"{"pattern":"nginx"}"#, "nginx.service", true),
+            (r#"{"pattern":"nginx"}"#, "nginx.socket", false),
+            (r#"{"pattern":"nginx"}"#, "nginx-debug.service", false),
+            (r#"{"pattern":"php8.2-fpm"}"#, "php8.2-fpm.service", true),
+            (r#"{"pattern":"*d"}"#, "sshd.service", true),
+            (r#"{"pattern":"nginx","types":["socket"]}"#, "nginx.socket", true),
+            (r#"{"pattern":"nginx.service"}"#, "nginx.service.service", false),
             (r#"{"pattern":"*.timer"}"#, "backup.timer", true),
             (r#"{"pattern":"*.timer"}"#, "backup.service", false),
             (r#"{"pattern":"nginx.s*"}"#, "nginx.service", true),
