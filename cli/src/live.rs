@@ -25,18 +25,18 @@ use crate::client::{self, Patience, Stream};
 use crate::failure::Failure;
 
 /// The pause before the first attempt to connect again; doubled for each further one.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How long the controller may stay away.
-const PATIENCE: Duration = Duration::from_secs(600);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 /// The controller writes at least a comment more often than this; a silent connection is a dead one.
-const SILENCE: Duration = Duration::from_secs(45);
+pub(crate) const SILENCE: Duration = Duration::from_secs(45);
 /// How long nothing new must come for a reader to have caught up, where the sequence does not tell.
 const CAUGHT_UP: Duration = Duration::from_secs(1);
 /// How often hosts are looked up that a view waits for, and how long that may take.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(30);
-const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 /// How often the view gets a chance to move.
 const TICK: Duration = Duration::from_millis(200);
 

@@ -121,6 +121,7 @@ impl App {
         });
         let (enrolments, logins) = (settings.enrolment.attempts_per_minute, settings.logins_per_minute);
         let attempts = Attempts::new(enrolments, logins, clock.now());
+        let queries = Queries::new(clock.now());
         let app = Self(Arc::new(Parts {
             settings,
             clock,
@@ -132,7 +133,7 @@ impl App {
             health,
             metrics,
             presences: Presences::new(),
-            queries: Queries::new(),
+            queries,
             recorder,
             dispatcher,
             syncer,

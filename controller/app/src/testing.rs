@@ -40,13 +40,14 @@ use crate::App;
 use crate::clock::Clock;
 use crate::fleet::host::{self, Addition};
 use crate::health::Condition;
+use crate::fleet::target::NotEnrolledHosts;
 use crate::people::access::{Caller, ManageHosts, Need, Permit};
 use crate::people::user;
 use crate::secret::SecretBox;
 use crate::settings::{AuditRetention, Enrolment, Settings};
 use crate::work::action::script::Surroundings;
 use crate::work::action::{self, Kinds};
-use crate::work::operation::{self, Asked, NotEnrolledHosts, OperationError};
+use crate::work::operation::{self, Asked, OperationError};
 use crate::work::recorder::Change;
 use levitate::Levitate;
 

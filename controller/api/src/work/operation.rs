@@ -139,7 +139,7 @@ pub struct Operation {
     pub rollout: Rollout,
     /// Where it stands.
     pub status: OperationStatus,
-    /// Why it stands there, in words, where that is not plain: halted, waiting for hosts.
+    /// Why it stands there, in words, where that is not plain: too many hosts failed, runs wait for their turn.
     pub status_detail: Option<String>,
     /// Its runs by state.
     pub counts: Vec<StateCount>,

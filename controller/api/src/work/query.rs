@@ -18,6 +18,9 @@ pub struct QueryCreate {
     pub params: Map<String, Value>,
     /// Where: a target expression. Hosts that are not connected do not answer.
     pub on: String,
+    /// Whether hosts among them that are not enrolled are left out; when not, one of them is a refusal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_not_enrolled: bool,
     /// Whether hosts go on to tell what changes, until the request is closed; only for kinds that can.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follow: bool,
@@ -69,8 +72,11 @@ pub enum QueryState {
 /// The data of the `end` event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueryEnd {
-    /// How many hosts were asked.
+    /// How many hosts were asked, or should have been.
     pub hosts: u32,
-    /// How many of them answered completely.
+    /// How many were left out because they are not enrolled.
+    #[serde(default)]
+    pub left_out: u32,
+    /// How many of them told all there was, and did not break off later.
     pub answered: u32,
 }

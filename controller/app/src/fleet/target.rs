@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_domain::fleet::enrolment::Standing;
+use fleetward_domain::fleet::enrolment::{NotEnrolled, Standing, require_enrolled};
 use fleetward_domain::fleet::target::{HostView, NoTarget, Target, TargetError};
 use fleetward_protocol::id::HostId;
 use fleetward_store::fleet::host::{self, Status};
@@ -43,6 +43,15 @@ pub enum SelectError {
     /// A defect of this program.
     #[error("the selection ended unexpectedly; the log has the reason")]
     Panicked(#[source] tokio::task::JoinError),
+}
+
+/// What to do with targets that are not enrolled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotEnrolledHosts {
+    /// Refuse what is asked, naming them (P13).
+    Refuse,
+    /// Leave them out.
+    LeaveOut,
 }
 
 /// How many selections run at once. Each keeps a thread busy for up to its budget of steps.
@@ -91,6 +100,24 @@ pub(crate) async fn select(app: &App, scope: &Scope, expression: &str) -> Result
         Ok(chosen) => Ok(chosen?),
         Err(error) => Err(SelectError::Panicked(error)),
     }
+}
+
+/// Those of the selected hosts that are enrolled, and how many were left out because they are not.
+///
+/// # Errors
+/// [`NotEnrolled`], if hosts are not to be left out, or none would be left.
+pub(crate) fn enrolled(
+    mut selected: Vec<Selected>,
+    not_enrolled: NotEnrolledHosts,
+) -> Result<(Vec<Selected>, u32), NotEnrolled> {
+    let matched = selected.len();
+    let may_run = |target: &Selected| target.standing.may_run();
+    if not_enrolled == NotEnrolledHosts::LeaveOut && selected.iter().any(may_run) {
+        selected.retain(may_run);
+    }
+    require_enrolled(selected.iter().map(|target| (&target.host.name, target.standing)))?;
+    let left_out = u32::try_from(matched - selected.len()).unwrap_or(u32::MAX);
+    Ok((selected, left_out))
 }
 
 fn choose(

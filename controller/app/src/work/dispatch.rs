@@ -29,8 +29,9 @@ use crate::fleet::online::NotSent;
 use crate::inbox::{Inbox, Message, Moved};
 use crate::work::recorder::{Change, Halted, StatusChange};
 
-/// How long hosts are given to come back after a restart before operations that skip offline hosts skip them.
-const GRACE_AFTER_START: Duration = Duration::from_secs(20);
+/// How long hosts are given to come back after a restart: before operations skip those that are offline, and while
+/// queries say so.
+pub(crate) const GRACE_AFTER_START: Duration = Duration::from_secs(20);
 /// The longest time between two looks at the clock while something is due; a clock that steps is noticed.
 const TICK: Duration = Duration::from_secs(1);
 /// Messages taken before the rollouts are asked.

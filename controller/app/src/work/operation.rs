@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_domain::fleet::contract::Breach;
-use fleetward_domain::fleet::enrolment::{self, NotEnrolled};
+use fleetward_domain::fleet::enrolment::NotEnrolled;
 use fleetward_domain::work::operation::{InvalidPolicy, RolloutPolicy, RunCounts, Share};
 use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::digest::Digest;
@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::fleet::online::FleetEvent;
-use crate::fleet::target::{self, SelectError, Selected};
+use crate::fleet::target::{self, NotEnrolledHosts, SelectError, Selected};
 use crate::health::NotTaken;
 use crate::people::access::{Denied, Need, Permit, Read, Run};
 use crate::people::audit::{self, Entry};
@@ -66,15 +66,6 @@ pub struct Asked {
     pub canary: Option<Share>,
     /// Why.
     pub reason: Option<String>,
-}
-
-/// What to do with targets that are not enrolled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotEnrolledHosts {
-    /// Refuse the operation, naming them (P13).
-    Refuse,
-    /// Leave them out.
-    LeaveOut,
 }
 
 /// An operation, with what is shown beside it.
@@ -197,14 +188,8 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
         }
     }
     let scope = Scope::of(permit.tenant());
-    let mut selected = target::select(app, &scope, &asked.on).await?;
-    let matched = selected.len();
-    if asked.not_enrolled == NotEnrolledHosts::LeaveOut
-        && selected.iter().any(|target| target.standing.may_run())
-    {
-        selected.retain(|target| target.standing.may_run());
-    }
-    enrolment::require_enrolled(selected.iter().map(|target| (&target.host.name, target.standing)))?;
+    let selected = target::select(app, &scope, &asked.on).await?;
+    let (selected, left_out) = target::enrolled(selected, asked.not_enrolled)?;
     let runs = selected.len().saturating_mul(asked.steps.len());
     if runs > MAX_RUNS {
         return Err(OperationError::TooManyRuns(runs));
@@ -226,7 +211,6 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
     let summary = subjects.join(", ");
     let audited = audited(&steps);
     let reason = asked.reason.map(|reason| to_line(&reason, MAX_REASON));
-    let left_out = u32::try_from(matched - selected.len()).unwrap_or(u32::MAX);
     let new = NewOperation {
         id,
         tenant: permit.tenant(),

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use fleetward_domain::bucket::{Bucket, Rate, TooMany};
-use fleetward_domain::fleet::enrolment::Standing;
+use fleetward_domain::fleet::enrolment::NotEnrolled;
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::action::{ActionRequest, KINDS};
 use fleetward_protocol::digest::Digest;
@@ -32,10 +32,11 @@ use tracing::info;
 
 use crate::App;
 use crate::fleet::online::{Fleet, HostCommand, Look, Seen};
-use crate::fleet::target::{self, SelectError, Selected};
+use crate::fleet::target::{self, NotEnrolledHosts, SelectError, Selected};
 use crate::health::NotTaken;
 use crate::people::access::{Denied, Permit, ReadOutput};
 use crate::people::audit::{self, Entry};
+use crate::work::dispatch::GRACE_AFTER_START;
 use crate::work::operation::made_id;
 
 /// The most queries that are open at once.
@@ -66,6 +67,8 @@ pub struct Asked {
     pub params: Fields,
     /// Where: a target expression.
     pub on: String,
+    /// What to do with hosts among them that are not enrolled.
+    pub not_enrolled: NotEnrolledHosts,
     /// Whether to go on with what changes.
     pub follow: bool,
 }
@@ -101,6 +104,9 @@ pub enum QueryError {
     /// The targets mean no hosts.
     #[error(transparent)]
     Select(#[from] SelectError),
+    /// Some hosts are not enrolled (P13).
+    #[error(transparent)]
+    NotEnrolled(#[from] NotEnrolled),
     /// More hosts than can be followed.
     #[error(
         "{0} hosts are more than the {MAX_FOLLOWED} that one query can follow; choose fewer, or ask without following"
@@ -115,7 +121,11 @@ pub enum QueryError {
     #[error("you have {MAX_OWN} queries open already, and nobody may have more; end one of them first")]
     OwnBusy,
     /// The caller asks too often.
-    #[error(transparent)]
+    #[error(
+        "you have asked {} queries within a minute, and nobody may ask more; ask again in {} s",
+        RATE.burst,
+        .0.retry_after.as_secs()
+    )]
     TooOften(#[from] TooMany),
     /// The order cannot be made.
     #[error("what is asked is too large for an order")]
@@ -143,6 +153,8 @@ pub struct Queries {
     places: Arc<Semaphore>,
     people: Mutex<HashMap<UserId, Person>>,
     kinds: Vec<Kind>,
+    /// When this controller started.
+    started: Timestamp,
 }
 
 /// What one person may ask.
@@ -156,9 +168,9 @@ struct Person {
 type Place = [OwnedSemaphorePermit; 2];
 
 impl Queries {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(started: Timestamp) -> Self {
         let places = Arc::new(Semaphore::new(MAX_OPEN));
-        Self { places, people: Mutex::default(), kinds: catalogue() }
+        Self { places, people: Mutex::default(), kinds: catalogue(), started }
     }
 
     /// A place for one more query of this person.
@@ -221,7 +233,9 @@ pub enum Told {
     End {
         /// How many hosts were asked, or should have been.
         hosts: u32,
-        /// How many of them told all there was.
+        /// How many were left out because they are not enrolled.
+        left_out: u32,
+        /// How many of them told all there was, and did not break off later.
         answered: u32,
     },
 }
@@ -263,9 +277,9 @@ pub async fn ask(app: &App, permit: &Permit<ReadOutput>, asked: Asked) -> Result
     }
     let place = app.queries().enter(permit.caller().user, app.now())?;
     let selected = target::select(app, &Scope::of(permit.tenant()), &asked.on).await?;
-    let count = selected.iter().filter(|target| target.standing.may_run()).count();
-    if asked.follow && count > MAX_FOLLOWED {
-        return Err(QueryError::TooManyFollowed(count));
+    let (selected, left_out) = target::enrolled(selected, asked.not_enrolled)?;
+    if asked.follow && selected.len() > MAX_FOLLOWED {
+        return Err(QueryError::TooManyFollowed(selected.len()));
     }
     let request = query.request()?;
     let params = serde_json::from_str::<Value>(&request.params).unwrap_or_default();
@@ -275,12 +289,13 @@ pub async fn ask(app: &App, permit: &Permit<ReadOutput>, asked: Asked) -> Result
         .with("params", params)
         .with("on", asked.on.chars().take(MAX_KEPT).collect::<String>())
         .with("hosts", selected.len())
+        .with("left_out", left_out)
         .with("follow", asked.follow);
     audit::record_alone(app, entry).await;
     info!(kind = query.kind(), hosts = selected.len(), follow = asked.follow, "query.asked");
     let (tell, told) = mpsc::channel(AHEAD);
     let mut task = JoinSet::new();
-    task.spawn(ask_all(asking, selected, tell, place));
+    task.spawn(ask_all(asking, selected, left_out, tell, place));
     Ok(Answers { told, _asking: task })
 }
 
@@ -294,6 +309,8 @@ struct Asking {
     deadline: Timestamp,
     bounds: Bounds,
     follow: bool,
+    /// What is said of a host that is not connected.
+    absence: Option<&'static str>,
 }
 
 impl Asking {
@@ -324,7 +341,10 @@ impl Asking {
             policy: Digest::of(b""),
         };
         let planned = Planned::new(draft, &targets).map_err(QueryError::TooLarge)?;
-        Ok(Self { fleet: app.fleet().clone(), planned, step, not_before, deadline, bounds, follow })
+        let is_new = not_before.since(app.queries().started) < GRACE_AFTER_START;
+        let absence = is_new.then_some("the controller has just started, and hosts are coming back; ask again");
+        let fleet = app.fleet().clone();
+        Ok(Self { fleet, planned, step, not_before, deadline, bounds, follow, absence })
     }
 
     /// The order of the host at this place.
@@ -340,18 +360,16 @@ impl Asking {
         sealed.encode()
     }
 
-    /// Asks the host, if it may be asked and is there.
+    /// Asks the host, if it is there.
     fn begin(&self, place: u32, host: &Selected) -> Result<mpsc::Receiver<Seen>, (State, Option<String>)> {
-        if !host.standing.may_run() {
-            return Err((State::Refused, Some(not_asked(host.standing).to_owned())));
-        }
         let order = self.order(place, host).map_err(|error| (State::Failed, Some(error.to_string())))?;
         // One message: a host whose answers nobody takes is not heard any longer.
         let (answers, seen) = mpsc::channel(1);
-        let Self { not_before, deadline, bounds, follow, .. } = *self;
+        let Self { not_before, deadline, bounds, follow, absence, .. } = *self;
         let look = Look { order, not_before, deadline, follow, bounds, answers };
         let id: HostId = host.host.id;
-        self.fleet.send(id, HostCommand::Look(look)).map_err(|_| (State::Offline, None))?;
+        let away = |_| (State::Offline, absence.map(str::to_owned));
+        self.fleet.send(id, HostCommand::Look(look)).map_err(away)?;
         Ok(seen)
     }
 }
@@ -360,18 +378,14 @@ fn target_of(host: &Selected, step: &[u8]) -> Target {
     Target { client: host.host.client_id.clone(), steps: List::of([Digest::of(step)]) }
 }
 
-fn not_asked(standing: Standing) -> &'static str {
-    match standing {
-        Standing::Pending => "the host has not enrolled; `fleetward host token` prints the command for it",
-        Standing::Quarantined => "the host waits for approval: `fleetward host approve`",
-        Standing::Revoked => "the host's certificate is revoked; enrol it again",
-        Standing::Retired => "the host is retired",
-        Standing::Enrolled => "the host cannot be asked",
-    }
-}
-
 /// Asks one host after the other, so many at the same time, and tells the end.
-async fn ask_all(asking: Arc<Asking>, selected: Vec<Selected>, tell: mpsc::Sender<Told>, place: Place) {
+async fn ask_all(
+    asking: Arc<Asking>,
+    selected: Vec<Selected>,
+    left_out: u32,
+    tell: mpsc::Sender<Told>,
+    place: Place,
+) {
     let _place = place;
     let hosts = u32::try_from(selected.len()).unwrap_or(u32::MAX);
     let most = if asking.follow { MAX_FOLLOWED } else { AT_ONCE.get() };
@@ -393,10 +407,10 @@ async fn ask_all(asking: Arc<Asking>, selected: Vec<Selected>, tell: mpsc::Sende
     };
     // What is not told by then is not told.
     let _ = timeout(LONGEST, all).await;
-    let _ = tell.send(Told::End { hosts, answered }).await;
+    let _ = tell.send(Told::End { hosts, left_out, answered }).await;
 }
 
-/// Asks a host and tells what it says; whether it told all there was.
+/// Asks a host and tells what it says; whether it told all there was, and did not break off.
 async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Sender<Told>) -> bool {
     let name = &host.host.name;
     let state = |state, detail| Told::Host { host: name.clone(), state, detail };
@@ -420,9 +434,16 @@ async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Send
                 (state(State::Complete, None), false)
             }
             Some(Seen::Ended) => (state(State::Ended, None), true),
-            Some(Seen::Refused(detail)) => (state(State::Refused, Some(detail)), true),
-            Some(Seen::Failed(detail)) => (state(State::Failed, Some(detail)), true),
+            Some(Seen::Refused(detail)) => {
+                is_complete = false;
+                (state(State::Refused, Some(detail)), true)
+            }
+            Some(Seen::Failed(detail)) => {
+                is_complete = false;
+                (state(State::Failed, Some(detail)), true)
+            }
             None => {
+                is_complete = false;
                 let detail = "the connection to the host was lost; ask again".to_owned();
                 (state(State::Failed, Some(detail)), true)
             }

@@ -1121,7 +1121,7 @@ export interface components {
             started_at?: components["schemas"]["Time"] | null;
             /** @description Where it stands. */
             status: components["schemas"]["OperationStatus"];
-            /** @description Why it stands there, in words, where that is not plain: halted, waiting for hosts. */
+            /** @description Why it stands there, in words, where that is not plain: too many hosts failed, runs wait for their turn. */
             status_detail?: string | null;
             /** @description What each host does, in this order. */
             steps: components["schemas"]["OperationStep"][];
@@ -1314,19 +1314,26 @@ export interface components {
             on: string;
             /** @description Its parameters, as `GET /kinds` describes them. */
             params?: Record<string, never>;
+            /** @description Whether hosts among them that are not enrolled are left out; when not, one of them is a refusal. */
+            skip_not_enrolled?: boolean;
         };
         /** @description The data of the `end` event. */
         QueryEnd: {
             /**
              * Format: int32
-             * @description How many of them answered completely.
+             * @description How many of them told all there was, and did not break off later.
              */
             answered: number;
             /**
              * Format: int32
-             * @description How many hosts were asked.
+             * @description How many hosts were asked, or should have been.
              */
             hosts: number;
+            /**
+             * Format: int32
+             * @description How many were left out because they are not enrolled.
+             */
+            left_out?: number;
         };
         /** @description The data of a `host` event: how far a host has come with its answer. */
         QueryHost: {

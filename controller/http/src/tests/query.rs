@@ -93,7 +93,10 @@ async fn what_hosts_tell_is_streamed_and_the_rest_is_told() {
         ask(&site, json!({ "kind": "units", "on": "all", "params": params, "follow": true })).await;
     let Look { order, answers, follow, .. } = look(&mut host).await;
     assert!(follow && Order::open(&order).is_ok());
-    assert_eq!(events.next().await, Some(("host".into(), json!({ "host": "web-2", "state": "offline" }))));
+    // The test's clock stands still: this controller has just started.
+    let (event, away) = events.next().await.unwrap();
+    assert_eq!((event.as_str(), &away["host"], &away["state"]), ("host", &json!("web-2"), &json!("offline")));
+    assert!(away["detail"].as_str().unwrap().contains("hosts are coming back; ask again"), "{away}");
     let fields = json!({ "active": "failed" }).as_object().cloned().unwrap();
     answers.send(Seen::Items(vec![(Text::of("a.service"), fields)])).await.unwrap();
     answers.send(Seen::Complete).await.unwrap();
@@ -104,12 +107,50 @@ async fn what_hosts_tell_is_streamed_and_the_rest_is_told() {
         ("host", json!({ "host": "web-1", "state": "complete" })),
         ("item", json!({ "host": "web-1", "key": "a.service" })),
         ("host", json!({ "host": "web-1", "state": "failed", "detail": "it went away; ask again" })),
-        ("end", json!({ "hosts": 2, "answered": 1 })),
+        ("end", json!({ "hosts": 2, "left_out": 0, "answered": 0 })),
     ];
     for (event, data) in expected {
         assert_eq!(events.next().await, Some((event.to_owned(), data)));
     }
     assert_eq!(events.next().await, None);
+}
+
+/// As an operation treats them: with the same words, and the same way to leave them out.
+#[tokio::test]
+async fn hosts_that_are_not_enrolled_can_be_left_out() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    site.call("POST", "/api/v1/hosts", Some(json!({ "name": "new-1", "type": "VM" }))).await;
+    site.clock.advance(Duration::from_secs(60));
+    for body in [
+        json!({ "kind": "units", "on": "all" }),
+        json!({ "kind": "units", "on": "new-1", "skip_not_enrolled": true }),
+    ] {
+        let refused = Answer::read(post(&site, &site.token, &body).await).await;
+        assert_eq!((refused.status, refused.code().as_str()), (StatusCode::FORBIDDEN, "HOST_NOT_ENROLLED"));
+        let message = refused.json()["error"].as_str().unwrap().to_owned();
+        assert!(message.contains("new-1 (pending)") && message.contains("--skip-not-enrolled"), "{message}");
+        assert!(message.contains("`fleetward host token new-1`"), "{message}");
+    }
+    let mut events = ask(&site, json!({ "kind": "units", "on": "all", "skip_not_enrolled": true })).await;
+    let away = json!({ "host": "web-1", "state": "offline" });
+    assert_eq!(events.next().await, Some(("host".to_owned(), away)));
+    let end = json!({ "hosts": 1, "left_out": 1, "answered": 0 });
+    assert_eq!(events.next().await, Some(("end".to_owned(), end)));
+}
+
+#[tokio::test]
+async fn who_asks_too_often_is_told_how_often_one_may() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let body = json!({ "kind": "units", "on": "web-1" });
+    for _ in 0..120 {
+        assert_eq!(post(&site, &site.token, &body).await.status(), StatusCode::OK);
+    }
+    let refused = Answer::read(post(&site, &site.token, &body).await).await;
+    assert_eq!(refused.code(), "TOO_MANY_QUERIES");
+    let message = refused.json()["error"].as_str().unwrap().to_owned();
+    assert!(message.contains("120 queries within a minute") && message.contains("again in 1 s"), "{message}");
 }
 
 /// The host is let go as soon as nobody listens: when the client hangs up, and when its login ends.
@@ -173,5 +214,5 @@ async fn kinds_of_query_are_listed_with_those_of_action() {
     assert_eq!((&units["family"], &units["follows"]), (&json!("query"), &json!(true)));
     assert_eq!((&units["permission"], &units["timeout_s"]), (&json!("read_output"), &json!(30)));
     assert_eq!(units["answer"]["properties"]["active"]["type"], "string");
-    assert!(units["parameters"]["properties"]["types"]["items"]["enum"].as_array().unwrap().len() == 11);
+    assert!(units["parameters"]["properties"]["types"]["items"]["oneOf"].as_array().unwrap().len() == 11);
 }

@@ -13,12 +13,13 @@ use fleetward_app::work::follow::{Change, Follower, InvalidPosition, Position};
 use fleetward_app::work::operation::{self, InvalidReference, OperationError, Overview, Reference};
 use fleetward_app::work::run;
 use fleetward_domain::fleet::contract::{Breach, Fault};
-use fleetward_domain::fleet::enrolment::NotEnrolled;
+use fleetward_domain::fleet::enrolment::{NotEnrolled, Standing};
 use fleetward_domain::work::operation::InvalidPolicy;
 use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::printable::to_line;
+use fleetward_protocol::suggest::nearest;
 use fleetward_store as store;
 use futures_util::Stream;
 use serde::Deserialize;
@@ -114,10 +115,15 @@ async fn list(
         ApiError::invalid("INVALID_PARAMETER", format!("query parameter `{parameter}`: {error}"))
             .detail("parameter", parameter)
     };
+    // What is not printable is no kind and no subject, and no text for a database either.
+    let kind = asked.kind.map(|kind| to_line(&kind, MAX_SOUGHT));
+    if let Some(kind) = &kind {
+        let known = site.app.kinds().iter().map(|known| known.name);
+        check_kind(kind, known.collect()).map_err(|error| parse_error("kind", error))?;
+    }
     let filter = store::work::operation::Filter {
-        statuses: asked.status.map(crate::work::view::stored_status).into_iter().collect(),
-        // What is not printable is no kind and no subject, and no text for a database either.
-        kind: asked.kind.map(|kind| to_line(&kind, MAX_SOUGHT)),
+statuses: asked.status.map(crate::work::view::stored_status).into_iter().collect(),
+        kind,
         subject: asked.subject.map(|subject| to_line(&subject, MAX_SOUGHT)),
         host: asked
             .host
@@ -130,6 +136,16 @@ async fn list(
     let views = found.items.iter().map(operation_view);
     let items = views.collect::<Result<_, _>>()?;
     Ok(Json(Page { items, next_cursor: found.next.map(|cursor| cursor.as_str().to_owned()) }))
+}
+
+/// Whether there is such a kind of action: a filter that is mistyped would find nothing, and not say why.
+fn check_kind(kind: &str, known: Vec<&str>) -> Result<(), String> {
+    if known.contains(&kind) {
+        return Ok(());
+    }
+    let meant = nearest(kind, known.iter().copied());
+    let meant = meant.map(|meant| format!("did you mean `{meant}`? ")).unwrap_or_default();
+    Err(format!("there is no kind of action `{kind}`; {meant}kinds are {}", known.join(", ")))
 }
 
 /// One operation.
@@ -305,7 +321,10 @@ impl From<OperationError> for ApiError {
                 let text = format!("{text}; give fewer or shorter parameters");
                 Self::invalid("ORDER_TOO_LARGE", text)
             }
-            OperationError::NotFound => Self::not_found("OPERATION_NOT_FOUND", text),
+            OperationError::NotFound => {
+                let text = format!("{text}; `fleetward op list` shows those there are");
+                Self::not_found("OPERATION_NOT_FOUND", text)
+            }
             OperationError::NotStoppable => Self::conflict("OPERATION_NOT_STOPPABLE", text),
             OperationError::Store(error) => error.into(),
         }
@@ -315,6 +334,13 @@ impl From<OperationError> for ApiError {
 impl From<NotEnrolled> for ApiError {
     fn from(error: NotEnrolled) -> Self {
         let text = error.to_string();
+        let remedy = match error.hosts.first() {
+            Some((name, Standing::Pending)) => {
+                format!("enrol them (`fleetward host token {name}` prints the command)")
+            }
+            Some((name, Standing::Quarantined)) => format!("approve them (`fleetward host approve {name}`)"),
+            _ => "enrol them".to_owned(),
+        };
         let hosts: Vec<Value> = error
             .hosts
             .into_iter()
@@ -322,8 +348,8 @@ impl From<NotEnrolled> for ApiError {
             .collect();
         // P13: every one of them is named.
         let text = format!(
-            "{text}; enrol them, or leave them out with `--skip-not-enrolled` (`skip_not_enrolled` in the API), which \
-             keeps hosts that are only offline"
+            "{text}; {remedy}, or leave them out with `--skip-not-enrolled` (`skip_not_enrolled` in the API), which keeps \
+             hosts that are only offline"
         );
         Self::new(StatusCode::FORBIDDEN, "HOST_NOT_ENROLLED", text).detail("hosts", hosts)
     }

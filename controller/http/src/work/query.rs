@@ -20,6 +20,7 @@ use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::Json;
 use crate::sse;
+use crate::work::rollout::not_enrolled;
 use fleetward_app::people::access::ReadOutput;
 
 /// The routes of this noun.
@@ -45,8 +46,10 @@ async fn create(
     permit: Allowed<ReadOutput>,
     Json(request): Json<QueryCreate>,
 ) -> Result<Response, ApiError> {
-    let QueryCreate { kind, params, on, follow } = request;
-    let answers = query::ask(&site.app, &permit, Asked { kind, params, on, follow }).await?;
+    let QueryCreate { kind, params, on, skip_not_enrolled, follow } = request;
+    let not_enrolled = not_enrolled(skip_not_enrolled);
+    let asked = Asked { kind, params, on, not_enrolled, follow };
+    let answers = query::ask(&site.app, &permit, asked).await?;
     Ok(sse::respond(&site, permit.lasting(), stream(answers)))
 }
 
@@ -74,7 +77,9 @@ fn events_of(told: Told) -> Vec<Event> {
         Told::Host { host, state, detail } => {
             vec![sse::event("host", &QueryHost { host, state: state_view(state), detail })]
         }
-        Told::End { hosts, answered } => vec![sse::event("end", &QueryEnd { hosts, answered })],
+        Told::End { hosts, left_out, answered } => {
+            vec![sse::event("end", &QueryEnd { hosts, left_out, answered })]
+        }
     }
 }
 
@@ -104,6 +109,7 @@ impl From<QueryError> for ApiError {
             QueryError::Denied(error) => error.into(),
             QueryError::NotFollowed(kind) => Self::invalid("NOT_FOLLOWED", text).detail("kind", kind),
             QueryError::Select(error) => error.into(),
+            QueryError::NotEnrolled(error) => error.into(),
             QueryError::TooManyFollowed(hosts) => {
                 Self::invalid("TOO_MANY_FOLLOWED", text).detail("hosts", hosts).detail("most", MAX_FOLLOWED)
             }

@@ -3,9 +3,10 @@
 use std::num::NonZeroU32;
 
 use fleetward_api::work::operation::{Offline, OperationCreate, Rollout, ScriptCall, StepCall};
+use fleetward_app::fleet::target::NotEnrolledHosts;
 use fleetward_app::work::action;
 use fleetward_app::work::action::script::Surroundings;
-use fleetward_app::work::operation::{Asked, NotEnrolledHosts};
+use fleetward_app::work::operation::Asked;
 use fleetward_domain::work::operation::{self, MAX_CONCURRENCY, OnFailure, RolloutPolicy, Share};
 use fleetward_protocol::digest::Digest;
 
@@ -36,12 +37,17 @@ pub(crate) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
         canary: share("rollout.canary", rollout.canary.as_deref())?,
         steps: steps(request.steps, request.scripts, surroundings)?,
         on: request.on,
-        not_enrolled: match request.skip_not_enrolled {
-            true => NotEnrolledHosts::LeaveOut,
-            false => NotEnrolledHosts::Refuse,
-        },
+        not_enrolled: not_enrolled(request.skip_not_enrolled),
         reason: request.reason.filter(|reason| !reason.trim().is_empty()),
     })
+}
+
+/// What a request does with targets that are not enrolled.
+pub(crate) const fn not_enrolled(skip: bool) -> NotEnrolledHosts {
+    match skip {
+        true => NotEnrolledHosts::LeaveOut,
+        false => NotEnrolledHosts::Refuse,
+    }
 }
 
 /// The steps of a request, whichever way they are written.

@@ -39,7 +39,7 @@ pub(crate) fn operation_view(overview: &Overview) -> Result<Operation, ApiError>
         left_out: operation.left_out,
         rollout: rollout_view(&operation.policy),
         status: status(operation.status),
-        status_detail: status_detail(operation, counts),
+        status_detail: status_detail(operation, counts, steps.len()),
         counts: RunStatus::ALL
             .into_iter()
             .map(|status| StateCount { state: state(status), count: narrow(counts.get(status)) })
@@ -64,8 +64,8 @@ fn step_view(operation: OperationId, step: &Step) -> OperationStep {
     OperationStep { kind: step.kind.clone(), subject: step.subject.clone(), digest: step.digest, params }
 }
 
-/// Why a rollout was halted: the only two reasons there are.
-fn halted(policy: &domain::RolloutPolicy) -> String {
+/// Why a rollout starts nothing more: the only two reasons there are.
+fn halted(policy: &domain::RolloutPolicy, ended: bool) -> String {
     let canary = "a canary failed".to_owned();
     let why = match policy.max_failures {
         None => canary,
@@ -82,27 +82,52 @@ fn halted(policy: &domain::RolloutPolicy) -> String {
             if policy.canary > 0 { format!("{canary}, or {failed}") } else { failed }
         }
     };
-    format!("halted: {why}; nothing more was started, and what was under way went on")
+    match ended {
+        true => format!("ended early: {why}; nothing more was started, and what was under way went on"),
+        false => format!("starts nothing more: {why}; what is under way goes on"),
+    }
 }
 
-fn status_detail(operation: &store::work::operation::Operation, counts: &RunCounts) -> Option<String> {
+fn status_detail(
+    operation: &store::work::operation::Operation,
+    counts: &RunCounts,
+    steps: usize,
+) -> Option<String> {
     let ended = operation.status.is_final();
     let by = operation.stop_requested_by.as_deref().unwrap_or("somebody");
     let count = |status| counts.get(status);
     let under_way = count(RunStatus::Dispatched) + count(RunStatus::Accepted) + count(RunStatus::Running);
     match operation.status {
-        _ if operation.halted_at.is_some() => Some(halted(&operation.policy)),
+        _ if operation.halted_at.is_some() => Some(halted(&operation.policy, ended)),
         domain::OperationStatus::Stopped => Some(format!("stopped by {by}")),
         _ if operation.stop_requested_at.is_some() && !ended => Some(format!("being stopped by {by}")),
         _ if ended && operation.stop_requested_at.is_some() => {
             Some(format!("the stop that {by} asked for came after the end of every run"))
         }
-        _ if ended => None,
-        _ if under_way == 0 && count(RunStatus::Queued) > 0 => {
-            Some(format!("waiting for hosts: {} runs have not started", count(RunStatus::Queued)))
+        _ if ended => {
+            let skips = operation.policy.offline == domain::Offline::Skip;
+            let cancelled = count(RunStatus::Cancelled);
+            (skips && cancelled > 0).then(|| skipped(cancelled, steps))
         }
+        _ if under_way == 0 => waiting(count(RunStatus::Queued)),
         _ => None,
     }
+}
+
+/// What runs that were not sent wait for.
+fn waiting(queued: u64) -> Option<String> {
+    match queued {
+        0 => None,
+        1 => Some("1 run waits for its turn, or for its host".to_owned()),
+        runs => Some(format!("{runs} runs wait for their turn, or for their hosts")),
+    }
+}
+
+/// Why runs of an operation that skips hosts were never started.
+fn skipped(cancelled: u64, steps: usize) -> String {
+    let runs = if cancelled == 1 { "1 run was" } else { &format!("{cancelled} runs were") };
+    let more = if steps > 1 { ", and no step follows one that failed" } else { "" };
+    format!("{runs} cancelled: hosts that are offline are skipped{more}")
 }
 
 /// A run, with what is known of its host's connection now.
@@ -251,5 +276,25 @@ pub(crate) const fn stored_status(status: OperationStatus) -> domain::OperationS
         OperationStatus::Failed => domain::OperationStatus::Failed,
         OperationStatus::Partial => domain::OperationStatus::Partial,
         OperationStatus::Stopped => domain::OperationStatus::Stopped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operation_waits_for_and_what_it_left_is_told_in_words() {
+        assert_eq!(waiting(0), None);
+        assert_eq!(waiting(1).unwrap(), "1 run waits for its turn, or for its host");
+        assert_eq!(waiting(3).unwrap(), "3 runs wait for their turn, or for their hosts");
+        assert_eq!(skipped(1, 1), "1 run was cancelled: hosts that are offline are skipped");
+        let told = "2 runs were cancelled: hosts that are offline are skipped, and no step follows one that failed";
+        assert_eq!(skipped(2, 2), told);
+        let policy = domain::RolloutPolicy { max_failures: Some(domain::Share::Count(0)), ..Default::default() };
+        let why = "a host failed and none may (max failures 0)";
+        assert_eq!(halted(&policy, false), format!("starts nothing more: {why}; what is under way goes on"));
+        let ended = format!("ended early: {why}; nothing more was started, and what was under way went on");
+        assert_eq!(halted(&policy, true), ended);
     }
 }

@@ -3,6 +3,7 @@
 use fleetward_app::people::access::ReadOutput;
 use std::time::Duration;
 
+use fleetward_app::fleet::target::NotEnrolledHosts;
 use fleetward_app::work::query::{self, Answers, Asked, QueryError, State, Told};
 
 use fleetward_protocol::action::{ActionRequest, Contract as _};
@@ -24,7 +25,13 @@ use super::{SOON, enrolled};
 use crate::frame::{self, Frames};
 
 fn asked(on: &str, follow: bool) -> Asked {
-    Asked { kind: "units".to_owned(), params: serde_json::Map::new(), on: on.to_owned(), follow }
+    Asked {
+        kind: "units".to_owned(),
+        params: serde_json::Map::new(),
+        on: on.to_owned(),
+        not_enrolled: NotEnrolledHosts::LeaveOut,
+        follow,
+    }
 }
 
 async fn ask(controller: &TestController, on: &str, follow: bool) -> Answers {
@@ -107,17 +114,18 @@ async fn hosts_tell_what_they_have_and_who_is_not_there_is_told() {
     };
     assert_eq!(seen, ["a.service 1", "b.service 0"]);
     states.sort_by(|one, other| one.0.cmp(&other.0));
-    let expected =
-        [("web-1", State::Ended, false), ("web-2", State::Offline, false), ("web-3", State::Refused, true)];
+    // The test's clock stands still: this controller has just started.
+    let expected = [("web-1", State::Ended, false), ("web-2", State::Offline, true)];
     assert_eq!(states, expected.map(|(name, state, detail)| (name.to_owned(), state, detail)));
-    assert_eq!(end, Told::End { hosts: 3, answered: 1 });
+    assert_eq!(end, Told::End { hosts: 2, left_out: 1, answered: 1 });
     assert_eq!(answers.next().await, None);
     // Once, and with what was asked.
     let audited = controller.audited("query.asked").await;
     assert_eq!(audited.len(), 1);
     let event = &audited[0].event;
     assert_eq!((event.actor.as_str(), event.subject.as_str()), ("admin", "units"));
-    assert_eq!((&event.details["on"], &event.details["hosts"]), (&"all".into(), &3.into()));
+    assert_eq!((&event.details["on"], &event.details["hosts"]), (&"all".into(), &2.into()));
+    assert_eq!(event.details["left_out"], 1);
     assert_eq!((&event.details["params"], &event.details["follow"]), (&serde_json::json!({}), &false.into()));
 }
 
@@ -163,7 +171,7 @@ async fn a_host_that_leaves_is_told_and_the_others_go_on() {
     assert!(matches!(next(&mut answers).await, Told::Items { .. }));
     staying.say(&QueryUp::Ended).await;
     assert_eq!(told_state(next(&mut answers).await).0, State::Ended);
-    assert_eq!(next(&mut answers).await, Told::End { hosts: 2, answered: 2 });
+    assert_eq!(next(&mut answers).await, Told::End { hosts: 2, left_out: 0, answered: 1 });
 }
 
 /// Whatever a host says, what is told is bounded and printable, the answer ends with a reason, and the session goes on.

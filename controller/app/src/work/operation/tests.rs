@@ -9,8 +9,9 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::HostName;
 use serde_json::json;
 
-use super::{Asked, NotEnrolledHosts, create, preview};
+use super::{Asked, create, preview};
 use crate::fleet::host::{Addition, add};
+use crate::fleet::target::NotEnrolledHosts;
 use crate::people::access::Caller;
 use crate::testing::TestApp;
 use crate::work::action;

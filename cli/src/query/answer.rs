@@ -1,0 +1,193 @@
+//! Who has answered, as far as it was told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleetward_api::work::query::{QueryEnd, QueryHost, QueryState};
+use fleetward_protocol::name::HostName;
+use serde::de::DeserializeOwned;
+
+use super::Sink;
+use crate::client::sse::ServerEvent;
+use crate::failure::Failure;
+use crate::render::table::Tone;
+use crate::render::{Out, neutral, words};
+
+/// The most hosts that are named when they did not answer.
+const MAX_NAMED: usize = 50;
+/// How often a host that was followed may fail again before it is given up.
+const MAX_FAILURES: u32 = 5;
+
+/// What became of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum News {
+    /// All there is now was told; what follows is what changes.
+    Followed(HostName),
+    /// It did not answer, or not any more.
+    Trouble(HostName, QueryState, String),
+}
+
+/// Who has answered, as far as it was told.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    trouble: BTreeMap<HostName, (QueryState, String)>,
+    /// The hosts that go on to tell what changes.
+    followed: BTreeSet<HostName>,
+    /// Those that did once and do not any more, and how often they have failed since.
+    missing: BTreeMap<HostName, u32>,
+    end: Option<QueryEnd>,
+}
+
+impl Answer {
+    /// Takes an event; true if it is the last.
+    pub(super) fn take(&mut self, event: &ServerEvent, sink: &mut impl Sink) -> Result<bool, Failure> {
+        match event.name.as_str() {
+            "item" => sink.item(read(event)?)?,
+            "host" => {
+                if let Some(news) = self.host(read(event)?) {
+                    sink.host(&news)?;
+                }
+            }
+            "end" => {
+                self.end = Some(read(event)?);
+                return Ok(true);
+            }
+            // A newer controller may say more.
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    fn host(&mut self, told: QueryHost) -> Option<News> {
+        let QueryHost { host, state, detail } = told;
+        match state {
+            QueryState::Complete => {
+                self.trouble.remove(&host);
+                self.missing.remove(&host);
+                self.followed.insert(host.clone());
+                Some(News::Followed(host))
+            }
+            QueryState::Ended => {
+                self.trouble.remove(&host);
+                self.followed.remove(&host);
+                None
+            }
+            QueryState::Offline | QueryState::Refused | QueryState::Failed => {
+                if self.followed.remove(&host) {
+                    self.missing.insert(host.clone(), 0);
+                }
+                self.missed(&host, state);
+                let how = (state, detail.unwrap_or_default());
+                let before = self.trouble.insert(host.clone(), how.clone());
+                // It is asked again and again: what was said is not said twice.
+                (before.as_ref() != Some(&how)).then_some(News::Trouble(host, how.0, how.1))
+            }
+        }
+    }
+
+    /// A host that is asked again has not answered: who is away may come back, who refuses does not.
+    fn missed(&mut self, host: &HostName, state: QueryState) {
+        let Some(failures) = self.missing.get_mut(host) else { return };
+        *failures += u32::from(state == QueryState::Failed);
+        if state == QueryState::Refused || *failures > MAX_FAILURES {
+            self.missing.remove(host);
+        }
+    }
+
+    /// All hosts are asked again.
+    pub(super) fn again(&mut self) {
+        let followed = std::mem::take(&mut self.followed);
+        self.missing.extend(followed.into_iter().map(|host| (host, 0)));
+        self.end = None;
+    }
+
+    /// The hosts that were followed and are not any more.
+    pub(super) fn missing(&self) -> impl Iterator<Item = &HostName> {
+        self.missing.keys()
+    }
+
+    /// How many hosts told all there was.
+    pub(super) fn answered(&self) -> usize {
+        self.end.map_or(0, |end| end.answered as usize)
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.trouble.is_empty() && self.end.is_some_and(|end| end.answered >= end.hosts)
+    }
+
+    /// Names the hosts that did not answer, and why.
+    pub(super) fn tell(&self, out: &Out) {
+        for (host, (state, detail)) in self.trouble.iter().take(MAX_NAMED) {
+            out.warn(Tone::Bad.paint(&trouble(host, *state, detail), out.colour_notes));
+        }
+        if self.trouble.len() > MAX_NAMED {
+            out.warn(format_args!("and {} more", self.trouble.len() - MAX_NAMED));
+        }
+    }
+
+    /// How many did, if not all, and how many were not asked.
+    pub(super) fn sum_up(&self, out: &Out) {
+        let Some(QueryEnd { hosts, left_out, answered }) = self.end else { return };
+        if answered < hosts {
+            out.note(format_args!("{answered} of {} answered.", words::count(hosts as usize, "host")));
+        }
+        if left_out > 0 {
+            out.note(format_args!("{} not enrolled, left out.", words::count(left_out as usize, "host")));
+        }
+    }
+}
+
+/// A host that did not answer, in words.
+pub(super) fn trouble(host: &HostName, state: QueryState, detail: &str) -> String {
+    let state = match state {
+        QueryState::Complete | QueryState::Ended => "answered",
+        QueryState::Offline => "offline",
+        QueryState::Refused => "refused",
+        QueryState::Failed => "failed",
+    };
+    if detail.is_empty() {
+        format!("{host} {state}")
+    } else {
+        format!("{host} {state}: {}", neutral::quote(detail))
+    }
+}
+
+fn read<T: DeserializeOwned>(event: &ServerEvent) -> Result<T, Failure> {
+    serde_json::from_str(&event.data).map_err(|error| {
+        let what = format!("cannot read the controller's `{}` event", neutral::text(&event.name));
+        Failure::Other(anyhow::Error::new(error).context(what))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(answer: &mut Answer, host: &str, state: QueryState) -> Option<News> {
+        answer.host(QueryHost { host: host.parse().unwrap(), state, detail: None })
+    }
+
+    #[test]
+    fn who_was_followed_is_waited_for_and_who_never_was_is_not() {
+        use QueryState::{Complete, Failed, Offline, Refused};
+        let mut answer = Answer::default();
+        let missing = |answer: &Answer| answer.missing().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(told(&mut answer, "web-1", Complete).is_some());
+        assert!(told(&mut answer, "web-2", Complete).is_some());
+        assert!(told(&mut answer, "web-3", Offline).is_some());
+        assert!(missing(&answer).is_empty(), "it was never there");
+        told(&mut answer, "web-1", Failed);
+        assert_eq!(missing(&answer), ["web-1"]);
+        answer.again();
+        assert_eq!(missing(&answer), ["web-1", "web-2"]);
+        assert!(told(&mut answer, "web-3", Offline).is_none(), "that was said");
+        told(&mut answer, "web-1", Complete);
+        told(&mut answer, "web-2", Refused);
+        assert!(missing(&answer).is_empty(), "who refuses is not asked again");
+        for _ in 0..MAX_FAILURES {
+            told(&mut answer, "web-1", Failed);
+            assert_eq!(missing(&answer), ["web-1"]);
+        }
+        told(&mut answer, "web-1", Failed);
+        assert!(missing(&answer).is_empty(), "it fails each time");
+    }
+}
