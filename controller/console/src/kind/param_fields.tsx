@@ -95,7 +95,7 @@ function Param({ field, draft, isInvalid, onChange }: Props) {
       ) : (
         <input
           className="mono"
-          type={shape.is === "text" ? "text" : "number"}
+          type={shape.is === "text" || shape.is === "time" ? "text" : "number"}
           step={shape.is === "number" ? "any" : undefined}
           autoComplete="off"
           spellCheck={false}

@@ -37,6 +37,13 @@ describe("build", () => {
     });
   });
 
+  it("reads times as people write them", () => {
+    const at = fieldsOf({ properties: { at: { type: "integer", format: "unix-ms" } } });
+    expect(build(at, { at: "2026-01-02T03:04:05Z" }).params).toEqual({ at: 1767323045000 });
+    expect(build(at, { at: "5" }).params).toEqual({ at: 5 });
+    expect(Object.keys(build(at, { at: "soon" }).faults)).toEqual(["at"]);
+  });
+
   it("leaves out what is empty, and knows what is missing", () => {
     expect(build(fields, { what: "  ", names: "\n", labels: [] })).toEqual({
       params: {},

@@ -61,6 +61,12 @@ function scalar(shape: Shape, text: string): unknown {
       }
       return value;
     }
+    case "time": {
+      const time = /^-?\d+$/.test(text.trim()) ? Number(text) : Date.parse(text);
+      if (!Number.isSafeInteger(time))
+        throw new Error("A time is needed here, such as 2026-01-02T03:04:05Z.");
+      return time;
+    }
     case "switch":
       if (text !== "true" && text !== "false") throw new Error("Write true or false.");
       return text === "true";

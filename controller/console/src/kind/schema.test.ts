@@ -41,5 +41,13 @@ describe("fieldsOf", () => {
     expect(fieldsOf({ properties: { a: odd } })[0]?.shape).toEqual({ is: "json" });
   });
 
+  it("looks into objects, and knows times", () => {
+    const again = { $ref: "#/components/schemas/Knot" };
+    const knot = { type: "object", properties: { at: { type: "integer", format: "unix-ms" }, again } };
+    const [field] = fieldsOf({ properties: { again }, components: { schemas: { Knot: knot } } });
+    expect(field?.fields?.[0]?.shape).toEqual({ is: "time" });
+    expect(field?.fields?.[1]?.fields?.[1]?.fields).toBeUndefined();
+  });
+
   it("finds nothing in what is no schema", () => expect(fieldsOf({})).toEqual([]));
 });

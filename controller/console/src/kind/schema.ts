@@ -6,7 +6,7 @@ export type Json = Record<string, unknown>;
 
 /** What a value looks like. */
 export type Shape =
-  | { is: "text" | "integer" | "number" | "switch" | "json" }
+  | { is: "text" | "integer" | "number" | "switch" | "time" | "json" }
   | { is: "choice"; choices: string[] }
   | { is: "list" | "map"; of: Shape };
 
@@ -18,23 +18,32 @@ export type Field = {
   description: string;
   default?: unknown;
   example?: unknown;
+  /** The properties of what it holds, where that is an object. */
+  fields?: Field[];
 };
 
 const MAX_HOPS = 16;
 const MAX_DEPTH = 4;
+/** How deep objects are looked into. */
+const MAX_NESTED = 2;
+/** How a whole number is marked that is a time in milliseconds. */
+const TIME = "unix-ms";
 
 /** The properties of the object that a schema describes: first those that are always there, then the others. */
 export function fieldsOf(schema: object): Field[] {
-  const root = schema as Json;
-  const parts = Array.isArray(root.allOf) ? root.allOf.filter(isObject) : [];
-  const objects = [...chain(root, root), ...parts.flatMap((part) => chain(root, part))];
+  return fieldsWithin(schema as Json, schema as Json, 0);
+}
+
+function fieldsWithin(root: Json, schema: Json, depth: number): Field[] {
+  const parts = Array.isArray(schema.allOf) ? schema.allOf.filter(isObject) : [];
+  const objects = [...chain(root, schema), ...parts.flatMap((part) => chain(root, part))];
   const required = objects.flatMap((object) =>
     Array.isArray(object.required) ? object.required.map(String) : [],
   );
   const fields = new Map<string, Field>();
   for (const object of objects) {
     for (const [name, property] of Object.entries(isObject(object.properties) ? object.properties : {})) {
-      if (!fields.has(name)) fields.set(name, field(root, name, property, required.includes(name)));
+      if (!fields.has(name)) fields.set(name, field(root, name, property, required.includes(name), depth));
     }
   }
   const place = (name: string) => {
@@ -44,13 +53,15 @@ export function fieldsOf(schema: object): Field[] {
   return [...fields.values()].sort((a, b) => place(a.name) - place(b.name));
 }
 
-function field(root: Json, name: string, property: unknown, required: boolean): Field {
+function field(root: Json, name: string, property: unknown, required: boolean, depth: number): Field {
   const parts = isObject(property) ? chain(root, property) : [];
   const find = (key: string) => parts.find((part) => part[key] != null)?.[key];
   const description = find("description");
   const examples = find("examples");
   const fallback = find("default");
   const example = find("example") ?? (Array.isArray(examples) ? examples[0] : undefined);
+  const inner = parts.at(-1);
+  const isNested = depth < MAX_NESTED && inner !== undefined && isObject(inner.properties);
   return {
     name,
     shape: shape(root, property, 0),
@@ -58,6 +69,7 @@ function field(root: Json, name: string, property: unknown, required: boolean): 
     description: typeof description === "string" ? description.split(/\s+/).join(" ").trim() : "",
     ...(fallback === undefined ? {} : { default: fallback }),
     ...(example === undefined ? {} : { example }),
+    ...(isNested ? { fields: fieldsWithin(root, inner, depth + 1) } : {}),
   };
 }
 
@@ -125,7 +137,7 @@ function shape(root: Json, schema: unknown, depth: number): Shape {
     case "string":
       return { is: "text" };
     case "integer":
-      return { is: "integer" };
+      return { is: inner.format === TIME ? "time" : "integer" };
     case "number":
       return { is: "number" };
     case "boolean":

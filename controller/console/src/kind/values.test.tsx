@@ -28,6 +28,18 @@ describe("Values", () => {
     expect(text).not.toContain(digest);
   });
 
+  it("shows times as times, however deep they are", () => {
+    const since = { type: "integer", format: "unix-ms" };
+    const fields = fieldsOf({ properties: { since, after: { type: "object", properties: { since } } } });
+    const values = { since: 1767323045000, after: { since: 1767323045000 } };
+    const page = renderToStaticMarkup(<Values values={values} fields={fields} />);
+    expect(page.match(/dateTime="2026-01-02T03:04:05.000Z"/gi)).toHaveLength(2);
+    expect(page).not.toContain("1767323045000");
+    expect(read({ since: 1767323045000 })).toContain("1767323045000");
+    const odd = renderToStaticMarkup(<Values values={{ since: 1e300 }} fields={fields} />);
+    expect(odd).toContain("1e+300");
+  });
+
   it("shows markup as the text it is", () => {
     expect(renderToStaticMarkup(<Values values={{ "<b>": "<script>" }} />)).not.toContain("<script>");
   });

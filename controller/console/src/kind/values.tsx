@@ -1,5 +1,6 @@
 // JSON for reading: what an action was given, and what it reported.
 
+import { Ago } from "../ui/time";
 import type { Field, Json } from "./schema";
 import { isObject } from "./schema";
 
@@ -11,6 +12,13 @@ export function plain(value: unknown): string {
   if (typeof value === "string") return value;
   if (Array.isArray(value) && value.every(isScalar)) return value.map(plain).join(", ");
   return isScalar(value) ? String(value) : JSON.stringify(value);
+}
+
+/** A value of a field that holds times, as a time; nothing where it is none. */
+export function timeOf(field: Field | undefined, value: unknown): string | undefined {
+  if (field?.shape.is !== "time" || typeof value !== "number") return undefined;
+  const date = new Date(value);
+  return Number.isNaN(date.getTime()) ? undefined : date.toISOString();
 }
 
 export const isScalar = (value: unknown): boolean => typeof value !== "object" || value === null;
@@ -36,19 +44,34 @@ export function Values({
   if (names.length === 0) return <p className="muted">nothing</p>;
   return (
     <dl className="values">
-      {names.map((name) => (
-        <div key={name}>
-          <dt title={fields.find((field) => field.name === name)?.description || undefined}>{name}</dt>
-          <dd>
-            <Value name={name} value={values[name]} depth={depth} />
-          </dd>
-        </div>
-      ))}
+      {names.map((name) => {
+        const field = fields.find((known) => known.name === name);
+        return (
+          <div key={name}>
+            <dt title={field?.description || undefined}>{name}</dt>
+            <dd>
+              <Value name={name} value={values[name]} field={field} depth={depth} />
+            </dd>
+          </div>
+        );
+      })}
     </dl>
   );
 }
 
-function Value({ name, value, depth }: { name: string; value: unknown; depth: number }) {
+function Value({
+  name,
+  value,
+  field,
+  depth,
+}: {
+  name: string;
+  value: unknown;
+  field: Field | undefined;
+  depth: number;
+}) {
+  const time = timeOf(field, value);
+  if (time) return <Ago time={time} />;
   if (isObject(value)) {
     const { digest, ...more } = value;
     if (typeof digest === "string") {
@@ -59,7 +82,11 @@ function Value({ name, value, depth }: { name: string; value: unknown; depth: nu
         </span>
       );
     }
-    return depth < MAX_DEPTH ? <Values values={value} depth={depth + 1} /> : <code>{plain(value)}</code>;
+    return depth < MAX_DEPTH ? (
+      <Values values={value} fields={field?.fields} depth={depth + 1} />
+    ) : (
+      <code>{plain(value)}</code>
+    );
   }
   if (Array.isArray(value) && value.length > 0) {
     return (
