@@ -12,6 +12,7 @@ use fleetward_api::work::operation::{Operation, OperationQuery, OperationStatus}
 use fleetward_api::work::run::{OutputQuery, OutputStream, Run, RunQuery, RunState};
 use fleetward_protocol::name::HostName;
 use hyper::Method;
+use serde_json::value::RawValue;
 use std::io::Write as _;
 
 use name::OperationName;
@@ -87,9 +88,13 @@ pub(crate) struct List {
 /// An operation and which of its runs
 #[derive(Debug, Args)]
 #[command(after_help = "\
+In JSON, `show` is the operation with the chosen runs as its `runs`, and `runs` is the list of them. A run has what it \
+reported as its `report`.
+
 Examples:
   fleetward op show OP-17
   fleetward op show OP-17 --state failed
+  fleetward op show OP-17 --output json | jq '.runs[].report'
   fleetward op runs OP-17 --output json | jq -r '.[] | select(.exit_code != 0) | .host'")]
 pub(crate) struct Show {
     /// The operation: OP-17, or its id
@@ -280,18 +285,32 @@ async fn list(command: List, app: &App) -> Result<Exit, Failure> {
 async fn show(command: Show, app: &App) -> Result<Exit, Failure> {
     let path = format!("operations/{}", command.operation.as_str());
     let answer = app.client.get(&path).await?;
+    let operation: Operation = app.client.read(&answer)?;
+    let (runs, query) = (format!("{path}/runs"), run_query(&command));
     if app.out.format == Format::Json {
-        app.out.json(&answer)?;
+        let whole: Box<RawValue> = app.client.read(&answer)?;
+        let mut shown = Vec::new();
+        let take = |run: &RawValue| {
+            shown.push(run.to_owned());
+            Ok(())
+        };
+        app.client.pages(&runs, &query, command.limit, take).await?;
+        app.out.json(with_runs(&whole, &shown).as_bytes())?;
         return Ok(Exit::Success);
     }
-    let operation: Operation = app.client.read(&answer)?;
-    let runs = app.collect::<Run>(&format!("{path}/runs"), &run_query(&command), command.limit).await?;
+    let runs = app.collect::<Run>(&runs, &query, command.limit).await?;
     app.out.print(format_args!("{}\n{}", sheet(&operation, &app.out), table(&runs, &app.out)))?;
-    // What several steps report has several shapes.
-    if let [step] = operation.steps.as_slice() {
-        report::show(app, &step.kind, &runs, command.limit).await?;
-    }
+    report::show(app, &operation, &runs, command.limit).await?;
     Ok(Exit::Success)
+}
+
+/// An operation as the API wrote it, with its runs as `runs`.
+fn with_runs(operation: &RawValue, runs: &[Box<RawValue>]) -> String {
+    let runs: Vec<&str> = runs.iter().map(|run| run.get()).collect();
+    // It was read as an operation: an object, and not an empty one.
+    let fields = operation.get().trim_end();
+    let fields = fields.strip_suffix('}').unwrap_or(fields);
+    format!("{fields},\"runs\":[{}]}}", runs.join(",\n "))
 }
 
 fn table(runs: &[Run], out: &Out) -> String {
@@ -333,7 +352,7 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
     let names: Vec<String> = runs_of(app, &command).await?.into_iter().map(|run| run.host.into()).collect();
     let times = if command.timestamps { Times::Shown } else { Times::Hidden };
     let options = Options { host: command.host.clone(), stream, times };
-    let mut screen = Screen::new(&app.out, options, names.iter().map(String::as_str), begun);
+    let mut screen = Screen::new(&app.out, options, names.iter().map(String::as_str), begun).of(operation.clone());
     match live::follow(app, &following, &mut screen).await? {
         Ending::Detached => {
             screen.leave()?;
@@ -438,3 +457,6 @@ const fn stream(choice: StreamChoice) -> OutputStream {
         StreamChoice::Stderr => OutputStream::Stderr,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -145,7 +145,7 @@ pub(crate) async fn carry_out(
         Format::Json => follow_json(app, &following, &operation).await,
         Format::Table => {
             let names = preview.hosts.iter().map(|target| target.name.as_str());
-            let mut screen = Screen::new(&app.out, Options::default(), names, begun);
+            let mut screen = Screen::new(&app.out, Options::default(), names, begun).of(operation.clone());
             let ending = live::follow(app, &following, &mut screen).await?;
             let status = screen.operation().map_or(operation.status, |operation| operation.status);
             if ending == Ending::Detached {

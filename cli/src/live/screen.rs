@@ -154,6 +154,12 @@ impl<'a> Screen<'a> {
         }
     }
 
+    /// The same, of an operation that is known already: its events come behind those of its runs.
+    pub(crate) fn of(mut self, operation: Operation) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
     /// The operation as it was last heard of.
     pub(crate) const fn operation(&self) -> Option<&Operation> {
         self.operation.as_ref()
@@ -210,21 +216,30 @@ impl<'a> Screen<'a> {
                 ));
             }
         }
+        self.out.note(self.last_line(operation));
+    }
+
+    /// How an operation ended.
+    fn last_line(&self, operation: &Operation) -> String {
         let took = match (operation.started_at, operation.ended_at) {
             (Some(start), Some(end)) => end.timestamp().since(start.timestamp()),
             _ => self.begun.elapsed(),
         };
         let status = words::operation_tone(operation.status)
             .paint(words::operation_status(operation.status), self.out.colour_notes);
+        let left_out = match operation.left_out as usize {
+            0 => String::new(),
+            hosts => format!("; {} not enrolled, left out", words::count(hosts, "host")),
+        };
         let detail = operation.status_detail.as_ref().map(|text| format!("; {}", neutral::text(text)));
-        self.out.note(format_args!(
-            "{} {status}: {} of {} succeeded in {}{}",
+        format!(
+            "{} {status}: {} of {} succeeded in {}{left_out}{}",
             operation.number,
             self.tally.succeeded(),
             words::count(self.tally.known(), "run"),
             span(u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
             detail.unwrap_or_default()
-        ));
+        )
     }
 
     fn take_output(&mut self, event: &OutputEvent) {

@@ -1,64 +1,66 @@
-//! What the runs of a typed action reported, as a table.
-
-use std::collections::BTreeSet;
+//! What the runs of typed actions reported, as a table for each step.
 
 use fleetward_api::work::kind::Kind;
+use fleetward_api::work::operation::Operation;
 use fleetward_api::work::run::Run;
 
 use crate::app::App;
 use crate::failure::Failure;
-use crate::kind::schema;
-use crate::render::table::{Cell, Table};
-use crate::render::{Out, value, words};
+use crate::kind::columns::{Columns, Times};
+use crate::kind::schema::{self, Field};
+use crate::render::table::{Cell, WideTable};
+use crate::render::{Out, neutral, words};
 
-/// How many reports are shown where nobody says how many.
+/// How many reports of a step are shown where nobody says how many.
 const SHOWN: usize = 50;
-/// The most columns of a table.
-const MAX_COLUMNS: usize = 64;
 
-/// Shows what runs of `kind` reported, if any of them has reported.
-pub(super) async fn show(app: &App, kind: &str, runs: &[Run], limit: Option<u32>) -> Result<(), Failure> {
-    let reported: Vec<&Run> = runs.iter().filter(|run| run.report.is_some()).collect();
-    if reported.is_empty() {
+/// Shows what runs of an operation reported, step by step, if any of them has reported.
+pub(super) async fn show(
+    app: &App,
+    operation: &Operation,
+    runs: &[Run],
+    limit: Option<u32>,
+) -> Result<(), Failure> {
+    if runs.iter().all(|run| run.report.is_none()) {
         return Ok(());
     }
-    // Only the order of the columns hangs on it.
+    // Only the order of the columns and the look of times hang on it.
     let kinds = app.collect::<Kind>("kinds", &(), None).await.unwrap_or_default();
-    let order: Vec<String> = kinds
-        .iter()
-        .find(|known| known.name == kind)
-        .map(|known| schema::fields(&known.answer).into_iter().map(|field| field.name).collect())
-        .unwrap_or_default();
     let most = if limit.is_some() { usize::MAX } else { SHOWN };
-    app.out.print(format_args!("\n{}", table(&reported, &order, most, &app.out)))?;
-    if reported.len() > most {
-        app.out.note(format_args!("The first {most} reports; --limit shows as many as runs."));
+    for (place, step) in (0..).zip(&operation.steps) {
+        let is_of = |run: &&Run| run.step == place && run.report.is_some();
+        let reported: Vec<&Run> = runs.iter().filter(is_of).collect();
+        if reported.is_empty() {
+            continue;
+        }
+        let kind = kinds.iter().find(|known| known.name == step.kind);
+        let fields = kind.map(|kind| schema::fields(&kind.answer)).unwrap_or_default();
+        if operation.steps.len() > 1 {
+            app.out.print(format_args!("\n{}:", neutral::text(&step.subject)))?;
+        }
+        let (text, left_out) = table(&reported, &fields, most, &app.out);
+        app.out.print(format_args!("\n{text}"))?;
+        app.out.note_left_out(&left_out);
+        if reported.len() > most {
+            app.out.note(format_args!("The first {most} reports; --limit shows as many as runs."));
+        }
     }
     Ok(())
 }
 
-/// The first reports, a column for each field that one of them has: in the `order` of the schema, then others by name.
-fn table(runs: &[&Run], order: &[String], most: usize, out: &Out) -> String {
+/// The first reports, and the columns for which there was no room.
+fn table(runs: &[&Run], fields: &[Field], most: usize, out: &Out) -> (String, Vec<String>) {
     let shown = || runs.iter().take(most).filter_map(|run| Some((run, run.report.as_ref()?)));
-    let filled: BTreeSet<&String> = shown()
-        .flat_map(|(_, report)| report.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name))
-        .collect();
-    let ordered = order.iter().filter(|name| filled.contains(name));
-    let others = filled.iter().copied().filter(|name| !order.contains(name));
-    // A host may report any fields, and as many as it likes.
-    let columns: Vec<&String> = ordered.chain(others).take(MAX_COLUMNS).collect();
-    let titles = ["HOST".to_owned(), "STATE".to_owned()];
-    let header: Vec<String> =
-        titles.into_iter().chain(columns.iter().map(|name| name.to_uppercase())).collect();
-    let mut table = Table::of_columns(out, &header);
+    let columns = Columns::of(fields, shown().map(|(_, report)| report), Times::At);
+    let titles = ["HOST", "STATE"].map(str::to_owned);
+    let mut table = WideTable::new(out, titles.into_iter().chain(columns.titles()));
     for (run, report) in shown() {
         let fixed = [
             Cell::new(run.host.as_str()),
             Cell::new(words::run_state(run.state)).tone(words::run_tone(run.state)),
         ];
-        let fields =
-            columns.iter().map(|name| Cell::new(report.get(*name).map(value::plain).unwrap_or_default()));
-        table.push(fixed.into_iter().chain(fields));
+        let cells = columns.cells(report, &out.clock);
+        table.push(fixed.into_iter().chain(cells.iter().map(Cell::new)));
     }
     table.finish()
 }
@@ -83,23 +85,29 @@ mod tests {
 
     #[test]
     fn reports_have_the_columns_of_the_schema_that_are_filled() {
+        let state = json!({ "type": "object", "properties": {
+            "sub": { "type": "string" }, "since": { "type": "integer", "format": "unix-ms" },
+        } });
+        let schema = json!({ "required": ["changed"], "properties": {
+            "after": state, "before": state, "changed": { "type": "boolean" },
+        } });
         let runs = [
             run(
                 "web-1",
                 "succeeded",
-                json!({ "changed": true, "after": { "sub": "running" }, "more": [1, 2] }),
+                json!({ "changed": true, "before": { "sub": "dead" },
+                    "after": { "sub": "running", "since": 1_767_323_045_000_i64 }, "more": [1, 2] }),
             ),
             run("web-2", "failed", json!({ "changed": false, "absent": null, "\u{1b}[2J": "\u{1b}[2J" })),
         ];
         let runs: Vec<&Run> = runs.iter().collect();
-        let order = ["changed", "before", "after"].map(str::to_owned);
-        let out = Out::new(&Cli::parse_from(["fleetward", "version", "--color", "never"]).globals);
+        let fields = schema::fields(schema.as_object().unwrap());
+        let out = Out::new(&Cli::parse_from(["fleetward", "version", "--color", "never", "--utc"]).globals);
         expect![[r#"
-            HOST   STATE      CHANGED  AFTER              ␛[2J  MORE
-            web-1  succeeded  true     {"sub":"running"}        1, 2
-            web-2  failed     false                       ␛[2J
-        "#]]
-        .assert_eq(&table(&runs, &order, SHOWN, &out));
-        assert_eq!(table(&runs, &order, 1, &out).lines().count(), 2);
+            HOST   STATE      CHANGED  SINCE                    SUB             ␛[2J  MORE
+            web-1  succeeded  true     2026-01-02 03:04:05 UTC  dead → running        1, 2
+            web-2  failed     false                                             ␛[2J
+        "#]].assert_eq(&table(&runs, &fields, SHOWN, &out).0);
+        assert_eq!(table(&runs, &fields, 1, &out).0.lines().count(), 2);
     }
 }

@@ -218,3 +218,49 @@ fn hosts_that_are_waited_for_are_named_once_and_only_when_no_other_is_at_work() 
     assert_eq!(said(&mut screen, &away), "");
     assert!(screen.waits_for(later).is_empty(), "all is said");
 }
+
+fn operation(steps: &[&str], left_out: u32) -> Operation {
+    let step = |subject: &&str| {
+        serde_json::json!({ "kind": "k", "subject": subject, "digest": "0".repeat(64), "params": {} })
+    };
+    serde_json::from_value(serde_json::json!({
+        "id": "01890000-0000-7000-8000-00000000000a", "number": "OP-1", "on": "all", "left_out": left_out,
+        "rollout": {}, "steps": steps.iter().map(step).collect::<Vec<_>>(), "status": "running", "counts": [],
+        "hosts": 2, "created_by": "ann", "created_at": "2026-01-02T03:04:05.000Z",
+        "deadline": "2026-01-02T03:04:05.000Z", "seq": 1,
+    }))
+    .unwrap()
+}
+
+/// Runs are told before the operation itself is: how many steps it has is known from the beginning.
+#[test]
+fn ends_of_several_steps_name_the_step() {
+    let out = out("never");
+    let ended = event("run", &run("web-1", RunState::Succeeded, |_| {}));
+    for (steps, told) in [
+        (vec!["baseline"], "web-1      ✓ succeeded\n"),
+        (vec!["baseline", "other"], "web-1      ✓ baseline: succeeded\n"),
+    ] {
+        let screen = Screen::new(&out, Options::default(), HOSTS.into_iter(), Instant::now());
+        let mut screen = screen.of(operation(&steps, 0));
+        screen.event(&ended).unwrap();
+        let text: String = screen.pending.parts.drain(..).map(|(_, part)| part).collect();
+        assert_eq!(text, told);
+    }
+}
+
+#[test]
+fn the_last_line_tells_how_many_hosts_were_left_out() {
+    let out = out("never");
+    let told = |left_out: u32| {
+        let screen = Screen::new(&out, Options::default(), HOSTS.into_iter(), Instant::now());
+        let mut operation = operation(&["baseline"], left_out);
+        operation.status_detail = Some("1 run was cancelled: hosts that are offline are skipped".to_owned());
+        operation.started_at = Some(operation.created_at);
+        operation.ended_at = Some(operation.created_at);
+        screen.last_line(&operation)
+    };
+    let detail = "; 1 run was cancelled: hosts that are offline are skipped";
+    assert_eq!(told(0), format!("OP-1 running: 0 of 0 runs succeeded in 0 ms{detail}"));
+    assert_eq!(told(2), format!("OP-1 running: 0 of 0 runs succeeded in 0 ms; 2 hosts not enrolled, left out{detail}"));
+}
