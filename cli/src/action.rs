@@ -48,12 +48,12 @@ pub(crate) struct Do {
 pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
     command.manner.check()?;
     let begun = Instant::now();
-    let kind = kind::get(app, &command.call.kind, Family::Action).await?;
-    let params = command.call.params(&kind)?;
+    let known = kind::get(app, &command.call.kind, Family::Action).await?;
+    let params = command.call.params(&known)?;
     let what = neutral::text(&command.call.typed(&params));
     let asked = OperationCreate {
         id: None,
-        steps: vec![StepCall { kind: kind.name, params }],
+        steps: vec![StepCall { kind: known.kind.name, params }],
         scripts: Vec::new(),
         on: command.targets.on,
         skip_not_enrolled: command.targets.skip_not_enrolled,

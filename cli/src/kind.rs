@@ -1,5 +1,6 @@
 //! `kind`: what can be done to a host, or asked of one; and how that is written on a command line.
 
+pub(crate) mod columns;
 mod params;
 pub(crate) mod schema;
 
@@ -11,14 +12,14 @@ use fleetward_api::work::kind::{Family, Kind};
 use fleetward_protocol::suggest::nearest;
 use serde_json::{Map, Value};
 
-use self::params::{Assignment, usage};
-use self::schema::{Field, fields};
+use self::params::{Assignment, meant, usage};
+use self::schema::{Field, Shape, description, fields};
 use crate::app::App;
 use crate::config::Format;
 use crate::failure::{Exit, Failure};
 use crate::render::table::{Sheet, Table};
 use crate::render::time::span;
-use crate::render::{Out, value, words};
+use crate::render::{Out, neutral, value, words};
 
 /// The longest file of parameters, in bytes: no request is longer.
 const MAX_FILE: u64 = 4 << 20;
@@ -73,7 +74,7 @@ pub(crate) struct Call {
     pub(crate) kind: String,
     /// Its parameters, as below; `fleetward kind show KIND` lists them
     #[arg(value_name = "KEY=VALUE")]
-    params: Vec<Assignment>,
+    params: Vec<String>,
     /// Read parameters from a file with a JSON object, or from standard input with `-`; those on the command line go
     /// before them
     #[arg(long = "params", value_name = "FILE")]
@@ -87,29 +88,57 @@ repeated; names with values as KEY.NAME=VALUE; whatever is deeper as KEY:=JSON. 
 read by others on the same machine: give secrets with --params.";
 
 impl Call {
-    /// The parameters that it gives to `kind`.
+    /// The parameters that it gives to a kind.
     ///
     /// # Errors
     /// If they are not as the kind declares them; the text says all that is wrong, and how it is written.
-    pub(crate) fn params(&self, kind: &Kind) -> Result<Map<String, Value>, Failure> {
+    pub(crate) fn params(&self, known: &Known) -> Result<Map<String, Value>, Failure> {
         let base = self.file.as_deref().map(read).transpose()?.unwrap_or_default();
+        let kind = &known.kind;
         let fields = fields(&kind.parameters);
-        params::build(&fields, base, &self.params).map_err(|problems| {
+        self.build(&fields, base, known).map_err(|problems| {
             Failure::Usage(format!(
-                "{}\nUsage: {}\n`fleetward kind show {}` tells what each means.",
+                "{}\nUsage: {}\nExample: {}\n`fleetward kind show {}` tells what each means.",
                 problems.join("\n"),
                 line(kind, &usage(&fields)),
+                line(kind, &example(&fields)),
                 kind.name
             ))
         })
+    }
+
+    fn build(
+        &self,
+        fields: &[Field],
+        base: Map<String, Value>,
+        known: &Known,
+    ) -> Result<Map<String, Value>, Vec<String>> {
+        let (mut given, mut problems) = (Vec::new(), Vec::new());
+        for word in &self.params {
+            match word.parse::<Assignment>() {
+                Ok(assignment) => given.push(assignment),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if problems.is_empty() {
+            let elsewhere = given.iter().filter_map(|given| known.elsewhere(fields, given));
+            let elsewhere: Vec<String> = elsewhere.collect();
+            return params::build(fields, base, &given)
+                .map_err(|problems| problems.into_iter().chain(elsewhere).collect());
+        }
+        if let Some(words) = meant(fields, &self.params) {
+            problems.push(format!("Did you mean: {}", line(&known.kind, &words::typed(&words))));
+        }
+        Err(problems)
     }
 
     /// What it asks for, as it was typed. What a file gives, and what stands under a name of one's own (`KEY.NAME`), as an
     /// environment does, is named and not shown: it may be a secret.
     pub(crate) fn typed(&self, params: &Map<String, Value>) -> String {
         let mut text = self.kind.clone();
+        let given: Vec<Assignment> = self.params.iter().filter_map(|word| word.parse().ok()).collect();
         for (name, value) in value::rows(params) {
-            let was_typed = self.params.iter().any(|each| each.is_of(&name));
+            let was_typed = given.iter().any(|each| each.is_of(&name));
             let is_shown = was_typed && !name.contains('.');
             text.push_str(&format!(" {name}={}", if is_shown { value.as_str() } else { "…" }));
         }
@@ -117,13 +146,39 @@ impl Call {
     }
 }
 
+/// A kind, and the others of its family.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// The kind.
+    pub(crate) kind: Kind,
+    others: Vec<Kind>,
+}
+
+impl Known {
+    /// Which other kind takes what is given, where this one knows the name and not the word.
+    fn elsewhere(&self, own: &[Field], given: &Assignment) -> Option<String> {
+        let (name, word) = given.text()?;
+        let takes = |fields: &[Field]| {
+            let field = fields.iter().find(|field| field.name == name)?;
+            let Shape::Choice(choices) = &field.shape else { return None };
+            Some(choices.iter().any(|choice| choice == word))
+        };
+        if takes(own)? {
+            return None;
+        }
+        let other = self.others.iter().find(|other| takes(&fields(&other.parameters)) == Some(true))?;
+        Some(format!("`{name}={word}` is for another kind: `fleetward {} {}`", verb(other.family), other.name))
+    }
+}
+
 /// The kind of `family` that is called `name`.
 ///
 /// # Errors
 /// If there is none; the text says what was perhaps meant.
-pub(crate) async fn get(app: &App, name: &str, family: Family) -> Result<Kind, Failure> {
+pub(crate) async fn get(app: &App, name: &str, family: Family) -> Result<Known, Failure> {
     let kinds = app.collect::<Kind>("kinds", &(), None).await?;
-    find(kinds, name, Some(family))
+    let others = kinds.iter().filter(|kind| kind.family == family && kind.name != name).cloned().collect();
+    Ok(Known { kind: find(kinds, name, Some(family))?, others })
 }
 
 fn find(kinds: Vec<Kind>, name: &str, family: Option<Family>) -> Result<Kind, Failure> {
@@ -232,9 +287,11 @@ fn described(kind: &Kind, out: &Out) -> String {
     sheet.row("Does", &kind.summary);
     sheet.row("Permission", &kind.permission);
     if kind.family == Family::Action {
-        let twice =
-            if kind.idempotent { "doing it twice is as doing it once" } else { "it is done each time" };
-        sheet.row("Twice", twice);
+        let again = match kind.idempotent {
+            true => "doing it again changes nothing more",
+            false => "doing it again may change something again",
+        };
+        sheet.row("Again", again);
     }
     if kind.follows {
         sheet.row("Follows", "--follow tells what changes");
@@ -244,29 +301,63 @@ fn described(kind: &Kind, out: &Out) -> String {
     sheet.row("Example", line(kind, &example(&takes)));
     let mut text = sheet.finish();
     if !takes.is_empty() {
-        text.push_str("\nParameters:\n");
+        text.push_str(&headed("Parameters", &description(&kind.parameters)));
         let mut table = Table::new(out, ["NAME", "TYPE", "REQUIRED", "DESCRIPTION"]);
-        for field in &takes {
+        for (name, field) in all(&takes) {
             table.row([
-                field.name.as_str().into(),
+                name.into(),
                 field.shape.words().into(),
                 if field.required { "yes" } else { "" }.into(),
                 meaning(field).into(),
             ]);
         }
         text.push_str(&table.finish());
+        text.push_str(&meanings(&takes));
     }
     let answers = fields(&kind.answer);
     if !answers.is_empty() {
-        text.push_str(match kind.family {
-            Family::Action => "\nIts report:\n",
-            Family::Query => "\nEach item of its answer:\n",
-        });
+        let heading = match kind.family {
+            Family::Action => "Its report",
+            Family::Query => "Each item of its answer",
+        };
+        text.push_str(&headed(heading, &description(&kind.answer)));
         let mut table = Table::new(out, ["NAME", "TYPE", "DESCRIPTION"]);
-        for field in &answers {
-            table.row([field.name.as_str().into(), field.shape.words().into(), meaning(field).into()]);
+        for (name, field) in all(&answers) {
+            table.row([name.into(), field.shape.words().into(), meaning(field).into()]);
         }
         text.push_str(&table.finish());
+        text.push_str(&meanings(&answers));
+    }
+    text
+}
+
+/// What stands above a table of fields.
+fn headed(heading: &str, words: &str) -> String {
+    let words = if words.is_empty() { String::new() } else { format!("{}\n\n", neutral::text(words)) };
+    format!("\n{heading}:\n{words}")
+}
+
+/// Fields and those within them, by what leads to them.
+fn all(fields: &[Field]) -> Vec<(String, &Field)> {
+    let mut found = Vec::new();
+    for field in fields {
+        found.push((field.name.clone(), field));
+        if let Shape::Object(inner) = &field.shape {
+            found.extend(all(inner).into_iter().map(|(name, inner)| (format!("{}.{name}", field.name), inner)));
+        }
+    }
+    found
+}
+
+/// What the words of each choice mean.
+fn meanings(fields: &[Field]) -> String {
+    let mut text = String::new();
+    for (name, field) in all(fields).into_iter().filter(|(_, field)| !field.meanings.is_empty()) {
+        let mut sheet = Sheet::default();
+        for (word, meaning) in &field.meanings {
+            sheet.row(format!("  {word}"), meaning);
+        }
+        text.push_str(&format!("\n{}:\n{}", neutral::text(&name), sheet.finish()));
     }
     text
 }
@@ -285,10 +376,10 @@ fn meaning(field: &Field) -> String {
 fn example(fields: &[Field]) -> String {
     let words = fields.iter().filter(|field| field.required).map(|field| {
         let value = match (&field.example, &field.shape) {
-            (Some(example), schema::Shape::Json) => return format!("{}:='{example}'", field.name),
+            (Some(example), Shape::Json | Shape::Object(_)) => return format!("{}:='{example}'", field.name),
             (Some(example), _) => value::plain(example),
-            (None, schema::Shape::Choice(choices)) => choices.first().cloned().unwrap_or_default(),
-            (None, schema::Shape::Json) => return format!("{}:=JSON", field.name),
+            (None, Shape::Choice(choices)) => choices.first().cloned().unwrap_or_default(),
+            (None, Shape::Json | Shape::Object(_)) => return format!("{}:=JSON", field.name),
             (None, shape) => shape.placeholder(),
         };
         words::typed(&[format!("{}={value}", field.name)])

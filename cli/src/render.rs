@@ -75,6 +75,14 @@ impl Out {
         }
     }
 
+    /// Tells the user which columns of a table had no room.
+    pub(crate) fn note_left_out(&self, titles: &[String]) {
+        if !titles.is_empty() {
+            let titles = titles.join(", ");
+            self.note(format_args!("No room for {titles}: a wider terminal shows more, --output json all."));
+        }
+    }
+
     /// Tells the user something that `--quiet` does not silence, on standard error.
     pub(crate) fn warn(&self, text: impl std::fmt::Display) {
         let colours = if self.colour_notes { neutral::Colours::Keep } else { neutral::Colours::Strip };

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
+use fleetward_api::time::Time;
 use fleetward_protocol::suggest::nearest;
 use serde_json::{Map, Number, Value};
 
@@ -29,7 +30,7 @@ impl FromStr for Assignment {
 
     fn from_str(word: &str) -> Result<Self, String> {
         let Some((key, value)) = word.split_once('=') else {
-            return Err(format!("`{}` is not KEY=VALUE", word.escape_debug()));
+            return Err(format!("`{}` names no parameter: write KEY=VALUE", word.escape_debug()));
         };
         let (key, value) = match key.strip_suffix(':') {
             Some(key) => match serde_json::from_str(value) {
@@ -48,6 +49,14 @@ impl FromStr for Assignment {
 }
 
 impl Assignment {
+    /// The parameter and what it is given, where that is text.
+    pub(super) fn text(&self) -> Option<(&str, &str)> {
+        match &self.value {
+            Given::Text(text) => Some((&self.key, text)),
+            Given::Json(_) => None,
+        }
+    }
+
     /// Whether it gives the parameter that is shown under `name`, or a name in it.
     pub(super) fn is_of(&self, name: &str) -> bool {
         name.strip_prefix(&*self.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -126,7 +135,7 @@ impl<'a> Building<'a> {
             (Shape::Map(_), Given::Text(_)) => {
                 return Err(format!("`{name}` takes names and their values: write `{name}.NAME=VALUE`"));
             }
-            (Shape::Json, Given::Text(_)) => {
+            (Shape::Json | Shape::Object(_), Given::Text(_)) => {
                 return Err(format!("`{name}` takes JSON: write `{name}:=JSON`"));
             }
             _ if !is_first => return Err(format!("`{name}` is given twice")),
@@ -190,7 +199,16 @@ fn typed(name: &str, shape: &Shape, text: &str) -> Result<Value, String> {
             "false" => Ok(Value::Bool(false)),
             _ => Err(format!("`{name}` is true or false, not `{text}`")),
         },
-        Shape::List(_) | Shape::Map(_) | Shape::Json => {
+        Shape::Time => {
+            let time = text.parse::<Time>().map(|time| time.timestamp().as_millis());
+            let time = time.ok().or_else(|| text.parse::<i64>().ok());
+            time.map(Value::from).ok_or_else(|| {
+                format!(
+                    "`{name}` takes a time such as 2026-01-02T03:04:05Z, or milliseconds since 1970, not `{text}`"
+                )
+            })
+        }
+        Shape::List(_) | Shape::Map(_) | Shape::Object(_) | Shape::Json => {
             Err(format!("`{name}` takes JSON: write `{name}:=JSON`"))
         }
     }
@@ -206,13 +224,37 @@ fn unknown(fields: &[Field], key: &str) -> String {
     text
 }
 
+/// The words with names put before those that have none, where it can be told what they are for: a word of a choice is for
+/// that choice, another one for the first parameter that takes any text.
+pub(crate) fn meant(fields: &[Field], words: &[String]) -> Option<Vec<String>> {
+    let named = |word: &String| word.split_once('=').map(|(name, _)| name.trim_end_matches(':').to_owned());
+    let mut taken: HashSet<String> = words.iter().filter_map(named).collect();
+    let name = |word: &String| {
+        if word.contains('=') {
+            return Some(word.clone());
+        }
+        let free = || fields.iter().filter(|field| !taken.contains(&field.name));
+        let is_choice = |field: &&Field| match &field.shape {
+            Shape::Choice(choices) => choices.contains(word),
+            Shape::List(each) => matches!(&**each, Shape::Choice(choices) if choices.contains(word)),
+            _ => false,
+        };
+        let field = free().find(is_choice).or_else(|| free().find(|field| field.shape == Shape::Text))?;
+        if field.shape == Shape::Text || matches!(field.shape, Shape::Choice(_)) {
+            taken.insert(field.name.clone());
+        }
+        Some(format!("{}={word}", field.name))
+    };
+    words.iter().map(name).collect()
+}
+
 /// How the parameters are written: what has to be given, and what may be.
 pub(crate) fn usage(fields: &[Field]) -> String {
     let words = fields.iter().map(|field| {
         let value = field.shape.placeholder();
         let word = match &field.shape {
             Shape::Map(_) => format!("{}.NAME={value}", field.name),
-            Shape::Json => format!("{}:={value}", field.name),
+            Shape::Json | Shape::Object(_) => format!("{}:={value}", field.name),
             _ => format!("{}={value}", field.name),
         };
         let more = if matches!(field.shape, Shape::List(_) | Shape::Map(_)) { "…" } else { "" };
@@ -248,10 +290,11 @@ mod tests {
             "labels.a.b=1",
             "labels.c=x",
             "deep:={\"a\": \"b\"}",
+            "at=2026-01-02T03:04:05Z",
         ];
         let expected = json!({
             "what": "a=b", "mode": "slow", "count": -7, "share": 0.5, "on": true, "names": ["a", ""],
-            "labels": { "a.b": "1", "c": "x" }, "deep": { "a": "b" },
+            "labels": { "a.b": "1", "c": "x" }, "deep": { "a": "b" }, "at": 1_767_323_045_000_i64,
         });
         assert_eq!(params(json!({}), &line), Ok(expected));
     }
@@ -265,8 +308,9 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_at_once_with_what_was_perhaps_meant() {
-        let line =
-            ["waht=x", "mode=fats", "count=many", "on=yes", "labels=x", "deep=1", "share=NaN", "names.x=1"];
+        let line = [
+            "waht=x", "mode=fats", "count=many", "on=yes", "labels=x", "deep=1", "share=NaN", "names.x=1", "at=soon",
+        ];
         assert_eq!(
             params(json!({ "lables": 1 }), &line).unwrap_err(),
             [
@@ -279,6 +323,7 @@ mod tests {
                 "`deep` takes JSON: write `deep:=JSON`",
                 "`share` takes a number, not `NaN`",
                 "`names` has no names in it: it takes list of texts",
+                "`at` takes a time such as 2026-01-02T03:04:05Z, or milliseconds since 1970, not `soon`",
                 "`what` is missing: text",
             ]
         );
@@ -289,11 +334,23 @@ mod tests {
     }
 
     #[test]
+    fn words_without_names_are_given_those_that_were_meant() {
+        let named = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            meant(&fields(&of_everything()), &words).map(|words| words.join(" "))
+        };
+        assert_eq!(named(&["nginx", "slow"]).as_deref(), Some("what=nginx mode=slow"));
+        assert_eq!(named(&["slow", "on=true", "x"]).as_deref(), Some("mode=slow on=true what=x"));
+        assert_eq!(named(&["down", "up"]).as_deref(), Some("ways=down ways=up"));
+        assert_eq!(named(&["what=a", "z"]), None);
+    }
+
+    #[test]
     fn the_usage_line_is_made_from_the_schema() {
         assert_eq!(
             usage(&fields(&of_everything())),
-            "what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] \
-             [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON]"
+            "what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… \
+             [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]…"
         );
     }
 

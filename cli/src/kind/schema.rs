@@ -3,12 +3,15 @@
 //! A schema comes from the controller. Whatever it holds is read without following circles, and what is not understood
 //! is taken as JSON: the controller is the judge of every value.
 
+use fleetward_protocol::time;
 use serde_json::{Map, Value};
 
 /// How many references and alternatives are followed from one place.
 const MAX_HOPS: usize = 16;
-/// How deep a list of lists is looked into.
-const MAX_DEPTH: usize = 4;
+/// How deep lists and objects are looked into.
+const MAX_DEPTH: usize = 2;
+/// The most fields of an object that are looked at.
+const MAX_FIELDS: usize = 128;
 
 /// A property of an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,10 +28,12 @@ pub(crate) struct Field {
     pub(crate) default: Option<Value>,
     /// A value that it may have.
     pub(crate) example: Option<Value>,
+    /// What words of a choice mean, as far as it is said.
+    pub(crate) meanings: Vec<(String, String)>,
 }
 
 /// What a value looks like.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Shape {
     /// Any text.
     Text,
@@ -40,10 +45,14 @@ pub(crate) enum Shape {
     Number,
     /// True or false.
     Switch,
+    /// A moment: a whole number of milliseconds.
+    Time,
     /// Several of one shape.
     List(Box<Self>),
     /// Names, each with a value of one shape.
     Map(Box<Self>),
+    /// An object with fields of its own.
+    Object(Vec<Field>),
     /// Anything deeper.
     Json,
 }
@@ -51,7 +60,10 @@ pub(crate) enum Shape {
 impl Shape {
     /// Whether it is one value that can be typed as it is.
     const fn is_scalar(&self) -> bool {
-        matches!(self, Self::Text | Self::Choice(_) | Self::Integer | Self::Number | Self::Switch)
+        matches!(
+            self,
+            Self::Text | Self::Choice(_) | Self::Integer | Self::Number | Self::Switch | Self::Time
+        )
     }
 
     /// What it is, in a few words.
@@ -62,6 +74,8 @@ impl Shape {
             Self::Integer => "whole number".to_owned(),
             Self::Number => "number".to_owned(),
             Self::Switch => "true | false".to_owned(),
+            Self::Time => "time".to_owned(),
+            Self::Object(_) => "object".to_owned(),
             Self::List(each) => format!("list of {}", each.plural()),
             Self::Map(each) => format!("names with {}", each.plural()),
             Self::Json => "JSON".to_owned(),
@@ -73,6 +87,7 @@ impl Shape {
             Self::Text => "texts".to_owned(),
             Self::Integer => "whole numbers".to_owned(),
             Self::Number => "numbers".to_owned(),
+            Self::Time => "times".to_owned(),
             other => other.words(),
         }
     }
@@ -84,7 +99,8 @@ impl Shape {
             Self::Choice(choices) => choices.join("|"),
             Self::Integer | Self::Number => "NUMBER".to_owned(),
             Self::Switch => "true|false".to_owned(),
-            Self::Json => "JSON".to_owned(),
+            Self::Time => "TIME".to_owned(),
+            Self::Object(_) | Self::Json => "JSON".to_owned(),
         }
     }
 }
@@ -92,9 +108,19 @@ impl Shape {
 /// The properties of the object that `schema` describes: first those that are always there, in the order in which they
 /// are declared, then the others.
 pub(crate) fn fields(schema: &Map<String, Value>) -> Vec<Field> {
-    let mut objects = chain(schema, schema);
-    for part in schema.get("allOf").and_then(Value::as_array).into_iter().flatten().take(MAX_HOPS) {
-        objects.extend(part.as_object().map(|part| chain(schema, part)).unwrap_or_default());
+    fields_within(schema, schema, 0)
+}
+
+/// What is said of the whole: on one line.
+pub(crate) fn description(schema: &Map<String, Value>) -> String {
+    let words = chain(schema, schema).into_iter().find_map(|object| object.get("description"));
+    one_line(words.and_then(Value::as_str).unwrap_or_default())
+}
+
+fn fields_within(root: &Map<String, Value>, object: &Map<String, Value>, depth: usize) -> Vec<Field> {
+    let mut objects = chain(root, object);
+    for part in object.get("allOf").and_then(Value::as_array).into_iter().flatten().take(MAX_HOPS) {
+        objects.extend(part.as_object().map(|part| chain(root, part)).unwrap_or_default());
     }
     let required: Vec<&str> = objects
         .iter()
@@ -106,8 +132,8 @@ pub(crate) fn fields(schema: &Map<String, Value>) -> Vec<Field> {
     for (name, property) in
         objects.iter().filter_map(|object| object.get("properties")?.as_object()).flatten()
     {
-        if fields.iter().all(|field| field.name != *name) {
-            fields.push(field(schema, name, property, required.contains(&name.as_str())));
+        if fields.len() < MAX_FIELDS && fields.iter().all(|field| field.name != *name) {
+            fields.push(field(root, name, property, required.contains(&name.as_str()), depth));
         }
     }
     fields
@@ -115,18 +141,36 @@ pub(crate) fn fields(schema: &Map<String, Value>) -> Vec<Field> {
     fields
 }
 
-fn field(root: &Map<String, Value>, name: &str, property: &Value, required: bool) -> Field {
+fn field(root: &Map<String, Value>, name: &str, property: &Value, required: bool, depth: usize) -> Field {
     let chain = property.as_object().map(|object| chain(root, object)).unwrap_or_default();
     let find = |key: &str| chain.iter().find_map(|object| object.get(key));
     let description = find("description").and_then(Value::as_str).unwrap_or_default();
     Field {
         name: name.to_owned(),
-        shape: shape(root, property, 0),
+        shape: shape(root, property, depth),
         required,
-        description: description.split_whitespace().collect::<Vec<_>>().join(" "),
+        description: one_line(description),
         default: find("default").filter(|value| !value.is_null()).cloned(),
         example: find("example").or_else(|| find("examples")?.get(0)).cloned(),
+        meanings: chain.last().map(|schema| meanings(root, schema)).unwrap_or_default(),
     }
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the words of a choice, or of a list of choices, mean.
+fn meanings(root: &Map<String, Value>, schema: &Map<String, Value>) -> Vec<(String, String)> {
+    let each = schema.get("items").and_then(Value::as_object).map(|items| chain(root, items));
+    let schema = each.as_ref().and_then(|chain| chain.last().copied()).unwrap_or(schema);
+    let alternatives = schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Value::as_array);
+    let told = alternatives.into_iter().flatten().filter_map(|one| {
+        let one = one.as_object()?;
+        let meaning = one_line(one.get("description")?.as_str()?);
+        Some(choices(one)?.into_iter().map(move |word| (word, meaning.clone())))
+    });
+    told.flatten().collect()
 }
 
 /// A schema and what it leads to, from the outside in: by a reference, as the only alternative to null, or as the only
@@ -189,6 +233,7 @@ fn shape(root: &Map<String, Value>, schema: &Value, depth: usize) -> Shape {
     };
     match type_of(inner) {
         Some("string") => Shape::Text,
+        Some("integer") if inner.get("format").is_some_and(|format| format == time::FORMAT) => Shape::Time,
         Some("integer") => Shape::Integer,
         Some("number") => Shape::Number,
         Some("boolean") => Shape::Switch,
@@ -196,6 +241,10 @@ fn shape(root: &Map<String, Value>, schema: &Value, depth: usize) -> Shape {
         Some("object") if !inner.contains_key("properties") => {
             scalar("additionalProperties").map_or(Shape::Json, |each| Shape::Map(Box::new(each)))
         }
+        Some("object") if depth < MAX_DEPTH => match fields_within(root, inner, depth + 1) {
+            fields if fields.is_empty() => Shape::Json,
+            fields => Shape::Object(fields),
+        },
         _ => Shape::Json,
     }
 }
@@ -253,7 +302,8 @@ pub(super) mod tests {
             "required": ["what", "mode"],
             "properties": {
                 "count": { "type": ["integer", "null"], "description": "How\noften.", "default": 3 },
-                "deep": { "type": "object", "properties": { "a": { "type": "string" } } },
+                "at": { "type": "integer", "format": "unix-ms" },
+                "deep": { "type": "object", "properties": { "a": { "type": "string", "description": "Inside." } } },
                 "labels": { "type": "object", "additionalProperties": { "type": "string" } },
                 "maybe": { "oneOf": [{ "type": "null" }, { "$ref": "#/components/schemas/Mode" }] },
                 "kind": { "allOf": [
@@ -261,6 +311,7 @@ pub(super) mod tests {
                     { "type": "object", "description": "Which." },
                 ] },
                 "mode": { "$ref": "#/components/schemas/Mode", "description": "How." },
+                "ways": { "type": "array", "items": { "$ref": "#/components/schemas/Way" } },
                 "names": { "type": "array", "items": { "type": "string" } },
                 "on": { "type": "boolean" },
                 "share": { "type": "number" },
@@ -270,6 +321,10 @@ pub(super) mod tests {
             "components": { "schemas": {
                 "Mode": { "type": "string", "enum": ["fast", "slow"], "description": "A mode." },
                 "Tree": { "$ref": "#/components/schemas/Tree" },
+                "Way": { "oneOf": [
+                    { "type": "string", "enum": ["up"], "description": "To the\ntop." },
+                    { "type": "string", "enum": ["down"] },
+                ] },
             } },
         }))
     }
@@ -281,8 +336,9 @@ pub(super) mod tests {
         let expected = [
             ("what", "text"),
             ("mode", "fast | slow"),
+            ("at", "time"),
             ("count", "whole number"),
-            ("deep", "JSON"),
+            ("deep", "object"),
             ("kind", "a | b"),
             ("labels", "names with texts"),
             ("maybe", "fast | slow"),
@@ -290,12 +346,32 @@ pub(super) mod tests {
             ("on", "true | false"),
             ("share", "number"),
             ("tree", "JSON"),
+            ("ways", "list of up | down"),
         ];
         assert_eq!(told, expected.map(|(name, words)| (name, words.to_owned())));
         assert!(fields[0].required && fields[1].required && !fields[2].required);
-        assert_eq!((fields[1].description.as_str(), fields[2].description.as_str()), ("How.", "How often."));
-        assert_eq!(fields[4].description, "Which.");
-        assert_eq!((&fields[2].default, &fields[0].example), (&Some(json!(3)), &Some(json!("nginx"))));
+        let field = |name: &str| fields.iter().find(|field| field.name == name).unwrap();
+        assert_eq!(field("mode").description, "How.");
+        assert_eq!(field("count").description, "How often.");
+        assert_eq!(field("kind").description, "Which.");
+        assert_eq!((&field("count").default, &field("what").example), (&Some(json!(3)), &Some(json!("nginx"))));
+        assert_eq!(field("ways").meanings, [("up".to_owned(), "To the top.".to_owned())]);
+        let Shape::Object(inside) = &field("deep").shape else { panic!("{fields:?}") };
+        assert_eq!((inside[0].name.as_str(), inside[0].description.as_str()), ("a", "Inside."));
+        assert_eq!(description(&of_everything()), "Everything.");
+    }
+
+    /// A schema that leads back to itself is looked into as deep as it is shown, and no deeper.
+    #[test]
+    fn an_object_in_itself_has_an_end() {
+        let again = json!({ "$ref": "#/components/schemas/Knot" });
+        let knot = json!({ "type": "object", "properties": { "a": again, "b": again } });
+        let schema = object(json!({ "properties": { "k": again }, "components": { "schemas": { "Knot": knot } } }));
+        let (mut shape, mut depth) = (fields(&schema)[0].shape.clone(), 0);
+        while let Shape::Object(fields) = shape {
+            (shape, depth) = (fields[0].shape.clone(), depth + 1);
+        }
+        assert_eq!((shape, depth), (Shape::Json, MAX_DEPTH));
     }
 
     #[test]

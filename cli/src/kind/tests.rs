@@ -27,24 +27,32 @@ fn a_kind_is_described_by_its_schema_alone() {
         Family      action
         Does        Paint a host.
         Permission  run
-        Twice       doing it twice is as doing it once
+        Again       doing it again changes nothing more
         Time limit  1 min 30 s
-        Usage       fleetward do paint what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] --on EXPR
+        Usage       fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]… --on EXPR
         Example     fleetward do paint what=nginx mode=fast --on EXPR
 
         Parameters:
-        NAME    TYPE              REQUIRED  DESCRIPTION
-        what    text              yes
-        mode    fast | slow       yes       How.
-        count   whole number                How often. (3 when absent)
-        deep    JSON
-        kind    a | b                       Which.
+        Everything.
+
+        NAME    TYPE               REQUIRED  DESCRIPTION
+        what    text               yes
+        mode    fast | slow        yes       How.
+        at      time
+        count   whole number                 How often. (3 when absent)
+        deep    object
+        deep.a  text                         Inside.
+        kind    a | b                        Which.
         labels  names with texts
-        maybe   fast | slow                 A mode.
+        maybe   fast | slow                  A mode.
         names   list of texts
         on      true | false
         share   number
         tree    JSON
+        ways    list of up | down
+
+        ways:
+          up  To the top.
 
         Its report:
         NAME     TYPE          DESCRIPTION
@@ -55,7 +63,10 @@ fn a_kind_is_described_by_its_schema_alone() {
 /// Runs a command against a controller with the kind `paint` that refuses to preview anything; what it was asked.
 async fn run(line: &[&str]) -> (Failure, Vec<String>) {
     let refusal = r#"{"error":"no","code":"INVALID","details":{},"timestamp":"2026-01-02T03:04:05.000Z"}"#;
-    let kinds = answer("200 OK", &json!({ "items": [kind()] }).to_string());
+    let mut other = kind();
+    other["name"] = json!("animate");
+    other["parameters"] = json!({ "properties": { "mode": { "enum": ["tame", "wild"] } } });
+    let kinds = answer("200 OK", &json!({ "items": [kind(), other] }).to_string());
     let (address, mut requests) = serve(vec![vec![kinds, answer("400 Bad Request", refusal)]]).await;
     let address = address.to_string();
     let globals = ["fleetward", "--quiet", "--token", "secret", "--controller", &address];
@@ -100,11 +111,28 @@ fn what_a_file_gives_is_named_and_not_shown() {
 async fn what_cannot_be_meant_is_told_before_anything_is_sent() {
     let (failure, asked) = run(&["do", "paint", "waht=x", "--on", "all", "--yes"]).await;
     assert_eq!((failure.exit_code(), asked.len()), (2, 1));
+    for word in ["a:={", "=a", "a"] {
+        let (failure, asked) = run(&["do", "paint", word, "--on", "all", "--yes"]).await;
+        assert_eq!((failure.exit_code(), asked.len()), (2, 1), "{word}");
+    }
+    let (failure, _) = run(&["do", "paint", "door", "slow", "--on", "all", "--yes"]).await;
+    expect![[r#"
+        `door` names no parameter: write KEY=VALUE
+        `slow` names no parameter: write KEY=VALUE
+        Did you mean: fleetward do paint what=door mode=slow --on EXPR
+        Usage: fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]… --on EXPR
+        Example: fleetward do paint what=nginx mode=fast --on EXPR
+        `fleetward kind show paint` tells what each means."#]].assert_eq(&failure.to_string());
+    let (failure, _) = run(&["do", "paint", "what=a", "mode=wild", "--on", "all", "--yes"]).await;
+    let told = "`mode=wild` is for another kind: `fleetward do animate`";
+    assert!(failure.to_string().contains(told), "{failure}");
+    let (failure, _) = run(&["do", "paint", "waht=x", "--on", "all", "--yes"]).await;
     expect![[r#"
         `waht` is not known; did you mean `what`?
         `what` is missing: text
         `mode` is missing: fast | slow
-        Usage: fleetward do paint what=TEXT mode=fast|slow [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] --on EXPR
+        Usage: fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]… --on EXPR
+        Example: fleetward do paint what=nginx mode=fast --on EXPR
         `fleetward kind show paint` tells what each means."#]].assert_eq(&failure.to_string());
     let (failure, _) = run(&["do", "pain", "--on", "all", "--yes"]).await;
     assert!(failure.to_string().contains("knows no action `pain`; did you mean `paint`?"), "{failure}");

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use comfy_table::{Attribute, CellAlignment, Color, ColumnConstraint, ContentArrangement, presets};
+use console::{measure_text_width, truncate_str};
 
 use super::{Out, neutral};
 
@@ -13,6 +14,21 @@ pub(crate) struct Table {
     colour: bool,
     one_line: bool,
 }
+
+/// Rows under a header, of any number of columns. On a terminal each row takes one line: wide columns are cut, and where that is
+/// not enough, the last columns are left out.
+#[derive(Debug)]
+pub(crate) struct WideTable {
+    titles: Vec<String>,
+    rows: Vec<Vec<Cell>>,
+    colour: bool,
+    width: Option<usize>,
+}
+
+/// Columns of a wide table are not cut below this.
+const MIN_COLUMN: usize = 12;
+/// Blanks between two columns.
+const GAP: usize = 2;
 
 /// One cell.
 #[derive(Debug, Clone)]
@@ -72,12 +88,6 @@ impl Tone {
 impl Table {
     /// An empty table for standard output.
     pub(crate) fn new<const N: usize>(out: &Out, header: [&str; N]) -> Self {
-        Self::build(header, out.colour, std::io::stdout().is_terminal().then(width))
-    }
-
-    /// An empty table for standard output, of as many columns as there are titles.
-    pub(crate) fn of_columns(out: &Out, header: &[String]) -> Self {
-        let header = header.iter().map(|title| neutral::text(title));
         Self::build(header, out.colour, std::io::stdout().is_terminal().then(width))
     }
 
@@ -162,6 +172,60 @@ impl Table {
     }
 }
 
+impl WideTable {
+    /// An empty table for standard output, of as many columns as there are titles.
+    pub(crate) fn new(out: &Out, titles: impl IntoIterator<Item = String>) -> Self {
+        let titles = titles.into_iter().map(|title| neutral::text(&title)).collect();
+        let width = std::io::stdout().is_terminal().then(|| usize::from(width()));
+        Self { titles, rows: Vec::new(), colour: out.colour, width }
+    }
+
+    /// Adds a row.
+    pub(crate) fn push(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().take(self.titles.len()).collect());
+    }
+
+    /// The finished text, and the titles of the columns for which there was no room.
+    pub(crate) fn finish(self) -> (String, Vec<String>) {
+        let mut widths: Vec<usize> = self.titles.iter().map(|title| measure_text_width(title)).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(measure_text_width(&cell.text));
+            }
+        }
+        fit(&mut widths, self.width.unwrap_or(usize::MAX));
+        let left_out = self.titles[widths.len()..].to_vec();
+        let cut = |text: &str, width: usize| truncate_str(text, width, "…").into_owned();
+        let header = self.titles.iter().zip(&widths).map(|(title, width)| cut(title, *width));
+        let mut table = Table::build(header, self.colour, None);
+        for row in self.rows {
+            let cells = row.into_iter().zip(&widths);
+            table.push(cells.map(|(cell, width)| Cell { text: cut(&cell.text, *width), tone: cell.tone }));
+        }
+        (table.finish(), left_out)
+    }
+}
+
+/// Takes from the widest columns, and from the end, until all of them have room in `width`. The first two stay.
+fn fit(columns: &mut Vec<usize>, width: usize) {
+    let total = |columns: &[usize]| columns.iter().sum::<usize>() + GAP * columns.len().saturating_sub(1);
+    while total(columns) > width {
+        let beyond = total(columns) - width;
+        let Some(widest) = columns.iter().copied().max().filter(|widest| *widest > MIN_COLUMN) else {
+            if columns.len() <= 2 {
+                return;
+            }
+            columns.pop();
+            continue;
+        };
+        // Down to the next widest, all that are as wide: none is cut while another one has more.
+        let next = columns.iter().copied().filter(|column| *column < widest).max().unwrap_or(0).max(MIN_COLUMN);
+        let many = columns.iter().filter(|column| **column == widest).count();
+        let each = beyond.div_ceil(many).min(widest - next);
+        columns.iter_mut().filter(|column| **column == widest).for_each(|column| *column -= each);
+    }
+}
+
 /// Names and values, one pair a line.
 #[derive(Debug, Default)]
 pub(crate) struct Sheet {
@@ -205,6 +269,26 @@ mod tests {
         table.row(["2026-01-02 03:04:05 UTC".into(), "ann".into(), "x y ".repeat(100).into()]);
         table.row(["2026-01-02 03:04:06 UTC".into(), "bob".into(), "short".into()]);
         table.finish()
+    }
+
+    #[test]
+    fn a_wide_table_has_room_on_a_terminal() {
+        let table = |width: Option<usize>| {
+            let titles = ["HOST", "DESCRIPTION", "STATE", "MORE"].map(str::to_owned).to_vec();
+            let mut table = WideTable { titles, rows: Vec::new(), colour: false, width };
+            table.push(["web-1", &"ü".repeat(50), "running", &"x".repeat(30)].map(Cell::new));
+            table.finish()
+        };
+        let (whole, left_out) = table(None);
+        assert!(left_out.is_empty() && whole.lines().nth(1).unwrap().chars().count() > 90, "{whole}");
+        for (width, titles) in [(80, 4), (46, 4), (41, 3), (20, 2)] {
+            let (text, left_out) = table(Some(width));
+            assert_eq!(4 - left_out.len(), titles, "{width}: {text}");
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.lines().all(|line| line.chars().count() <= width.max(22)), "{width}: {text}");
+        }
+        let (text, _) = table(Some(60));
+        assert!(text.lines().nth(1).unwrap().contains("ü…  running  x"), "{text}");
     }
 
     #[test]

@@ -8,16 +8,30 @@ use super::words;
 /// The longest text of a value that is made of several.
 const MAX_COMPACT: usize = 200;
 
-/// A value in a cell of a table: text as it is, several scalars in a row, anything deeper as compact JSON.
+/// A value in a cell of a table: text as it is, lists item by item, objects as their names and values.
 pub(crate) fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(items) if items.iter().all(is_scalar) => {
-            cut(&items.iter().map(plain).collect::<Vec<_>>().join(", "))
+        Value::Array(items) => {
+            cut(&items.iter().map(inner).filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", "))
         }
-        Value::Array(_) | Value::Object(_) => cut(&value.to_string()),
+        Value::Object(entries) => {
+            let entry = |(name, value): (&String, &Value)| match inner(value) {
+                text if text.is_empty() => None,
+                text => Some(format!("{name} {text}")),
+            };
+            cut(&entries.iter().filter_map(entry).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// A value within another one.
+fn inner(value: &Value) -> String {
+    match plain(value) {
+        text if text.is_empty() || is_scalar(value) || value.is_array() => text,
+        text => format!("({text})"),
     }
 }
 
@@ -48,6 +62,7 @@ fn typed(value: &Value) -> String {
         Value::String(text) => text
             .parse::<Digest>()
             .map_or_else(|_| words::typed(std::slice::from_ref(text)), |digest| digest.short()),
+        Value::Array(_) => cut(&value.to_string()),
         value => plain(value),
     }
 }
@@ -109,5 +124,11 @@ mod tests {
     fn a_long_value_is_cut_between_characters() {
         let text = plain(&json!([["ü".repeat(1000)]]));
         assert_eq!((text.chars().count(), text.ends_with('…')), (MAX_COMPACT + 1, true));
+    }
+
+    #[test]
+    fn what_is_nested_is_told_in_words() {
+        let value = json!({ "a": 1, "b": null, "c": { "d": [true, { "e": "x y" }], "f": {} }, "g": [] });
+        assert_eq!(plain(&value), "a 1, c (d true, (e x y))");
     }
 }

@@ -187,8 +187,8 @@ pub(crate) fn rollout(rollout: &Rollout) -> String {
         rollout.canary.as_ref().map(|share| format!("canary {share}")),
         rollout.batch.as_ref().map(|share| format!("batches of {share}")),
         rollout.max_failures.as_ref().map(|share| match share.as_str() {
-            "0" | "0%" => "halted at the first failure".to_owned(),
-            share => format!("halted when more than {share} fail"),
+            "0" | "0%" => "starts nothing more after the first failure".to_owned(),
+            share => format!("starts nothing more when more than {share} fail"),
         }),
         rollout.timeout_s.map(|limit| format!("{} per run", seconds(limit))),
         rollout.offline.map(|offline| match offline {
