@@ -3,6 +3,7 @@
 //! Commands are taken from the Markdown files, the examples of every help text, the maintainer scripts, the units and the
 //! messages of the programs, and parsed with each program's own definition: names, options and values.
 
+mod api;
 mod line;
 
 use std::fs;
@@ -21,6 +22,7 @@ const FOREIGN: &[&str] = &[
     "apt-get",
     "cat",
     "chown",
+    "curl",
     "install",
     "journalctl",
     "jq",
