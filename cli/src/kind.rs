@@ -167,7 +167,8 @@ impl Known {
             return None;
         }
         let other = self.others.iter().find(|other| takes(&fields(&other.parameters)) == Some(true))?;
-        Some(format!("`{name}={word}` is for another kind: `fleetward {} {}`", verb(other.family), other.name))
+        let command = format!("fleetward {} {}", verb(other.family), other.name);
+        Some(format!("`{name}={word}` is for another kind: `{command}`"))
     }
 }
 
