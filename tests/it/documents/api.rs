@@ -1,8 +1,8 @@
 //! What the documents send to the API is a request that it has, of the shape that it takes.
 
-use fleetward_api::auth::LoginRequest;
-use fleetward_api::operation::OperationCreate;
-use fleetward_api::query::QueryCreate;
+use fleetward_api::people::auth::LoginRequest;
+use fleetward_api::work::operation::OperationCreate;
+use fleetward_api::work::query::QueryCreate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
