@@ -344,7 +344,9 @@ fn all(fields: &[Field]) -> Vec<(String, &Field)> {
     for field in fields {
         found.push((field.name.clone(), field));
         if let Shape::Object(inner) = &field.shape {
-            found.extend(all(inner).into_iter().map(|(name, inner)| (format!("{}.{name}", field.name), inner)));
+            found.extend(
+                all(inner).into_iter().map(|(name, inner)| (format!("{}.{name}", field.name), inner)),
+            );
         }
     }
     found

@@ -352,7 +352,8 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
     let names: Vec<String> = runs_of(app, &command).await?.into_iter().map(|run| run.host.into()).collect();
     let times = if command.timestamps { Times::Shown } else { Times::Hidden };
     let options = Options { host: command.host.clone(), stream, times };
-    let mut screen = Screen::new(&app.out, options, names.iter().map(String::as_str), begun).of(operation.clone());
+    let mut screen =
+        Screen::new(&app.out, options, names.iter().map(String::as_str), begun).of(operation.clone());
     match live::follow(app, &following, &mut screen).await? {
         Ending::Detached => {
             screen.leave()?;

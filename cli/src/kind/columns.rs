@@ -56,7 +56,8 @@ impl Columns {
             fill(fields, row, &mut Vec::new(), &mut filled);
         }
         if has_both(fields) {
-            let later: Vec<Path> = filled.iter().filter_map(|path| twin(fields, path, BEFORE, AFTER)).collect();
+            let later: Vec<Path> =
+                filled.iter().filter_map(|path| twin(fields, path, BEFORE, AFTER)).collect();
             filled.extend(later);
         }
         let mut declared = Vec::new();
@@ -144,9 +145,8 @@ fn fill(fields: &[Field], row: &Map<String, Value>, path: &mut Path, filled: &mu
 
 /// Whether there are two objects, of what was before and of what is after.
 fn has_both(fields: &[Field]) -> bool {
-    let is_object = |name: &str| {
-        fields.iter().any(|field| field.name == name && matches!(field.shape, Shape::Object(_)))
-    };
+    let is_object =
+        |name: &str| fields.iter().any(|field| field.name == name && matches!(field.shape, Shape::Object(_)));
     is_object(BEFORE) && is_object(AFTER)
 }
 
@@ -235,20 +235,18 @@ mod tests {
 
     #[test]
     fn a_row_alone_names_everything_by_where_it_stands() {
-        let row = object(json!({ "changed": true, "after": { "since": 1_767_323_045_000_i64, "pid": 1 }, "z": 2 }));
-        let expected = [
-            ("changed", "true"),
-            ("after.pid", "1"),
-            ("after.since", "2026-01-02 03:04:05 UTC"),
-            ("z", "2"),
-        ];
+        let row =
+            object(json!({ "changed": true, "after": { "since": 1_767_323_045_000_i64, "pid": 1 }, "z": 2 }));
+        let expected =
+            [("changed", "true"), ("after.pid", "1"), ("after.since", "2026-01-02 03:04:05 UTC"), ("z", "2")];
         let flat = flat(&schema(), &row, &Clock::utc());
         assert_eq!(flat, expected.map(|(name, text)| (name.to_owned(), text.to_owned())));
     }
 
     #[test]
     fn what_is_no_time_is_shown_as_it_is() {
-        let (_, cells) = shown(&[json!({ "after": { "since": "yesterday" } }), json!({ "after": { "since": 1e300 } })]);
+        let (_, cells) =
+            shown(&[json!({ "after": { "since": "yesterday" } }), json!({ "after": { "since": 1e300 } })]);
         assert_eq!(cells[0], ["yesterday"]);
         assert!(cells[1][0].starts_with("1e"), "{cells:?}");
         let (_, cells) = shown(&[json!({ "after": { "since": i64::MAX } })]);

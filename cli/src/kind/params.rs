@@ -309,7 +309,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_at_once_with_what_was_perhaps_meant() {
         let line = [
-            "waht=x", "mode=fats", "count=many", "on=yes", "labels=x", "deep=1", "share=NaN", "names.x=1", "at=soon",
+            "waht=x",
+            "mode=fats",
+            "count=many",
+            "on=yes",
+            "labels=x",
+            "deep=1",
+            "share=NaN",
+            "names.x=1",
+            "at=soon",
         ];
         assert_eq!(
             params(json!({ "lables": 1 }), &line).unwrap_err(),

@@ -354,7 +354,10 @@ pub(super) mod tests {
         assert_eq!(field("mode").description, "How.");
         assert_eq!(field("count").description, "How often.");
         assert_eq!(field("kind").description, "Which.");
-        assert_eq!((&field("count").default, &field("what").example), (&Some(json!(3)), &Some(json!("nginx"))));
+        assert_eq!(
+            (&field("count").default, &field("what").example),
+            (&Some(json!(3)), &Some(json!("nginx")))
+        );
         assert_eq!(field("ways").meanings, [("up".to_owned(), "To the top.".to_owned())]);
         let Shape::Object(inside) = &field("deep").shape else { panic!("{fields:?}") };
         assert_eq!((inside[0].name.as_str(), inside[0].description.as_str()), ("a", "Inside."));
@@ -366,7 +369,8 @@ pub(super) mod tests {
     fn an_object_in_itself_has_an_end() {
         let again = json!({ "$ref": "#/components/schemas/Knot" });
         let knot = json!({ "type": "object", "properties": { "a": again, "b": again } });
-        let schema = object(json!({ "properties": { "k": again }, "components": { "schemas": { "Knot": knot } } }));
+        let schema =
+            object(json!({ "properties": { "k": again }, "components": { "schemas": { "Knot": knot } } }));
         let (mut shape, mut depth) = (fields(&schema)[0].shape.clone(), 0);
         while let Shape::Object(fields) = shape {
             (shape, depth) = (fields[0].shape.clone(), depth + 1);

@@ -107,7 +107,8 @@ mod tests {
             HOST   STATE      CHANGED  SINCE                    SUB             ␛[2J  MORE
             web-1  succeeded  true     2026-01-02 03:04:05 UTC  dead → running        1, 2
             web-2  failed     false                                             ␛[2J
-        "#]].assert_eq(&table(&runs, &fields, SHOWN, &out).0);
+        "#]]
+        .assert_eq(&table(&runs, &fields, SHOWN, &out).0);
         assert_eq!(table(&runs, &fields, 1, &out).0.lines().count(), 2);
     }
 }

@@ -32,13 +32,7 @@ pub(super) struct Changes<'a> {
 
 impl<'a> Changes<'a> {
     pub(super) const fn new(out: &'a Out, fields: &'a [Field]) -> Self {
-        Self {
-            out,
-            fields,
-            known: BTreeMap::new(),
-            stale: BTreeSet::new(),
-            text: String::new(),
-        }
+        Self { out, fields, known: BTreeMap::new(), stale: BTreeSet::new(), text: String::new() }
     }
 
     fn tell(&mut self, (host, key): &Place, told: &str) {
@@ -79,7 +73,11 @@ impl Sink for Changes<'_> {
         // What was told before it is written before it.
         self.flush()?;
         let painted = tone.paint(&text, self.out.colour_notes);
-        if tone == Tone::Bad { self.out.warn(painted) } else { self.out.note(painted) }
+        if tone == Tone::Bad {
+            self.out.warn(painted)
+        } else {
+            self.out.note(painted)
+        }
         Ok(())
     }
 

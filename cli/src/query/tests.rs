@@ -102,7 +102,9 @@ async fn an_answer_that_breaks_off_is_a_failure() {
 /// A controller that restarts is asked again, and the hosts that were followed are waited for.
 #[tokio::test]
 async fn a_follow_goes_on_over_another_connection() {
-    let thing = |state: &str| ("item", json!({ "host": "web-1", "key": "a", "item": { "name": "a", "state": state } }));
+    let thing = |state: &str| {
+        ("item", json!({ "host": "web-1", "key": "a", "item": { "name": "a", "state": state } }))
+    };
     let host = |state: &str| ("host", json!({ "host": "web-1", "state": state }));
     let end = |answered: u32| ("end", json!({ "hosts": 1, "answered": answered }));
     let stopping = answer(
@@ -120,7 +122,10 @@ async fn a_follow_goes_on_over_another_connection() {
             vec![stream(&[thing("on"), host("complete")])],
             vec![stopping.clone()],
             vec![stream(&[host("offline"), end(0)])],
-            vec![answer("200 OK", &online.to_string()), stream(&[thing("off"), host("complete"), host("ended"), end(1)])],
+            vec![
+                answer("200 OK", &online.to_string()),
+                stream(&[thing("off"), host("complete"), host("ended"), end(1)]),
+            ],
         ];
         let line = format!("ask things --on web-1 --follow --output {format}");
         let (result, asked) = asks(&line, true, connections).await;
@@ -214,7 +219,11 @@ fn what_becomes_of_hosts_is_told_among_what_changes() {
     let told = changes.settled(&News::Followed("web-1".parse().unwrap()));
     assert_eq!(changes.text, "web-1  a  gone\n");
     assert_eq!(told.1, "web-1 told all there is now (1 item); what changes follows");
-    let offline = News::Trouble("web-2".parse().unwrap(), fleetward_api::work::query::QueryState::Offline, "x\ny".into());
+    let offline = News::Trouble(
+        "web-2".parse().unwrap(),
+        fleetward_api::work::query::QueryState::Offline,
+        "x\ny".into(),
+    );
     assert_eq!(changes.settled(&offline).1, "web-2 offline: x␊y");
 }
 
@@ -230,13 +239,12 @@ fn times_are_shown_as_all_other_times_are() {
     let mut changes = Changes::new(&out, &fields);
     let at = 1_767_323_045_000_i64;
     changes.item(item("web-1", "a", json!({ "at": at, "deep": { "since": at } }))).unwrap();
-    assert_eq!(
-        changes.text,
-        "web-1  a  at=2026-01-02 03:04:05 UTC deep.since=2026-01-02 03:04:05 UTC\n"
-    );
+    assert_eq!(changes.text, "web-1  a  at=2026-01-02 03:04:05 UTC deep.since=2026-01-02 03:04:05 UTC\n");
     let mut items = Items::default();
     let now = jiff::Timestamp::now().as_millisecond();
-    items.item(item("web-1", "a", json!({ "at": now - 300_000, "deep": { "since": now - 7_300_000 } }))).unwrap();
+    items
+        .item(item("web-1", "a", json!({ "at": now - 300_000, "deep": { "since": now - 7_300_000 } })))
+        .unwrap();
     let table = items.table(&fields, &out).0;
     assert!(table.contains("AT") && table.contains("DEEP.SINCE"), "{table}");
     assert!(table.contains("5 min ago") && table.contains("2 h ago"), "{table}");

@@ -219,7 +219,8 @@ fn fit(columns: &mut Vec<usize>, width: usize) {
             continue;
         };
         // Down to the next widest, all that are as wide: none is cut while another one has more.
-        let next = columns.iter().copied().filter(|column| *column < widest).max().unwrap_or(0).max(MIN_COLUMN);
+        let next =
+            columns.iter().copied().filter(|column| *column < widest).max().unwrap_or(0).max(MIN_COLUMN);
         let many = columns.iter().filter(|column| **column == widest).count();
         let each = beyond.div_ceil(many).min(widest - next);
         columns.iter_mut().filter(|column| **column == widest).for_each(|column| *column -= each);

@@ -90,14 +90,18 @@ mod tests {
     fn unexplained(value: &Value, place: &str, found: &mut Vec<String>) {
         let has_words = |schema: &Value| {
             let parts = schema["allOf"].as_array().into_iter().flatten();
-            parts.chain([schema]).any(|part| part["description"].as_str().is_some_and(|words| !words.is_empty()))
+            parts
+                .chain([schema])
+                .any(|part| part["description"].as_str().is_some_and(|words| !words.is_empty()))
         };
         match value {
             Value::Object(object) => {
                 if object.get("enum").and_then(Value::as_array).is_some_and(|words| words.len() > 1) {
                     found.push(format!("{place}: make it with `choices!`"));
                 }
-                for (name, property) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                for (name, property) in
+                    object.get("properties").and_then(Value::as_object).into_iter().flatten()
+                {
                     if !has_words(property) {
                         found.push(format!("{place}/{name}"));
                     }

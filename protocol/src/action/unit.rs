@@ -233,7 +233,9 @@ fn fault(text: &str) -> Option<String> {
         // `sevice` is as near to another type.
         let meant = nearest(suffix, ["service"]).or_else(|| nearest(suffix, TYPES)).unwrap_or("service");
         let types = TYPES.join(", ");
-        return Some(format!("`{suffix}` is no type of unit; did you mean `{name}.{meant}`? Types are {types}"));
+        return Some(format!(
+            "`{suffix}` is no type of unit; did you mean `{name}.{meant}`? Types are {types}"
+        ));
     }
     match name.split_once('@') {
         Some(("", _)) => Some("there is nothing before the `@`".to_owned()),

@@ -170,8 +170,7 @@ impl Units {
             self.types.iter().any(|wanted| wanted.as_str() == own)
         };
         // systemctl(1): a name need not have its type.
-        let is_named =
-            |pattern: &Pattern| pattern.matches(name) || asked.is_none() && pattern.matches(stem);
+        let is_named = |pattern: &Pattern| pattern.matches(name) || asked.is_none() && pattern.matches(stem);
         is_of_type && self.pattern.as_ref().is_none_or(is_named)
     }
 

@@ -50,7 +50,8 @@ fn problem(words: &[String], paths: &Value) -> Option<String> {
             address = Some(word);
         }
     }
-    let Some((_, path)) = address.and_then(|address| address.split_once("https://ctl.example.com:7444")) else {
+    let Some((_, path)) = address.and_then(|address| address.split_once("https://ctl.example.com:7444"))
+    else {
         return Some("it has no address of the examples' controller".to_owned());
     };
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
@@ -81,7 +82,9 @@ fn every_request_in_the_documents_is_one_that_the_api_takes() {
             if words.first().is_some_and(|word| word == "curl") {
                 count += 1;
                 let problem = problem(&words, &document["paths"]);
-                wrong.extend(problem.map(|problem| format!("{}: `{}`: {problem}", file.path, words.join(" "))));
+                wrong.extend(
+                    problem.map(|problem| format!("{}: `{}`: {problem}", file.path, words.join(" "))),
+                );
             }
         }
     }

@@ -220,9 +220,7 @@ fn hosts_that_are_waited_for_are_named_once_and_only_when_no_other_is_at_work() 
 }
 
 fn operation(steps: &[&str], left_out: u32) -> Operation {
-    let step = |subject: &&str| {
-        serde_json::json!({ "kind": "k", "subject": subject, "digest": "0".repeat(64), "params": {} })
-    };
+    let step = |subject: &&str| serde_json::json!({ "kind": "k", "subject": subject, "digest": "0".repeat(64), "params": {} });
     serde_json::from_value(serde_json::json!({
         "id": "01890000-0000-7000-8000-00000000000a", "number": "OP-1", "on": "all", "left_out": left_out,
         "rollout": {}, "steps": steps.iter().map(step).collect::<Vec<_>>(), "status": "running", "counts": [],
@@ -262,5 +260,8 @@ fn the_last_line_tells_how_many_hosts_were_left_out() {
     };
     let detail = "; 1 run was cancelled: hosts that are offline are skipped";
     assert_eq!(told(0), format!("OP-1 running: 0 of 0 runs succeeded in 0 ms{detail}"));
-    assert_eq!(told(2), format!("OP-1 running: 0 of 0 runs succeeded in 0 ms; 2 hosts not enrolled, left out{detail}"));
+    assert_eq!(
+        told(2),
+        format!("OP-1 running: 0 of 0 runs succeeded in 0 ms; 2 hosts not enrolled, left out{detail}")
+    );
 }

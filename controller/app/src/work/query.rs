@@ -342,7 +342,8 @@ impl Asking {
         };
         let planned = Planned::new(draft, &targets).map_err(QueryError::TooLarge)?;
         let is_new = not_before.since(app.queries().started) < GRACE_AFTER_START;
-        let absence = is_new.then_some("the controller has just started, and hosts are coming back; ask again");
+        let absence =
+            is_new.then_some("the controller has just started, and hosts are coming back; ask again");
         let fleet = app.fleet().clone();
         Ok(Self { fleet, planned, step, not_before, deadline, bounds, follow, absence })
     }

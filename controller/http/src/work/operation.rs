@@ -122,7 +122,7 @@ async fn list(
         check_kind(kind, known.collect()).map_err(|error| parse_error("kind", error))?;
     }
     let filter = store::work::operation::Filter {
-statuses: asked.status.map(crate::work::view::stored_status).into_iter().collect(),
+        statuses: asked.status.map(crate::work::view::stored_status).into_iter().collect(),
         kind,
         subject: asked.subject.map(|subject| to_line(&subject, MAX_SOUGHT)),
         host: asked

@@ -289,9 +289,11 @@ mod tests {
         assert_eq!(waiting(1).unwrap(), "1 run waits for its turn, or for its host");
         assert_eq!(waiting(3).unwrap(), "3 runs wait for their turn, or for their hosts");
         assert_eq!(skipped(1, 1), "1 run was cancelled: hosts that are offline are skipped");
-        let told = "2 runs were cancelled: hosts that are offline are skipped, and no step follows one that failed";
+        let told =
+            "2 runs were cancelled: hosts that are offline are skipped, and no step follows one that failed";
         assert_eq!(skipped(2, 2), told);
-        let policy = domain::RolloutPolicy { max_failures: Some(domain::Share::Count(0)), ..Default::default() };
+        let policy =
+            domain::RolloutPolicy { max_failures: Some(domain::Share::Count(0)), ..Default::default() };
         let why = "a host failed and none may (max failures 0)";
         assert_eq!(halted(&policy, false), format!("starts nothing more: {why}; what is under way goes on"));
         let ended = format!("ended early: {why}; nothing more was started, and what was under way went on");
