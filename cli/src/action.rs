@@ -53,6 +53,7 @@ pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
     let what = neutral::text(&command.call.typed(&params));
     let asked = OperationCreate {
         id: None,
+        plan: None,
         steps: vec![StepCall { kind: known.kind.name, params }],
         scripts: Vec::new(),
         on: command.targets.on,

@@ -100,6 +100,7 @@ fn operation(command: &Run) -> OperationCreate {
     let call = |name: &ScriptName| ScriptCall { name: name.clone(), arguments: command.arguments.clone() };
     OperationCreate {
         id: None,
+        plan: None,
         steps: Vec::new(),
         scripts: command.scripts.iter().map(call).collect(),
         on: command.targets.on.clone(),

@@ -3,6 +3,7 @@
 pub mod event;
 pub mod kind;
 pub mod operation;
+pub mod plan;
 pub mod query;
 pub mod run;
 pub mod target;

@@ -290,6 +290,7 @@ impl Admin {
         let asked = Asked {
             id: None,
             digest: Digest::of(on.as_bytes()),
+            plan: None,
             steps,
             on: on.to_owned(),
             policy,

@@ -98,6 +98,7 @@ fn routes() -> OpenApiRouter<Site> {
         .merge(fleet::host::router())
         .merge(work::kind::router())
         .merge(work::operation::router())
+        .merge(work::plan::router())
         .merge(work::query::router())
         .merge(fleet::repo::router())
         .merge(work::run::router())

@@ -12,6 +12,7 @@ mod lasting;
 mod listen;
 mod log;
 mod operation;
+mod plan;
 mod query;
 mod route;
 mod site;

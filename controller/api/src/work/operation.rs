@@ -20,6 +20,10 @@ pub struct OperationCreate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub id: Option<OperationId>,
+    /// The plan that is submitted, as `POST /plans` gave it: Base64. Then exactly what was planned is done, or nothing: if
+    /// hosts, scripts or settings have changed since, the request is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<String>,
     /// What is done on each host, in this order: actions of any kind that `GET /kinds` lists.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepCall>,

@@ -5,7 +5,6 @@ mod plan;
 mod tests;
 
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_domain::fleet::contract::Breach;
@@ -13,16 +12,16 @@ use fleetward_domain::fleet::enrolment::NotEnrolled;
 use fleetward_domain::work::operation::{InvalidPolicy, RolloutPolicy, RunCounts, Share};
 use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::id::OperationId;
 use fleetward_protocol::name::ScriptName;
-use fleetward_protocol::order::{Draft, MAX_STEPS, Planned, Target};
+use fleetward_protocol::order::{MAX_STEPS, Plan};
 use fleetward_protocol::printable::to_line;
-use fleetward_protocol::text::{List, Text, Word};
+use fleetward_protocol::text::Word;
 use fleetward_protocol::time::Timestamp;
-use fleetward_protocol::wire::EncodeError;
+use fleetward_protocol::wire::{DecodeError, EncodeError};
 use fleetward_store::page::{Page, PageRequest};
 use fleetward_store::work::operation::{self, Filter, NewOperation, Operation};
-use fleetward_store::work::run::{self, NewRun};
+use fleetward_store::work::run;
 use fleetward_store::work::step::{self, Step};
 use fleetward_store::{Connection, Reader, Scope, StoreError};
 use tracing::info;
@@ -30,15 +29,15 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::fleet::online::FleetEvent;
-use crate::fleet::target::{self, NotEnrolledHosts, SelectError, Selected};
+use crate::fleet::target::{NotEnrolledHosts, SelectError};
 use crate::health::NotTaken;
 use crate::people::access::{Denied, Need, Permit, Read, Run};
 use crate::people::audit::{self, Entry};
 use crate::secret::SecretError;
 use crate::work::action;
 
-pub use plan::preview;
-use plan::{PlannedStep, audited, check_steps, plan, sealed};
+use plan::{Decided, audited, check_steps, decide, plan_runs, sealed};
+pub use plan::{OperationPlan, plan, preview};
 
 /// The most runs of one operation.
 pub const MAX_RUNS: usize = 200_000;
@@ -54,6 +53,8 @@ pub struct Asked {
     pub id: Option<OperationId>,
     /// The digest of what is asked, by which a repetition is known.
     pub digest: Digest,
+    /// The bytes of the plan that is submitted; without them it is planned and carried out in one.
+    pub plan: Option<Vec<u8>>,
     /// What each host does, in this order.
     pub steps: Vec<action::Asked>,
     /// Where: a target expression.
@@ -157,6 +158,41 @@ pub enum OperationError {
     /// Another operation has the id.
     #[error("another operation has the id {0}; make a new one for a new request")]
     IdTaken(OperationId),
+    /// The bytes are no plan.
+    #[error("`plan` is no plan; send what the controller planned as it is")]
+    NoPlan(#[source] DecodeError),
+    /// The plan is for another operation.
+    #[error(
+        "the plan is for the operation {plan}, and the request says {asked}; send both as they were planned"
+    )]
+    PlanOfAnother {
+        /// The plan's.
+        plan: OperationId,
+        /// The request's.
+        asked: OperationId,
+    },
+    /// The plan was made on behalf of somebody else.
+    #[error("the plan was made for {0}, who alone may submit it; plan it again")]
+    PlanOfSomebodyElse(Word),
+    /// The plan's time is over, or has not come.
+    #[error("the plan is for another time than now; plan it again")]
+    PlanNotNow {
+        /// From when.
+        not_before: Timestamp,
+        /// Until when.
+        deadline: Timestamp,
+    },
+    /// What would be done now is not what was planned.
+    #[error(
+        "what would be done now is not what was planned: hosts ({then} then, {now} now), scripts, settings or the \
+         request have changed; plan it again"
+    )]
+    PlanChanged {
+        /// Hosts of the plan.
+        then: u32,
+        /// Hosts now.
+        now: u32,
+    },
     /// There is no such operation.
     #[error("there is no such operation")]
     NotFound,
@@ -168,7 +204,7 @@ pub enum OperationError {
     Store(#[from] StoreError),
 }
 
-/// Plans an operation: one run per step and host, all committed when this returns (P14).
+/// Plans an operation, or takes the plan that is submitted: one run per step and host, all committed when this returns (P14).
 ///
 /// # Errors
 /// [`OperationError`]; nothing was planned then.
@@ -176,9 +212,10 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
     app.health().check()?;
     check_steps(&asked.steps)?;
     let now = app.now();
-    let id = asked.id.unwrap_or_else(|| made_id(now));
+    let submitted = asked.plan.as_deref().map(Plan::decode).transpose().map_err(OperationError::NoPlan)?;
+    let id = id_of(&asked, submitted.as_ref(), now)?;
     check_id(id, now)?;
-    if asked.id.is_some() {
+    if asked.id.is_some() || submitted.is_some() {
         // Before anything is decided: what was planned the first time counts, whatever has changed since.
         let mut conn = app.store().read().await?;
         if let Some(known) = repeated(&mut conn, permit, id, &asked.digest).await? {
@@ -187,30 +224,23 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
             return Ok(known);
         }
     }
+    let not_before = match &submitted {
+        Some(plan) => check_plan(plan, permit, now)?,
+        None => now,
+    };
+    let decided = decide(app, permit, &asked, id, not_before).await?;
+    if let Some(plan) = submitted.filter(|_| asked.plan.as_ref() != Some(&decided.planned.plan)) {
+        return Err(OperationError::PlanChanged { then: plan.targets, now: decided.hosts() });
+    }
     let scope = Scope::of(permit.tenant());
-    let selected = target::select(app, &scope, &asked.on).await?;
-    let (selected, left_out) = target::enrolled(selected, asked.not_enrolled)?;
-    let runs = selected.len().saturating_mul(asked.steps.len());
-    if runs > MAX_RUNS {
-        return Err(OperationError::TooManyRuns(runs));
-    }
-    let total = u32::try_from(selected.len()).unwrap_or(u32::MAX);
-    if let Some(canary) = asked.canary.filter(|canary| canary.is_empty()) {
-        return Err(InvalidPolicy::EmptyCanary(canary).into());
-    }
-    let canary = asked.canary.map_or(0, |share| share.of_at_least(total));
-    let policy = RolloutPolicy { canary, ..asked.policy };
-    policy.validate()?;
-    let mut conn = app.store().read().await?;
-    let steps = plan(app, permit, &mut conn, asked.steps, &policy).await?;
-    drop(conn);
-
-    let planned = decide(permit, id, &policy, &selected, &steps, now)?;
-    let rows = plan_runs(id, &selected, &steps, &planned)?;
+    let rows = plan_runs(id, &decided)?;
+    let (total, left_out) = (decided.hosts(), decided.left_out);
+    let Decided { policy, steps, planned, deadline, .. } = decided;
     let subjects: Vec<&str> = steps.iter().map(|step| step.shown.subject.as_str()).collect();
     let summary = subjects.join(", ");
     let audited = audited(&steps);
     let reason = asked.reason.map(|reason| to_line(&reason, MAX_REASON));
+    let digest = Digest::of(&planned.plan);
     let new = NewOperation {
         id,
         tenant: permit.tenant(),
@@ -222,7 +252,7 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
         policy,
         created_by: Some(permit.caller().user),
         created_by_name: permit.caller().name.to_string(),
-        deadline: now + Duration::from_millis(policy.deadline_ms),
+        deadline,
         left_out,
         reason,
     };
@@ -243,6 +273,7 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
     let entry = Entry::new("operation.created", permit.actor(), format!("OP-{number}"))
         .tenant(permit.tenant())
         .with("id", id.to_string())
+        .with("plan", digest.to_string())
         .with("on", asked.on)
         .with("hosts", total)
         .with("left_out", left_out)
@@ -352,52 +383,6 @@ pub async fn stop(
     Ok(stopped)
 }
 
-fn plan_runs(
-    id: OperationId,
-    selected: &[Selected],
-    steps: &[PlannedStep],
-    planned: &Planned,
-) -> Result<Vec<NewRun>, OperationError> {
-    let mut rows = Vec::with_capacity(selected.len() * steps.len());
-    for (position, target) in (0..).zip(selected) {
-        let proof: Arc<[u8]> = planned.proof(position).encode().map_err(OperationError::TooLarge)?.into();
-        for (step, _) in (0..).zip(steps) {
-            rows.push(NewRun {
-                id: RunId::derived(id, &target.host.client_id, step),
-                host: target.host.id,
-                host_name: target.host.name.clone(),
-                client_id: target.host.client_id.clone(),
-                position,
-                step,
-                proof: Arc::clone(&proof),
-            });
-        }
-    }
-    Ok(rows)
-}
-
-/// What every host of the operation receives: the plan's bytes, with the proof for each.
-fn decide(
-    permit: &Permit<Run>,
-    id: OperationId,
-    policy: &RolloutPolicy,
-    selected: &[Selected],
-    steps: &[PlannedStep],
-    now: Timestamp,
-) -> Result<Planned, OperationError> {
-    let digests: List<Digest, MAX_STEPS> = List::of(steps.iter().map(|step| Digest::of(&step.bytes)));
-    let target = |host: &Selected| Target { client: host.host.client_id.clone(), steps: digests.clone() };
-    let targets: Vec<Target> = selected.iter().map(target).collect();
-    let draft = Draft {
-        operation: id,
-        issuer: Text::of(&permit.caller().name),
-        not_before: now,
-        deadline: now + Duration::from_millis(policy.deadline_ms),
-        policy: Digest::of(&serde_json::to_vec(policy).unwrap_or_default()),
-    };
-    Planned::new(draft, &targets).map_err(OperationError::TooLarge)
-}
-
 fn meant(nearest: Option<&str>) -> String {
     nearest.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default()
 }
@@ -408,6 +393,29 @@ pub(crate) fn made_id(now: Timestamp) -> OperationId {
     let random: [u8; 16] = *Uuid::new_v4().as_bytes();
     let [random @ .., _, _, _, _, _, _] = random;
     OperationId::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+}
+
+/// The id that is asked for, or the plan's, or a new one.
+fn id_of(asked: &Asked, submitted: Option<&Plan>, now: Timestamp) -> Result<OperationId, OperationError> {
+    match (submitted, asked.id) {
+        (Some(plan), Some(id)) if plan.operation != id => {
+            Err(OperationError::PlanOfAnother { plan: plan.operation, asked: id })
+        }
+        (Some(plan), _) => Ok(plan.operation),
+        (None, Some(id)) => Ok(id),
+        (None, None) => Ok(made_id(now)),
+    }
+}
+
+/// That a plan may be submitted now, by this person; since when it counts. Its bytes come from outside: all else is decided
+/// again and compared.
+fn check_plan(plan: &Plan, permit: &Permit<Run>, now: Timestamp) -> Result<Timestamp, OperationError> {
+    let Plan { not_before, deadline, .. } = *plan;
+    if plan.issuer.as_str() != permit.caller().name.as_str() {
+        return Err(OperationError::PlanOfSomebodyElse(plan.issuer.clone()));
+    }
+    let is_now = now >= not_before && now < deadline && now.since(not_before) <= MAX_APART;
+    if is_now { Ok(not_before) } else { Err(OperationError::PlanNotNow { not_before, deadline }) }
 }
 
 /// The id that an operation is to have.

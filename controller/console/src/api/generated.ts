@@ -419,6 +419,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/plans": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plans an operation, and starts nothing.
+         * @description Nothing is kept: who agrees sends `operation` of the answer to `POST /operations`, and exactly what was planned is done. If
+         *     hosts, scripts or settings have changed in the meantime, it is refused.
+         */
+        post: operations["planCreate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/queries": {
         parameters: {
             query?: never;
@@ -1144,6 +1165,11 @@ export interface components {
             id?: string | null;
             /** @description Where: a target expression. */
             on: string;
+            /**
+             * @description The plan that is submitted, as `POST /plans` gave it: Base64. Then exactly what was planned is done, or nothing: if
+             *     hosts, scripts or settings have changed since, the request is refused.
+             */
+            plan?: string | null;
             /** @description Why; shown in history and audit. */
             reason?: string | null;
             /** @description How. */
@@ -1283,6 +1309,43 @@ export interface components {
             current: string;
             /** @description The new one: 12 to 1024 characters. */
             new: string;
+        };
+        /**
+         * @description `POST /plans`.
+         *
+         *     The plan's digest covers all of it: the operation's id, who asked, the times, the rollout, and by the root of a tree over
+         *     the hosts each host with each of its steps.
+         */
+        Plan: {
+            /** @description Nothing is started after this. */
+            deadline: components["schemas"]["Time"];
+            /** @description SHA-256 of the plan's bytes. */
+            digest: string;
+            /** @description The hosts, in the plan's order. */
+            hosts: components["schemas"]["PlanHost"][];
+            /**
+             * Format: int32
+             * @description How many hosts were left out because they are not enrolled.
+             */
+            left_out: number;
+            /** @description Nothing is started before this. */
+            not_before: components["schemas"]["Time"];
+            /** @description The request that carries the plan out: `POST /operations` takes it as it is. */
+            operation: components["schemas"]["OperationCreate"];
+            /** @description What each host does, in this order. */
+            steps: components["schemas"]["PlanStep"][];
+        };
+        /** @description A host of a plan. */
+        PlanHost: {
+            /** @description Its client ID: what the plan means, whatever the host is called. */
+            client_id: string;
+            /** @description Its name. */
+            name: string;
+        };
+        /** @description A step of a plan. */
+        PlanStep: components["schemas"]["OperationStep"] & {
+            /** @description SHA-256 of the bytes that each host receives of it. They hold what may be secret, so only their digest is here. */
+            order_digest: string;
         };
         /** @description Something wrong in a file of the repository. */
         Problem: {
@@ -2785,6 +2848,39 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Operation"];
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    planCreate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OperationCreate"];
+            };
+        };
+        responses: {
+            /** @description The plan. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Plan"];
                 };
             };
             /** @description It failed: what, and what to do next. */

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::response::sse::Event;
 use fleetward_api::page::Page;
+use fleetward_api::time::Time;
 use fleetward_api::work::operation::{Operation, OperationCreate, OperationQuery};
 use fleetward_api::work::run::{Run, RunQuery};
 use fleetward_app::work::follow::{Change, Follower, InvalidPosition, Position};
@@ -298,6 +299,16 @@ impl From<OperationError> for ApiError {
             OperationError::Sealed(error) => Self::internal(&error),
             OperationError::NoId(_) | OperationError::Clock { .. } => {
                 Self::invalid("INVALID_ID", text).detail("field", "id")
+            }
+            OperationError::NoPlan(_) => Self::invalid("INVALID_PLAN", text).detail("field", "plan"),
+            OperationError::PlanOfAnother { .. } | OperationError::PlanOfSomebodyElse(_) => {
+                Self::conflict("PLAN_OF_ANOTHER", text).detail("field", "plan")
+            }
+            OperationError::PlanNotNow { not_before, deadline } => Self::conflict("PLAN_NOT_NOW", text)
+                .detail("not_before", json!(Time::from(not_before)))
+                .detail("deadline", json!(Time::from(deadline))),
+            OperationError::PlanChanged { then, now } => {
+                Self::conflict("PLAN_CHANGED", text).detail("hosts_then", then).detail("hosts_now", now)
             }
             OperationError::IdTaken(id) => Self::conflict("ID_TAKEN", text).detail("id", id.to_string()),
             OperationError::Action(error) => {

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU32;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use fleetward_api::work::operation::{Offline, OperationCreate, Rollout, ScriptCall, StepCall};
 use fleetward_app::fleet::target::NotEnrolledHosts;
 use fleetward_app::work::action;
@@ -30,9 +32,11 @@ pub(crate) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
     };
     // As it was understood: how it was spaced, or in which order, is no other request.
     let digest = Digest::of(&serde_json::to_vec(&request).map_err(|error| ApiError::internal(&error))?);
+    let plan = request.plan.as_deref().map(|text| STANDARD.decode(text)).transpose();
     Ok(Asked {
         id: request.id,
         digest,
+        plan: plan.map_err(|error| field("plan", &format!("it is no Base64: {error}")))?,
         policy: policy(rollout)?,
         canary: share("rollout.canary", rollout.canary.as_deref())?,
         steps: steps(request.steps, request.scripts, surroundings)?,

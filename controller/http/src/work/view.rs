@@ -56,7 +56,7 @@ pub(crate) fn operation_view(overview: &Overview) -> Result<Operation, ApiError>
     })
 }
 
-fn step_view(operation: OperationId, step: &Step) -> OperationStep {
+pub(crate) fn step_view(operation: OperationId, step: &Step) -> OperationStep {
     let params = serde_json::from_str(&step.params).unwrap_or_else(|error| {
         tracing::error!(%operation, %error, "operation.step_unreadable");
         Map::new()

@@ -1,22 +1,28 @@
-//! What an operation does, resolved for the one who asks, as it is sent and as it is shown.
+//! What an operation does and where, resolved for the one who asks, as it is sent and as it is shown.
+//!
+//! A plan follows from the request, the operation's id, the time from which it counts, and what the inventory says. So a plan
+//! that was shown need not be kept: who submits it sends it back, it is made again, and both must be the same bytes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_domain::work::operation::RolloutPolicy;
+use fleetward_domain::work::operation::{InvalidPolicy, RolloutPolicy};
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::OperationId;
-use fleetward_protocol::order::{self as wire, Authority, Limits, MAX_STEPS};
-use fleetward_protocol::text::List;
+use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::order::{self as wire, Authority, Draft, Limits, MAX_STEPS, Planned, Target};
+use fleetward_protocol::text::{List, Text};
+use fleetward_protocol::time::Timestamp;
+use fleetward_store::work::run::NewRun;
 use fleetward_store::work::step::{NewStep, Step};
 use fleetward_store::{Connection, Scope};
 use serde_json::{Map, Value, json};
 
-use super::OperationError;
+use super::{Asked, MAX_RUNS, OperationError, check_id, made_id};
 use crate::App;
 use crate::fleet::target::{self, Selected};
 use crate::people::access::{Permit, Read, Run};
 use crate::secret::SecretBox;
-use crate::work::action::{self, Asked, Within};
+use crate::work::action::{self, Within};
 use crate::work::order;
 
 /// The most bytes of a step's parameters that the audit log keeps as they are; of more, it keeps the digest.
@@ -40,7 +46,7 @@ pub(super) struct PlannedStep {
 pub async fn preview(
     app: &App,
     permit: &Permit<Read>,
-    steps: Vec<Asked>,
+    steps: Vec<action::Asked>,
     on: &str,
 ) -> Result<Vec<Selected>, OperationError> {
     if steps.is_empty() {
@@ -48,25 +54,138 @@ pub async fn preview(
     }
     let permit: Permit<Run> = permit.caller().clone().permit()?;
     let mut conn = app.store().read().await?;
-    plan(app, &permit, &mut conn, steps, &RolloutPolicy::default()).await?;
+    resolve(app, &permit, &mut conn, steps, &RolloutPolicy::default()).await?;
     drop(conn);
     Ok(target::select(app, &Scope::of(permit.tenant()), on).await?)
 }
 
 /// Whether there is something to do, and not too much.
-pub(super) fn check_steps(steps: &[Asked]) -> Result<(), OperationError> {
+pub(super) fn check_steps(steps: &[action::Asked]) -> Result<(), OperationError> {
     match steps.len() {
         1..=MAX_STEPS => Ok(()),
         _ => Err(OperationError::Steps),
     }
 }
 
+/// All that is decided of an operation before anything is written.
+pub(super) struct Decided {
+    pub(super) policy: RolloutPolicy,
+    pub(super) selected: Vec<Selected>,
+    pub(super) left_out: u32,
+    pub(super) steps: Vec<PlannedStep>,
+    pub(super) planned: Planned,
+    pub(super) not_before: Timestamp,
+    pub(super) deadline: Timestamp,
+}
+
+impl Decided {
+    /// How many hosts there are.
+    pub(super) fn hosts(&self) -> u32 {
+        u32::try_from(self.selected.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// An operation as it would be carried out: what a person looks at, signs, and submits.
+#[derive(Debug, Clone)]
+pub struct OperationPlan {
+    /// The operation that is planned.
+    pub id: OperationId,
+    /// The plan's bytes.
+    pub bytes: Vec<u8>,
+    /// What each host does, with the digest of the bytes that it receives.
+    pub steps: Vec<(Step, Digest)>,
+    /// The hosts, in the plan's order.
+    pub hosts: Vec<Selected>,
+    /// How many hosts were left out because they are not enrolled.
+    pub left_out: u32,
+    /// Nothing is started before this.
+    pub not_before: Timestamp,
+    /// Nothing is started after this.
+    pub deadline: Timestamp,
+}
+
+/// Plans an operation, and does nothing: [`create`](super::create) with these bytes carries out exactly this.
+///
+/// # Errors
+/// [`OperationError`]; the operation would be refused for the same reason.
+pub async fn plan(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<OperationPlan, OperationError> {
+    check_steps(&asked.steps)?;
+    let now = app.now();
+    let id = asked.id.unwrap_or_else(|| made_id(now));
+    check_id(id, now)?;
+    let decided = decide(app, permit, &asked, id, now).await?;
+    let Decided { selected, left_out, steps, planned, not_before, deadline, .. } = decided;
+    let steps = steps.into_iter().map(|step| (step.shown, Digest::of(&step.bytes))).collect();
+    Ok(OperationPlan { id, bytes: planned.plan, steps, hosts: selected, left_out, not_before, deadline })
+}
+
+/// Where, what and how, decided by what the inventory says now; counted from `not_before`.
+pub(super) async fn decide(
+    app: &App,
+    permit: &Permit<Run>,
+    asked: &Asked,
+    id: OperationId,
+    not_before: Timestamp,
+) -> Result<Decided, OperationError> {
+    let scope = Scope::of(permit.tenant());
+    let selected = target::select(app, &scope, &asked.on).await?;
+    let (selected, left_out) = target::enrolled(selected, asked.not_enrolled)?;
+    let runs = selected.len().saturating_mul(asked.steps.len());
+    if runs > MAX_RUNS {
+        return Err(OperationError::TooManyRuns(runs));
+    }
+    if let Some(canary) = asked.canary.filter(|canary| canary.is_empty()) {
+        return Err(InvalidPolicy::EmptyCanary(canary).into());
+    }
+    let total = u32::try_from(selected.len()).unwrap_or(u32::MAX);
+    let canary = asked.canary.map_or(0, |share| share.of_at_least(total));
+    let policy = RolloutPolicy { canary, ..asked.policy };
+    policy.validate()?;
+    let mut conn = app.store().read().await?;
+    let steps = resolve(app, permit, &mut conn, asked.steps.clone(), &policy).await?;
+    drop(conn);
+    let deadline = not_before + Duration::from_millis(policy.deadline_ms);
+    let digests: List<Digest, MAX_STEPS> = List::of(steps.iter().map(|step| Digest::of(&step.bytes)));
+    let target = |host: &Selected| Target { client: host.host.client_id.clone(), steps: digests.clone() };
+    let targets: Vec<Target> = selected.iter().map(target).collect();
+    let draft = Draft {
+        operation: id,
+        issuer: Text::of(&permit.caller().name),
+        not_before,
+        deadline,
+        policy: Digest::of(&serde_json::to_vec(&policy).unwrap_or_default()),
+    };
+    let planned = Planned::new(draft, &targets).map_err(OperationError::TooLarge)?;
+    Ok(Decided { policy, selected, left_out, steps, planned, not_before, deadline })
+}
+
+/// A run for each host and step.
+pub(super) fn plan_runs(id: OperationId, decided: &Decided) -> Result<Vec<NewRun>, OperationError> {
+    let Decided { selected, steps, planned, .. } = decided;
+    let mut rows = Vec::with_capacity(selected.len() * steps.len());
+    for (position, target) in (0..).zip(selected) {
+        let proof: Arc<[u8]> = planned.proof(position).encode().map_err(OperationError::TooLarge)?.into();
+        for (step, _) in (0..).zip(steps) {
+            rows.push(NewRun {
+                id: RunId::derived(id, &target.host.client_id, step),
+                host: target.host.id,
+                host_name: target.host.name.clone(),
+                client_id: target.host.client_id.clone(),
+                position,
+                step,
+                proof: Arc::clone(&proof),
+            });
+        }
+    }
+    Ok(rows)
+}
+
 /// The steps that are asked for, each resolved by its kind.
-pub(super) async fn plan(
+async fn resolve(
     app: &App,
     permit: &Permit<Run>,
     conn: &mut Connection,
-    asked: Vec<Asked>,
+    asked: Vec<action::Asked>,
     policy: &RolloutPolicy,
 ) -> Result<Vec<PlannedStep>, OperationError> {
     check_steps(&asked)?;

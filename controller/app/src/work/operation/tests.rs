@@ -47,6 +47,7 @@ async fn what_a_preview_shows_is_what_would_be_done() {
     let asked = Asked {
         id: None,
         digest: Digest::of(b""),
+        plan: None,
         steps: steps(),
         on: "all".to_owned(),
         policy: RolloutPolicy::default(),
