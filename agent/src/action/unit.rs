@@ -48,7 +48,8 @@ impl Perform for Unit {
         match (changed.and(verified), after) {
             (Ok(()), after) => Ok(report(true, after.unwrap_or_else(|| before.clone()))),
             (Err(problem), after) => {
-                if goes_on.is_none() {
+                // What was stopped has not failed.
+                if steps.stop().requested().is_none() {
                     tell_log(&systemd, unit, steps);
                 }
                 let report = after.map(|after| Box::new(report(is_done || after != before, after)));
