@@ -11,7 +11,7 @@ mod layer;
 mod value;
 
 pub use layer::Layer;
-pub use value::{Filter, InvalidValue, Listen, Name, Size, Span};
+pub use value::{Controllers, Filter, InvalidValue, Listen, Name, Size, Span};
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -20,6 +20,7 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use fleetward_app::settings::Enrolment;
+use fleetward_protocol::text::Word;
 use fleetward_protocol::variable;
 
 /// Where the configuration file is unless `--config` or `FLEETWARD_CONFIG` says otherwise. It need not exist.
@@ -63,6 +64,8 @@ pub struct Link {
     pub listen: SocketAddr,
     /// What enrol commands name: `name:port`.
     pub advertise: String,
+    /// What agents are told to connect to, if anything.
+    pub controllers: Vec<Word>,
 }
 
 /// How people reach the controller.
@@ -197,6 +200,7 @@ impl Config {
             .listen
             .map_or_else(|| any_address(fleetward_protocol::wire::DEFAULT_PORT), |listen| listen.0);
         let advertise = layer.link.advertise.unwrap_or_else(|| authority(&name, link_listen.port()));
+        let controllers = layer.link.controllers.map(|controllers| controllers.0).unwrap_or_default();
         let http_listen = layer.http.listen.map_or_else(|| any_address(DEFAULT_HTTP_PORT), |listen| listen.0);
         let transport = match (layer.http.plain_loopback, layer.http.certificate, layer.http.key) {
             (Some(true), None, None) => {
@@ -222,7 +226,7 @@ impl Config {
         };
         let day = 86_400;
         Ok(Self {
-            link: Link { listen: link_listen, advertise },
+            link: Link { listen: link_listen, advertise, controllers },
             http: Http {
                 listen: http_listen,
                 transport,

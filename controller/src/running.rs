@@ -280,6 +280,7 @@ fn settings(config: &Config) -> Settings {
     let (enrolment, retention) = (&config.enrolment, &config.retention);
     Settings {
         advertise: config.link.advertise.clone(),
+        controllers: config.link.controllers.clone(),
         logins_per_minute: config.http.logins_per_minute,
         enrolment: enrolment.clone(),
         audit: AuditRetention { age: retention.audit, size: retention.audit_size },

@@ -33,9 +33,12 @@ pub const MAX_FEATURES: usize = 64;
 pub const MAX_CONTROLLERS: usize = 16;
 /// The most items in one message.
 pub const MAX_ITEMS: usize = 256;
+/// The feature of those who can be sent from one controller to another: [`ControllerMessage::Controllers`] and
+/// [`ControllerMessage::Move`].
+pub const MOVE: &str = "move";
 /// The features that this build offers. What both ends name may be used: so a message that can get no more fields has a
 /// successor.
-pub const FEATURES: &[&str] = &["move"];
+pub const FEATURES: &[&str] = &[MOVE];
 
 /// From the agent, on the control stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

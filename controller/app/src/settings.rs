@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use fleetward_protocol::text::Word;
 use fleetward_repo::Reach;
 
 /// What the use cases are told from outside.
@@ -10,6 +11,8 @@ use fleetward_repo::Reach;
 pub struct Settings {
     /// Where agents reach the controller, as enrol commands name it: `name:port`.
     pub advertise: String,
+    /// Where agents are told that the fleet's controllers are; empty where each keeps what its enrolment used.
+    pub controllers: Vec<Word>,
     /// Logins tried per minute from one address; above it they are refused unseen.
     pub logins_per_minute: u32,
     /// Enrolment and certificates of hosts.

@@ -24,6 +24,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::Token;
 use fleetward_protocol::id::{JournalId, OperationId, RunId, SessionId, TenantId, UserId};
 use fleetward_protocol::name::{HostName, ScriptName};
+use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Reach;
 use fleetward_store::fleet::host::Enrolment as EnrolmentState;
@@ -399,6 +400,7 @@ pub fn settings(directory: &Path) -> Settings {
     const DAY: Duration = Duration::from_secs(86_400);
     Settings {
         advertise: format!("{NAME}:7443"),
+        controllers: [NAME, "other.example.com"].map(|name| Text::of(format_args!("{name}:7443"))).into(),
         logins_per_minute: 30,
         enrolment: Enrolment { token_lifetime: DAY, attempts_per_minute: 30, certificate_lifetime: 30 * DAY },
         audit: AuditRetention { age: 3 * 365 * DAY, size: 4 << 30 },

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fleetward_app::fleet::online::{Attach, CloseReason, HostCommand};
+use fleetward_app::settings::Settings;
 use fleetward_app::work::connection::{self, Admitted, Departure, HeldSeat, JoinError, NotAdmitted};
 use fleetward_domain::fleet::budget::Flood;
 use fleetward_pki::PeerIdentity;
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::message::{
-    AgentMessage, ClientIdReport, ControllerMessage, Hello, MAX_HELD, StreamKind,
+    AgentMessage, ClientIdReport, ControllerMessage, Hello, MAX_HELD, MOVE, StreamKind,
 };
 use fleetward_protocol::session::{ControllerEvent, ControllerSession, HANDSHAKE_TIMEOUT, SessionError};
 use fleetward_protocol::text::List;
@@ -25,6 +27,9 @@ use super::frame::{self, Frames, ReceiveError, SendError};
 use super::port::Port;
 use super::reason::chain;
 use super::{query, run};
+
+/// How long a host that is asked to go to another controller is given to leave by itself.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +154,8 @@ struct Live {
     attached: HashMap<RunId, run::Handle>,
     questions: JoinSet<()>,
     errands: Errands,
+    /// Whether the host goes to another controller when it is asked to.
+    can_move: bool,
 }
 
 /// Reads the hello, takes the host's seat and answers with the welcome.
@@ -178,6 +185,12 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
         Err(error) => return Err(End::Unavailable(chain(&error))),
     };
     session.welcome(joined.welcome);
+    let can_move = hello.features.iter().any(|feature| feature.as_str() == MOVE);
+    let controllers = &port.app.settings().controllers;
+    if can_move && !controllers.is_empty() {
+        let addresses = List::of(controllers.iter().cloned());
+        session.send(ControllerMessage::Controllers { addresses });
+    }
     if !joined.forget.is_empty() {
         session.send(ControllerMessage::Forget { runs: List::of(joined.forget) });
     }
@@ -194,6 +207,7 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
         attached: HashMap::new(),
         questions: JoinSet::new(),
         errands,
+        can_move,
         send: {
             // Behind the runs' streams the heartbeat would wait for their output.
             let _ = send.set_priority(1);
@@ -247,7 +261,22 @@ impl Live {
                 return end;
             }
             if let Err(end) = self.step().await {
+                if matches!(end, End::Stopping) {
+                    self.send_away().await;
+                }
                 return end;
+            }
+        }
+    }
+
+    /// Asks the host to go to another controller, if there is one, and gives it a moment to.
+    async fn send_away(&mut self) {
+        let Settings { advertise, controllers, .. } = self.port.app.settings();
+        if self.can_move && controllers.iter().any(|controller| controller.as_str() != advertise.as_str()) {
+            self.session.send(ControllerMessage::Move);
+            if self.flush().await.is_ok() {
+                // To one that stays, the end of the connection says the same.
+                drop(timeout(LEAVE, self.connection.closed()).await);
             }
         }
     }

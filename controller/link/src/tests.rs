@@ -266,6 +266,30 @@ async fn a_stop_that_races_the_hand_out_reaches_the_host_all_the_same() {
     }
 }
 
+#[tokio::test]
+async fn hosts_that_can_move_are_told_where_to_and_when() {
+    let controller = TestController::start().await;
+    let (_, mut host) = enrolled(&controller, "web-1").await;
+    let (_, older) = enrolled(&controller, "web-2").await;
+    host.features = vec!["move"];
+    let mut session = host.connect().await;
+    let mut other = older.connect().await;
+    let told = timeout(SOON, session.hear()).await.unwrap();
+    let ControllerMessage::Controllers { addresses } = told else { panic!("{told:?}") };
+    assert_eq!(addresses.len(), 2);
+    assert_eq!(addresses[1].as_str(), "other.example.com:7443");
+    let leave = async {
+        // Before the end of its connection, so that it can leave by itself.
+        assert_eq!(timeout(SOON, session.hear()).await.unwrap(), ControllerMessage::Move);
+        session.connection.close(close::DONE.into(), b"moved");
+        // One that cannot is not spoken to of it: the next thing is the end.
+        let told = timeout(SOON, other.frames.next::<ControllerMessage>()).await.unwrap();
+        assert!(told.is_err(), "{told:?}");
+        assert_eq!(closed_with(&other.connection).await, u64::from(close::SHUTDOWN));
+    };
+    tokio::join!(leave, controller.stop());
+}
+
 /// Whoever read the order alone would start what is to be stopped.
 #[tokio::test]
 async fn a_host_that_comes_back_hears_of_a_stop_with_the_order() {

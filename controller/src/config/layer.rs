@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Filter, Listen, Name, Size, Span};
+use super::value::{Controllers, Filter, Listen, Name, Size, Span};
 use super::{ConfigError, LogFormat};
 
 /// The settings of one layer; absent ones are left to the layer below. `docs/configuration.md` describes them.
@@ -60,6 +60,8 @@ sections! {
         listen: Listen,
         /// `name:port`
         advertise: String,
+        /// Such as `["a.example.com:7443", "b.example.com:7443"]`.
+        controllers: Controllers,
     }
     /// `[http]`
     HttpLayer {
@@ -119,6 +121,7 @@ pub(super) const KEYS: &[&str] = &[
     "database",
     "link.listen",
     "link.advertise",
+    "link.controllers",
     "http.listen",
     "http.plain_loopback",
     "http.certificate",

@@ -47,6 +47,30 @@ fn the_upper_layer_wins() {
 }
 
 #[test]
+fn controllers_are_a_list_of_what_agents_can_connect_to() {
+    let text = "name = 'x'\n[link]\ncontrollers = ['a.example.com:7443', '[2001:db8::1]:1', '192.0.2.1:2']";
+    let lower = layer(text);
+    let controllers = Config::from_layer(lower.clone()).unwrap().link.controllers;
+    assert_eq!(controllers.len(), 3);
+    let again = layer(&lower.to_toml().unwrap());
+    assert_eq!(Config::from_layer(again).unwrap().link.controllers, controllers);
+    let upper =
+        variables(&[("FLEETWARD_LINK_CONTROLLERS", "b.example.com:7443, c.example.com:7443")]).unwrap();
+    let controllers = Config::from_layer(upper.over(lower)).unwrap().link.controllers;
+    assert_eq!(controllers[1].as_str(), "c.example.com:7443");
+    for wrong in
+        ["a.example.com", "a.example.com:0", "2001:db8::1:7443", "https://a.example.com:7443", "[::1:1", ""]
+    {
+        let told = refused(&format!("[link]\ncontrollers = ['{wrong}']"));
+        assert!(told.contains("controllers") && told.contains("ctl.example.com:7443"), "{told}");
+    }
+    let many = vec!["'a.example.com:7443'"; 17].join(",");
+    assert!(refused(&format!("[link]\ncontrollers = [{many}]")).contains("at most 16"));
+    let told = variables(&[("FLEETWARD_LINK_CONTROLLERS", "here")]).unwrap_err().to_string();
+    assert!(told.contains("FLEETWARD_LINK_CONTROLLERS") && told.contains("`here`"), "{told}");
+}
+
+#[test]
 fn errors_name_the_key_and_the_line_or_the_variable() {
     let unknown = refused("name = 'x'\n\n[link]\nlisten_on = 7443\n");
     assert!(unknown.starts_with("controller.toml:4: ") && unknown.contains("listen_on"), "{unknown}");

@@ -4,6 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use fleetward_protocol::message::MAX_CONTROLLERS;
+use fleetward_protocol::text::Word;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
@@ -39,6 +41,19 @@ pub struct Listen(pub SocketAddr);
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Filter(pub(super) String);
+
+/// Where the controllers of a fleet are for its agents: a list, or a text with commas between them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "Several", into = "Vec<String>")]
+pub struct Controllers(pub(super) Vec<Word>);
+
+/// A list as a file has it, or as a variable.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Several {
+    Text(String),
+    List(Vec<String>),
+}
 
 /// A number with or without its unit.
 #[derive(Deserialize)]
@@ -95,6 +110,45 @@ impl FromStr for Name {
             })
         }
     }
+}
+
+impl TryFrom<Several> for Controllers {
+    type Error = InvalidValue;
+
+    fn try_from(several: Several) -> Result<Self, InvalidValue> {
+        let list = match several {
+            Several::Text(text) => text.split(',').map(|address| address.trim().to_owned()).collect(),
+            Several::List(list) => list,
+        };
+        if list.len() > MAX_CONTROLLERS {
+            let text = format!("a list of {}", list.len());
+            return Err(InvalidValue { text, expected: "a list of at most 16 controllers" });
+        }
+        let address = |text: &String| {
+            controller_address(text).ok_or_else(|| InvalidValue {
+                text: text.chars().take(64).collect(),
+                expected: "the address of a controller, such as ctl.example.com:7443 or [2001:db8::1]:7443",
+            })
+        };
+        list.iter().map(address).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl From<Controllers> for Vec<String> {
+    fn from(controllers: Controllers) -> Self {
+        controllers.0.into_iter().map(Into::into).collect()
+    }
+}
+
+/// A name or an address and the port: what an agent can connect to. All of it is said, for agents are told it as it stands.
+fn controller_address(text: &str) -> Option<Word> {
+    let (host, port) = text.rsplit_once(':')?;
+    port.parse().ok().filter(|port: &u16| *port > 0)?;
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.contains(':') && host.parse::<Name>().is_ok(),
+    };
+    is_host.then(|| text.parse().ok())?
 }
 
 impl FromStr for Listen {
