@@ -11,6 +11,7 @@ pub mod drain;
 mod drive;
 mod ending;
 pub mod given;
+mod kept;
 mod mend;
 pub mod outcome;
 mod prepare;
@@ -48,6 +49,7 @@ use crate::platform::clock;
 use crate::platform::users::Account;
 use attach::Attachment;
 use drain::Drained;
+use kept::{Kept, Turn};
 use queue::Queue;
 
 /// How long a forgotten run's id is remembered after its deadline: hosts' clocks may step.
@@ -160,6 +162,7 @@ struct Table {
     turns: HashMap<RunId, oneshot::Sender<()>>,
     /// Runs that an earlier life of the agent accepted, and that wait for the controller's word before they start.
     unconfirmed: HashMap<RunId, oneshot::Sender<()>>,
+    kept: Kept,
 }
 
 #[derive(Debug)]
@@ -189,6 +192,7 @@ impl Runs {
             queue: Queue::new(capacity),
             turns: HashMap::new(),
             unconfirmed: HashMap::new(),
+            kept: Kept::default(),
         };
         let shared = Shared {
             host,
@@ -291,6 +295,14 @@ impl Runs {
     /// Drops a run that the controller has committed. One that has not ended stays, unless it was accepted in an earlier
     /// life of the agent and only waits: the controller knows its end from a later state of this host.
     pub async fn forget(&self, run: RunId) {
+        let ended = self.shared.table().runs.get(&run).map(|held| held.progress.borrow().clone());
+        if let Some(Progress { output, .. }) = ended.filter(|progress| progress.stage.is_final()) {
+            // Not as soon as the run ends: starting a process takes as long as the result's way to the controller.
+            self.shared.ensure_spare();
+            if kept::wait(&self.shared, run, output).await == Turn::Kept {
+                return;
+            }
+        }
         let until = {
             let mut table = self.shared.table();
             let waits = table.unconfirmed.remove(&run).is_some();
@@ -301,12 +313,6 @@ impl Runs {
             until
         };
         self.note_forgotten(run, until).await;
-        // Not as soon as the run ends: starting a process takes as long as the result's way to the controller.
-        self.shared.ensure_spare();
-        let keep = self.shared.settings().map_or(0, |settings| settings.runs.keep_s);
-        if keep > 0 {
-            tokio::time::sleep(Duration::from_secs(keep)).await;
-        }
         self.shared.remove_directory(run);
         tracing::debug!(%run, "run_forgotten");
     }

@@ -117,6 +117,8 @@ pub struct Retention {
     pub audit: Duration,
     /// Above about this many bytes of audit events the oldest are removed.
     pub audit_size: u64,
+    /// For how long hosts keep runs that they have delivered.
+    pub on_hosts: Duration,
 }
 
 /// The log.
@@ -225,6 +227,7 @@ impl Config {
             }
         };
         let day = 86_400;
+        let is_shared = database.starts_with("postgres");
         Ok(Self {
             link: Link { listen: link_listen, advertise, controllers },
             http: Http {
@@ -245,6 +248,7 @@ impl Config {
                 free_space: layer.retention.free_space.map_or(256 << 20, |size| size.0),
                 audit: duration(layer.retention.audit, 3 * 365 * day),
                 audit_size: layer.retention.audit_size.map_or(4 << 30, |size| size.0),
+                on_hosts: duration(layer.retention.on_hosts, if is_shared { 3600 } else { 0 }),
             },
             log: Log {
                 format: layer.log.format.unwrap_or(LogFormat::Text),

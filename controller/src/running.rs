@@ -285,6 +285,7 @@ fn settings(config: &Config) -> Settings {
         enrolment: enrolment.clone(),
         audit: AuditRetention { age: retention.audit, size: retention.audit_size },
         operations_kept: retention.operations,
+        kept_on_hosts: retention.on_hosts,
         mirrors: config.repo_directory(),
         reach: if config.inventory.local_remotes { Reach::Anywhere } else { Reach::Others },
     }

@@ -143,6 +143,9 @@ pub struct Welcome {
     pub features: List<Word, MAX_FEATURES>,
     /// Whether the controller holds the facts that the hello's digest is of: they need not be sent.
     pub facts_known: bool,
+    /// For how long the host keeps a run that was committed and may be forgotten, in seconds: a controller that loses its
+    /// last commits, or is restored from a backup, asks for it again. The host's owner may say otherwise.
+    pub keep_s: u32,
 }
 
 /// What a stream opened by the controller carries.

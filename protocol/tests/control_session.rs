@@ -39,6 +39,7 @@ fn welcome(heartbeat_ms: u32, silence_ms: u32) -> Welcome {
         quarantined: false,
         features: List::default(),
         facts_known: false,
+        keep_s: 0,
     }
 }
 

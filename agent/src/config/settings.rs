@@ -54,8 +54,8 @@ pub struct RunSettings {
     pub max_output_mib: u64,
     /// The longest that one run may take, in seconds, whatever the order says; zero for no limit of the host's own.
     pub max_timeout_s: u64,
-    /// How long a run that the controller has committed is kept on disk, in seconds.
-    pub keep_s: u64,
+    /// How long a run that the controller has committed is kept, in seconds; as the controller asks when absent.
+    pub keep_s: Option<u64>,
     /// How many runs at once may have left processes running whose output is read to nowhere; about 1 MiB of memory
     /// each. When there are more, the oldest is let go: what it left ends when it writes. Zero for none.
     pub drains: usize,
@@ -70,7 +70,7 @@ impl Default for RunSettings {
             min_free_mib: 64,
             max_output_mib: 16 << 10,
             max_timeout_s: 0,
-            keep_s: 0,
+            keep_s: None,
             drains: 32,
             drain_s: 0,
         }

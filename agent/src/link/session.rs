@@ -165,12 +165,11 @@ impl Control<'_> {
             AgentEvent::Established(welcome) => self.handle_welcome(&welcome),
             AgentEvent::RoundTrip(span) => tracing::trace!(micros = span.as_micros(), "round_trip"),
             AgentEvent::Message(ControllerMessage::Forget { runs }) => {
-                let ours = self.link.runs.clone();
-                tokio::spawn(async move {
-                    for run in runs.into_vec() {
-                        ours.forget(run).await;
-                    }
-                });
+                for run in runs.into_vec() {
+                    let ours = self.link.runs.clone();
+                    // Each by itself: one that is kept for a while must not keep the others.
+                    tokio::spawn(async move { ours.forget(run).await });
+                }
             }
             AgentEvent::Message(ControllerMessage::Controllers { addresses }) => self.learn(&addresses),
             AgentEvent::Message(ControllerMessage::Move) => return Err(Ended::Moved),
@@ -205,6 +204,7 @@ impl Control<'_> {
         for text in notices {
             self.session.send(AgentMessage::Notice { text: Text::of(&text) });
         }
+        self.link.runs.keep(welcome.keep_s);
         self.facts_known = welcome.facts_known;
         self.facts_due = Instant::now();
         self.renewal_due = self.renewal_time();

@@ -136,6 +136,7 @@ impl Controller {
             quarantined: false,
             features: List::default(),
             facts_known,
+            keep_s: 0,
         };
         write(&mut send, &ControllerMessage::Welcome(welcome), MAX_CONTROL_FRAME).await;
         Session { connection, hello, send, receive }

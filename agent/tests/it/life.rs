@@ -222,6 +222,22 @@ async fn a_forgotten_run_leaves_the_host_after_the_set_time() {
     assert!(began.elapsed() >= std::time::Duration::from_secs(1), "it was not kept");
     assert!(!life.directory(later.run).exists(), "it was kept for longer");
     assert!(life.runs.held().is_empty());
+
+    // Without a word of the owner's the controller's counts; until then the run can be asked for, as after a restored backup.
+    std::fs::write(machine.paths().config, "").unwrap();
+    life.runs.keep(3600);
+    let asked = script("echo output");
+    life.finish(&asked).await;
+    let (runs, id) = (life.runs.clone(), asked.run);
+    let waits = tokio::spawn(async move { runs.forget(id).await });
+    assert_eq!(life.runs.held(), [asked.run]);
+    // Who says it again waits for nothing, and changes nothing.
+    tokio::task::yield_now().await;
+    life.runs.forget(asked.run).await;
+    assert!(!waits.is_finished());
+    let open = OpenRun { run: asked.run, offset: 0, started: true, cancel: None, dispatch: None };
+    assert!(matches!(life.runs.open(open).await, Opened::Held(_)));
+    waits.abort();
     // Kept or not, it is never started again.
     assert!(matches!(life.runs.open(life.dispatch(&later)).await, Opened::Unknown));
 }

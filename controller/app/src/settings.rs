@@ -21,6 +21,8 @@ pub struct Settings {
     pub audit: AuditRetention,
     /// For how long ended operations are kept.
     pub operations_kept: Duration,
+    /// For how long hosts keep what they have delivered.
+    pub kept_on_hosts: Duration,
     /// Where the mirrors of the inventory repositories are.
     pub mirrors: PathBuf,
     /// Where inventory repositories may be.

@@ -405,6 +405,7 @@ pub fn settings(directory: &Path) -> Settings {
         enrolment: Enrolment { token_lifetime: DAY, attempts_per_minute: 30, certificate_lifetime: 30 * DAY },
         audit: AuditRetention { age: 3 * 365 * DAY, size: 4 << 30 },
         operations_kept: 365 * DAY,
+        kept_on_hosts: Duration::ZERO,
         mirrors: directory.join("repo"),
         reach: Reach::Anywhere,
     }

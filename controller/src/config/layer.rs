@@ -104,6 +104,8 @@ sections! {
         audit: Span,
         /// Such as `4GiB`.
         audit_size: Size,
+        /// Such as `1h`.
+        on_hosts: Span,
     }
     /// `[log]`
     LogLayer {
@@ -137,6 +139,7 @@ pub(super) const KEYS: &[&str] = &[
     "retention.free_space",
     "retention.audit",
     "retention.audit_size",
+    "retention.on_hosts",
     "log.format",
     "log.filter",
 ];

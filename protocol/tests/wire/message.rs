@@ -90,6 +90,7 @@ pub(crate) fn from_controller() -> Vec<ControllerMessage> {
             quarantined: false,
             features: List::of([Text::of("move")]),
             facts_known: true,
+            keep_s: 3600,
         }),
         ControllerMessage::Heartbeat { seq: 1 },
         ControllerMessage::Forget { runs: List::of([run(1)]) },
@@ -162,6 +163,7 @@ pub(crate) fn outcomes() -> Vec<Outcome> {
         LostCause::JournalGone,
         LostCause::SpoolUnreadable,
         LostCause::HostGone,
+        LostCause::Unknown,
     ];
     outcomes.extend(causes.map(Outcome::Lost));
     outcomes

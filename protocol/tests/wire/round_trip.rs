@@ -118,10 +118,10 @@ fn chain() -> impl Strategy<Value = Vec<ByteBuf>> {
 }
 
 pub(crate) fn from_controller() -> impl Strategy<Value = ControllerMessage> {
-    let welcome = (".{0,20}", at(), any::<u32>(), any::<u32>(), any::<[bool; 2]>());
+    let welcome = (".{0,20}", at(), any::<u32>(), any::<u32>(), any::<[bool; 2]>(), any::<u32>());
     prop_oneof![
         welcome.prop_map(
-            |(controller_version, clock, heartbeat_ms, silence_ms, [quarantined, facts_known])| {
+            |(controller_version, clock, heartbeat_ms, silence_ms, [quarantined, facts_known], keep_s)| {
                 ControllerMessage::Welcome(Welcome {
                     controller_version: Text::of(&controller_version),
                     clock,
@@ -130,6 +130,7 @@ pub(crate) fn from_controller() -> impl Strategy<Value = ControllerMessage> {
                     quarantined,
                     features: List::of([Text::of(&controller_version)]),
                     facts_known,
+                    keep_s,
                 })
             }
         ),

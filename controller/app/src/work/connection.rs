@@ -168,6 +168,7 @@ pub async fn join(
             quarantined: held.quarantined,
             features: List::of(FEATURES.iter().map(|&feature| Text::of(feature))),
             facts_known: held.facts_known,
+            keep_s: u32::try_from(app.settings().kept_on_hosts.as_secs()).unwrap_or(u32::MAX),
         },
         attach: held.attach,
         forget: held.forget,

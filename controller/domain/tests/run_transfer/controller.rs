@@ -145,6 +145,7 @@ impl Controller {
             quarantined: false,
             features: List::default(),
             facts_known: false,
+            keep_s: 0,
         });
         let ended = |run: &RunId| self.store[run].state.status().is_final();
         let runs_to_forget: Vec<_> = hello.held.iter().copied().filter(ended).collect();
