@@ -63,6 +63,8 @@ pub enum LostCause {
     SpoolUnreadable,
     /// The controller gave the host up (retired or revoked) while it still had the run. Never on the wire.
     HostGone,
+    /// A cause that a later controller stored, and this one does not know. Never on the wire.
+    Unknown,
 }
 
 /// Why a host would not start a run. Nothing was executed. Append-only.

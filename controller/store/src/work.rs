@@ -5,4 +5,5 @@ pub mod operation;
 pub mod output;
 pub mod report;
 pub mod run;
+mod state;
 pub mod step;

@@ -26,8 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use left::describe_left;
 
 /// Where a run stands, with what belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "status", content = "detail", rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunState {
     /// Nothing was sent: it waits for its turn, for the step before it, or for its host.
     Queued,
@@ -87,6 +86,8 @@ pub enum Cause {
     PreviousStepFailed,
     /// The host was offline, and the operation skips such hosts.
     HostOffline,
+    /// A cause that a later controller stored, and this one does not know.
+    Unknown,
 }
 
 /// A [`RunState`] without its data: what is filtered and counted.
@@ -335,22 +336,6 @@ impl RunState {
             _ => None,
         }
     }
-
-    /// The whole state as JSON text, for one column of the store. [`Self::status`] goes into another, to be
-    /// filtered and compared-and-set by.
-    #[must_use]
-    pub fn to_stored(&self) -> String {
-        // Strings, numbers and unit variants only: nothing that JSON could not hold.
-        serde_json::to_string(self).unwrap_or_default()
-    }
-
-    /// Reads back what [`Self::to_stored`] wrote.
-    ///
-    /// # Errors
-    /// If it is not a state.
-    pub fn from_stored(text: &str) -> Result<Self, serde_json::Error> {
-        serde_json::from_str(text)
-    }
 }
 
 impl RunStatus {
@@ -458,6 +443,7 @@ impl Cause {
             Self::HostRevoked => "host_revoked",
             Self::PreviousStepFailed => "previous_step_failed",
             Self::HostOffline => "host_offline",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -467,7 +453,9 @@ impl Cause {
         match self {
             Self::Halted => CancelCause::Halted,
             Self::HostRevoked => CancelCause::HostRevoked,
-            Self::Requested | Self::PreviousStepFailed | Self::HostOffline => CancelCause::Requested,
+            Self::Requested | Self::PreviousStepFailed | Self::HostOffline | Self::Unknown => {
+                CancelCause::Requested
+            }
         }
     }
 }

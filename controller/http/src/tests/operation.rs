@@ -27,7 +27,9 @@ async fn one_operation_that_cannot_be_read_hides_no_other() {
     }
     let damage = "UPDATE operation_step SET params = '{' WHERE operation_id = (SELECT id FROM operation WHERE number = 1); \
         UPDATE operation_step SET kind = 'levitate' WHERE operation_id = (SELECT id FROM operation WHERE number = 2); \
-        DELETE FROM operation_step WHERE operation_id = (SELECT id FROM operation WHERE number = 3)";
+        DELETE FROM operation_step WHERE operation_id = (SELECT id FROM operation WHERE number = 3); \
+        UPDATE run SET state = 'paused', detail = '{\"status\":\"paused\",\"since\":7}' \
+          WHERE operation_id = (SELECT id FROM operation WHERE number = 2)";
     execute(site.app.store(), damage).await;
     let listed = site.get("/api/v1/operations").await;
     let listed = listed["items"].as_array().unwrap();
@@ -42,6 +44,7 @@ async fn one_operation_that_cannot_be_read_hides_no_other() {
         let run = &runs["items"][0];
         let known = ["script", "levitate", "unknown"][number.as_bytes()[3] as usize - usize::from(b'1')];
         assert_eq!(run["kind"], known, "{run}");
+        assert_eq!(run["state"], if number == "OP-2" { "lost" } else { "queued" }, "{run}");
         site.get(&format!("/api/v1/runs/{}", run["id"].as_str().unwrap())).await;
     }
 }

@@ -20,6 +20,7 @@ use crate::{Connection, Scope, StoreError};
 
 mod declare;
 mod departure;
+mod facts;
 mod list;
 mod presence;
 
@@ -334,7 +335,7 @@ pub(crate) fn read(row: &Row) -> Result<Host, StoreError> {
         boot: row.find("boot_id")?,
         journal: row.find("journal_id")?,
         kinds: row.json("kinds")?,
-        facts: row.find_json("facts")?,
+        facts: row.find::<String>("facts")?.as_deref().and_then(facts::read),
         facts_at: row.find("facts_at")?,
         notices: row.json("notices")?,
         twins: row.find_json("twins")?,

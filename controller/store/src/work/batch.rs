@@ -16,10 +16,11 @@ use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
 use fleetward_protocol::run::Left;
 use fleetward_protocol::time::Timestamp;
 
-use crate::query::{json, query};
+use crate::query::query;
 use crate::work::output::{BULKY, Files, MAX_ROW, Part, SMALL, Tail, insert_row, load_tails, update_row};
 use crate::work::report;
 use crate::work::run::{exit_code, read_state};
+use crate::work::state;
 use crate::{Connection, StoreError};
 use tally::Tally;
 
@@ -466,7 +467,7 @@ impl Live {
         )
         .bind(id)
         .bind(self.state.status())
-        .bind(self.state.to_stored())
+        .bind(state::write(&self.state))
         .bind(exit_code(&self.state))
         .bind(self.times.dispatched)
         .bind(self.times.accepted)
@@ -480,7 +481,7 @@ impl Live {
         .bind(self.tail_offset)
         .bind(seq)
         .bind(self.tally.kept)
-        .bind(self.left.as_ref().map(json).transpose()?)
+        .bind(self.left.as_ref().map(state::write_left))
         .bind(&self.stored_text)
         .bind(self.stored_end)
         .took(conn)

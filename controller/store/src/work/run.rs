@@ -15,7 +15,8 @@ use fleetward_protocol::run::Left;
 use fleetward_protocol::time::Timestamp;
 
 use crate::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
-use crate::query::{Row, corrupt, query};
+use crate::query::{Row, query};
+use crate::work::state;
 use crate::{Connection, Reader, Scope, StoreError};
 
 /// A run.
@@ -109,7 +110,7 @@ pub async fn insert(
     runs: &[NewRun],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let queued = RunState::Queued.to_stored();
+    let queued = state::write(&RunState::Queued);
     for batch in runs.chunks(INSERT_BATCH) {
         let mut insert = query(
             "INSERT INTO run (id, tenant_id, operation_id, host_id, host_name, client_id, position, step, proof, \
@@ -310,7 +311,7 @@ pub async fn list_known(conn: &mut Connection, runs: &[RunId]) -> Result<HashMap
             .list_of(conn, |row| {
                 let (run, operation) = (row.get("id")?, row.get("operation_id")?);
                 let handed_out = row.find::<Timestamp>("dispatched_at")?.is_some();
-                Ok(Known { run, operation, host: row.get("host_id")?, status: row.get("state")?, handed_out })
+                Ok(Known { run, operation, host: row.get("host_id")?, status: read_status(row)?, handed_out })
             });
         known.extend(found.await?.into_iter().map(|known| (known.run, known)));
     }
@@ -348,7 +349,7 @@ pub async fn count_each(
     // The text for one operation comes again and again; it need not be parsed each time.
     let select = if operations.len() == 1 { select } else { select.once() };
     for row in conn.rows(select).await? {
-        counts.entry(row.get("operation_id")?).or_default().add(row.get("state")?, row.get("runs")?);
+        counts.entry(row.get("operation_id")?).or_default().add(read_status(&row)?, row.get("runs")?);
     }
     Ok(counts)
 }
@@ -362,8 +363,12 @@ pub(crate) const fn exit_code(state: &RunState) -> Option<i32> {
     }
 }
 
+fn read_status(row: &Row) -> Result<RunStatus, StoreError> {
+    Ok(state::read_status(&row.get::<String>("state")?))
+}
+
 pub(crate) fn read_state(row: &Row) -> Result<RunState, StoreError> {
-    RunState::from_stored(&row.get::<String>("detail")?).map_err(|error| corrupt("detail", error))
+    state::read(&row.get::<String>("detail")?)
 }
 
 fn read(row: &Row) -> Result<Run, StoreError> {
@@ -383,7 +388,7 @@ fn read(row: &Row) -> Result<Run, StoreError> {
         started_at: row.find("started_at")?,
         ended_at: row.find("ended_at")?,
         duration_ms: row.find("duration_ms")?,
-        left: row.find_json("left_running")?,
+        left: row.find::<String>("left_running")?.as_deref().and_then(state::read_left),
         attached: row.get("attached")?,
         output_end: row.get("output_end")?,
         output_bytes: row.get("output_bytes")?,

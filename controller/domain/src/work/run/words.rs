@@ -29,6 +29,12 @@ impl fmt::Display for RunState {
                 f.write_str("lost: the host could not read the run's output back")
             }
             Self::Lost(LostCause::HostGone) => f.write_str("lost: the host was retired or revoked meanwhile"),
+            Self::Lost(LostCause::Unknown) => {
+                f.write_str("lost: for a reason that this version of the controller does not know")
+            }
+            Self::Cancelled(Cause::Unknown) => {
+                f.write_str("cancelled: for a reason that this version of the controller does not know")
+            }
             state => f.write_str(state.status().as_str()),
         }
     }

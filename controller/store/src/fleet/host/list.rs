@@ -173,7 +173,7 @@ pub async fn all_for_targets(conn: &mut impl Reader, scope: &Scope) -> Result<Ve
             lifecycle: row.get("lifecycle")?,
             enrolment: row.get("enrolment")?,
             enrolment_required: row.get("enrolment_required")?,
-            facts: row.find_json("facts")?,
+            facts: row.find::<String>("facts")?.as_deref().and_then(super::facts::read),
         })
     };
     conn.rows(select).await?.iter().map(read).collect()

@@ -8,7 +8,7 @@ use fleetward_protocol::message::MAX_KINDS;
 use fleetward_protocol::text::{List, Word};
 use fleetward_protocol::time::Timestamp;
 
-use super::{Notice, Status};
+use super::{Notice, Status, facts};
 use crate::query::{json, query};
 use crate::{Connection, StoreError};
 
@@ -145,7 +145,7 @@ pub async fn update_facts(
          virtualisation = $8, facts_digest = $9 WHERE id = $1 AND deleted_at IS NULL",
     )
     .bind(id)
-    .bind(json(facts)?)
+    .bind(facts::write(facts))
     .bind(now)
     .bind(facts.os.as_str())
     .bind(facts.os_version.as_str())
