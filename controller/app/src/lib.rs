@@ -31,7 +31,7 @@ pub mod table;
 pub mod testing;
 pub mod work;
 
-use clock::Clock;
+use clock::{Clock, DeadlineClock};
 use fleet::online::Fleet;
 use fleet::presence::Presences;
 use fleet::sync::Syncer;
@@ -59,6 +59,7 @@ pub struct App(Arc<Parts>);
 struct Parts {
     settings: Settings,
     clock: Clock,
+    deadlines: DeadlineClock,
     kinds: Kinds,
     store: Store,
     authority: Authority,
@@ -103,6 +104,7 @@ impl App {
         let recorder = work::recorder::start(work::recorder::Parts {
             store: store.clone(),
             clock: clock.clone(),
+            deadlines: deadlines.clone(),
             live: live.clone(),
             fleet: fleet.clone(),
             health: Arc::clone(&health),
@@ -125,6 +127,7 @@ impl App {
         let app = Self(Arc::new(Parts {
             settings,
             clock,
+            deadlines,
             kinds,
             store,
             authority,
@@ -161,6 +164,12 @@ impl App {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    /// The clock that deadlines are decided by.
+    #[must_use]
+    pub fn deadlines(&self) -> &DeadlineClock {
+        &self.0.deadlines
     }
 
     /// What may be asked of hosts.

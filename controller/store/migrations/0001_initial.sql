@@ -67,6 +67,8 @@ CREATE TABLE host (
   lifecycle {text} NOT NULL,
   retired_at BIGINT,
   status {text} NOT NULL DEFAULT 'offline',
+  -- How often it has arrived: what is written of a connection counts only as long as that is the last.
+  seat BIGINT NOT NULL DEFAULT 0,
   last_seen BIGINT,
   connected_at BIGINT,
   rtt_us BIGINT,

@@ -17,6 +17,7 @@
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 
+use fleetward_protocol::time::Timestamp;
 use sqlx::any::Any;
 use sqlx::pool::PoolConnection;
 use sqlx::{AnyConnection, AnyPool, Executor as _, Transaction};
@@ -121,6 +122,19 @@ impl Store {
             }
             begun => Ok(Tx(begun?)),
         }
+    }
+
+    /// The time by the database's clock, by which several machines agree; `here` on SQLite, whose clock is this machine's.
+    ///
+    /// # Errors
+    /// If the database fails.
+    pub async fn time(&self, here: Timestamp) -> Result<Timestamp, StoreError> {
+        if self.engine == Engine::Sqlite {
+            return Ok(here);
+        }
+        let time = query::query("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now");
+        let found = time.find(&mut *self.read().await?, |row| row.get("now")).await?;
+        Ok(found.unwrap_or(here))
     }
 
     /// Where bulky output is kept, if not in the database.

@@ -8,6 +8,8 @@ use fleetward_app::identity::IdentityError;
 use fleetward_app::people::login::login;
 use fleetward_app::testing::has_no_room;
 use fleetward_controller::running::StartError;
+use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::run::RunState;
 use fleetward_protocol::id::ControllerId;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::output::{Record, Stream};
@@ -15,7 +17,9 @@ use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::fleet::controller::Controller;
 use fleetward_store::testing::{blank_postgres, limit_growth, postgres};
-use fleetward_store::{Store, StoreError};
+use fleetward_store::work::batch::{self, RunChange, Write};
+use fleetward_store::work::run;
+use fleetward_store::{Scope, Store, StoreError};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -90,6 +94,25 @@ async fn a_refused_newcomer_leaves_the_schema_of_the_living_one_as_it_is() {
     newer.stop().await;
     drop(database);
     blank.finish().await;
+}
+
+/// The last commit of a controller whose place this one took: nobody tells this one's dispatcher of it.
+#[tokio::test]
+async fn an_end_that_another_controller_committed_ends_the_operation() {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    controller.add_absent_host("web-1").await;
+    let (operation, run) = controller.handed_out("web-1").await;
+    let store = controller.app().store();
+    let mut tx = store.write().await.unwrap();
+    let from = run::get(&mut tx, &Scope::Everything, run).await.unwrap().state;
+    let (to, at) = (RunState::Succeeded, Timestamp::from_millis(1));
+    let change = RunChange { operation, run, from, to, at, duration_ms: None, left: None, attached: 0 };
+    batch::write(&mut tx, store.files(), vec![Write::Run(change)]).await.unwrap();
+    tx.commit().await.unwrap();
+    let ended = timeout(Duration::from_secs(20), controller.wait_for_end(operation)).await;
+    assert_eq!(ended.unwrap().0, OperationStatus::Success);
+    controller.stop().await;
 }
 
 /// It ends by itself, before the service manager ends it, and what is left behind was not acknowledged.

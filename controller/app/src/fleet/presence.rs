@@ -21,6 +21,8 @@ const BATCH: usize = 1000;
 #[derive(Debug, Default)]
 pub struct Presences {
     pending: Mutex<HashMap<HostId, Change>>,
+    /// The numbers of the seats that are written down.
+    seats: Mutex<HashMap<HostId, u64>>,
     changed: Notify,
 }
 
@@ -78,6 +80,10 @@ impl Presences {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn seats(&self) -> MutexGuard<'_, HashMap<HostId, u64>> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take(&self, limit: usize) -> Vec<(HostId, Change)> {
         let mut pending = self.pending();
         let hosts: Vec<HostId> = pending.keys().take(limit).copied().collect();
@@ -117,18 +123,19 @@ pub async fn write_pending(app: &App) -> Result<usize, StoreError> {
 /// # Errors
 /// If the store fails.
 pub async fn write_all(app: &App) -> Result<(), StoreError> {
-    let rows: Vec<host::Presence> = app
-        .fleet()
-        .presences()
-        .into_iter()
-        .map(|(host, presence)| host::Presence {
+    let seats = app.presences().seats().clone();
+    // Who has no seat yet is about to be written down.
+    let row = |(host, presence): (HostId, super::fleet::Presence)| {
+        Some(host::Presence {
             host,
+            seat: *seats.get(&host)?,
             status: Status::Online,
             last_seen: presence.last_seen,
             rtt_us: presence.round_trip.and_then(|span| u64::try_from(span.as_micros()).ok()),
             clock_skew_ms: Some(presence.clock_skew_ms),
         })
-        .collect();
+    };
+    let rows: Vec<host::Presence> = app.fleet().presences().into_iter().filter_map(row).collect();
     for batch in rows.chunks(BATCH) {
         let mut tx = app.store().write().await?;
         host::update_presence(&mut tx, batch).await?;
@@ -140,17 +147,24 @@ pub async fn write_all(app: &App) -> Result<(), StoreError> {
 async fn write(app: &App, changes: &[(HostId, Change)]) -> Result<(), StoreError> {
     let mut tx = app.store().write().await?;
     let mut offline = Vec::new();
+    let mut seats = app.presences().seats().clone();
     for (id, change) in changes {
         let hello = match change {
             Change::Online { hello, at } => Some((hello, *at)),
             Change::Offline { hello, .. } => hello.as_ref().map(|(hello, at)| (hello, *at)),
         };
         if let Some((hello, at)) = hello {
-            host::update_connected(&mut tx, *id, hello, at).await?;
+            match host::update_connected(&mut tx, *id, hello, at).await? {
+                Some(seat) => drop(seats.insert(*id, seat)),
+                None => drop(seats.remove(id)),
+            }
         }
-        if let Change::Offline { last_seen, .. } = change {
+        if let Change::Offline { last_seen, .. } = change
+            && let Some(seat) = seats.remove(id)
+        {
             offline.push(host::Presence {
                 host: *id,
+                seat,
                 status: Status::Offline,
                 last_seen: *last_seen,
                 rtt_us: None,
@@ -161,5 +175,8 @@ async fn write(app: &App, changes: &[(HostId, Change)]) -> Result<(), StoreError
     if !offline.is_empty() {
         host::update_presence(&mut tx, &offline).await?;
     }
-    tx.commit().await
+    tx.commit().await?;
+    // Nobody else changes them.
+    *app.presences().seats() = seats;
+    Ok(())
 }

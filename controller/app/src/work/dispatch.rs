@@ -14,11 +14,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fleetward_domain::work::operation::OperationStatus;
-use fleetward_domain::work::run::RunEvent;
-use fleetward_protocol::id::{HostId, OperationId};
+use fleetward_domain::work::run::{RunEvent, RunState};
+use fleetward_protocol::id::{HostId, OperationId, RunId};
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::fleet::host;
-use fleetward_store::work::operation;
+use fleetward_store::work::{operation, run};
 use fleetward_store::{Scope, StoreError};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
@@ -36,8 +36,8 @@ pub(crate) const GRACE_AFTER_START: Duration = Duration::from_secs(20);
 const TICK: Duration = Duration::from_secs(1);
 /// Messages taken before the rollouts are asked.
 const GATHER: usize = 256;
-/// How often the store is looked at for operations that nobody spoke of: the answer to the commit of a new one may have been
-/// lost.
+/// How often the store is looked at for operations that nobody spoke of, and for ends of runs: the answer to the commit of a new
+/// one may have been lost, and a controller whose place this one took may have committed some more.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// Takes up the operations that have not ended, and starts the task.
@@ -47,7 +47,7 @@ pub(crate) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
     drop(conn);
     let mut task =
         Task { app: app.clone(), active: HashMap::new(), ended: HashSet::new(), by_host: HashMap::new() };
-    let skip_from = app.now() + GRACE_AFTER_START;
+    let skip_from = app.deadlines().now() + GRACE_AFTER_START;
     for operation in unfinished {
         task.activate(operation.id, Some(skip_from)).await;
     }
@@ -76,7 +76,10 @@ impl Task {
             let wake = self.advance(&mut due).await;
             let pause = async {
                 match wake {
-                    Some(at) => sleep(at.since(self.app.now()).clamp(Duration::from_millis(1), TICK)).await,
+                    Some(at) => {
+                        sleep(at.since(self.app.deadlines().now()).clamp(Duration::from_millis(1), TICK))
+                            .await
+                    }
                     None => std::future::pending().await,
                 }
             };
@@ -92,7 +95,7 @@ impl Task {
                 }
                 _ = look.tick() => self.look(&mut due).await,
                 () = pause => {
-                    let now = self.app.now();
+                    let now = self.app.deadlines().now();
                     let timed = self.active.iter().filter(|(_, active)| active.wake_at.is_some_and(|at| at <= now));
                     due.extend(timed.map(|(operation, _)| *operation));
                 }
@@ -102,16 +105,24 @@ impl Task {
 
     /// Takes up what is in the store and not here.
     async fn look(&mut self, due: &mut HashSet<OperationId>) {
-        let unfinished = async {
-            let mut conn = self.app.store().read().await?;
-            operation::list_unfinished_ids(&mut conn).await
-        };
-        match unfinished.await {
-            Ok(ids) => {
+        match self.look_up().await {
+            Ok((unfinished, ended)) => {
+                for moved in ended {
+                    debug!(run = %moved.run, "dispatcher.missed_an_end");
+                    // An end asks for nothing.
+                    let _ = self.handle_moved(moved, due);
+                }
+                let ids: HashSet<OperationId> = unfinished.iter().map(|(id, _)| *id).collect();
+                for (id, seq) in &unfinished {
+                    if let Some(active) = self.active.get_mut(id) {
+                        active.seq = active.seq.max(*seq);
+                    }
+                }
                 // What has ended here says so in the store in a moment.
                 self.ended.retain(|id| ids.contains(id));
                 let known = |id: &OperationId| self.active.contains_key(id) || self.ended.contains(id);
-                for id in ids.into_iter().filter(|id| !known(id)).collect::<Vec<_>>() {
+                let new: Vec<_> = unfinished.iter().map(|(id, _)| *id).filter(|id| !known(id)).collect();
+                for id in new {
                     info!(operation = %id, "dispatcher.found");
                     self.activate(id, None).await;
                     due.insert(id);
@@ -120,6 +131,24 @@ impl Task {
             // It is looked at again.
             Err(error) => debug!(%error, "dispatcher.look_failed"),
         }
+    }
+
+    /// The operations that have not ended, with their seqs; and the runs that ended there and not here: another controller may
+    /// have committed an end after this one had loaded the operation.
+    async fn look_up(&self) -> Result<(Vec<(OperationId, u64)>, Vec<Moved>), StoreError> {
+        self.app.deadlines().read(self.app.store()).await?;
+        let mut conn = self.app.store().read().await?;
+        let unfinished = operation::list_unfinished_ids(&mut conn).await?;
+        let mut missed = Vec::new();
+        for (id, seq) in &unfinished {
+            let Some(active) = self.active.get(id).filter(|active| active.seq < *seq) else { continue };
+            let ended = run::list_ended_since(&mut conn, *id, active.seq).await?.into_iter();
+            let is_news = |(run, _): &(RunId, RunState)| {
+                active.known(*run).is_some_and(|state| !state.status().is_final())
+            };
+            missed.extend(ended.filter(is_news).map(|(run, state)| Moved { operation: *id, run, state }));
+        }
+        Ok((unfinished, missed))
     }
 
     async fn handle(&mut self, message: Message, due: &mut HashSet<OperationId>) {
@@ -223,7 +252,7 @@ impl Task {
         due: &mut HashSet<OperationId>,
     ) -> Option<StatusChange> {
         let active = self.active.get_mut(&operation)?;
-        let decisions = active.rollout.poll(self.app.now());
+        let decisions = active.rollout.poll(self.app.deadlines().now());
         active.wake_at = decisions.wake_at;
         // Committed with its first hand-out, rather than by itself while the host is at work; it never goes back.
         let mut begun = active.status != OperationStatus::Queued;

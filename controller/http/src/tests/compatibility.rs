@@ -149,9 +149,13 @@ impl Pair<'_> {
             let (seen, found) = (self.seen.clone(), Vec::new());
             let mut pair = Pair { old: self.old, new: self.new, seen, found };
             pair.schema(place, before, after, way);
-            pair.found
+            // What is of another type was never meant.
+            let is_other = flat(self.old, before)["type"] != flat(self.new, after)["type"];
+            (!pair.found.is_empty(), is_other, pair.found)
         });
-        compared.min_by_key(Vec::len).filter(|found| !found.is_empty())
+        let (differs, _, found) =
+            compared.min_by_key(|(differs, other, found)| (*differs, *other, found.len()))?;
+        differs.then_some(found)
     }
 
     fn plain(&mut self, place: &str, old: &Value, new: &Value, way: Way) {

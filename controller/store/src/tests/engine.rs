@@ -159,7 +159,7 @@ on_both_engines! {
             host::insert(&mut tx, host, NOW).await.unwrap();
         }
         let seen = |at, rtt_us| hosts.iter().map(|host| Presence {
-            host: host.id, status: Status::Online, last_seen: at, rtt_us, clock_skew_ms: None,
+            host: host.id, seat: 0, status: Status::Online, last_seen: at, rtt_us, clock_skew_ms: None,
         }).collect::<Vec<_>>();
         assert_eq!(host::update_presence(&mut tx, &seen(at(9), Some(72))).await.unwrap(), 250);
         host::update_presence(&mut tx, &seen(at(5), None)).await.unwrap();
@@ -168,6 +168,34 @@ on_both_engines! {
         assert_eq!(host::update_offline(&mut tx).await.unwrap(), 250);
         let counts = host::count(&mut tx, &Scope::of(of)).await.unwrap();
         assert_eq!(counts.iter().map(|count| count.hosts).collect::<Vec<_>>(), [250]);
+    }
+
+    async fn what_is_written_of_an_older_connection_touches_nothing(store: Store) {
+        use host::{Connected, Presence, Status};
+        use fleetward_protocol::id::{BootId, JournalId};
+        use fleetward_protocol::text::{List, Text};
+        let web = new_host(tenant::DEFAULT, "web-1");
+        insert_host(&store, &web).await;
+        let mut tx = store.write().await.unwrap();
+        let hello = Connected {
+            agent_version: Text::of("1"), boot: BootId::from_uuid(uuid()), journal: JournalId::from_uuid(uuid()),
+            kinds: List::default(), clock_skew_ms: 0,
+        };
+        let first = host::update_connected(&mut tx, web.id, &hello, at(1)).await.unwrap().unwrap();
+        // It comes back to another controller, before the first one has written that it went.
+        let second = host::update_connected(&mut tx, web.id, &hello, at(2)).await.unwrap().unwrap();
+        assert!(second > first);
+        let of = |seat, status| Presence { host: web.id, seat, status, last_seen: at(9), rtt_us: None, clock_skew_ms: None };
+        assert_eq!(host::update_presence(&mut tx, &[of(first, Status::Offline)]).await.unwrap(), 0);
+        let now = host::get_by_id(&mut tx, &Scope::Everything, web.id).await.unwrap();
+        assert_eq!((now.status, now.last_seen), (Status::Online, Some(at(2))));
+        assert_eq!(host::update_presence(&mut tx, &[of(second, Status::Offline)]).await.unwrap(), 1);
+        // A start ends the seats that a dead controller left.
+        let third = host::update_connected(&mut tx, web.id, &hello, at(10)).await.unwrap().unwrap();
+        assert_eq!(host::update_offline(&mut tx).await.unwrap(), 1);
+        assert_eq!(host::update_presence(&mut tx, &[of(third, Status::Online)]).await.unwrap(), 0);
+        let nobody = fleetward_protocol::id::HostId::from_uuid(uuid());
+        assert_eq!(host::update_connected(&mut tx, nobody, &hello, at(1)).await.unwrap(), None);
     }
 
     async fn the_last_twenty_notices_are_kept(store: Store) {

@@ -114,6 +114,7 @@ pub(super) async fn settle(store: &Store, drawn: &[Drawn]) -> (TenantId, Vec<New
             let (last_seen, rtt_us) = (at(seen), Some(rtt));
             presences.push(Presence {
                 host: host.id,
+                seat: 0,
                 status: Status::Online,
                 last_seen,
                 rtt_us,

@@ -292,9 +292,9 @@ pub async fn list_unfinished(conn: &mut Connection) -> Result<Vec<Operation>, St
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list_unfinished_ids(conn: &mut Connection) -> Result<Vec<OperationId>, StoreError> {
-    query("SELECT id FROM operation WHERE status IN ('queued', 'running') ORDER BY created_at, id")
-        .list_of(conn, |row| row.get("id"))
+pub async fn list_unfinished_ids(conn: &mut Connection) -> Result<Vec<(OperationId, u64)>, StoreError> {
+    query("SELECT id, seq FROM operation WHERE status IN ('queued', 'running') ORDER BY created_at, id")
+        .list_of(conn, |row| Ok((row.get("id")?, row.get("seq")?)))
         .await
 }
 

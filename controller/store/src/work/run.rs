@@ -245,6 +245,25 @@ pub async fn list_since(
         .await
 }
 
+/// The operation's runs that ended after `since`, and how: what its dispatcher may have missed.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_ended_since(
+    conn: &mut Connection,
+    operation: OperationId,
+    since: u64,
+) -> Result<Vec<(RunId, RunState)>, StoreError> {
+    query(
+        "SELECT id, detail FROM run WHERE operation_id = $1 AND seq > $2 \
+         AND state NOT IN ('queued', 'dispatched', 'accepted', 'running')",
+    )
+    .bind(operation)
+    .bind(since)
+    .list_of(conn, |row| Ok((row.get("id")?, read_state(row)?)))
+    .await
+}
+
 /// The runs that a host may have: handed out, and not ended. What a controller opens streams for when the host
 /// connects.
 ///

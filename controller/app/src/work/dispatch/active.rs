@@ -37,6 +37,8 @@ pub(super) struct Active {
     /// The status that is committed, or on its way to be.
     pub(super) status: OperationStatus,
     pub(super) wake_at: Option<Timestamp>,
+    /// Up to which seq the ends of its runs are known here, if they were not committed by this controller.
+    pub(super) seq: u64,
     halted: bool,
     /// What orders are made of; or why there are none, and never will be.
     orders: Result<Orders, OrderError>,
@@ -109,6 +111,7 @@ impl Active {
             rollout,
             status: operation.status,
             wake_at: None,
+            seq: operation.seq,
             halted: operation.halted_at.is_some(),
             orders,
             runs,

@@ -175,6 +175,11 @@ impl Writer {
     async fn commit(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
         self.load_states(entries).await?;
+        let is_expiry = |entry: &Entry| matches!(&entry.what, What::Change(change) if matches!(change.event, RunEvent::Expire { .. }));
+        // What is over is over by the database's clock, read now.
+        if entries.iter().any(is_expiry) {
+            self.parts.deadlines.read(&self.parts.store).await?;
+        }
         let mut plan = Plan::default();
         for entry in entries {
             self.plan(&mut plan, entry, now);
@@ -257,10 +262,14 @@ impl Writer {
         let Some(state) = self.state(plan, run) else {
             return plan.effects.push(Effect::Impossible { run, operation, state: None, feed });
         };
-        match state.clone().apply(event, now) {
+        let at = match event {
+            RunEvent::Expire { .. } | RunEvent::Dispatched { .. } => self.parts.deadlines.now(),
+            _ => now,
+        };
+        match state.clone().apply(event, at) {
             Err(illegal) => {
-                // A hand-out that came too late is nothing unusual: the dispatcher is told the state.
-                if !matches!(event, RunEvent::Dispatched { .. }) {
+                // A hand-out that came too late is nothing unusual, nor an expiry that came too early: the dispatcher is told the state.
+                if !matches!(event, RunEvent::Dispatched { .. } | RunEvent::Expire { .. }) {
                     warn!(%run, %illegal, "recorder.impossible_report");
                 }
                 plan.effects.push(Effect::Impossible { run, operation, state: Some(state), feed });

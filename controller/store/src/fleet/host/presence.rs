@@ -32,6 +32,8 @@ pub struct Connected {
 pub struct Presence {
     /// The host.
     pub host: HostId,
+    /// The connection that this is of, as [`update_connected`] numbered it.
+    pub seat: u64,
     /// Connected or not.
     pub status: Status,
     /// When it was last heard of.
@@ -46,7 +48,8 @@ pub struct Presence {
 const PRESENCE_BATCH: usize = 200;
 const MAX_NOTICES: usize = 20;
 
-/// Notes that a host connected; whether there is such a host.
+/// Notes that a host connected. Returns the number of its seat, which is higher than all before: what is still to be written
+/// of an older connection, by whatever controller, touches nothing from here on. `None` if there is no such host.
 ///
 /// # Errors
 /// If the database fails.
@@ -55,10 +58,10 @@ pub async fn update_connected(
     id: HostId,
     connected: &Connected,
     now: Timestamp,
-) -> Result<bool, StoreError> {
+) -> Result<Option<u64>, StoreError> {
     query(
-        "UPDATE host SET status = 'online', connected_at = $2, last_seen = $2, agent_version = $3, boot_id = $4, \
-         journal_id = $5, kinds = $6, clock_skew_ms = $7 WHERE id = $1 AND deleted_at IS NULL",
+        "UPDATE host SET seat = seat + 1, status = 'online', connected_at = $2, last_seen = $2, agent_version = $3, boot_id = $4, \
+         journal_id = $5, kinds = $6, clock_skew_ms = $7 WHERE id = $1 AND deleted_at IS NULL RETURNING seat",
     )
     .bind(id)
     .bind(now)
@@ -67,11 +70,12 @@ pub async fn update_connected(
     .bind(connected.journal)
     .bind(json(&connected.kinds)?)
     .bind(connected.clock_skew_ms)
-    .took(conn)
+    .find(conn, |row| row.get("seat"))
     .await
 }
 
-/// Writes down the presence of many hosts; a `last_seen` never goes back. How many hosts there were.
+/// Writes down the presence of many hosts, of those whose seat is still the same; a `last_seen` never goes back. How many
+/// hosts there were.
 ///
 /// # Errors
 /// If the database fails.
@@ -97,9 +101,12 @@ pub async fn update_presence(conn: &mut Connection, presences: &[Presence]) -> R
                 .value(presence.rtt_us)
                 .push(", ")
                 .value(presence.clock_skew_ms)
+                .push(", ")
+                .value(presence.seat)
                 .push(")");
         }
-        update = update.push(") AS v WHERE host.id = v.column1 AND host.deleted_at IS NULL");
+        update = update
+            .push(") AS v WHERE host.id = v.column1 AND host.seat = v.column6 AND host.deleted_at IS NULL");
         if batch.len() < PRESENCE_BATCH {
             update = update.once();
         }
@@ -108,12 +115,12 @@ pub async fn update_presence(conn: &mut Connection, presences: &[Presence]) -> R
     Ok(written)
 }
 
-/// Notes at start that nobody is connected; how many were said to be.
+/// Notes at start that nobody is connected, and ends the seats of those who were said to be; how many that were.
 ///
 /// # Errors
 /// If the database fails.
 pub async fn update_offline(conn: &mut Connection) -> Result<u64, StoreError> {
-    query("UPDATE host SET status = 'offline' WHERE status = 'online'").run(conn).await
+    query("UPDATE host SET status = 'offline', seat = seat + 1 WHERE status = 'online'").run(conn).await
 }
 
 /// Whether the facts that are stored of a host have this digest.
