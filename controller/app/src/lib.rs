@@ -101,6 +101,8 @@ impl App {
         let health = Arc::new(Health::new());
         let metrics = Metrics::new();
         let (dispatcher, inbox) = Dispatcher::new();
+        let deadlines = DeadlineClock::new(clock.clone());
+        deadlines.read(&store).await?;
         let recorder = work::recorder::start(work::recorder::Parts {
             store: store.clone(),
             clock: clock.clone(),

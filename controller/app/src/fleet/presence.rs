@@ -125,7 +125,7 @@ pub async fn write_pending(app: &App) -> Result<usize, StoreError> {
 pub async fn write_all(app: &App) -> Result<(), StoreError> {
     let seats = app.presences().seats().clone();
     // Who has no seat yet is about to be written down.
-    let row = |(host, presence): (HostId, super::fleet::Presence)| {
+    let row = |(host, presence): (HostId, super::online::Presence)| {
         Some(host::Presence {
             host,
             seat: *seats.get(&host)?,

@@ -26,21 +26,12 @@ use fleetward_store::Store;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
-<<<<<<< HEAD:controller/app/src/work/recorder.rs
-use crate::clock::Clock;
+use crate::clock::{Clock, DeadlineClock};
 use crate::fleet::online::Fleet;
 use crate::health::Health;
 use crate::inbox::Dispatcher;
 use crate::metrics::Metrics;
 use crate::work::live::Live;
-=======
-use super::clock::{Clock, DeadlineClock};
-use super::dispatch::inbox::Dispatcher;
-use super::fleet::Fleet;
-use super::health::Health;
-use super::live::Live;
-use super::metrics::Metrics;
->>>>>>> 1e24fc8 (Number a host's seats, follow ends that others committed, and decide deadlines by the database's clock):controller/app/src/recorder.rs
 
 pub use feed::{Committed, Feed};
 
@@ -66,26 +57,15 @@ pub struct Recorder {
 }
 
 /// What the recorder works with.
-<<<<<<< HEAD:controller/app/src/work/recorder.rs
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) clock: Clock,
+    pub(crate) deadlines: DeadlineClock,
     pub(crate) live: Live,
     pub(crate) fleet: Fleet,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Metrics,
     pub(crate) dispatcher: Dispatcher,
-=======
-pub(super) struct Parts {
-    pub(super) store: Store,
-    pub(super) clock: Clock,
-    pub(super) deadlines: DeadlineClock,
-    pub(super) live: Live,
-    pub(super) fleet: Fleet,
-    pub(super) health: Arc<Health>,
-    pub(super) metrics: Metrics,
-    pub(super) dispatcher: Dispatcher,
->>>>>>> 1e24fc8 (Number a host's seats, follow ends that others committed, and decide deadlines by the database's clock):controller/app/src/recorder.rs
 }
 
 /// An event for a run that did not come from its host's stream.

@@ -17,8 +17,7 @@ use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Column as _, Row as _};
 
-use crate::fleet::script;
-use crate::fleet::{certificate, controller, host, repository, sync, token};
+use crate::fleet::{certificate, controller, host, repository, script, sync, token};
 use crate::page::PageRequest;
 use crate::people::{audit, idempotency, session, tenant, user};
 use crate::testing::NOW;
