@@ -54,24 +54,27 @@ async fn connections_to_a_server_that_was_set_read_only_are_dropped() {
     let Some(test) = testing::postgres("a server that was set read only").await else { return };
     let name = test.url.split('?').next().unwrap().rsplit('/').next().unwrap().to_owned();
     let store = hasty(&test.url).await;
-    let (mut open, mut tx) = (store.write().await.unwrap(), store.write().await.unwrap());
-    // What a tool of failovers does; sessions that are open learn it here.
-    let text = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
-    sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut *open).await.unwrap();
-    open.commit().await.unwrap();
-    sqlx::raw_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY; SET TRANSACTION READ ONLY")
-        .execute(&mut *tx)
-        .await
-        .unwrap();
     let row = tenant::Tenant {
         id: fleetward_protocol::id::TenantId::from_uuid(uuid()),
         name: "t".parse().unwrap(),
         title: String::new(),
         created_at: NOW,
     };
+    let mut tx = store.write().await.unwrap();
+    sqlx::raw_sql("SET TRANSACTION READ ONLY").execute(&mut *tx).await.unwrap();
     let told = tenant::insert(&mut tx, &row).await.unwrap_err();
     assert!(matches!(told, StoreError::ReadOnly(_)), "{told:?}");
     drop(tx);
+    // What a tool of failovers does; sessions that are open learn it by a reload.
+    let text = format!(
+        "ALTER DATABASE {name} SET default_transaction_read_only = on; \
+         SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"
+    );
+    let (mut one, mut two) = (store.write().await.unwrap(), store.write().await.unwrap());
+    sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut *one).await.unwrap();
+    sqlx::raw_sql("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY").execute(&mut *two).await.unwrap();
+    one.commit().await.unwrap();
+    two.commit().await.unwrap();
     let told = store.write().await.unwrap_err();
     assert!(matches!(told, StoreError::ReadOnly(_)), "{told:?}");
     let mut admin = sqlx::AnyConnection::connect(&test.url).await.unwrap();
