@@ -22,6 +22,7 @@ const FOREIGN: &[&str] = &[
     "apt-get",
     "cat",
     "chown",
+    "cp",
     "curl",
     "install",
     "journalctl",
@@ -36,6 +37,9 @@ const FOREIGN: &[&str] = &[
 
 /// Commands that the definitions rightly do not know: what the agent calls itself.
 const INTERNAL: &[&str] = &["fleetward-agent look", "fleetward-agent perform", "fleetward-agent supervise"];
+
+/// Files that the first release makes, and that are compared from then on.
+const TO_COME: &[&str] = &["controller/openapi.released.json"];
 
 /// The definition of the program that `words` begin with, and the words that it is given.
 fn program(words: &[String]) -> Option<(Command, &[String])> {
@@ -189,7 +193,8 @@ fn every_path_in_the_documents_is_in_the_tree() {
             let path = code.split(".rs::").next().unwrap_or_default();
             let path = if code.contains(".rs::") { format!("{path}.rs") } else { path.to_owned() };
             let is_ours = path.split_once('/').is_some_and(|(first, _)| top.iter().any(|name| name == first));
-            if !is_ours || path.contains(['<', '*', ' ', '…']) || path.contains("NNNN") {
+            let is_placeholder = path.contains(['<', '*', ' ', '…']) || path.contains("NNNN");
+            if !is_ours || is_placeholder || TO_COME.contains(&path.as_str()) {
                 continue;
             }
             count += 1;

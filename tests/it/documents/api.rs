@@ -1,6 +1,5 @@
 //! What the documents send to the API is a request that it has, of the shape that it takes.
 
-use fleetward_api::people::auth::LoginRequest;
 use fleetward_api::work::operation::OperationCreate;
 use fleetward_api::work::query::QueryCreate;
 use serde::Serialize;
@@ -57,7 +56,8 @@ fn problem(words: &[String], paths: &Value) -> Option<String> {
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
     let method = if body.is_some() { "post" } else { "get" };
     let known = paths[path.replace("OP-17", "{id}")][method].is_object();
-    let Some(body) = body.filter(|_| known) else {
+    // What a file holds is not in the document.
+    let Some(body) = body.filter(|body| known && !body.starts_with('@')) else {
         return (!known).then(|| format!("the API has no {method} {path}"));
     };
     let body: Value = match serde_json::from_str(body) {
@@ -65,7 +65,6 @@ fn problem(words: &[String], paths: &Value) -> Option<String> {
         Err(error) => return Some(format!("{body} is no JSON: {error}")),
     };
     match path {
-        "/api/v1/auth/login" => fault::<LoginRequest>(&body),
         "/api/v1/operations" => fault::<OperationCreate>(&body),
         "/api/v1/queries" => fault::<QueryCreate>(&body),
         path => Some(format!("this test does not know what {path} takes")),
