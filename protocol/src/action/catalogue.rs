@@ -89,7 +89,7 @@ mod tests {
     /// What nobody explains in a schema: a property without words, and a choice between words without them.
     fn unexplained(value: &Value, place: &str, found: &mut Vec<String>) {
         let has_words = |schema: &Value| {
-            let parts = schema["allOf"].as_array().into_iter().flatten();
+            let parts = ["allOf", "oneOf"].iter().filter_map(|key| schema[*key].as_array()).flatten();
             parts
                 .chain([schema])
                 .any(|part| part["description"].as_str().is_some_and(|words| !words.is_empty()))
