@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure};
 use crate::kind::{self, Call};
 use crate::render::neutral;
 use crate::rollout::Rollout;
-use crate::start::{self, Manner, TARGETS, Targets};
+use crate::start::{self, Making, Manner, TARGETS, Targets};
 
 /// Do something of any kind on hosts and follow it live
 #[derive(Debug, Args)]
@@ -42,11 +42,13 @@ pub(crate) struct Do {
     reason: Option<String>,
     #[command(flatten)]
     manner: Manner,
+    #[command(flatten)]
+    making: Making,
 }
 
 /// `fleetward do`.
 pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
-    command.manner.check()?;
+    command.making.check(&command.manner)?;
     let begun = Instant::now();
     let known = kind::get(app, &command.call.kind, Family::Action).await?;
     let params = command.call.params(&known)?;
@@ -65,5 +67,5 @@ pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
         reason: command.reason,
     };
     let preview = start::preview(app, &asked, &what, &command.manner).await?;
-    start::carry_out(app, asked, &preview, &command.manner, begun).await
+    start::carry_out(app, asked, preview, (&command.manner, &command.making), begun).await
 }

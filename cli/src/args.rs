@@ -6,7 +6,7 @@ use clap_complete::Shell;
 
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
-use crate::{action, audit, auth, config, host, kind, operation, query, repo, run, script, session};
+use crate::{action, audit, auth, config, host, kind, operation, plan, query, repo, run, script, session};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -118,6 +118,8 @@ pub(crate) enum Command {
     Run(run::Run),
     /// Do something of any kind on hosts and follow it live
     Do(action::Do),
+    /// Start exactly what was planned, and follow it live
+    Submit(plan::Submit),
     /// Ask hosts what is there, now
     Ask(query::Ask),
     /// Kinds of actions and queries: list, show

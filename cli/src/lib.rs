@@ -22,6 +22,7 @@ mod kind;
 mod live;
 mod moment;
 mod operation;
+mod plan;
 mod prompt;
 mod query;
 mod render;
@@ -92,6 +93,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Script(command) => script::execute(command, &App::new(&globals)?).await,
         Command::Run(command) => run::execute(command, &App::new(&globals)?).await,
         Command::Do(command) => action::execute(command, &App::new(&globals)?).await,
+        Command::Submit(command) => plan::submit(command, &App::new(&globals)?).await,
         Command::Ask(command) => query::execute(command, &App::new(&globals)?).await,
         Command::Kind(command) => kind::execute(command, &App::new(&globals)?).await,
         Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,

@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::render::table::Tone;
 use crate::render::{neutral, words};
 use crate::rollout::Rollout;
-use crate::start::{self, Manner, TARGETS, Targets};
+use crate::start::{self, Making, Manner, TARGETS, Targets};
 
 /// Run scripts on hosts and follow them live
 #[derive(Debug, Args)]
@@ -68,6 +68,8 @@ pub(crate) struct Run {
     reason: Option<String>,
     #[command(flatten)]
     manner: Manner,
+    #[command(flatten)]
+    making: Making,
     /// Arguments for the script, passed as they are; with one script only
     #[arg(value_name = "ARGUMENTS", last = true)]
     arguments: Vec<String>,
@@ -80,7 +82,7 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
             "arguments after `--` go to one script; run several scripts without them".to_owned(),
         ));
     }
-    command.manner.check()?;
+    command.making.check(&command.manner)?;
     let begun = Instant::now();
     let asked = operation(&command);
     let what: Vec<&str> = command.scripts.iter().map(ScriptName::as_str).collect();
@@ -93,7 +95,7 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
             app.out.note(Tone::Warn.paint(&neutral::text(&text), app.out.colour_notes));
         }
     }
-    start::carry_out(app, asked, &preview, &command.manner, begun).await
+    start::carry_out(app, asked, preview, (&command.manner, &command.making), begun).await
 }
 
 fn operation(command: &Run) -> OperationCreate {

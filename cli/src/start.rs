@@ -1,5 +1,6 @@
 //! Starting an operation: its targets are shown, somebody agrees, it is created and followed.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
@@ -17,6 +18,7 @@ use crate::live::json::JsonLines;
 use crate::live::screen::{Options, Screen};
 use crate::live::{self, Ending, Following, Interrupt, Until};
 use crate::operation::{detached, exit_of};
+use crate::plan;
 use crate::prompt;
 use crate::render::table::Tone;
 use crate::render::{Out, neutral, words};
@@ -46,16 +48,35 @@ shell knows these characters too.";
 pub(crate) struct Manner {
     /// Do not ask
     #[arg(long, short)]
-    yes: bool,
+    pub(crate) yes: bool,
     /// Start it and do not wait
     #[arg(long)]
     detach: bool,
     /// Ctrl-C stops the operation; a second one leaves
     #[arg(long, conflicts_with = "detach")]
     stop_on_interrupt: bool,
+}
+
+/// What is made of what is asked for.
+#[derive(Debug, Args)]
+pub(crate) struct Making {
+    /// Write the plan to a file that is not there yet (`-`: to standard output) and start nothing; `fleetward submit`
+    /// starts it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["detach", "stop_on_interrupt"])]
+    plan: Option<PathBuf>,
     /// The operation's id, to ask again for the same one: whatever became of the first answer, nothing is done twice
     #[arg(long, value_name = "ID")]
     id: Option<OperationId>,
+}
+
+impl Making {
+    /// As [`Manner::check`], where something is started.
+    ///
+    /// # Errors
+    /// If nobody is at a terminal, and no option says that nobody has to be asked.
+    pub(crate) fn check(&self, manner: &Manner) -> Result<(), Failure> {
+        if self.plan.is_some() { Ok(()) } else { manner.check() }
+    }
 }
 
 impl Manner {
@@ -104,28 +125,45 @@ pub(crate) async fn preview(
     Ok(preview)
 }
 
-/// Asks whether to go ahead, creates the operation and follows it to its end.
+/// Asks whether to go ahead, creates the operation and follows it to its end; or writes its plan.
 ///
 /// # Errors
 /// If the answer is no, or the controller's; and if it stays away.
 pub(crate) async fn carry_out(
     app: &App,
     mut asked: OperationCreate,
-    preview: &TargetPreview,
-    manner: &Manner,
+    preview: TargetPreview,
+    (manner, making): (&Manner, &Making),
     begun: Instant,
 ) -> Result<Exit, Failure> {
+    // With its id it can be sent again, whatever became of the first answer.
+    let id = making.id.unwrap_or_else(|| OperationId::from_uuid(Uuid::now_v7()));
+    asked.id = Some(id);
+    if let Some(file) = &making.plan {
+        return plan::write(app, &asked, file).await;
+    }
     if !manner.yes {
         prompt::confirm("Run it?")?;
     }
-    // With its id it can be sent again, whatever became of the first answer.
-    let id = manner.id.unwrap_or_else(|| OperationId::from_uuid(Uuid::now_v7()));
-    asked.id = Some(id);
-    let answer = app.client.make("operations", &asked).await.inspect_err(|failure| {
+    let hosts = preview.hosts.into_iter().map(|target| target.name.into()).collect();
+    create(app, &asked, hosts, &format!("The same command with `--id {id}`"), manner, begun).await
+}
+
+/// Creates the operation and follows it to its end; `again` is what asks for the same one again.
+///
+/// # Errors
+/// The controller's; and if it stays away.
+pub(crate) async fn create(
+    app: &App,
+    asked: &OperationCreate,
+    hosts: Vec<String>,
+    again: &str,
+    manner: &Manner,
+    begun: Instant,
+) -> Result<Exit, Failure> {
+    let answer = app.client.make("operations", asked).await.inspect_err(|failure| {
         if failure.is_passing() {
-            app.out.warn(format_args!(
-                "Perhaps it was started. The same command with `--id {id}` asks again for the same operation."
-            ));
+            app.out.warn(format_args!("Perhaps it was started. {again} asks again for the same operation."));
         }
     })?;
     let operation: Operation = app.client.read(&answer)?;
@@ -144,7 +182,7 @@ pub(crate) async fn carry_out(
     match app.out.format {
         Format::Json => follow_json(app, &following, &operation).await,
         Format::Table => {
-            let names = preview.hosts.iter().map(|target| target.name.as_str());
+            let names = hosts.iter().map(String::as_str);
             let mut screen = Screen::new(&app.out, Options::default(), names, begun).of(operation.clone());
             let ending = live::follow(app, &following, &mut screen).await?;
             let status = screen.operation().map_or(operation.status, |operation| operation.status);

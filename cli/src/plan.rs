@@ -1,0 +1,175 @@
+//! Plans: `--plan` of the commands that start something, and `submit`.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use fleetward_api::work::operation::OperationCreate;
+use fleetward_api::work::plan::Plan;
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::order::{self, Draft, Planned, Target};
+use fleetward_protocol::text::List;
+use hyper::Method;
+
+use crate::app::App;
+use crate::failure::{Exit, Failure};
+use crate::prompt;
+use crate::render::table::Sheet;
+use crate::render::{Out, words};
+use crate::start::{self, Manner};
+
+/// The largest plan that is read, in bytes: one of 200,000 hosts is smaller.
+const MAX_PLAN: u64 = 64 << 20;
+/// How many host names are shown before the rest is only counted.
+const NAMES_SHOWN: usize = 10;
+
+/// Start exactly what was planned, and follow it live
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A plan is what `fleetward run` or `fleetward do` would start, written to a file by `--plan FILE`. Its digest covers the \
+operation, who asked, the times, the rollout, and every host with every step. Submitting it starts exactly that: if \
+hosts, scripts or settings have changed since, it is refused. Who made the plan submits it, once, within a day.
+
+Exits as `fleetward run` does.
+
+Examples:
+  fleetward run patch --on tag:web --plan patch.json
+  fleetward submit patch.json
+  fleetward submit patch.json --yes --detach")]
+pub(crate) struct Submit {
+    /// The plan; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    #[command(flatten)]
+    manner: Manner,
+}
+
+/// `fleetward submit`.
+pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> {
+    command.manner.check()?;
+    let begun = Instant::now();
+    let name = command.file.display().to_string();
+    let plan = parse(&name, &read(&command.file)?)?;
+    if command.manner.shows(&app.out) {
+        app.out.note(sheet(&plan, &app.out).trim_end());
+    }
+    if !command.manner.yes {
+        prompt::confirm("Run it?")?;
+    }
+    let hosts = plan.hosts.iter().map(|host| host.name.as_str().to_owned()).collect();
+    let again = format!("`fleetward submit {name}`");
+    start::create(app, &plan.operation, hosts, &again, &command.manner, begun).await
+}
+
+/// Plans an operation and writes the plan to a file; nothing is started.
+///
+/// # Errors
+/// If the controller would not take it, or the file is there already or cannot be written.
+pub(crate) async fn write(app: &App, asked: &OperationCreate, file: &Path) -> Result<Exit, Failure> {
+    let answer = app.client.send(Method::POST, "plans", asked).await?;
+    let plan: Plan = app.client.read(&answer)?;
+    if file == Path::new("-") {
+        app.out.json(&answer)?;
+        return Ok(Exit::Success);
+    }
+    let name = file.display();
+    // It holds what was asked for, secrets among it. What is there is kept: it may be the plan that somebody agreed to.
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
+    let written = made.and_then(|mut made| made.write_all(&answer).and_then(|()| made.sync_all()));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::Usage(format!("{name} exists already; name another file, or remove it"))
+        }
+        _ => Failure::Usage(format!("cannot write {name}: {error}")),
+    })?;
+    app.out.print(sheet(&plan, &app.out))?;
+    app.out.note(format_args!("Start it with `fleetward submit {name}`; nothing has been started."));
+    Ok(Exit::Success)
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    let name = file.display();
+    let mut bytes = Vec::new();
+    let source: io::Result<Box<dyn io::Read>> = match file == Path::new("-") {
+        true => Ok(Box::new(io::stdin().lock())),
+        false => File::open(file).map(|file| Box::new(file) as Box<dyn io::Read>),
+    };
+    let read = source.and_then(|source| source.take(MAX_PLAN + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
+    match bytes.len() as u64 > MAX_PLAN {
+        true => Err(Failure::Usage(format!("{name} is larger than any plan ({} MiB)", MAX_PLAN >> 20))),
+        false => Ok(bytes),
+    }
+}
+
+/// The plan in a file, if what it shows is what its bytes say.
+fn parse(name: &str, bytes: &[u8]) -> Result<Plan, Failure> {
+    let odd = |why: &str| {
+        Failure::Usage(format!(
+            "{name} is no plan: {why}; make one with `fleetward run SCRIPT --on EXPR --plan FILE`"
+        ))
+    };
+    let plan: Plan = serde_json::from_slice(bytes).map_err(|error| odd(&error.to_string()))?;
+    let text = plan.operation.plan.as_deref().ok_or_else(|| odd("its request has no `plan`"))?;
+    let bytes = STANDARD.decode(text).map_err(|error| odd(&format!("its `plan` is no Base64 ({error})")))?;
+    let head = order::Plan::decode(&bytes).map_err(|error| odd(&error.to_string()))?;
+    if !says(&plan, &head, &bytes) {
+        return Err(odd("the hosts, steps or times that it shows are not those that it would start"));
+    }
+    Ok(plan)
+}
+
+/// Whether a plan's bytes say what is shown of it.
+fn says(plan: &Plan, head: &order::Plan, bytes: &[u8]) -> bool {
+    let steps: List<Digest, { order::MAX_STEPS }> = List::of(plan.steps.iter().map(|step| step.order_digest));
+    let target = |client: &fleetward_protocol::client_id::ClientId| Target {
+        client: client.clone(),
+        steps: steps.clone(),
+    };
+    let targets: Vec<Target> = plan.hosts.iter().map(|host| target(&host.client_id)).collect();
+    let draft = Draft {
+        operation: head.operation,
+        issuer: head.issuer.clone(),
+        not_before: plan.not_before.timestamp(),
+        deadline: plan.deadline.timestamp(),
+        policy: head.policy,
+    };
+    plan.digest == Digest::of(bytes)
+        && plan.operation.id == Some(head.operation)
+        && Planned::new(draft, &targets).is_ok_and(|again| again.plan == bytes)
+}
+
+fn sheet(plan: &Plan, out: &Out) -> String {
+    let mut sheet = Sheet::default();
+    sheet.row("Plan", plan.digest.to_string());
+    for step in &plan.steps {
+        sheet.row(
+            "Step",
+            format!("{} ({}, {})", step.step.subject, step.step.kind, step.order_digest.short()),
+        );
+    }
+    let names: Vec<&str> = plan.hosts.iter().take(NAMES_SHOWN).map(|host| host.name.as_str()).collect();
+    let more = match plan.hosts.len().saturating_sub(NAMES_SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let left_out = match plan.left_out {
+        0 => String::new(),
+        hosts => format!(", {hosts} not enrolled left out"),
+    };
+    let count = words::count(plan.hosts.len(), "host");
+    sheet.row("On", format!("{} ({count}{left_out}): {}{more}", plan.operation.on, names.join(" ")));
+    sheet.row("Rollout", words::rollout(&plan.operation.rollout));
+    sheet.row("Reason", plan.operation.reason.as_deref().unwrap_or_default());
+    sheet.row("From", out.clock.at(plan.not_before));
+    sheet.row("Deadline", out.clock.at_and_ago(plan.deadline));
+    sheet.finish()
+}
+
+#[cfg(test)]
+mod tests;
