@@ -1,4 +1,4 @@
-//! How each kind of action is carried out: from a parsed action to the [`Plan`] of one process, and what that process does.
+//! How each kind of action is carried out: from a parsed action to the [`ProcessPlan`] of one process, and what that process does.
 //!
 //! A script is bash. Every other kind is *typed*: its process is our own executable, `fleetward-agent perform`
 //! ([`crate::perform`]), supervised exactly as a script is.
@@ -47,7 +47,7 @@ pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
 
 /// One process to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct ProcessPlan {
     /// The executable, by absolute path.
     pub program: String,
     /// Its argv; where [`Argument::Script`] stands, the path of the run's script file goes.
@@ -88,7 +88,7 @@ pub fn plan(
     contents: &[ByteBuf],
     own: &Account,
     bus: Option<&str>,
-) -> Result<Plan, Refusal> {
+) -> Result<ProcessPlan, Refusal> {
     match Action::parse(action) {
         Ok(Action::Script(script)) => script::plan(order, &script, contents, own),
         Ok(typed) => plan_typed(order, action, &typed, own, bus),
@@ -106,7 +106,7 @@ fn plan_typed(
     typed: &Action,
     own: &Account,
     bus: Option<&str>,
-) -> Result<Plan, Refusal> {
+) -> Result<ProcessPlan, Refusal> {
     let Needs { actor, resources, contents: _ } = typed.needs();
     let account = match &actor {
         Actor::Agent => None,
@@ -115,7 +115,7 @@ fn plan_typed(
         Actor::User(user) => users::account_of(user, own)?,
     };
     let bus = bus.map(|bus| (BUS.to_owned(), bus.to_owned()));
-    Ok(Plan {
+    Ok(ProcessPlan {
         program: OWN.to_owned(),
         arguments: vec![
             Argument::Text("fleetward-agent".to_owned()),

@@ -10,7 +10,7 @@ use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
 use serde_bytes::ByteBuf;
 
-use super::{Argument, Plan};
+use super::{Argument, ProcessPlan};
 use crate::platform::users::{self, Account};
 
 /// Where `#!/usr/bin/env bash` may find it.
@@ -21,7 +21,7 @@ pub(super) fn plan(
     script: &Script,
     contents: &[ByteBuf],
     own: &Account,
-) -> Result<Plan, Refusal> {
+) -> Result<ProcessPlan, Refusal> {
     // A script has one content, and it is what its parameters name.
     let [content] = contents else { return Err(Refusal::DigestMismatch) };
     if Digest::of(content) != script.digest {
@@ -41,7 +41,7 @@ pub(super) fn plan(
     arguments.extend(options.into_iter().map(Argument::Text));
     arguments.push(Argument::Script);
     arguments.extend(script.arguments.iter().cloned().map(Argument::Text));
-    Ok(Plan {
+    Ok(ProcessPlan {
         program,
         arguments,
         environment: environment(order, script, actor),
@@ -110,7 +110,7 @@ mod tests {
         }
     }
 
-    fn planned(script: &Script, content: &[u8]) -> Result<Plan, Refusal> {
+    fn planned(script: &Script, content: &[u8]) -> Result<ProcessPlan, Refusal> {
         let action = ActionRequest::new(script).unwrap();
         let order = Order {
             run: RunId::from_uuid(uuid::Uuid::from_u128(1)),

@@ -33,7 +33,7 @@ impl RunStream<'_> {
             source.handle_unknown();
             return self.finish(run, &mut source).await;
         };
-        let mut told = Told::default();
+        let mut told = SourceProgress::default();
         told.tell(&mut source, &mut progress, offset);
         loop {
             self.fill(run, &mut source)?;
@@ -107,13 +107,13 @@ impl RunStream<'_> {
 
 /// What this stream's source knows already.
 #[derive(Default)]
-struct Told {
+struct SourceProgress {
     accepted: bool,
     started: bool,
     everything: bool,
 }
 
-impl Told {
+impl SourceProgress {
     fn tell(&mut self, source: &mut RunSource, progress: &mut watch::Receiver<Progress>, offset: u64) {
         let progress = progress.borrow_and_update();
         match &progress.stage {

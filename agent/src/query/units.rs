@@ -26,7 +26,7 @@ const MANY: usize = 256;
 impl Look for Units {
     async fn look(&self, follow: bool, teller: &mut Teller<Self>) -> Result<(), Stop> {
         let bus = systemd::Units::connect().await.map_err(problem)?;
-        let mut told = Told { asked: self, bus, items: BTreeMap::new() };
+        let mut told = UnitTable { asked: self, bus, items: BTreeMap::new() };
         if !follow {
             return told.round(&Touched::Everything, teller).await;
         }
@@ -79,13 +79,13 @@ async fn listen(mut signals: Signals, touched: &RefCell<Touched>, heard: &Notify
 }
 
 /// What was told so far.
-struct Told<'a> {
+struct UnitTable<'a> {
     asked: &'a Units,
     bus: systemd::Units,
     items: BTreeMap<String, UnitItem>,
 }
 
-impl Told<'_> {
+impl UnitTable<'_> {
     async fn follow(
         &mut self,
         touched: &RefCell<Touched>,

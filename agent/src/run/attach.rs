@@ -24,7 +24,7 @@ pub struct Attachment {
 
 /// What a supervisor said since it was last heard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct SupervisorSigns {
     /// The script was started.
     pub started: bool,
     /// The result is there, or the supervisor is gone: look for the result, nothing more will come.
@@ -113,13 +113,16 @@ impl Attachment {
     }
 
     /// Waits for the supervisor to say something. Cancel-safe.
-    pub async fn hear(&mut self) -> Heard {
+    pub async fn hear(&mut self) -> SupervisorSigns {
         let mut signals = [0; 256];
         match self.stream.read(&mut signals).await {
-            Ok(0) | Err(_) => Heard { started: false, over: true },
+            Ok(0) | Err(_) => SupervisorSigns { started: false, over: true },
             Ok(length) => {
                 let heard = &signals[..length];
-                Heard { started: heard.contains(&signal::STARTED), over: heard.contains(&signal::ENDED) }
+                SupervisorSigns {
+                    started: heard.contains(&signal::STARTED),
+                    over: heard.contains(&signal::ENDED),
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use super::Shared;
 use super::given::Given;
 use super::spec::{Drains, SCRIPT, SPEC, Spec, User};
 use super::work::Work;
-use crate::action::{self, Argument, Plan};
+use crate::action::{self, Argument, ProcessPlan};
 use crate::config::{Paths, Settings};
 use crate::gate::{self, not_allowed};
 use crate::platform::cgroup::{Group, Wanted};
@@ -22,7 +22,7 @@ use crate::platform::{acl, files, users};
 /// A run that may start.
 #[derive(Debug)]
 pub(super) struct Ready {
-    pub(super) plan: Plan,
+    pub(super) plan: ProcessPlan,
     groups: Vec<Group>,
     settings: Settings,
 }

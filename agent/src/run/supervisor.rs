@@ -36,7 +36,7 @@ use super::outcome::{End, not_prepared};
 use super::process::{self, Streams};
 use super::spec::{CONTROL, STARTED, Spec};
 use super::spool::{FULL_RECORD, Kept, Spool};
-use super::told::{Frames, Kind, Told};
+use super::told::{Frames, Kind, Parsed};
 use super::tree::Tree;
 use crate::platform::cgroup::Group;
 use crate::platform::stop::Why;
@@ -445,20 +445,20 @@ impl Supervisor {
 }
 
 /// Puts into the spool what was told.
-fn keep(spool: &mut Spool, told: Told<'_>) {
+fn keep(spool: &mut Spool, told: Parsed<'_>) {
     let now = clock::now();
     match told {
-        Told::Frame(Kind::Words, words) => spool.append(Stream::Stdout, now, words),
-        Told::Frame(Kind::Trouble, words) => spool.append(Stream::Stderr, now, words),
-        Told::Frame(Kind::Event, event) => {
+        Parsed::Frame(Kind::Words, words) => spool.append(Stream::Stdout, now, words),
+        Parsed::Frame(Kind::Trouble, words) => spool.append(Stream::Stderr, now, words),
+        Parsed::Frame(Kind::Event, event) => {
             if spool.append_event(now, event) == Kept::NoMore {
                 let words =
                     b"fleetward: this run told too many events, or the disk is full: no more are kept\n";
                 spool.append(Stream::Stderr, now, words);
             }
         }
-        Told::Frame(Kind::Report, report) => spool.set_report(now, report),
-        Told::Fault(fault) => spool.append(Stream::Stderr, now, fault.as_bytes()),
+        Parsed::Frame(Kind::Report, report) => spool.set_report(now, report),
+        Parsed::Fault(fault) => spool.append(Stream::Stderr, now, fault.as_bytes()),
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Kind {
 
 /// A frame that holds, or what is to be said of one that does not.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told<'a> {
+pub(super) enum Parsed<'a> {
     /// This was told.
     Frame(Kind, &'a [u8]),
     /// A line for the run's standard error.
@@ -83,7 +83,7 @@ pub fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
 
 impl Frames {
     /// Takes the next bytes of the pipe; calls `each` for what is complete.
-    pub(super) fn take(&mut self, mut bytes: &[u8], mut each: impl FnMut(Told<'_>)) {
+    pub(super) fn take(&mut self, mut bytes: &[u8], mut each: impl FnMut(Parsed<'_>)) {
         while !bytes.is_empty() && !self.lost {
             if self.skip > 0 {
                 let (skipped, rest) = bytes.split_at(self.skip.min(bytes.len()));
@@ -103,7 +103,7 @@ impl Frames {
             if self.partial.len() > HEAD && Some(self.partial.len()) == self.wanted() {
                 let frame = std::mem::take(&mut self.partial);
                 match read(&frame) {
-                    Ok((kind, payload)) => each(Told::Frame(kind, payload)),
+                    Ok((kind, payload)) => each(Parsed::Frame(kind, payload)),
                     Err(fault) => self.fault(&fault, &mut each),
                 }
                 // The same memory for the next one.
@@ -114,7 +114,7 @@ impl Frames {
     }
 
     /// The pipe has ended.
-    pub(super) fn end(&mut self, mut each: impl FnMut(Told<'_>)) {
+    pub(super) fn end(&mut self, mut each: impl FnMut(Parsed<'_>)) {
         if !self.partial.is_empty() || self.skip > 0 {
             self.partial.clear();
             self.skip = 0;
@@ -146,11 +146,11 @@ impl Frames {
         None
     }
 
-    fn fault(&mut self, fault: &str, each: &mut impl FnMut(Told<'_>)) {
+    fn fault(&mut self, fault: &str, each: &mut impl FnMut(Parsed<'_>)) {
         self.faults = self.faults.saturating_add(1);
         if self.faults <= MAX_FAULTS {
             let more = if self.faults == MAX_FAULTS { "; more of this is not told" } else { "" };
-            each(Told::Fault(format!(
+            each(Parsed::Fault(format!(
                 "fleetward: something that this run told was left out: {fault}{more}\n"
             )));
         }
@@ -178,8 +178,8 @@ mod tests {
         let mut all = Vec::new();
         frames.take(bytes, |told| {
             all.push(match told {
-                Told::Frame(kind, payload) => Ok((kind, payload.to_vec())),
-                Told::Fault(fault) => Err(fault),
+                Parsed::Frame(kind, payload) => Ok((kind, payload.to_vec())),
+                Parsed::Fault(fault) => Err(fault),
             });
         });
         all

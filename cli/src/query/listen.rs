@@ -32,7 +32,7 @@ pub(super) enum Ending {
 }
 
 /// Why one answer ended.
-enum Heard {
+enum AnswerEnd {
     /// With its end, or with the user.
     Whole(Ending),
     /// A host that was followed is connected again.
@@ -48,8 +48,8 @@ pub(super) async fn once(
 ) -> Result<Ending, Failure> {
     let mut listener = Listener::new(app, asked)?;
     match listener.listen(answer, sink).await? {
-        Heard::Whole(ending) => Ok(ending),
-        Heard::Back => Ok(Ending::Ended),
+        AnswerEnd::Whole(ending) => Ok(ending),
+        AnswerEnd::Back => Ok(Ending::Ended),
     }
 }
 
@@ -64,14 +64,14 @@ pub(super) async fn follow(
     let mut lost: Option<Instant> = None;
     loop {
         let failure = match listener.listen(answer, sink).await {
-            Ok(Heard::Whole(Ending::Ended)) if answer.missing().next().is_some() => {
+            Ok(AnswerEnd::Whole(Ending::Ended)) if answer.missing().next().is_some() => {
                 match listener.wait_for_hosts(answer).await? {
-                    Heard::Whole(ending) => return Ok(ending),
-                    Heard::Back => None,
+                    AnswerEnd::Whole(ending) => return Ok(ending),
+                    AnswerEnd::Back => None,
                 }
             }
-            Ok(Heard::Whole(ending)) => return Ok(ending),
-            Ok(Heard::Back) => None,
+            Ok(AnswerEnd::Whole(ending)) => return Ok(ending),
+            Ok(AnswerEnd::Back) => None,
             Err(failure) if listener.has_heard && failure.is_passing() => Some(failure),
             Err(failure) => return Err(failure),
         };
@@ -119,11 +119,11 @@ impl<'a> Listener<'a> {
     }
 
     /// Reads one answer to its end.
-    async fn listen(&mut self, answer: &mut Answer, sink: &mut impl Sink) -> Result<Heard, Failure> {
+    async fn listen(&mut self, answer: &mut Answer, sink: &mut impl Sink) -> Result<AnswerEnd, Failure> {
         self.has_heard_now = false;
         let mut stream = tokio::select! {
             stream = self.app.client.ask("queries", self.asked) => stream?,
-            _ = self.interrupts.recv() => return Ok(Heard::Whole(Ending::Left)),
+            _ = self.interrupts.recv() => return Ok(AnswerEnd::Whole(Ending::Left)),
         };
         (self.has_heard, self.has_heard_now) = (true, true);
         let url = || self.app.client.address().to_string();
@@ -138,7 +138,7 @@ impl<'a> Listener<'a> {
             tokio::select! {
                 // Items may come without end: Ctrl-C goes first.
                 biased;
-                _ = self.interrupts.recv() => return Ok(Heard::Whole(Ending::Left)),
+                _ = self.interrupts.recv() => return Ok(AnswerEnd::Whole(Ending::Left)),
                 _ = ticks.tick() => {
                     silence += TICK;
                     if silence > SILENCE {
@@ -146,7 +146,7 @@ impl<'a> Listener<'a> {
                         return Err(gone(io::Error::new(io::ErrorKind::TimedOut, what)));
                     }
                     if look.is_any_back(self.app, answer).await {
-                        return Ok(Heard::Back);
+                        return Ok(AnswerEnd::Back);
                     }
                 }
                 bytes = stream.next() => {
@@ -162,7 +162,7 @@ impl<'a> Listener<'a> {
                     }
                     sink.flush()?;
                     if ended {
-                        return Ok(Heard::Whole(Ending::Ended));
+                        return Ok(AnswerEnd::Whole(Ending::Ended));
                     }
                 }
             }
@@ -170,20 +170,20 @@ impl<'a> Listener<'a> {
     }
 
     /// Nobody is followed any more, and somebody was: waits until one of them is back, for a while.
-    async fn wait_for_hosts(&mut self, answer: &Answer) -> Result<Heard, Failure> {
+    async fn wait_for_hosts(&mut self, answer: &Answer) -> Result<AnswerEnd, Failure> {
         let names: Vec<String> = answer.missing().map(|name| neutral::text(name.as_str())).collect();
         self.app.out.note(format_args!("Waiting for {}.", names.join(", ")));
         let begun = Instant::now();
         let mut look = LookUp::default();
         while begun.elapsed() < PATIENCE {
             if self.pause().await == Some(Ending::Left) {
-                return Ok(Heard::Whole(Ending::Left));
+                return Ok(AnswerEnd::Whole(Ending::Left));
             }
             if look.is_any_back(self.app, answer).await {
-                return Ok(Heard::Back);
+                return Ok(AnswerEnd::Back);
             }
         }
-        Ok(Heard::Whole(Ending::Ended))
+        Ok(AnswerEnd::Whole(Ending::Ended))
     }
 
     /// Waits a little longer each time, unless all went well for long.

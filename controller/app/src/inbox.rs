@@ -10,7 +10,7 @@ pub struct Dispatcher(mpsc::UnboundedSender<Message>);
 
 /// A run whose state is committed, or was found to be this.
 #[derive(Debug, Clone)]
-pub struct Moved {
+pub struct RunStateChange {
     /// Its operation.
     pub operation: OperationId,
     /// The run.
@@ -28,7 +28,7 @@ pub(crate) enum Message {
     Online(HostId),
     Offline(HostId),
     Gone(HostId),
-    Moved(Vec<Moved>),
+    Moved(Vec<RunStateChange>),
     Shutdown,
 }
 
@@ -77,7 +77,7 @@ impl Dispatcher {
         self.0.closed().await;
     }
 
-    pub(crate) fn moved(&self, moved: Vec<Moved>) {
+    pub(crate) fn moved(&self, moved: Vec<RunStateChange>) {
         if !moved.is_empty() {
             self.tell(Message::Moved(moved));
         }

@@ -49,7 +49,7 @@ use crate::settings::{AuditRetention, Enrolment, Settings};
 use crate::work::action::script::Surroundings;
 use crate::work::action::{self, Kinds};
 use crate::work::operation::{self, Asked, OperationError};
-use crate::work::recorder::Change;
+use crate::work::recorder::RunTransition;
 use levitate::Levitate;
 
 /// The name under which a test's application is reached.
@@ -214,7 +214,7 @@ impl Admin {
         let runs = self.wait_until(operation.id, |_, _| true).await.1;
         let journal = JournalId::from_uuid(Uuid::nil());
         let event = RunEvent::Dispatched { journal, deadline: operation.deadline };
-        let change = Change { operation: operation.id, run: runs[0].id, event, known: None };
+        let change = RunTransition { operation: operation.id, run: runs[0].id, event, known: None };
         self.app().recorder().apply([change]).await.unwrap();
         self.app().recorder().settle().await.unwrap();
         (operation.id, runs[0].id)

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use fleetward_app::people::access::Caller;
-use fleetward_app::people::ending::Heard;
+use fleetward_app::people::ending::LoginEnd;
 use fleetward_domain::people::permission::Permission;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
@@ -54,8 +54,8 @@ impl Lasting {
                     biased;
                     () = site.stopping.cancelled() => return,
                     heard = endings.heard() => match heard {
-                        Heard::Ended => return,
-                        Heard::Perhaps => {}
+                        LoginEnd::Ended => return,
+                        LoginEnd::Perhaps => {}
                     },
                     () = tokio::time::sleep(wait) => {}
                 }

@@ -141,7 +141,7 @@ pub(super) async fn serve(port: &Arc<Port>, connection: Connection, identity: Pe
 }
 
 /// A session in progress.
-struct Live {
+struct OpenSession {
     port: Arc<Port>,
     connection: Connection,
     identity: PeerIdentity,
@@ -159,7 +159,7 @@ struct Live {
 }
 
 /// Reads the hello, takes the host's seat and answers with the welcome.
-async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -> Result<Live, End> {
+async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -> Result<OpenSession, End> {
     let opened = timeout(HANDSHAKE_TIMEOUT, connection.accept_bi());
     let (mut send, receive) = tokio::select! {
         opened = opened => opened
@@ -195,7 +195,7 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
         session.send(ControllerMessage::Forget { runs: List::of(joined.forget) });
     }
     let errands = Errands::start(port.app.clone(), Arc::clone(joined.seat.seat()), admitted.identity.clone());
-    let mut live = Live {
+    let mut live = OpenSession {
         port: Arc::clone(port),
         connection: connection.clone(),
         identity: admitted.identity.clone(),
@@ -224,7 +224,7 @@ async fn greet(port: &Arc<Port>, connection: &Connection, admitted: &Admitted) -
     Ok(live)
 }
 
-impl Live {
+impl OpenSession {
     /// Greets the host and opens the streams of its runs, unless it was told to go in the meantime.
     async fn begin(&mut self, mut attach: Vec<Attach>) -> Result<(), End> {
         let mut queued = Vec::new();

@@ -42,7 +42,7 @@ pub(super) async fn run(syncer: Syncer, stopping: CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use fleetward_app::fleet::sync::{self, Change};
+    use fleetward_app::fleet::sync::{self, SettingsChange};
     use fleetward_app::testing::TestApp;
     use fleetward_repo::testing::Origin;
     use fleetward_store::page::PageRequest;
@@ -63,7 +63,7 @@ mod tests {
         let stopping = CancellationToken::new();
         let mut changes = app.syncer().changes();
         let task = tokio::spawn(run(app.syncer().clone(), stopping.clone()));
-        let change = Change { url: origin.url(), branch: None, interval: None, credentials: None };
+        let change = SettingsChange { url: origin.url(), branch: None, interval: None, credentials: None };
         sync::set(app, &permit, change).await.unwrap();
         changes.changed().await.unwrap();
         stopping.cancel();

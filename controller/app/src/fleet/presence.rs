@@ -20,7 +20,7 @@ const BATCH: usize = 1000;
 /// Changes that are not written yet, at most one per host.
 #[derive(Debug, Default)]
 pub struct Presences {
-    pending: Mutex<HashMap<HostId, Change>>,
+    pending: Mutex<HashMap<HostId, PresenceChange>>,
     /// The numbers of the seats that are written down.
     seats: Mutex<HashMap<HostId, u64>>,
     changed: Notify,
@@ -28,7 +28,7 @@ pub struct Presences {
 
 /// What a host's row should say.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub enum PresenceChange {
     /// It connected.
     Online {
         /// What its hello said.
@@ -52,7 +52,7 @@ impl Presences {
 
     /// The host connected.
     pub(crate) fn note_online(&self, host: HostId, hello: Connected, at: Timestamp) {
-        self.pending().insert(host, Change::Online { hello, at });
+        self.pending().insert(host, PresenceChange::Online { hello, at });
         self.changed.notify_one();
     }
 
@@ -60,11 +60,11 @@ impl Presences {
     pub(crate) fn note_offline(&self, host: HostId, last_seen: Timestamp) {
         let mut pending = self.pending();
         let hello = match pending.remove(&host) {
-            Some(Change::Online { hello, at }) => Some((hello, at)),
-            Some(Change::Offline { hello, .. }) => hello,
+            Some(PresenceChange::Online { hello, at }) => Some((hello, at)),
+            Some(PresenceChange::Offline { hello, .. }) => hello,
             None => None,
         };
-        pending.insert(host, Change::Offline { hello, last_seen });
+        pending.insert(host, PresenceChange::Offline { hello, last_seen });
         drop(pending);
         self.changed.notify_one();
     }
@@ -76,7 +76,7 @@ impl Presences {
         }
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<HostId, Change>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<HostId, PresenceChange>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -84,14 +84,14 @@ impl Presences {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, limit: usize) -> Vec<(HostId, Change)> {
+    fn take(&self, limit: usize) -> Vec<(HostId, PresenceChange)> {
         let mut pending = self.pending();
         let hosts: Vec<HostId> = pending.keys().take(limit).copied().collect();
         hosts.into_iter().filter_map(|host| Some((host, pending.remove(&host)?))).collect()
     }
 
     /// Puts changes back that could not be written, unless a newer one has come.
-    fn put_back(&self, changes: Vec<(HostId, Change)>) {
+    fn put_back(&self, changes: Vec<(HostId, PresenceChange)>) {
         let mut pending = self.pending();
         for (host, change) in changes {
             pending.entry(host).or_insert(change);
@@ -144,14 +144,14 @@ pub async fn write_all(app: &App) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn write(app: &App, changes: &[(HostId, Change)]) -> Result<(), StoreError> {
+async fn write(app: &App, changes: &[(HostId, PresenceChange)]) -> Result<(), StoreError> {
     let mut tx = app.store().write().await?;
     let mut offline = Vec::new();
     let mut seats = app.presences().seats().clone();
     for (id, change) in changes {
         let hello = match change {
-            Change::Online { hello, at } => Some((hello, *at)),
-            Change::Offline { hello, .. } => hello.as_ref().map(|(hello, at)| (hello, *at)),
+            PresenceChange::Online { hello, at } => Some((hello, *at)),
+            PresenceChange::Offline { hello, .. } => hello.as_ref().map(|(hello, at)| (hello, *at)),
         };
         if let Some((hello, at)) = hello {
             match host::update_connected(&mut tx, *id, hello, at).await? {
@@ -159,7 +159,7 @@ async fn write(app: &App, changes: &[(HostId, Change)]) -> Result<(), StoreError
                 None => drop(seats.remove(id)),
             }
         }
-        if let Change::Offline { last_seen, .. } = change
+        if let PresenceChange::Offline { last_seen, .. } = change
             && let Some(seat) = seats.remove(id)
         {
             offline.push(host::Presence {

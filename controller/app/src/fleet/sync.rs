@@ -44,7 +44,7 @@ use apply::Acceptance;
 #[cfg(test)]
 mod tests;
 
-pub use settings::{Change, CredentialKind, SetError, Settings};
+pub use settings::{CredentialKind, SetError, Settings, SettingsChange};
 
 /// What is tried again, how often and after how long.
 #[derive(Debug, Clone, Copy)]
@@ -342,7 +342,11 @@ impl Syncer {
 ///
 /// # Errors
 /// [`SetError`]; nothing is changed then.
-pub async fn set(app: &App, permit: &Permit<ManageRepo>, change: Change) -> Result<Settings, SetError> {
+pub async fn set(
+    app: &App,
+    permit: &Permit<ManageRepo>,
+    change: SettingsChange,
+) -> Result<Settings, SetError> {
     app.syncer().set(permit.tenant(), change, &permit.actor()).await
 }
 

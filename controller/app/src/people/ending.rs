@@ -22,7 +22,7 @@ pub enum Ending {
 
 /// What a listener heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
+pub enum LoginEnd {
     /// The login ended.
     Ended,
     /// It may have: the store has to be asked.
@@ -57,15 +57,15 @@ impl Endings {
 
 impl EndingWatch {
     /// Returns when the login has ended, or may have.
-    pub async fn heard(&mut self) -> Heard {
+    pub async fn heard(&mut self) -> LoginEnd {
         loop {
             match self.endings.recv().await {
-                Ok(Ending::Session(session)) if session == self.session => return Heard::Ended,
+                Ok(Ending::Session(session)) if session == self.session => return LoginEnd::Ended,
                 Ok(Ending::AllBut(user, kept)) if user == self.user && kept != Some(self.session) => {
-                    return Heard::Ended;
+                    return LoginEnd::Ended;
                 }
                 Ok(_) => {}
-                Err(RecvError::Lagged(_) | RecvError::Closed) => return Heard::Perhaps,
+                Err(RecvError::Lagged(_) | RecvError::Closed) => return LoginEnd::Perhaps,
             }
         }
     }

@@ -38,7 +38,7 @@ use crate::people::audit::Entry;
 use crate::refusal;
 use crate::secret::SecretBox;
 use crate::work::order::{OrderError, Orders};
-use crate::work::recorder::Change;
+use crate::work::recorder::RunTransition;
 
 /// How often an agent says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(3);
@@ -214,12 +214,12 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
     let quarantined = is_quarantined(&host);
     let found = run::list_known(&mut conn, &hello.held).await?;
     // The commit of their hand-out was lost (a restore, a failover), and the host has them all the same.
-    let adopted: Vec<Change> = found
+    let adopted: Vec<RunTransition> = found
         .values()
         .filter(|known| known.host == admitted.host && known.status == RunStatus::Queued && !quarantined)
         .map(|known| {
             let event = RunEvent::Held { journal: hello.journal };
-            Change { operation: known.operation, run: known.run, event, known: None }
+            RunTransition { operation: known.operation, run: known.run, event, known: None }
         })
         .collect();
     if !adopted.is_empty() {
@@ -241,7 +241,7 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
         if custody.journal != hello.journal {
             let event = RunEvent::Reconnected { journal: hello.journal };
             let known = Some(run.state);
-            changes.push(Change { operation: run.operation, run: run.id, event, known });
+            changes.push(RunTransition { operation: run.operation, run: run.id, event, known });
             lost += 1;
             continue;
         }

@@ -26,8 +26,8 @@ use tracing::{debug, error, info, warn};
 use self::active::{Active, Eligible};
 use crate::App;
 use crate::fleet::online::NotSent;
-use crate::inbox::{Inbox, Message, Moved};
-use crate::work::recorder::{Change, Halted, StatusChange};
+use crate::inbox::{Inbox, Message, RunStateChange};
+use crate::work::recorder::{Halted, RunTransition, StatusChange};
 
 /// How long hosts are given to come back after a restart: before operations skip those that are offline, and while
 /// queries say so.
@@ -135,7 +135,7 @@ impl Task {
 
     /// The operations that have not ended, with their seqs; and the runs that ended there and not here: another controller may
     /// have committed an end after this one had loaded the operation.
-    async fn look_up(&self) -> Result<(Vec<(OperationId, u64)>, Vec<Moved>), StoreError> {
+    async fn look_up(&self) -> Result<(Vec<(OperationId, u64)>, Vec<RunStateChange>), StoreError> {
         self.app.deadlines().read(self.app.store()).await?;
         let mut conn = self.app.store().read().await?;
         let unfinished = operation::list_unfinished_ids(&mut conn).await?;
@@ -146,7 +146,11 @@ impl Task {
             let is_news = |(run, _): &(RunId, RunState)| {
                 active.known(*run).is_some_and(|state| !state.status().is_final())
             };
-            missed.extend(ended.filter(is_news).map(|(run, state)| Moved { operation: *id, run, state }));
+            missed.extend(ended.filter(is_news).map(|(run, state)| RunStateChange {
+                operation: *id,
+                run,
+                state,
+            }));
         }
         Ok((unfinished, missed))
     }
@@ -193,7 +197,7 @@ impl Task {
         let mut changes = Vec::new();
         self.for_host(host, due, |active| {
             active.rollout.handle_host_offline(host);
-            changes.extend(active.unfinished_on(host).map(|(run, state)| Change {
+            changes.extend(active.unfinished_on(host).map(|(run, state)| RunTransition {
                 operation: active.id,
                 run,
                 event: RunEvent::HostGone,
@@ -204,7 +208,11 @@ impl Task {
     }
 
     /// Takes note of a run's state, and sends its order if that is the commit of a hand-out.
-    fn handle_moved(&mut self, moved: Moved, due: &mut HashSet<OperationId>) -> Option<Change> {
+    fn handle_moved(
+        &mut self,
+        moved: RunStateChange,
+        due: &mut HashSet<OperationId>,
+    ) -> Option<RunTransition> {
         let active = self.active.get_mut(&moved.operation)?;
         let send = active.note(moved.run, &moved.state);
         active.rollout.handle_run_changed(moved.run, &moved.state);
@@ -218,7 +226,7 @@ impl Task {
                 debug!(run = %moved.run, "dispatcher.host_left");
                 None
             }
-            Err(NotSent::OtherJournal(journal)) => Some(Change {
+            Err(NotSent::OtherJournal(journal)) => Some(RunTransition {
                 operation: moved.operation,
                 run: moved.run,
                 event: RunEvent::Reconnected { journal },
@@ -248,7 +256,7 @@ impl Task {
     fn poll(
         &mut self,
         operation: OperationId,
-        changes: &mut Vec<Change>,
+        changes: &mut Vec<RunTransition>,
         due: &mut HashSet<OperationId>,
     ) -> Option<StatusChange> {
         let active = self.active.get_mut(&operation)?;
@@ -271,11 +279,11 @@ impl Task {
         for (run, cause) in decisions.cancel {
             // A host that has the run is told when its wish is committed, or when its stream is opened again.
             let known = active.known(run);
-            changes.push(Change { operation, run, event: RunEvent::Cancel(cause), known });
+            changes.push(RunTransition { operation, run, event: RunEvent::Cancel(cause), known });
         }
         for run in decisions.expire {
             let event = RunEvent::Expire { deadline: active.deadline };
-            changes.push(Change { operation, run, event, known: None });
+            changes.push(RunTransition { operation, run, event, known: None });
         }
         let halted = active.note_halted();
         let status = match active.rollout.status() {
@@ -292,7 +300,7 @@ impl Task {
         moved
     }
 
-    async fn apply(&self, changes: Vec<Change>) {
+    async fn apply(&self, changes: Vec<RunTransition>) {
         if self.app.recorder().apply(changes).await.is_err() {
             debug!("dispatcher.recorder_stopped");
         }

@@ -44,7 +44,7 @@ pub struct InvalidPosition(String);
 
 /// Something to tell a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum OperationChange {
     /// The operation, as it is now.
     Operation(Box<Overview>),
     /// A run, as it is now.
@@ -145,7 +145,7 @@ impl Follower {
     ///
     /// # Errors
     /// If the store cannot be read, or the operation was removed meanwhile.
-    pub async fn next(&mut self) -> Result<Option<Vec<(Change, Position)>>, StoreError> {
+    pub async fn next(&mut self) -> Result<Option<Vec<(OperationChange, Position)>>, StoreError> {
         while !self.ended {
             self.latest.borrow_and_update();
             let before = self.position;
@@ -164,7 +164,7 @@ impl Follower {
         Ok(None)
     }
 
-    async fn read(&mut self) -> Result<Vec<(Change, Position)>, StoreError> {
+    async fn read(&mut self) -> Result<Vec<(OperationChange, Position)>, StoreError> {
         let mut conn = self.app.store().read().await?;
         let (scope, id) = (&self.scope, self.operation);
         // The operation first: what is committed while the rest is read lies above its seq, and waits.
@@ -209,7 +209,7 @@ impl Follower {
         runs: Vec<run::Overview>,
         pieces: Vec<Piece>,
         upto: u64,
-    ) -> Vec<(Change, Position)> {
+    ) -> Vec<(OperationChange, Position)> {
         let mut changes = Vec::with_capacity(runs.len() + pieces.len() + 1);
         let mut pieces = pieces.into_iter().filter(|piece| piece.seq <= upto).peekable();
         let mut runs = runs.into_iter().filter(|run| run.run.seq <= upto).peekable();
@@ -224,12 +224,12 @@ impl Follower {
                 if at.pieces > seen
                     && let Some(host) = self.hosts.get(&piece.run)
                 {
-                    changes.push((Change::Output { host: host.clone(), piece }, at));
+                    changes.push((OperationChange::Output { host: host.clone(), piece }, at));
                 }
             }
             at.pieces = at.pieces.max(seen);
             while let Some(run) = runs.next_if(|run| run.run.seq == seq) {
-                changes.push((Change::Run(Box::new(run)), at));
+                changes.push((OperationChange::Run(Box::new(run)), at));
             }
         }
         let caught_up = upto >= operation.seq;
@@ -241,11 +241,11 @@ impl Follower {
         self.position = at;
         if caught_up && !self.shows(&operation, counts) {
             self.shown = Some((operation.clone(), counts));
-            changes.push((Change::Operation(Box::new(self.overview(&operation, counts))), at));
+            changes.push((OperationChange::Operation(Box::new(self.overview(&operation, counts))), at));
         }
         if caught_up && operation.status.is_final() {
             self.ended = true;
-            changes.push((Change::End(Box::new(self.overview(&operation, counts))), at));
+            changes.push((OperationChange::End(Box::new(self.overview(&operation, counts))), at));
         }
         changes
     }

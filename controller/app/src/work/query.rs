@@ -198,14 +198,14 @@ impl Queries {
 /// What comes of a query. Dropping it ends it, on every host.
 #[derive(Debug)]
 pub struct Answers {
-    told: mpsc::Receiver<Told>,
+    told: mpsc::Receiver<Answer>,
     /// The task that asks; it ends with this.
     _asking: JoinSet<()>,
 }
 
 /// Something that is told.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Told {
+pub enum Answer {
     /// What a host has.
     Items {
         /// The host.
@@ -257,7 +257,7 @@ pub enum State {
 
 impl Answers {
     /// What is told next; `None` after the end.
-    pub async fn next(&mut self) -> Option<Told> {
+    pub async fn next(&mut self) -> Option<Answer> {
         self.told.recv().await
     }
 }
@@ -384,7 +384,7 @@ async fn ask_all(
     asking: Arc<Asking>,
     selected: Vec<Selected>,
     left_out: u32,
-    tell: mpsc::Sender<Told>,
+    tell: mpsc::Sender<Answer>,
     place: Place,
 ) {
     let _place = place;
@@ -408,13 +408,13 @@ async fn ask_all(
     };
     // What is not told by then is not told.
     let _ = timeout(LONGEST, all).await;
-    let _ = tell.send(Told::End { hosts, left_out, answered }).await;
+    let _ = tell.send(Answer::End { hosts, left_out, answered }).await;
 }
 
 /// Asks a host and tells what it says; whether it told all there was, and did not break off.
-async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Sender<Told>) -> bool {
+async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Sender<Answer>) -> bool {
     let name = &host.host.name;
-    let state = |state, detail| Told::Host { host: name.clone(), state, detail };
+    let state = |state, detail| Answer::Host { host: name.clone(), state, detail };
     let mut seen = match asking.begin(place, host) {
         Ok(seen) => seen,
         Err((how, detail)) => {
@@ -425,8 +425,8 @@ async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Send
     let mut is_complete = false;
     loop {
         let (told, is_last) = match seen.recv().await {
-            Some(Seen::Items(items)) => (Told::Items { host: name.clone(), items }, false),
-            Some(Seen::Gone(keys)) => (Told::Gone { host: name.clone(), keys }, false),
+            Some(Seen::Items(items)) => (Answer::Items { host: name.clone(), items }, false),
+            Some(Seen::Gone(keys)) => (Answer::Gone { host: name.clone(), keys }, false),
             Some(Seen::Complete) => {
                 is_complete = true;
                 if !asking.follow {

@@ -70,7 +70,7 @@ pub(crate) struct Parts {
 
 /// An event for a run that did not come from its host's stream.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct RunTransition {
     /// The operation.
     pub operation: OperationId,
     /// The run.
@@ -108,13 +108,13 @@ pub enum Halted {
 /// One thing to record, with its share of the room.
 #[derive(Debug)]
 struct Entry {
-    what: What,
+    what: Request,
     _room: OwnedSemaphorePermit,
 }
 
 #[derive(Debug)]
-enum What {
-    Change(Change),
+enum Request {
+    RunTransition(RunTransition),
     Report {
         run: RunId,
         operation: OperationId,
@@ -156,9 +156,12 @@ impl Recorder {
     ///
     /// # Errors
     /// If the controller is stopping.
-    pub async fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Result<(), RecorderStopped> {
+    pub async fn apply(
+        &self,
+        changes: impl IntoIterator<Item = RunTransition>,
+    ) -> Result<(), RecorderStopped> {
         for change in changes {
-            self.submit(What::Change(change)).await?;
+            self.submit(Request::RunTransition(change)).await?;
         }
         Ok(())
     }
@@ -168,7 +171,7 @@ impl Recorder {
     /// # Errors
     /// If the controller is stopping.
     pub async fn apply_status(&self, change: StatusChange) -> Result<(), RecorderStopped> {
-        self.submit(What::Status(change)).await
+        self.submit(Request::Status(change)).await
     }
 
     /// Returns when everything that was submitted before is committed.
@@ -177,7 +180,7 @@ impl Recorder {
     /// If the controller is stopping.
     pub async fn settle(&self) -> Result<(), RecorderStopped> {
         let (reply, settled) = oneshot::channel();
-        self.submit(What::Barrier(reply)).await?;
+        self.submit(Request::Barrier(reply)).await?;
         settled.await.map_err(|_| RecorderStopped)
     }
 
@@ -191,7 +194,7 @@ impl Recorder {
         }
     }
 
-    async fn submit(&self, what: What) -> Result<(), RecorderStopped> {
+    async fn submit(&self, what: Request) -> Result<(), RecorderStopped> {
         submit(&self.queue, &self.room, what, 0).await
     }
 }
@@ -199,7 +202,7 @@ impl Recorder {
 async fn submit(
     queue: &mpsc::Sender<Entry>,
     room: &Arc<Semaphore>,
-    what: What,
+    what: Request,
     bytes: usize,
 ) -> Result<(), RecorderStopped> {
     let weight = u32::try_from((bytes + ENTRY).min(ROOM)).unwrap_or(u32::MAX);

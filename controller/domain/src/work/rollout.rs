@@ -29,11 +29,11 @@ use fleetward_protocol::time::Timestamp;
 
 use crate::work::operation::{Intent, Offline, OperationStatus, RolloutPolicy, RunCounts};
 use crate::work::run::{Cause, RunState};
-use host::{Change, Decided, HostProgress};
+use host::{Decided, Edge, HostProgress};
 
 /// What a rollout is made from, at the operation's request and again after a restart.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct RolloutPlan {
     /// How to proceed.
     pub policy: RolloutPolicy,
     /// Nothing starts from here on.
@@ -151,7 +151,7 @@ struct Batch {
 impl Rollout {
     /// The rollout of a plan.
     #[must_use]
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(plan: RolloutPlan) -> Self {
         let total = u32::try_from(plan.hosts.len()).unwrap_or(u32::MAX);
         let size = plan.policy.batch.map_or(total, |share| share.of_at_least(total)).max(1);
         let mut rollout = Self {
@@ -325,14 +325,14 @@ impl Rollout {
             }
         }
         match host.update_busy() {
-            Change::Begins => self.busy += 1,
-            Change::Ends => self.busy = self.busy.saturating_sub(1),
-            Change::None => {}
+            Edge::Begins => self.busy += 1,
+            Edge::Ends => self.busy = self.busy.saturating_sub(1),
+            Edge::None => {}
         }
         let active = if host.canary { &mut self.canaries.active } else { &mut self.batch.active };
         match host.update_active() {
-            Change::Begins => *active += 1,
-            Change::Ends => {
+            Edge::Begins => *active += 1,
+            Edge::Ends => {
                 *active = active.saturating_sub(1);
                 if !host.begun() {
                     // The start could not be carried out: its place goes to another host.
@@ -341,7 +341,7 @@ impl Rollout {
                     }
                 }
             }
-            Change::None => {}
+            Edge::None => {}
         }
         if host.canary && host.take_success() {
             self.canaries.succeeded += 1;

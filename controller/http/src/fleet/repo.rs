@@ -6,7 +6,7 @@ use axum::extract::State;
 use fleetward_api::fleet::repo as api;
 use fleetward_api::fleet::repo::{Repo, RepoUpdate, Sync, SyncRequest};
 use fleetward_api::page::{Page, PageQuery};
-use fleetward_app::fleet::sync::{self, Change, CredentialKind, SetError, Settings, SyncError};
+use fleetward_app::fleet::sync::{self, CredentialKind, SetError, Settings, SettingsChange, SyncError};
 use fleetward_domain::fleet::inventory::{Problem, Severity};
 use fleetward_repo::Credentials;
 use fleetward_store as store;
@@ -55,7 +55,7 @@ async fn update(
     permit: Allowed<ManageRepo>,
     Json(asked): Json<RepoUpdate>,
 ) -> Result<Json<Repo>, ApiError> {
-    let change = Change {
+    let change = SettingsChange {
         url: asked.url,
         branch: asked.branch,
         interval: asked.interval_minutes.map(|minutes| Duration::from_secs(u64::from(minutes) * 60)),

@@ -10,7 +10,7 @@ use fleetward_api::page::Page;
 use fleetward_api::time::Time;
 use fleetward_api::work::operation::{Operation, OperationCreate, OperationQuery};
 use fleetward_api::work::run::{Run, RunQuery};
-use fleetward_app::work::follow::{Change, Follower, InvalidPosition, Position};
+use fleetward_app::work::follow::{Follower, InvalidPosition, OperationChange, Position};
 use fleetward_app::work::operation::{self, InvalidReference, OperationError, Overview, Reference};
 use fleetward_app::work::run;
 use fleetward_domain::fleet::contract::{Breach, Fault};
@@ -241,17 +241,17 @@ fn stream(
     })
 }
 
-fn events_of(site: &Site, changes: Vec<(Change, Position)>, host: Option<&HostName>) -> Vec<Event> {
+fn events_of(site: &Site, changes: Vec<(OperationChange, Position)>, host: Option<&HostName>) -> Vec<Event> {
     let mut events = Vec::with_capacity(changes.len());
     let operation =
         |kind: &str, operation: &Overview| operation_view(operation).map(|view| sse::event(kind, &view)).ok();
     for (change, position) in changes {
         let event = match &change {
-            Change::Output { host: of, .. } if host.is_some_and(|wanted| wanted != of) => None,
-            Change::Output { host, piece } => Some(sse::event("output", &output_event(host, piece))),
-            Change::Run(run) => Some(sse::event("run", &run_view(&site.app, run))),
-            Change::Operation(found) => operation("operation", found),
-            Change::End(found) => operation("end", found),
+            OperationChange::Output { host: of, .. } if host.is_some_and(|wanted| wanted != of) => None,
+            OperationChange::Output { host, piece } => Some(sse::event("output", &output_event(host, piece))),
+            OperationChange::Run(run) => Some(sse::event("run", &run_view(&site.app, run))),
+            OperationChange::Operation(found) => operation("operation", found),
+            OperationChange::End(found) => operation("end", found),
         };
         events.extend(event.map(|event| event.id(position.to_string())));
     }

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::response::sse::Event;
 use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryHost, QueryItem, QueryState};
-use fleetward_app::work::query::{self, Answers, Asked, MAX_FOLLOWED, QueryError, Told};
+use fleetward_app::work::query::{self, Answer, Answers, Asked, MAX_FOLLOWED, QueryError};
 use fleetward_domain::bucket::TooMany;
 use fleetward_protocol::query::InvalidQuery;
 use futures_util::Stream;
@@ -65,19 +65,19 @@ fn stream(answers: Answers) -> impl Stream<Item = Event> + Send + 'static {
     })
 }
 
-fn events_of(told: Told) -> Vec<Event> {
+fn events_of(told: Answer) -> Vec<Event> {
     let item = |host, key: fleetward_protocol::query::Key, item| {
         sse::event("item", &QueryItem { host, key: key.into(), item })
     };
     match told {
-        Told::Items { host, items } => {
+        Answer::Items { host, items } => {
             items.into_iter().map(|(key, fields)| item(host.clone(), key, Some(fields))).collect()
         }
-        Told::Gone { host, keys } => keys.into_iter().map(|key| item(host.clone(), key, None)).collect(),
-        Told::Host { host, state, detail } => {
+        Answer::Gone { host, keys } => keys.into_iter().map(|key| item(host.clone(), key, None)).collect(),
+        Answer::Host { host, state, detail } => {
             vec![sse::event("host", &QueryHost { host, state: state_view(state), detail })]
         }
-        Told::End { hosts, left_out, answered } => {
+        Answer::End { hosts, left_out, answered } => {
             vec![sse::event("end", &QueryEnd { hosts, left_out, answered })]
         }
     }

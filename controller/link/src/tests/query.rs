@@ -4,7 +4,7 @@ use fleetward_app::people::access::ReadOutput;
 use std::time::Duration;
 
 use fleetward_app::fleet::target::NotEnrolledHosts;
-use fleetward_app::work::query::{self, Answers, Asked, QueryError, State, Told};
+use fleetward_app::work::query::{self, Answer, Answers, Asked, QueryError, State};
 
 use fleetward_protocol::action::{ActionRequest, Contract as _};
 use fleetward_protocol::message::{
@@ -39,7 +39,7 @@ async fn ask(controller: &TestController, on: &str, follow: bool) -> Answers {
     query::ask(controller.app(), &permit, asked(on, follow)).await.unwrap()
 }
 
-async fn next(answers: &mut Answers) -> Told {
+async fn next(answers: &mut Answers) -> Answer {
     timeout(6 * SOON, answers.next()).await.expect("it is told within a minute").expect("it is not the end")
 }
 
@@ -71,9 +71,9 @@ fn items(items: impl IntoIterator<Item = QueryItem>) -> QueryUp {
     QueryUp::Items(List::of(items))
 }
 
-fn told_state(told: Told) -> (State, String) {
+fn told_state(told: Answer) -> (State, String) {
     match told {
-        Told::Host { state, detail, .. } => (state, detail.unwrap_or_default()),
+        Answer::Host { state, detail, .. } => (state, detail.unwrap_or_default()),
         other => panic!("{other:?}"),
     }
 }
@@ -103,13 +103,13 @@ async fn hosts_tell_what_they_have_and_who_is_not_there_is_told() {
     let (mut states, mut seen) = (Vec::new(), Vec::new());
     let end = loop {
         match next(&mut answers).await {
-            Told::Items { host, items } => {
+            Answer::Items { host, items } => {
                 assert_eq!(host.as_str(), "web-1");
                 seen.extend(items.into_iter().map(|(key, fields)| format!("{key} {}", fields.len())));
             }
-            Told::Host { host, state, detail } => states.push((host.to_string(), state, detail.is_some())),
-            Told::Gone { .. } => panic!("nothing is gone"),
-            end @ Told::End { .. } => break end,
+            Answer::Host { host, state, detail } => states.push((host.to_string(), state, detail.is_some())),
+            Answer::Gone { .. } => panic!("nothing is gone"),
+            end @ Answer::End { .. } => break end,
         }
     };
     assert_eq!(seen, ["a.service 1", "b.service 0"]);
@@ -117,7 +117,7 @@ async fn hosts_tell_what_they_have_and_who_is_not_there_is_told() {
     // The test's clock stands still: this controller has just started.
     let expected = [("web-1", State::Ended, false), ("web-2", State::Offline, true)];
     assert_eq!(states, expected.map(|(name, state, detail)| (name.to_owned(), state, detail)));
-    assert_eq!(end, Told::End { hosts: 2, left_out: 1, answered: 1 });
+    assert_eq!(end, Answer::End { hosts: 2, left_out: 1, answered: 1 });
     assert_eq!(answers.next().await, None);
     // Once, and with what was asked.
     let audited = controller.audited("query.asked").await;
@@ -140,10 +140,10 @@ async fn what_changes_is_told_until_nobody_listens() {
     stream.say(&QueryUp::Complete).await;
     assert_eq!(told_state(next(&mut answers).await), (State::Complete, String::new()));
     stream.say(&items([item("a", "{}")])).await;
-    let told = Told::Items { host: name.clone(), items: vec![(Text::of("a"), serde_json::Map::new())] };
+    let told = Answer::Items { host: name.clone(), items: vec![(Text::of("a"), serde_json::Map::new())] };
     assert_eq!(next(&mut answers).await, told);
     stream.say(&QueryUp::Gone(List::of([Text::of("a")]))).await;
-    assert_eq!(next(&mut answers).await, Told::Gone { host: name, keys: vec![Text::of("a")] });
+    assert_eq!(next(&mut answers).await, Answer::Gone { host: name, keys: vec![Text::of("a")] });
     drop(answers);
     // The controller's direction ends: so does the query on the host.
     let end = timeout(SOON, stream.frames.next::<OpenQuery>()).await.unwrap();
@@ -168,10 +168,10 @@ async fn a_host_that_leaves_is_told_and_the_others_go_on() {
     let (state, detail) = told_state(next(&mut answers).await);
     assert!(state == State::Failed && detail.contains("lost; ask again"), "{detail}");
     staying.say(&items([item("a", "{}")])).await;
-    assert!(matches!(next(&mut answers).await, Told::Items { .. }));
+    assert!(matches!(next(&mut answers).await, Answer::Items { .. }));
     staying.say(&QueryUp::Ended).await;
     assert_eq!(told_state(next(&mut answers).await).0, State::Ended);
-    assert_eq!(next(&mut answers).await, Told::End { hosts: 2, left_out: 0, answered: 1 });
+    assert_eq!(next(&mut answers).await, Answer::End { hosts: 2, left_out: 0, answered: 1 });
 }
 
 /// Whatever a host says, what is told is bounded and printable, the answer ends with a reason, and the session goes on.
@@ -209,8 +209,8 @@ async fn last_state(answers: &mut Answers) -> (State, String) {
     let mut last = None;
     loop {
         match next(answers).await {
-            Told::End { hosts: 1, .. } => return last.expect("a host's end is told before the whole"),
-            told @ Told::Host { .. } => last = Some(told_state(told)),
+            Answer::End { hosts: 1, .. } => return last.expect("a host's end is told before the whole"),
+            told @ Answer::Host { .. } => last = Some(told_state(told)),
             _ => {}
         }
     }
@@ -303,7 +303,7 @@ async fn a_host_that_is_silent_is_not_waited_for_for_ever() {
     let mut answers = ask(&controller, "web-1", true).await;
     let mut stream = accept(&session).await;
     stream.say(&items([item("a", "{}")])).await;
-    assert!(matches!(next(&mut answers).await, Told::Items { .. }));
+    assert!(matches!(next(&mut answers).await, Answer::Items { .. }));
     // The clock jumps from heartbeat to heartbeat: the host is there, and says nothing to this.
     for seq in 1..=23 {
         tokio::time::pause();
@@ -335,7 +335,7 @@ async fn a_reader_that_stops_stops_the_host() {
     }
     assert!(said < most, "{said} portions went to nobody");
     let mut taken = 0;
-    while let Told::Items { .. } = next(&mut answers).await {
+    while let Answer::Items { .. } = next(&mut answers).await {
         taken += 1;
         if taken == said {
             break;
@@ -377,7 +377,7 @@ async fn what_is_open_and_what_is_followed_is_bounded() {
     assert!(error.to_string().contains("201 hosts are more than the 200"), "{error}");
     let mut answers = ask(&controller, "all", false).await;
     let mut offline = 0;
-    while let Told::Host { state: State::Offline, .. } = next(&mut answers).await {
+    while let Answer::Host { state: State::Offline, .. } = next(&mut answers).await {
         offline += 1;
     }
     assert_eq!(offline, 201);

@@ -170,7 +170,7 @@ pub async fn write(
 /// Writes what the batch made of the runs; returns those that ended.
 async fn flush(
     conn: &mut Connection,
-    runs: BTreeMap<RunId, Live>,
+    runs: BTreeMap<RunId, LockedRun>,
     seqs: &BTreeMap<OperationId, u64>,
 ) -> Result<Vec<Ended>, StoreError> {
     let mut ended = Vec::new();
@@ -197,7 +197,7 @@ async fn flush(
 
 /// A run while the batch is applied to it.
 #[derive(Debug)]
-struct Live {
+struct LockedRun {
     operation: OperationId,
     tenant: TenantId,
     host: HostId,
@@ -245,7 +245,7 @@ struct Times {
     ended: Option<Timestamp>,
 }
 
-async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId, Live>, StoreError> {
+async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId, LockedRun>, StoreError> {
     let mut operations: HashMap<RunId, OperationId> = HashMap::new();
     let mut small: Vec<RunId> = Vec::new();
     for write in writes {
@@ -279,7 +279,7 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
             let end = row.get("output_end")?;
             runs.insert(
                 id,
-                Live {
+                LockedRun {
                     operation,
                     tenant: row.get("tenant_id")?,
                     host: row.get("host_id")?,
@@ -314,7 +314,7 @@ async fn load(conn: &mut Connection, writes: &[Write]) -> Result<BTreeMap<RunId,
     Ok(runs)
 }
 
-fn apply(runs: &mut BTreeMap<RunId, Live>, write: Write) -> Written {
+fn apply(runs: &mut BTreeMap<RunId, LockedRun>, write: Write) -> Written {
     let (operation, run) = write.subject();
     match runs.get_mut(&run).filter(|live| live.operation == operation) {
         None => Written::Missing,
@@ -325,7 +325,7 @@ fn apply(runs: &mut BTreeMap<RunId, Live>, write: Write) -> Written {
     }
 }
 
-impl Live {
+impl LockedRun {
     fn apply_change(&mut self, change: RunChange) -> Written {
         if self.state != change.from {
             return Written::Stale(self.state.clone());

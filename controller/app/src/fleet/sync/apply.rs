@@ -54,12 +54,12 @@ struct HostPlan<'i> {
 }
 
 /// A host that is another than before.
-struct Change {
+struct ChangedHost {
     before: Declared,
     declared: Declaration,
 }
 
-impl Change {
+impl ChangedHost {
     /// `None` if everything is as it was.
     fn of((before, entry): (Declared, &InventoryHost)) -> Option<Self> {
         let declared = declaration(entry);
@@ -242,17 +242,17 @@ async fn write_hosts(
             host::update_nameless(conn, before.id).await?;
         }
     }
-    let changes: Vec<Change> = plan.update.into_iter().filter_map(Change::of).collect();
+    let changes: Vec<ChangedHost> = plan.update.into_iter().filter_map(ChangedHost::of).collect();
     let declared: Vec<_> = changes.iter().map(|change| (change.before.id, &change.declared)).collect();
     // Whatever happened to them since the plan was made, from here to the commit nobody else changes them.
     if let Some(missing) = host::update_all(conn, tenant, &declared, now).await? {
-        let of = |change: &&Change| change.before.id == missing;
+        let of = |change: &&ChangedHost| change.before.id == missing;
         return Err(changes
             .iter()
             .find(of)
             .map_or(StoreError::NotFound { what: "the host" }, |change| changed(&change.before)));
     }
-    for Change { before, declared } in changes {
+    for ChangedHost { before, declared } in changes {
         if before.source == Source::Api
             && !host::update_source(conn, before.id, Source::Api, Source::Git, now).await?
         {

@@ -28,7 +28,7 @@ const PURPOSE: &str = "repository.credentials";
 
 /// New settings of a repository.
 #[derive(Debug, Clone)]
-pub struct Change {
+pub struct SettingsChange {
     /// Where it is, as a person wrote it.
     pub url: String,
     /// The branch; `main` when absent.
@@ -92,7 +92,12 @@ impl Syncer {
     ///
     /// # Errors
     /// [`SetError`]; nothing is changed then.
-    pub async fn set(&self, tenant: TenantId, change: Change, by: &Actor) -> Result<Settings, SetError> {
+    pub async fn set(
+        &self,
+        tenant: TenantId,
+        change: SettingsChange,
+        by: &Actor,
+    ) -> Result<Settings, SetError> {
         let parts = &self.0.parts;
         let url: RemoteUrl = change.url.parse()?;
         if url.is_local() && parts.limits.reach == Reach::Others {

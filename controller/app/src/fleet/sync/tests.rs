@@ -48,7 +48,7 @@ fn lab(store: &Store) -> Lab {
 
 impl Lab {
     async fn set(&self, url: &str, credentials: Option<Credentials>) -> Settings {
-        let change = Change { url: url.to_owned(), branch: None, interval: None, credentials };
+        let change = SettingsChange { url: url.to_owned(), branch: None, interval: None, credentials };
         self.syncer.set(TENANT, change, &ada()).await.unwrap()
     }
 
@@ -462,7 +462,7 @@ on_both_engines! {
         assert!(history[0].failure.as_deref().unwrap().contains("there is no repository at"), "{history:?}");
         // A repository that stays away is audited once, not every quarter of an hour.
         assert_eq!(lab.audited().await, ["repository.set", "repository.synced", "repository.sync_failed"]);
-        let change = Change { url: lab.origin.url(), branch: None, interval: Some(Duration::ZERO), credentials: None };
+        let change = SettingsChange { url: lab.origin.url(), branch: None, interval: Some(Duration::ZERO), credentials: None };
         lab.syncer.set(TENANT, change, &ada()).await.unwrap();
         assert_eq!(lab.syncer.sync_due().await.unwrap(), None);
         assert!(lab.syncer.remove(TENANT, &ada()).await.unwrap());
@@ -512,7 +512,7 @@ on_both_engines! {
         lab.set(&other.url(), Some(wrong)).await;
         let failure = lab.sync().await.failure.unwrap();
         assert!(failure.contains("refuses the configured credentials"), "{failure}");
-        let change = |url: &str, interval| Change { url: url.to_owned(), branch: None, interval, credentials: None };
+        let change = |url: &str, interval| SettingsChange { url: url.to_owned(), branch: None, interval, credentials: None };
         for (url, interval) in [("https://ops:hunter2@git.example.com/x", None), ("/srv/x", Some(Duration::from_secs(5)))] {
             let error = lab.syncer.set(TENANT, change(url, interval), &ada()).await.unwrap_err();
             assert!(!error.to_string().contains("hunter2"), "{error}");

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use fleetward_domain::work::operation::{Intent, OperationStatus};
-use fleetward_domain::work::rollout::{Plan, PlannedHost, Presence, Rollout};
+use fleetward_domain::work::rollout::{PlannedHost, Presence, Rollout, RolloutPlan};
 use fleetward_domain::work::run::{Cause, RunEvent, RunState};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{HostId, OperationId, RunId, TenantId};
@@ -16,7 +16,7 @@ use tracing::error;
 use crate::fleet::online::{Attach, Fleet, HostCommand};
 use crate::secret::SecretBox;
 use crate::work::order::{OrderError, Orders};
-use crate::work::recorder::{Change, Halted};
+use crate::work::recorder::{Halted, RunTransition};
 
 /// Whether a host may be given runs now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Active {
             runs.insert(row.id, planned);
         }
         let intent = if operation.stop_requested_at.is_some() { Intent::Stop } else { Intent::Proceed };
-        let rollout = Rollout::new(Plan {
+        let rollout = Rollout::new(RolloutPlan {
             policy: operation.policy,
             deadline: operation.deadline,
             skip_offline_from: skip_offline_from.unwrap_or(operation.created_at),
@@ -137,7 +137,7 @@ impl Active {
 
     /// The change that puts a run into its host's hands. `None` if the host is not connected; the rollout knows
     /// that then.
-    pub(super) fn hand_out(&mut self, run: RunId, fleet: &Fleet) -> Option<Change> {
+    pub(super) fn hand_out(&mut self, run: RunId, fleet: &Fleet) -> Option<RunTransition> {
         let planned = self.runs.get_mut(&run)?;
         let made = match &self.orders {
             Ok(orders) => orders
@@ -148,13 +148,18 @@ impl Active {
         let known = Some(planned.state.clone());
         if let Err(refusal) = made {
             // Better an end with a reason than a run that waits for ever, or a host that cannot be asked for anything.
-            return Some(Change { operation: self.id, run, event: RunEvent::NotOrdered(refusal), known });
+            return Some(RunTransition {
+                operation: self.id,
+                run,
+                event: RunEvent::NotOrdered(refusal),
+                known,
+            });
         }
         match fleet.presence(planned.host) {
             Some(presence) => {
                 planned.sending = true;
                 let event = RunEvent::Dispatched { journal: presence.journal, deadline: self.deadline };
-                Some(Change { operation: self.id, run, event, known })
+                Some(RunTransition { operation: self.id, run, event, known })
             }
             None => {
                 self.rollout.handle_run_changed(run, &planned.state);

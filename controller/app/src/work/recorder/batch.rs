@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::{debug, error, info, warn};
 
-use super::{Committed, Entry, Halted, Parts, Report, StatusChange, What, failure};
+use super::{Committed, Entry, Halted, Parts, Report, Request, StatusChange, failure};
 use crate::fleet::online::FleetEvent;
-use crate::inbox::Moved;
+use crate::inbox::RunStateChange;
 
 /// Entries taken into one transaction at most.
 const BATCH: usize = 1024;
@@ -39,7 +39,7 @@ fn one_commit(entries: &[Entry]) -> usize {
     let mut bytes = 0_usize;
     let fits = |entry: &&Entry| {
         let fits = bytes < COMMIT;
-        if let What::Report { report: Report::Output { bytes: output, .. }, .. } = &entry.what {
+        if let Request::Report { report: Report::Output { bytes: output, .. }, .. } = &entry.what {
             bytes += output.len();
         }
         fits
@@ -92,7 +92,7 @@ struct OutputReport<'a> {
 
 /// A batch before it is written.
 #[derive(Default)]
-struct Plan {
+struct PlannedBatch {
     writes: Vec<Write>,
     effects: Vec<Effect>,
     /// States within the batch.
@@ -133,7 +133,7 @@ impl Writer {
                 Ok(()) => {
                     self.parts.health.note_commit(Ok(()));
                     for entry in entries.drain(..) {
-                        if let What::Barrier(reply) = entry.what {
+                        if let Request::Barrier(reply) = entry.what {
                             // Whoever asked may have gone.
                             let _ = reply.send(());
                         }
@@ -175,16 +175,16 @@ impl Writer {
     async fn commit(&mut self, entries: &[Entry]) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
         self.load_states(entries).await?;
-        let is_expiry = |entry: &Entry| matches!(&entry.what, What::Change(change) if matches!(change.event, RunEvent::Expire { .. }));
+        let is_expiry = |entry: &Entry| matches!(&entry.what, Request::RunTransition(change) if matches!(change.event, RunEvent::Expire { .. }));
         // What is over is over by the database's clock, read now.
         if entries.iter().any(is_expiry) {
             self.parts.deadlines.read(&self.parts.store).await?;
         }
-        let mut plan = Plan::default();
+        let mut plan = PlannedBatch::default();
         for entry in entries {
             self.plan(&mut plan, entry, now);
         }
-        let Plan { writes, effects, .. } = plan;
+        let PlannedBatch { writes, effects, .. } = plan;
         let statuses: Vec<StatusChange> = effects
             .iter()
             .filter_map(|effect| if let Effect::Status(change) = effect { Some(*change) } else { None })
@@ -212,9 +212,9 @@ impl Writer {
         let mut conn = None;
         for entry in entries {
             let (id, known) = match &entry.what {
-                What::Change(change) => (change.run, change.known.as_ref()),
-                What::Report { run, .. } => (*run, None),
-                What::Status(_) | What::Barrier(_) => continue,
+                Request::RunTransition(change) => (change.run, change.known.as_ref()),
+                Request::Report { run, .. } => (*run, None),
+                Request::Status(_) | Request::Barrier(_) => continue,
             };
             if self.states.contains_key(&id) {
                 continue;
@@ -239,13 +239,15 @@ impl Writer {
     }
 
     /// Decides what an entry comes to.
-    fn plan(&self, plan: &mut Plan, entry: &Entry, now: Timestamp) {
+    fn plan(&self, plan: &mut PlannedBatch, entry: &Entry, now: Timestamp) {
         let (run, operation, event, (duration_ms, left), feed) = match &entry.what {
             // Answered when the batch is committed.
-            What::Barrier(_) => return,
-            What::Status(change) => return plan.effects.push(Effect::Status(*change)),
-            What::Change(change) => (change.run, change.operation, &change.event, (None, None), None),
-            What::Report { run, operation, report, feed } => {
+            Request::Barrier(_) => return,
+            Request::Status(change) => return plan.effects.push(Effect::Status(*change)),
+            Request::RunTransition(change) => {
+                (change.run, change.operation, &change.event, (None, None), None)
+            }
+            Request::Report { run, operation, report, feed } => {
                 let (run, operation, feed) = (*run, *operation, Arc::clone(feed));
                 match report {
                     Report::Happened { event, duration_ms, left } => {
@@ -286,7 +288,7 @@ impl Writer {
         }
     }
 
-    fn plan_attached(&self, plan: &mut Plan, run: RunId, operation: OperationId, now: Timestamp) {
+    fn plan_attached(&self, plan: &mut PlannedBatch, run: RunId, operation: OperationId, now: Timestamp) {
         if let Some(state) = self.state(plan, run).filter(|state| !state.status().is_final()) {
             let change = change(run, operation, state.clone(), state.clone(), now);
             let write = Write::Run(RunChange { attached: 1, ..change });
@@ -294,7 +296,7 @@ impl Writer {
         }
     }
 
-    fn plan_output(&self, plan: &mut Plan, report: OutputReport<'_>) {
+    fn plan_output(&self, plan: &mut PlannedBatch, report: OutputReport<'_>) {
         let OutputReport { run, operation, offset, bytes, feed } = report;
         let Some(state) = self.state(plan, run) else {
             return plan.effects.push(Effect::Impossible { run, operation, state: None, feed: Some(feed) });
@@ -305,7 +307,7 @@ impl Writer {
         plan.push(write, run, operation, After::Output { feed, state, entry });
     }
 
-    fn state(&self, plan: &Plan, run: RunId) -> Option<RunState> {
+    fn state(&self, plan: &PlannedBatch, run: RunId) -> Option<RunState> {
         plan.states.get(&run).or_else(|| self.states.get(&run)).cloned()
     }
 
@@ -323,7 +325,7 @@ impl Writer {
                     if let Some(feed) = feed {
                         note(&feed, &state, None);
                     } else {
-                        moved.push(Moved { operation, run, state });
+                        moved.push(RunStateChange { operation, run, state });
                     }
                 }
                 Effect::Impossible { run, operation, state, feed } => match (feed, state) {
@@ -333,7 +335,7 @@ impl Writer {
                             note(&feed, &state, None);
                         }
                     }
-                    (None, Some(state)) => moved.push(Moved { operation, run, state }),
+                    (None, Some(state)) => moved.push(RunStateChange { operation, run, state }),
                     (None, None) => {}
                 },
                 Effect::Status(change) => {
@@ -356,7 +358,7 @@ impl Writer {
         operation: OperationId,
         written: &Written,
         after: After,
-        moved: &mut Vec<Moved>,
+        moved: &mut Vec<RunStateChange>,
     ) {
         match (written, after) {
             (Written::Changed, After::State { state, feed }) => {
@@ -370,7 +372,7 @@ impl Writer {
                 if let Some(feed) = feed {
                     note(&feed, &state, None);
                 }
-                moved.push(Moved { operation, run, state });
+                moved.push(RunStateChange { operation, run, state });
             }
             (Written::Appended { end }, After::Output { feed, state, .. }) => note(&feed, &state, Some(*end)),
             (Written::Stale(state), After::State { feed, .. }) => {
@@ -381,7 +383,7 @@ impl Writer {
                     feed.send_modify(|committed| committed.impossible = true);
                     note(&feed, state, None);
                 }
-                moved.push(Moved { operation, run, state: state.clone() });
+                moved.push(RunStateChange { operation, run, state: state.clone() });
             }
             (written, After::Output { feed, entry: (offset, length), .. }) => {
                 warn!(%run, offset, length, ?written, "recorder.output_misplaced");
@@ -410,7 +412,7 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
-impl Plan {
+impl PlannedBatch {
     fn push(&mut self, write: Write, run: RunId, operation: OperationId, after: After) {
         self.effects.push(Effect::Write { at: self.writes.len(), run, operation, after });
         self.writes.push(write);
@@ -435,7 +437,7 @@ fn note(feed: &Sender, state: &RunState, end: Option<u64>) {
 
 /// An entry that the store will never take: its stream must not wait for it.
 fn refuse(entry: Entry) {
-    if let What::Report { feed, .. } = entry.what {
+    if let Request::Report { feed, .. } = entry.what {
         feed.send_modify(|committed| committed.impossible = true);
     }
 }

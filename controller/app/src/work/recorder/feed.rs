@@ -7,7 +7,7 @@ use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::session::SinkEvent;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::{Entry, RecorderStopped, Report, What, submit};
+use super::{Entry, RecorderStopped, Report, Request, submit};
 
 /// What is committed of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -80,7 +80,7 @@ impl Feed {
     /// If the controller is stopping.
     pub async fn restart(&self) -> Result<u64, RecorderStopped> {
         let (reply, settled) = oneshot::channel();
-        submit(&self.queue, &self.room, What::Barrier(reply), 0).await?;
+        submit(&self.queue, &self.room, Request::Barrier(reply), 0).await?;
         settled.await.map_err(|_| RecorderStopped)?;
         self.committed.send_modify(|committed| committed.impossible = false);
         Ok(self.committed().offset)
@@ -104,7 +104,7 @@ impl Feed {
             Report::Attached | Report::Happened { .. } => 0,
         };
         let feed = Arc::clone(&self.committed);
-        let what = What::Report { run: self.run, operation: self.operation, report, feed };
+        let what = Request::Report { run: self.run, operation: self.operation, report, feed };
         submit(&self.queue, &self.room, what, bytes).await
     }
 }

@@ -234,7 +234,7 @@ fn p35_failed_runs_are_logged_with_operation_target_and_reason() {
         .run(&ends(), |(event, told)| {
             let (operation, run, client) = runtime.block_on(async {
                 let (operation, run) = controller.handed_out("web-1").await;
-                let change = Change { operation, run, event, known: None };
+                let change = RunTransition { operation, run, event, known: None };
                 controller.app().recorder().apply([change]).await.unwrap();
                 controller.app().recorder().settle().await.unwrap();
                 let (_, runs) = controller.wait_for_end(operation).await;

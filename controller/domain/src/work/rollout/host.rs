@@ -10,7 +10,7 @@ use crate::work::run::{Cause, RunState, RunStatus};
 
 /// Whether something begins or ends to be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum Edge {
     None,
     Begins,
     Ends,
@@ -164,14 +164,14 @@ impl HostProgress {
     }
 
     /// Whether it begins or ends to be busy.
-    pub(super) fn update_busy(&mut self) -> Change {
+    pub(super) fn update_busy(&mut self) -> Edge {
         let busy = self.is_busy();
         change(&mut self.busy, busy)
     }
 
     /// Whether it begins or ends to be something that others wait for: it has begun, has not ended, and is
     /// not away with nothing under way.
-    pub(super) fn update_active(&mut self) -> Change {
+    pub(super) fn update_active(&mut self) -> Edge {
         let ended = self.steps.iter().all(|step| step.status.is_final());
         let away = self.presence == Presence::Offline && !self.is_busy();
         let active = self.begun() && !ended && !away;
@@ -194,10 +194,10 @@ fn wish_of(state: &RunState) -> Decided {
     state.custody().and_then(|custody| custody.cancel).map_or(Decided::Nothing, Decided::Cancel)
 }
 
-fn change(current: &mut bool, new: bool) -> Change {
+fn change(current: &mut bool, new: bool) -> Edge {
     match (std::mem::replace(current, new), new) {
-        (false, true) => Change::Begins,
-        (true, false) => Change::Ends,
-        _ => Change::None,
+        (false, true) => Edge::Begins,
+        (true, false) => Edge::Ends,
+        _ => Edge::None,
     }
 }

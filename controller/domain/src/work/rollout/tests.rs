@@ -34,7 +34,7 @@ fn failed() -> RunState {
     RunState::Failed(Failure::Exit(1))
 }
 
-fn plan(hosts: usize, steps: usize, change: impl FnOnce(&mut RolloutPolicy)) -> Plan {
+fn plan(hosts: usize, steps: usize, change: impl FnOnce(&mut RolloutPolicy)) -> RolloutPlan {
     let mut policy =
         RolloutPolicy { concurrency: NonZeroU32::new(1000).unwrap(), ..RolloutPolicy::default() };
     change(&mut policy);
@@ -43,7 +43,7 @@ fn plan(hosts: usize, steps: usize, change: impl FnOnce(&mut RolloutPolicy)) -> 
         presence: Presence::Online,
         runs: (0..steps).map(|step| (run_id(host, step), RunState::Queued)).collect(),
     };
-    Plan {
+    RolloutPlan {
         policy,
         deadline: DEADLINE,
         skip_offline_from: NOW,

@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> RolloutPlan {
         let planned = |(host, states): (usize, &Vec<RunState>)| PlannedHost {
             host: host_id(host),
             presence: if self.online[host] { Presence::Online } else { Presence::Offline },
@@ -111,7 +111,7 @@ impl World {
                 .map(|(step, state)| (run_id(host, step), state.clone()))
                 .collect(),
         };
-        Plan {
+        RolloutPlan {
             policy: self.policy,
             deadline: DEADLINE,
             skip_offline_from: NOW,
