@@ -137,7 +137,9 @@ impl World {
         for (run, truth) in &mut self.truth {
             let custody = self.controller.store[run].state.custody();
             let is_stopped = custody.is_some_and(|custody| custody.cancel.is_some());
-            truth.must_not_start |= is_stopped && self.host.waits_for_word_of(*run);
+            // What started before is another promise's: it does not start again.
+            let has_not_started = truth.starts == 0;
+            truth.must_not_start |= is_stopped && has_not_started && self.host.waits_for_word_of(*run);
         }
     }
 
