@@ -4,7 +4,7 @@
 //! hosts and by `task` for the clock. Decisions are made by `fleetward_domain`; rows are kept by `store`.
 //!
 //! **What it promises.** What changes something leaves an audit event, in the same transaction. A function that
-//! acts for a person takes a [`Permit`](access::Permit), which cannot be had without the permission. What is
+//! acts for a person takes a [`Permit`](people::access::Permit), which cannot be had without the permission. What is
 //! reported to the caller as done is committed.
 //!
 //! **Deliberately absent.** SQL, HTTP, QUIC; any state outside [`App`].

@@ -2,7 +2,7 @@
 //!
 //! A controller connects, takes its place, and only then migrates: a newer one that is refused because an older one lives
 //! must not have changed the schema below it. Until the place is taken, the table of controllers is all that is touched, and
-//! it has one shape for good ([`migrate::FOUNDATION`]).
+//! it has one shape for good (`foundation.sql`).
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
