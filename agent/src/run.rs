@@ -221,6 +221,7 @@ impl Runs {
             // Before everything that may start it.
             self.cancel(open.run, cause);
         }
+        self.shared.table().kept.hold(open.run);
         if let Some(word) = self.shared.table().unconfirmed.remove(&open.run) {
             // The task may have ended by a cancel meanwhile.
             let _ = word.send(());

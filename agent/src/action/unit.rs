@@ -177,7 +177,7 @@ fn change(
         Job::TakenBack(why) => {
             return Err(Problem::new(
                 format_args!("{} before systemd had begun with `{verb} {unit}`", why.words()),
-                "its job was taken back: nothing was done",
+                "its job was taken back; what systemd has begun for it goes on, such as units that it needs",
             ));
         }
         Job::Ended(result) => result,

@@ -84,7 +84,9 @@ pub(super) async fn speak(
         allowed: IDLE_STREAMS,
     };
     let mut streams = JoinSet::new();
-    control.drive(connection, send, receive, &mut streams, &mut shutdown).await
+    let ended = control.drive(connection, send, receive, &mut streams, &mut shutdown).await;
+    link.runs.hold_kept();
+    ended
 }
 
 struct Control<'a> {

@@ -259,7 +259,7 @@ impl Systemd {
                     ready = asked.readable() => {
                         drop(ready.map(|mut ready| ready.clear_ready()));
                         if let Some(why) = stop.requested() {
-                            return leave(connection, &job, is_ours, why).await;
+                            return leave(connection, &job, verb, is_ours, why).await;
                         }
                     }
                     () = tokio::time::sleep(look) => {
@@ -278,6 +278,7 @@ impl Systemd {
 async fn leave(
     connection: &Connection,
     job: &OwnedObjectPath,
+    verb: Verb,
     is_ours: bool,
     why: Why,
 ) -> Result<Job, SystemdError> {
@@ -287,7 +288,13 @@ async fn leave(
         property::<String>(connection, job.as_str(), JOB, "State"),
     )?;
     let (Some(id), Some(does), Some(state)) = (id, does, state) else { return Ok(Job::Missed) };
-    if is_ours && state == "waiting" && call(connection, PATH, MANAGER, "CancelJob", &(id,)).await.is_ok() {
+    // A restart whose first half is done is a start that waits: the unit is down, and without the job it stays down.
+    let has_begun = does == "start" && verb != Verb::Start;
+    if is_ours
+        && state == "waiting"
+        && !has_begun
+        && call(connection, PATH, MANAGER, "CancelJob", &(id,)).await.is_ok()
+    {
         return Ok(Job::TakenBack(why));
     }
     Ok(Job::Left(why, UnitJob { id, does: Text::of(does), state: Text::of(state) }))

@@ -30,9 +30,27 @@ impl Runs {
     pub fn keep(&self, seconds: u32) {
         self.shared.table().kept.asked = u64::from(seconds);
     }
+
+    /// The controller is gone, for now: what is kept stays until it is back and says again that it may go. Else the time
+    /// in which a database is restored would be the time in which the only copies go.
+    pub fn hold_kept(&self) {
+        let kept = std::mem::take(&mut self.shared.table().kept.runs);
+        for hold in kept.into_values() {
+            // Fails only if its time ended at this moment.
+            let _ = hold.send(());
+        }
+    }
 }
 
 impl Kept {
+    /// The run is wanted again, and stays until it may go once more.
+    pub(super) fn hold(&mut self, run: RunId) {
+        if let Some(hold) = self.runs.remove(&run) {
+            // Fails only if its time ended at this moment.
+            let _ = hold.send(());
+        }
+    }
+
     /// Keeps a run until the receiver is closed; `None` if it is kept already.
     fn insert(&mut self, run: RunId) -> Option<oneshot::Receiver<()>> {
         if self.runs.contains_key(&run) {
@@ -52,7 +70,7 @@ impl Kept {
 pub(super) enum Turn {
     /// It goes now.
     Go,
-    /// Another caller waits for its time already.
+    /// It stays: another caller waits for its time already, or it is wanted again.
     Kept,
 }
 
@@ -71,10 +89,15 @@ pub(super) async fn wait(shared: &Shared, run: RunId, output: u64) -> Turn {
     }
     let Some(released) = shared.table().kept.insert(run) else { return Turn::Kept };
     tokio::select! {
-        () = tokio::time::sleep(Duration::from_secs(keep)) => {}
-        // The sender was dropped: there are newer ones, or there is no room.
-        _ = released => {}
+        () = tokio::time::sleep(Duration::from_secs(keep)) => match shared.table().kept.runs.remove(&run) {
+            Some(_) => Turn::Go,
+            // Held, or let go, at this moment.
+            None => Turn::Kept,
+        },
+        released = released => match released {
+            Ok(()) => Turn::Kept,
+            // The sender was dropped: there are newer ones, or there is no room.
+            Err(_) => Turn::Go,
+        },
     }
-    shared.table().kept.runs.remove(&run);
-    Turn::Go
 }

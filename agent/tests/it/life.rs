@@ -236,8 +236,19 @@ async fn a_forgotten_run_leaves_the_host_after_the_set_time() {
     life.runs.forget(asked.run).await;
     assert!(!waits.is_finished());
     let open = OpenRun { run: asked.run, offset: 0, started: true, cancel: None, dispatch: None };
+    // Who asks for it needs it: it stays until it is said again that it may go.
     assert!(matches!(life.runs.open(open).await, Opened::Held(_)));
-    waits.abort();
+    waits.await.unwrap();
+    assert_eq!(life.runs.held(), [asked.run]);
+    // So it is when the controller goes: its time does not run while nobody could ask for it.
+    let (runs, id) = (life.runs.clone(), asked.run);
+    let waits = tokio::spawn(async move { runs.forget(id).await });
+    while !waits.is_finished() {
+        life.runs.hold_kept();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(life.runs.held(), [asked.run]);
+    assert!(life.directory(asked.run).join("spool").exists());
     // Kept or not, it is never started again.
     assert!(matches!(life.runs.open(life.dispatch(&later)).await, Opened::Unknown));
 }

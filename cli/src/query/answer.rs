@@ -34,6 +34,8 @@ pub(super) struct Answer {
     followed: BTreeSet<HostName>,
     /// Those that did once and do not any more, and how often they have failed since.
     missing: BTreeMap<HostName, u32>,
+    /// The hosts of which this answer told that they do not answer.
+    away: BTreeSet<HostName>,
     end: Option<QueryEnd>,
 }
 
@@ -62,6 +64,7 @@ impl Answer {
         match state {
             QueryState::Complete => {
                 self.trouble.remove(&host);
+                self.away.remove(&host);
                 self.missing.remove(&host);
                 self.followed.insert(host.clone());
                 Some(News::Followed(host))
@@ -76,6 +79,7 @@ impl Answer {
                     self.missing.insert(host.clone(), 0);
                 }
                 self.missed(&host, state);
+                self.away.insert(host.clone());
                 let how = (state, detail.unwrap_or_default());
                 let before = self.trouble.insert(host.clone(), how.clone());
                 // It is asked again and again: what was said is not said twice.
@@ -97,12 +101,13 @@ impl Answer {
     pub(super) fn again(&mut self) {
         let followed = std::mem::take(&mut self.followed);
         self.missing.extend(followed.into_iter().map(|host| (host, 0)));
+        self.away.clear();
         self.end = None;
     }
 
-    /// The hosts that were followed and are not any more.
+    /// The hosts that were followed and are not any more, by this answer: what an earlier one told says nothing of now.
     pub(super) fn missing(&self) -> impl Iterator<Item = &HostName> {
-        self.missing.keys()
+        self.missing.keys().filter(|host| self.away.contains(*host))
     }
 
     /// How many hosts told all there was.
@@ -178,7 +183,7 @@ mod tests {
         told(&mut answer, "web-1", Failed);
         assert_eq!(missing(&answer), ["web-1"]);
         answer.again();
-        assert_eq!(missing(&answer), ["web-1", "web-2"]);
+        assert!(missing(&answer).is_empty(), "what an earlier answer told says nothing of now");
         assert!(told(&mut answer, "web-3", Offline).is_none(), "that was said");
         told(&mut answer, "web-1", Complete);
         told(&mut answer, "web-2", Refused);

@@ -229,6 +229,14 @@ impl Rollout {
     pub fn poll(&mut self, now: Timestamp) -> Decisions {
         if now >= self.deadline {
             self.begin_end(End::Deadline);
+        } else if self.end == Some(End::Deadline) {
+            // The clock that said so was ahead, and was set right. Whoever commits an expiry looks at the time once more
+            // and would refuse each of them until the deadline comes.
+            self.end = None;
+            self.hosts.iter_mut().for_each(HostProgress::take_back_expiries);
+            for index in 0..self.hosts.len() {
+                self.settle(index);
+            }
         }
         let skips = self.policy.offline == Offline::Skip && now >= self.skip_offline_from;
         if skips && !self.skipped_offline {

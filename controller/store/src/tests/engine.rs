@@ -210,6 +210,23 @@ on_both_engines! {
         assert_eq!((kept.len(), kept[0].text.as_str()), (20, "notice 5"));
     }
 
+    async fn an_operation_ends_whatever_was_known_of_its_beginning(store: Store) {
+        use fleetward_domain::work::operation::OperationStatus::{Queued, Running, Success};
+        use crate::work::operation;
+        // Another controller's commit was not seen, or was lost with its database.
+        for (first, believed) in [(None, Running), (Some(Running), Queued)] {
+            let (op, _) = operation(&store, tenant::DEFAULT, 1).await;
+            let mut tx = store.write().await.unwrap();
+            if let Some(first) = first {
+                operation::update_status(&mut tx, op, Queued, first, at(1)).await.unwrap().unwrap();
+            }
+            assert_eq!(operation::update_status(&mut tx, op, believed, believed, at(1)).await.unwrap(), None);
+            assert!(operation::update_status(&mut tx, op, believed, Success, at(2)).await.unwrap().is_some());
+            assert_eq!(operation::update_status(&mut tx, op, believed, Success, at(3)).await.unwrap(), None);
+            tx.commit().await.unwrap();
+        }
+    }
+
     async fn retention_takes_output_first_and_then_the_operation(store: Store) {
         use fleetward_domain::work::operation::OperationStatus;
         use crate::work::{operation, output};

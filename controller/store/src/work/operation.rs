@@ -298,7 +298,8 @@ pub async fn list_unfinished_ids(conn: &mut Connection) -> Result<Vec<(Operation
         .await
 }
 
-/// Moves an operation from one status to another and takes the next seq; `None` if it was not in the first.
+/// Moves an operation from one status to another and takes the next seq; `None` if it was not in the first. A final status is
+/// taken from any that is not: whoever decides the end may have missed that it began.
 /// `started_at` and `ended_at` are set when it leaves `queued` and when it reaches a final status.
 ///
 /// # Errors
@@ -311,15 +312,21 @@ pub async fn update_status(
     now: Timestamp,
 ) -> Result<Option<u64>, StoreError> {
     let started = (to != OperationStatus::Queued).then_some(now);
+    let other = match (to.is_final(), from) {
+        (true, OperationStatus::Queued) => OperationStatus::Running,
+        (true, OperationStatus::Running) => OperationStatus::Queued,
+        _ => from,
+    };
     query(
         "UPDATE operation SET status = $3, seq = seq + 1, started_at = COALESCE(started_at, $4), \
-         ended_at = $5 WHERE id = $1 AND status = $2 RETURNING seq",
+         ended_at = $5 WHERE id = $1 AND status IN ($2, $6) RETURNING seq",
     )
     .bind(id)
     .bind(from)
     .bind(to)
     .bind(started)
     .bind(to.is_final().then_some(now))
+    .bind(other)
     .find(conn, |row| row.get("seq"))
     .await
 }

@@ -142,6 +142,15 @@ impl HostProgress {
         self.decide(decided, |status| status == RunStatus::Queued, news);
     }
 
+    /// Takes back what was decided to expire and not given out: what was, is answered.
+    pub(super) fn take_back_expiries(&mut self) {
+        for step in &mut self.steps {
+            if step.decided == Decided::Expire && !step.given_out {
+                step.decided = Decided::Nothing;
+            }
+        }
+    }
+
     /// Decides that what is on the host should stop; tells of each run that this is news for.
     pub(super) fn stop_held(&mut self, cause: Cause, news: &mut Vec<RunId>) {
         self.decide(Decided::Cancel(cause), RunStatus::is_held, news);

@@ -204,6 +204,21 @@ fn the_deadline_expires_what_never_started() {
     assert_eq!(rollout.poll(DEADLINE).finished, Some(OperationStatus::Partial));
 }
 
+/// A clock that was ahead is set back; whoever commits the expiry has looked at the right one, and refused it.
+#[test]
+fn a_deadline_that_a_clock_was_ahead_of_is_taken_back() {
+    let mut plan = plan(2, 1, |_| {});
+    plan.hosts[1].presence = Presence::Offline;
+    let mut rollout = Rollout::new(plan);
+    assert_eq!(rollout.poll(NOW).start, [run_id(0, 0)]);
+    assert_eq!(rollout.poll(DEADLINE).expire, [run_id(1, 0)]);
+    rollout.handle_run_changed(run_id(1, 0), &RunState::Queued);
+    let decisions = rollout.poll(NOW);
+    assert_eq!((decisions.expire, decisions.wake_at), (vec![], Some(DEADLINE)));
+    rollout.handle_host_online(host_id(1));
+    assert_eq!(rollout.poll(NOW).start, [run_id(1, 0)]);
+}
+
 #[test]
 fn offline_hosts_are_skipped_if_told_so() {
     let mut plan = plan(2, 1, |policy| policy.offline = Offline::Skip);
