@@ -8,7 +8,7 @@
 //! a person starts it, words go to standard output and standard error, and so do events and the report, as JSON lines.
 //!
 //! **What it promises.** A changing step is in the [step journal](crate::journal::steps) before it begins. SIGTERM
-//! is a wish that is told of at the next point where the action can stop. Its exit codes are those of [`Done`].
+//! is a request that is heard at the next point where the action can stop. Its exit codes are those of [`Done`].
 //!
 //! **Deliberately absent.** Policy: what may run here was decided before the process was made.
 

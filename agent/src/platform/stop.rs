@@ -1,4 +1,4 @@
-//! SIGTERM as a wish that is looked at when it suits, and why it was sent.
+//! SIGTERM as a request that is looked at when it suits, and why it was sent.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};

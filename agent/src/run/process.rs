@@ -103,7 +103,7 @@ enum Membership {
     /// The group has limits.
     Needed,
     /// The group only helps to find the tree.
-    Wished,
+    Preferred,
 }
 
 /// Everything the child needs, made before the fork because afterwards nothing may be allocated.
@@ -231,7 +231,7 @@ fn pointers(texts: &[CString]) -> Vec<*const libc::c_char> {
 
 fn membership(group: &Group) -> io::Result<(CString, Membership)> {
     let path = CString::new(format!("{}/cgroup.procs", group.directory)).map_err(io::Error::other)?;
-    Ok((path, if group.limits.is_empty() { Membership::Wished } else { Membership::Needed }))
+    Ok((path, if group.limits.is_empty() { Membership::Preferred } else { Membership::Needed }))
 }
 
 /// Forks into a control group of the unified hierarchy. Being born in it costs nothing; moving there later takes

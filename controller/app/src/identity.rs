@@ -95,7 +95,7 @@ pub async fn unlock(
     Ok(secrets)
 }
 
-/// Sees that the database is no controller's yet.
+/// Sees that no controller has served this database yet.
 ///
 /// # Errors
 /// [`IdentityError::Taken`] if it is.

@@ -47,7 +47,7 @@ impl Dispatcher {
         self.tell(Message::Created(operation));
     }
 
-    /// Somebody's wish to stop an operation was committed.
+    /// That an operation should stop was committed.
     pub fn stop(&self, operation: OperationId) {
         self.tell(Message::Stop(operation));
     }

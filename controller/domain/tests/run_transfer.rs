@@ -148,7 +148,7 @@ impl World {
             self.truth.get_mut(&run).unwrap().cancel_requested = true;
             self.controller.apply(run, &RunEvent::Cancel(Cause::Requested), self.now);
             if let Some(link) = &mut self.link {
-                self.controller.send_wish(run, link);
+                self.controller.send_cancel(run, link);
             }
         }
     }

@@ -364,11 +364,11 @@ impl OpenSession {
         if self.attached.contains_key(&run) {
             return;
         }
-        let (handle, wishes) = run::handle(attach.cancel);
+        let (handle, cancels) = run::handle(attach.cancel);
         self.attached.insert(run, handle);
         let (port, connection) = (Arc::clone(&self.port), self.connection.clone());
         self.runs.spawn(async move {
-            run::serve(&port, &connection, attach, wishes).await;
+            run::serve(&port, &connection, attach, cancels).await;
             run
         });
     }

@@ -29,18 +29,18 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub(super) struct Handle(watch::Sender<Option<CancelCause>>);
 
 /// How a run's task hears that the run should stop.
-pub(super) type Wishes = watch::Receiver<Option<CancelCause>>;
+pub(super) type Cancels = watch::Receiver<Option<CancelCause>>;
 
 /// The two ends between a session and a run's task.
-pub(super) fn handle(cancel: Option<CancelCause>) -> (Handle, Wishes) {
+pub(super) fn handle(cancel: Option<CancelCause>) -> (Handle, Cancels) {
     let (sender, receiver) = watch::channel(cancel);
     (Handle(sender), receiver)
 }
 
 impl Handle {
-    /// The run should stop. The first wish stands.
+    /// The run should stop. The first request stands.
     pub(super) fn cancel(&self, cause: CancelCause) {
-        self.0.send_if_modified(|wish| wish.is_none() && wish.replace(cause).is_none());
+        self.0.send_if_modified(|cancel| cancel.is_none() && cancel.replace(cause).is_none());
     }
 }
 
@@ -64,12 +64,12 @@ enum Broken {
 }
 
 /// Serves a run until its result is committed, or the connection is gone.
-pub(super) async fn serve(port: &Port, connection: &Connection, mut attach: Attach, mut wishes: Wishes) {
+pub(super) async fn serve(port: &Port, connection: &Connection, mut attach: Attach, mut cancels: Cancels) {
     let feed = port.app.recorder().feed(attach.run, attach.operation, attach.offset);
     let mut pause = FIRST_PAUSE;
     loop {
         let before = feed.committed().offset;
-        let broken = match stream(port, connection, &attach, &feed, &mut wishes).await {
+        let broken = match stream(port, connection, &attach, &feed, &mut cancels).await {
             Ok(()) => return,
             Err(Broken::Stopped(_)) => return,
             Err(broken) => broken,
@@ -103,11 +103,11 @@ async fn stream(
     connection: &Connection,
     attach: &Attach,
     feed: &Feed,
-    wishes: &mut Wishes,
+    cancels: &mut Cancels,
 ) -> Result<(), Broken> {
     let (mut send, receive) = connection.open_bi().await?;
     let mut frames = Frames::with_buffers(receive, MAX_UP_FRAME, port.buffers.clone());
-    let result = converse(port, attach, feed, wishes, &mut send, &mut frames).await;
+    let result = converse(port, attach, feed, cancels, &mut send, &mut frames).await;
     match &result {
         Ok(()) => {
             let _ = send.finish();
@@ -125,13 +125,13 @@ async fn converse(
     port: &Port,
     attach: &Attach,
     feed: &Feed,
-    wishes: &mut Wishes,
+    cancels: &mut Cancels,
     send: &mut SendStream,
     frames: &mut Frames,
 ) -> Result<(), Broken> {
     frame::send(send, &StreamKind::Run, MAX_RUN_FRAME).await?;
     // With the order and not behind it: a host that read the order alone would start what is to be stopped.
-    let mut told = *wishes.borrow_and_update();
+    let mut told = *cancels.borrow_and_update();
     frame::send(send, &RunDown::Open(open(port, attach, told)), MAX_RUN_FRAME).await?;
     let mut sink = RunSink::new(attach.offset);
     let mut commits = feed.watch();
@@ -165,10 +165,10 @@ async fn converse(
                     return Err(Broken::Impossible);
                 }
             }
-            Ok(()) = wishes.changed() => {
-                let wish = *wishes.borrow_and_update();
-                if let Some(cause) = wish.filter(|_| told.is_none()) {
-                    told = wish;
+            Ok(()) = cancels.changed() => {
+                let cancel = *cancels.borrow_and_update();
+                if let Some(cause) = cancel.filter(|_| told.is_none()) {
+                    told = cancel;
                     debug!(run = %attach.run, ?cause, "run.cancel_sent");
                     frame::send(send, &RunDown::Cancel { cause }, MAX_RUN_FRAME).await?;
                 }

@@ -1,8 +1,8 @@
 //! Reaching a database, and who may change its schema.
 //!
 //! A controller connects, takes its place, and only then migrates: a newer one that is refused because an older one lives
-//! must not have changed the schema below it. Until the place is taken, the table of controllers is all that is touched, and
-//! it has one shape for good (`foundation.sql`).
+//! must not have changed the schema below it. Until the place is taken, the ledger of steps and the table of controllers are all that is touched, and
+//! they have one shape for good (`foundation.sql`).
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -45,7 +45,7 @@ enum Place<'a> {
 
 impl Store {
     /// Reaches the database at `url`: `sqlite:PATH` (created with mode 0600 if it is missing) or
-    /// `postgres://user@host/database`. Its schema is left as it is, but for the table of controllers, which is made.
+    /// `postgres://user@host/database`. Its schema is left as it is. On PostgreSQL what `foundation.sql` says is made: the ledger of steps, and the table of controllers.
     ///
     /// # Errors
     /// If the URL is neither, or the database cannot be reached or takes no writes.

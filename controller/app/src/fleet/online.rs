@@ -97,7 +97,7 @@ pub struct Attach {
     pub started: bool,
     /// What is needed to start it, while there is no proof that the host has accepted it.
     pub dispatch: Option<PreparedDispatch>,
-    /// A wish to stop it that the host may not have heard.
+    /// A cancel request that the host may not have heard.
     pub cancel: Option<CancelCause>,
 }
 

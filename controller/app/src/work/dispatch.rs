@@ -109,7 +109,7 @@ impl Task {
             Ok((unfinished, ended)) => {
                 for moved in ended {
                     debug!(run = %moved.run, "dispatcher.missed_an_end");
-                    // An end asks for nothing.
+                    // A final state has no order and no cancel request to send.
                     let _ = self.handle_moved(moved, due);
                 }
                 let ids: HashSet<OperationId> = unfinished.iter().map(|(id, _)| *id).collect();
@@ -277,7 +277,7 @@ impl Task {
             }
         }
         for (run, cause) in decisions.cancel {
-            // A host that has the run is told when its wish is committed, or when its stream is opened again.
+            // A host that has the run is told when the cancel request is committed, or when its stream is opened again.
             let known = active.known(run);
             changes.push(RunTransition { operation, run, event: RunEvent::Cancel(cause), known });
         }

@@ -73,7 +73,7 @@ pub enum Presence {
 pub struct Decisions {
     /// Hand these to their hosts. If that is not possible, report them back as they are.
     pub start: Vec<RunId>,
-    /// Cancel these: at once where they are queued, as a wish where a host has them.
+    /// Cancel these: at once where they are queued, as a request where a host has them.
     pub cancel: Vec<(RunId, Cause)>,
     /// These were not started in time.
     pub expire: Vec<RunId>,

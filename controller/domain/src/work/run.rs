@@ -4,7 +4,7 @@
 //! - A run leaves `queued` at most once, so an order for it is handed to one journal only.
 //! - A state that [is final](RunStatus::is_final) never changes; what the host says later is taken note of and
 //!   changes nothing.
-//! - The host's word beats the controller's wish: a cancel of a run that the host may have is kept as a wish
+//! - The host's word beats the controller's: a cancel of a run that the host may have is kept as a wish
 //!   beside its state, and the run ends as what really happened.
 //! - Repeated reports of a host change nothing, so they may be delivered again after a reconnect.
 //!
@@ -58,7 +58,7 @@ pub struct Custody {
     /// The life of the host's journal that the order went to. A host that comes back with another cannot
     /// know what became of the run.
     pub journal: JournalId,
-    /// A wish to stop it, to be delivered whenever the host is connected.
+    /// A cancel request, to be delivered whenever the host is connected.
     pub cancel: Option<Cause>,
 }
 
@@ -151,7 +151,7 @@ pub enum RunEvent {
         journal: JournalId,
     },
     /// Somebody or something wants it stopped. Ends a queued run at once; for a run that the host may have it
-    /// is a wish, kept until the host reports.
+    /// is a request, kept until the host reports.
     Cancel(Cause),
     /// The operation's deadline passed. Ends a queued run; the host itself enforces it for the others.
     Expire {
@@ -247,7 +247,7 @@ impl RunState {
                 RunEvent::Accepted | RunEvent::Started => Ok(self),
                 event => Self::apply_held(custody, event, Self::Running).ok_or(illegal),
             },
-            // Final. A late report or wish changes nothing, but a hand-out would start what has ended.
+            // Final. A late report or cancel request changes nothing, but a hand-out would start what has ended.
             _ if matches!(event, RunEvent::Dispatched { .. }) => Err(illegal),
             _ => Ok(self),
         }
@@ -278,7 +278,7 @@ impl RunState {
                 Some(Self::Lost(LostCause::JournalGone))
             }
             RunEvent::HostGone => Some(Self::Lost(LostCause::HostGone)),
-            // The first wish stays: it is the one that may have been delivered.
+            // The first request stays: it is the one that may have been delivered.
             RunEvent::Cancel(cause) => {
                 Some(same(Custody { cancel: custody.cancel.or(Some(*cause)), ..custody }))
             }

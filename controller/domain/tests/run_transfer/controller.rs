@@ -104,10 +104,10 @@ impl Controller {
         }
     }
 
-    pub(crate) fn send_wish(&self, run: RunId, link: &mut Link) {
-        let wish = self.store[&run].state.custody().and_then(|custody| custody.cancel);
+    pub(crate) fn send_cancel(&self, run: RunId, link: &mut Link) {
+        let cancel = self.store[&run].state.custody().and_then(|custody| custody.cancel);
         for (&stream, (of, _)) in &self.sinks {
-            if let (true, Some(cause)) = (*of == run, wish) {
+            if let (true, Some(cause)) = (*of == run, cancel) {
                 link.send_down(stream, &RunDown::Cancel { cause: cause.to_wire() });
             }
         }

@@ -176,7 +176,7 @@ impl Active {
     }
 
     /// Takes note of a run's committed state. Returns what its host is to be told: the order, if this is the
-    /// commit of a hand-out; a wish to stop it, if this is the commit of one.
+    /// commit of a hand-out; a cancel request, if this is the commit of one.
     pub(super) fn note(&mut self, run: RunId, state: &RunState) -> Option<(HostId, HostCommand)> {
         let planned = self.runs.get_mut(&run)?;
         let before = std::mem::replace(&mut planned.state, state.clone());

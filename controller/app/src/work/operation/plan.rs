@@ -1,6 +1,6 @@
 //! What an operation does and where, resolved for the one who asks, as it is sent and as it is shown.
 //!
-//! A plan follows from the request, the operation's id, the time from which it counts, and what the inventory says. So a plan
+//! A plan follows from the request, the operation's id, the time from which it counts, and what the inventory says, for the person who asks. So a plan
 //! that was shown need not be kept: who submits it sends it back, it is made again, and both must be the same bytes.
 
 use std::sync::Arc;

@@ -53,7 +53,7 @@ impl HostProgress {
         let step = |(run, state): (RunId, RunState)| Step {
             run,
             status: state.status(),
-            decided: wish_of(&state),
+            decided: decision_of(&state),
             given_out: true,
         };
         let steps: Vec<_> = planned.runs.into_iter().map(step).collect();
@@ -84,7 +84,7 @@ impl HostProgress {
         if step.status.is_final() || state.status() < step.status {
             return None;
         }
-        step.decided = wish_of(state);
+        step.decided = decision_of(state);
         step.given_out = true;
         self.handed_out |= shows_hand_out(state.status());
         Some(std::mem::replace(&mut step.status, state.status()))
@@ -198,8 +198,8 @@ const fn shows_hand_out(status: RunStatus) -> bool {
     !matches!(status, RunStatus::Queued | RunStatus::Cancelled | RunStatus::Expired)
 }
 
-/// A wish on record is a decision that was made before.
-fn wish_of(state: &RunState) -> Decided {
+/// A cancel request on record is a decision that was made before.
+fn decision_of(state: &RunState) -> Decided {
     state.custody().and_then(|custody| custody.cancel).map_or(Decided::Nothing, Decided::Cancel)
 }
 

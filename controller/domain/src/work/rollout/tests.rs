@@ -242,8 +242,8 @@ fn a_stop_cancels_what_is_queued_and_asks_for_the_rest() {
     // The start of host 1 was under way when the stop came.
     rollout.handle_run_changed(run_id(1, 0), &RunState::Dispatched(custody()));
     assert_eq!(rollout.poll(NOW).cancel, [(run_id(1, 0), Cause::Requested)]);
-    let wished = Custody { cancel: Some(Cause::Requested), ..custody() };
-    rollout.handle_run_changed(run_id(1, 0), &RunState::Dispatched(wished));
+    let cancelled = Custody { cancel: Some(Cause::Requested), ..custody() };
+    rollout.handle_run_changed(run_id(1, 0), &RunState::Dispatched(cancelled));
     assert_eq!(rollout.poll(NOW).cancel, []);
     rollout.handle_run_changed(run_id(0, 0), &RunState::Succeeded);
     rollout.handle_run_changed(run_id(1, 0), &RunState::Cancelled(Cause::Requested));

@@ -70,7 +70,7 @@ pub(super) fn write(facts: &Facts) -> String {
     serde_json::to_string(&stored).unwrap_or_default()
 }
 
-/// Reads facts; none if the text is not of that shape. The host tells them again when it connects.
+/// Reads facts; none if the text is not of that shape. They are told again when they, or the boot, have changed.
 pub(super) fn read(text: &str) -> Option<Facts> {
     let stored: Stored = serde_json::from_str(text).ok()?;
     let disk = |disk: StoredDisk| Disk {

@@ -256,7 +256,7 @@ impl World {
                 assert!(self.stopped && cause == Cause::Requested, "{cause} stopped what was running");
             }
             let decision = Decision::Cancel(run, cause);
-            // A wish may be repeated when the run goes on before the wish is on record.
+            // A cancel request may be repeated when the run goes on before it is on record.
             if !(state.status().is_held() && self.undone.contains(&decision)) {
                 self.undone.push(decision);
             }
