@@ -80,13 +80,17 @@ pub(crate) async fn write(app: &App, asked: &OperationCreate, file: &Path) -> Re
     let name = file.display();
     // It holds what was asked for, secrets among it. What is there is kept: it may be the plan that somebody agreed to.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file);
-    let written = made.and_then(|mut made| made.write_all(&answer).and_then(|()| made.sync_all()));
-    written.map_err(|error| match error.kind() {
+    let mut made = made.map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
             Failure::Usage(format!("{name} exists already; name another file, or remove it"))
         }
         _ => Failure::Usage(format!("cannot write {name}: {error}")),
     })?;
+    if let Err(error) = made.write_all(&answer).and_then(|()| made.sync_all()) {
+        // Half a plan is none. If it cannot be removed either, the first error is the one to tell.
+        let _ = std::fs::remove_file(file);
+        return Err(Failure::Other(anyhow::Error::new(error).context(format!("cannot write {name}"))));
+    }
     app.out.print(sheet(&plan, &app.out))?;
     app.out.note(format_args!("Start it with `fleetward submit {name}`; nothing has been started."));
     Ok(Exit::Success)

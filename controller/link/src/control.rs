@@ -228,10 +228,21 @@ impl OpenSession {
     /// Greets the host and opens the streams of its runs, unless it was told to go in the meantime.
     async fn begin(&mut self, mut attach: Vec<Attach>) -> Result<(), End> {
         let mut queued = Vec::new();
+        self.take_queued(&mut attach, &mut queued)?;
+        self.flush().await?;
+        // What came while the host read.
+        self.take_queued(&mut attach, &mut queued)?;
+        for attach in attach {
+            self.attach(attach);
+        }
+        queued.into_iter().try_for_each(|command| self.handle_command(command))
+    }
+
+    /// Takes what is queued for the host. A cancel request goes with the order of its run, not behind it.
+    fn take_queued(&mut self, attach: &mut [Attach], queued: &mut Vec<HostCommand>) -> Result<(), End> {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 HostCommand::Close(reason) => return Err(reason.into()),
-                // It goes with the order, not behind it.
                 HostCommand::Cancel { run, cause } if attach.iter().any(|attach| attach.run == run) => {
                     let stopped = attach.iter_mut().filter(|attach| attach.run == run);
                     stopped.for_each(|attach| attach.cancel = attach.cancel.or(Some(cause)));
@@ -239,11 +250,7 @@ impl OpenSession {
                 command => queued.push(command),
             }
         }
-        self.flush().await?;
-        for attach in attach {
-            self.attach(attach);
-        }
-        queued.into_iter().try_for_each(|command| self.handle_command(command))
+        Ok(())
     }
 
     /// Leaves the seat; what the host said before is still to be worked on.
