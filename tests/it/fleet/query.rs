@@ -11,7 +11,7 @@ async fn asked(fleet: &Fleet) -> (String, String) {
     let mut events = fleet.client.ask(&json!({ "kind": "units", "on": "host-1" })).await;
     let host = events.until(|name, _| name == "host").await;
     let end = events.until(|name, _| name == "end").await;
-    assert_eq!(end, json!({ "hosts": 1, "answered": 0 }));
+    assert_eq!(end, json!({ "hosts": 1, "answered": 0, "left_out": 0 }));
     assert!(events.next().await.is_none());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     (text(&host["state"]), text(&host["detail"]))
