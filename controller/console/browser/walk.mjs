@@ -158,9 +158,9 @@ try {
       await page.keyboard.press("d");
       await page.getByRole("combobox", { name: /^What/ }).selectOption("unit");
       await page.getByRole("combobox", { name: /^verb/ }).selectOption("restart");
-      await page.getByRole("textbox", { name: /^unit/ }).fill("fleetward-walk");
+      await page.getByRole("textbox", { name: /^unit/ }).fill("fleetward-walk.servic");
       await page.getByLabel("On", { exact: true }).fill("host-1");
-      await page.getByText("has to end with its type", { exact: false }).waitFor();
+      await page.getByText("is no type of unit", { exact: false }).waitFor();
       assert.ok(await page.getByRole("button", { name: /^Do it/ }).isDisabled());
       await page.getByRole("textbox", { name: /^unit/ }).fill("fleetward-walk.service");
       await button("Do it on 1 host").waitFor();
