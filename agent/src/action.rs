@@ -21,7 +21,7 @@ use fleetward_protocol::text::Text;
 use serde_bytes::ByteBuf;
 
 use crate::config::BUS;
-use crate::perform::{Done, Failure, PERFORM, Steps};
+use crate::perform::{Done, Failure, PERFORM, RESUME, Steps};
 use crate::platform::users::{self, Account};
 
 /// A typed kind of action.
@@ -64,6 +64,16 @@ pub struct ProcessPlan {
     pub account: Option<Account>,
     /// Resources it holds while it runs.
     pub resources: Vec<ResourceName>,
+    /// Whether it can go on in a later boot ([`Contract::RESUMABLE`]).
+    pub resumable: bool,
+}
+
+impl ProcessPlan {
+    /// The plan for a process that goes on with what a restart of the host cut off.
+    pub(crate) fn resume(&mut self) {
+        let directory = self.arguments.iter().position(|argument| *argument == Argument::Directory);
+        self.arguments.insert(directory.unwrap_or(self.arguments.len()), Argument::Text(RESUME.to_owned()));
+    }
 }
 
 /// One element of an argv.
@@ -129,6 +139,7 @@ fn plan_typed(
         directory: "/".into(),
         account,
         resources,
+        resumable: typed.is_resumable(),
     })
 }
 
@@ -196,6 +207,11 @@ mod tests {
         assert_eq!(plan.environment[BUS], "unix:path=/bus");
         assert_eq!((plan.account, plan.requested.len()), (None, 0));
         assert_eq!(plan.resources[0].as_str(), "unit/nginx.service");
+        let mut plan = super::plan(&order(), &action(), &[], &account(0), None).unwrap();
+        assert!(plan.resumable);
+        plan.resume();
+        let resumed = [text("fleetward-agent"), text("perform"), text("--resume"), Argument::Directory];
+        assert_eq!(plan.arguments, resumed);
     }
 
     #[test]

@@ -133,7 +133,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads back what an accepted run, not yet started, was accepted with.
+    /// Reads back what an accepted run was accepted with: one that is not started yet, or that can be taken up.
     ///
     /// # Errors
     /// If the journal does not hold it any more, if it was sealed with another key, or the file cannot be read.

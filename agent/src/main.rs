@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let command = arguments.next();
     if command.as_ref().is_some_and(|command| command == PERFORM) {
-        return perform(arguments.next().map(PathBuf::from).as_deref());
+        return perform(arguments);
     }
     if command.as_ref().is_some_and(|command| command == LOOK) {
         return look();

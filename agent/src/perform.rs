@@ -10,13 +10,18 @@
 //! **What it promises.** A changing step is in the [step journal](crate::journal::steps) before it begins. SIGTERM
 //! is a request that is heard at the next point where the action can stop. Its exit codes are those of [`Done`].
 //!
+//! **A host that restarts.** `fleetward-agent perform --resume` goes on with an action that a restart of the host cut off: the
+//! journal tells which changing steps began. None of them is done again that was done; one that began is done only if a look at
+//! the host says that it is still to be done.
+//!
 //! **Deliberately absent.** Policy: what may run here was decided before the process was made.
 
 mod steps;
 mod teller;
 
+use std::ffi::OsString;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use fleetward_protocol::action::{Action, ActionRequest};
@@ -24,7 +29,7 @@ use fleetward_protocol::action::{Action, ActionRequest};
 pub use steps::{Done, Failure, Left, Problem, Steps};
 
 use crate::action;
-use crate::journal::steps::StepJournal;
+use crate::journal::steps::{Step, StepJournal};
 use crate::platform::stop::Stop;
 use crate::platform::{clock, files};
 use teller::Teller;
@@ -32,17 +37,35 @@ use teller::Teller;
 /// The first argument that makes the agent's executable carry out a typed action. The second is the run's directory.
 pub const PERFORM: &str = "perform";
 
+/// The argument before the directory that says that a restart of the host cut this action off.
+pub const RESUME: &str = "--resume";
+
 /// The most bytes of an action in JSON: what an order may hold, with every character escaped.
 const MAX_INPUT: u64 = 8 << 20;
 
-/// Carries out the action that standard input holds.
+/// Whether this action was begun before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    /// A restart of the host cut it off.
+    Again,
+}
+
+/// Carries out the action that standard input holds, with the arguments behind [`PERFORM`].
 #[must_use]
-pub fn perform(directory: Option<&Path>) -> ExitCode {
+pub fn perform(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let began = clock::uptime();
     let mut teller = Teller::take();
-    match prepare(directory) {
-        Ok((action, journal, stop)) => {
+    let (attempt, directory) = match arguments.next() {
+        Some(first) if first == RESUME => (Attempt::Again, arguments.next()),
+        first => (Attempt::First, first),
+    };
+    match prepare(attempt, directory.map(PathBuf::from).as_deref()) {
+        Ok(Prepared { action, journal, earlier, stop }) => {
             let mut steps = Steps::new(teller, journal, stop, began);
+            if attempt == Attempt::Again {
+                steps.take_up(earlier);
+            }
             match action::perform(&action, &mut steps) {
                 Some(done) => done.into(),
                 None => {
@@ -58,7 +81,14 @@ pub fn perform(directory: Option<&Path>) -> ExitCode {
     }
 }
 
-fn prepare(directory: Option<&Path>) -> Result<(Action, StepJournal, Stop), String> {
+struct Prepared {
+    action: Action,
+    journal: StepJournal,
+    earlier: Vec<Step>,
+    stop: Stop,
+}
+
+fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, String> {
     files::ensure_private_umask();
     let stop = Stop::listen().map_err(|error| format!("listen for SIGTERM: {error}"))?;
     let directory = directory.ok_or("name the run's directory: fleetward-agent perform DIRECTORY")?;
@@ -70,9 +100,9 @@ fn prepare(directory: Option<&Path>) -> Result<(Action, StepJournal, Stop), Stri
     let action = Action::parse(&request).map_err(|error| error.to_string())?;
     let (journal, earlier) = StepJournal::open(directory)
         .map_err(|error| format!("open the step journal in {}: {error}", directory.display()))?;
-    if !earlier.is_empty() {
-        // Whether what began has happened is not known, and no kind finishes or undoes that yet.
+    if attempt == Attempt::First && !earlier.is_empty() {
+        // Whoever begins it anew would do again what was done.
         return Err(format!("{} holds the steps of an earlier attempt", directory.display()));
     }
-    Ok((action, journal, stop))
+    Ok(Prepared { action, journal, earlier, stop })
 }

@@ -18,18 +18,18 @@ mod prepare;
 pub mod process;
 pub mod queue;
 mod recover;
+mod resume;
 pub mod spec;
 pub mod spool;
 pub mod supervisor;
+mod table;
 pub mod told;
 pub mod tree;
 mod work;
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::id::{BootId, RunId};
@@ -37,7 +37,7 @@ use fleetward_protocol::message::{ClientIdReport, Finished, OpenRun};
 use fleetward_protocol::run::{CancelCause, Refusal};
 use fleetward_protocol::time::Timestamp;
 use tokio::process::Child;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{LiveSettings, Paths, RunSettings};
@@ -49,11 +49,8 @@ use crate::platform::clock;
 use crate::platform::users::Account;
 use attach::Attachment;
 use drain::Drained;
-use kept::{Kept, Turn};
-use queue::Queue;
-
-/// How long a forgotten run's id is remembered after its deadline: hosts' clocks may step.
-const REMEMBER: Duration = Duration::from_secs(24 * 3600);
+use kept::Turn;
+use table::{Held, Table};
 
 /// A spool with so much left to tell is looked through at once, in bytes.
 const AT_ONCE: u64 = 1 << 20;
@@ -154,24 +151,6 @@ struct Shared {
     spare: Mutex<Option<(Attachment, Child)>>,
 }
 
-#[derive(Debug)]
-struct Table {
-    runs: HashMap<RunId, Held>,
-    forgotten: BTreeMap<RunId, Timestamp>,
-    queue: Queue,
-    turns: HashMap<RunId, oneshot::Sender<()>>,
-    /// Runs that an earlier life of the agent accepted, and that wait for the controller's word before they start.
-    unconfirmed: HashMap<RunId, oneshot::Sender<()>>,
-    kept: Kept,
-}
-
-#[derive(Debug)]
-struct Held {
-    progress: watch::Sender<Progress>,
-    cancel: watch::Sender<Option<CancelCause>>,
-    deadline: Timestamp,
-}
-
 impl Runs {
     /// The runs that a journal holds. Those that were waiting wait again, those whose supervisors live are
     /// attached to, and of those that a crash ended the truth is told. Must be called within a runtime.
@@ -186,20 +165,12 @@ impl Runs {
                 RunSettings::default().concurrent
             }
         };
-        let table = Table {
-            runs: HashMap::new(),
-            forgotten: contents.forgotten.clone(),
-            queue: Queue::new(capacity),
-            turns: HashMap::new(),
-            unconfirmed: HashMap::new(),
-            kept: Kept::default(),
-        };
         let shared = Shared {
             host,
             journal,
             settings: Mutex::new(settings),
             looking: tokio::sync::Mutex::default(),
-            table: Mutex::new(table),
+            table: Mutex::new(Table::new(capacity, contents.forgotten.clone())),
             spare: Mutex::new(None),
             tasks: Mutex::default(),
         };
@@ -225,6 +196,10 @@ impl Runs {
         if let Some(word) = self.shared.table().unconfirmed.remove(&open.run) {
             // The task may have ended by a cancel meanwhile.
             let _ = word.send(());
+        }
+        if let Some(word) = self.shared.table().cut_off.remove(&open.run) {
+            // Nobody else can have ended the task.
+            let _ = word.send(open.offset);
         }
         let held = self.shared.table().runs.get(&open.run).map(|held| held.progress.subscribe());
         let mut progress = match (held, open.dispatch) {
@@ -293,8 +268,8 @@ impl Runs {
         }
     }
 
-    /// Drops a run that the controller has committed. One that has not ended stays, unless it was accepted in an earlier
-    /// life of the agent and only waits: the controller knows its end from a later state of this host.
+    /// Drops a run that the controller has committed. One that has not ended stays, unless it was accepted or cut off in an
+    /// earlier life of the agent and only waits: the controller knows its end from a later state of this host.
     pub async fn forget(&self, run: RunId) {
         let ended = self.shared.table().runs.get(&run).map(|held| held.progress.borrow().clone());
         if let Some(Progress { output, .. }) = ended.filter(|progress| progress.stage.is_final()) {
@@ -306,7 +281,7 @@ impl Runs {
         }
         let until = {
             let mut table = self.shared.table();
-            let waits = table.unconfirmed.remove(&run).is_some();
+            let waits = table.unconfirmed.remove(&run).is_some() | table.cut_off.remove(&run).is_some();
             let ended = table.runs.get(&run).is_some_and(|held| held.progress.borrow().stage.is_final());
             let Some(until) = (ended || waits).then(|| table.forget(run, clock::now())).flatten() else {
                 return;
@@ -463,28 +438,6 @@ impl Shared {
         let mut table = self.table();
         let next = table.queue.release(run);
         table.give_turns(next);
-    }
-}
-
-impl Table {
-    /// Takes a run out; until when its id is remembered, if it was there.
-    fn forget(&mut self, run: RunId, now: Timestamp) -> Option<Timestamp> {
-        let held = self.runs.remove(&run)?;
-        let until = held.deadline.max(now) + REMEMBER;
-        self.forgotten.retain(|_, until| *until > now);
-        self.forgotten.insert(run, until);
-        Some(until)
-    }
-
-    /// Tells these runs that they hold a place now.
-    fn give_turns(&mut self, mut next: Vec<RunId>) {
-        while let Some(run) = next.pop() {
-            match self.turns.remove(&run) {
-                Some(turn) => drop(turn.send(())),
-                // It gave up waiting in the meantime.
-                None => next.extend(self.queue.release(run)),
-            }
-        }
     }
 }
 

@@ -106,6 +106,14 @@ macro_rules! actions {
                 }
             }
 
+            /// [`Contract::RESUMABLE`].
+            #[must_use]
+            pub const fn is_resumable(&self) -> bool {
+                match self {
+                    $(Self::$Params(_) => <$module::$Params as Contract>::RESUMABLE,)+
+                }
+            }
+
             /// [`Contract::DEFAULT_TIMEOUT`].
             #[must_use]
             pub const fn default_timeout(&self) -> Duration {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use fleetward_protocol::action::Contract as _;
 use fleetward_protocol::action::script::{Script, names_bash};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::order::Order;
@@ -50,6 +51,7 @@ pub(super) fn plan(
         directory,
         account,
         resources: script.resources.clone(),
+        resumable: Script::RESUMABLE,
     })
 }
 

@@ -19,15 +19,29 @@ impl Perform for Unit {
         };
         let Checked { mut systemd, before, needs_daemon_reload } =
             steps.look("check", unit, |steps| check(self, systemd, steps))?;
-        if is_as_wanted(self.verb, &before) {
-            steps.unchanged(self.verb.as_str(), format_args!("unchanged: {unit} is {}", shown(&before)));
-            let after = before.clone();
-            return Ok(UnitReport { changed: false, before, after, needs_daemon_reload, job: None });
+        // What began before the host restarted has changed the unit, or may have.
+        let earlier = steps.earlier(self.verb.as_str());
+        let has_the_boot_done_it = steps.is_taken_up() && starts_anew(self.verb) && is_active(&before);
+        if is_as_wanted(self.verb, &before) || has_the_boot_done_it {
+            let why = match earlier {
+                // Active now, it was started by the restart of the host, with the files and settings of now.
+                _ if has_the_boot_done_it => "started anew with the host, and not by this run",
+                Some(_) => "not done again after the restart of the host",
+                None => "unchanged",
+            };
+            steps.unchanged(self.verb.as_str(), format_args!("{why}: {unit} is {}", shown(&before)));
+            let (changed, after) = (earlier.is_some(), before.clone());
+            return Ok(UnitReport { changed, before, after, needs_daemon_reload, job: None });
         }
         let words = format!("{} {unit}", self.verb);
         let mut goes_on = None;
-        let changed =
-            steps.change(self.verb.as_str(), words, |steps| change(self, &mut systemd, &mut goes_on, steps));
+        let changed = steps.change(
+            self.verb.as_str(),
+            words,
+            // It is not as it should be: that was looked at.
+            |_, _| Ok(None),
+            |steps| change(self, &mut systemd, &mut goes_on, steps),
+        );
         let mut after = None;
         let verified = steps.look("verify", unit, |steps| {
             let now = systemd.read_unit(unit).map_err(|error| problem(self, &error))?;
@@ -37,7 +51,7 @@ impl Perform for Unit {
             // What systemd goes on with is not at its end.
             if goes_on.is_some() { Ok(()) } else { verified }
         });
-        let is_done = changed.is_ok() || goes_on.is_some();
+        let is_done = changed.is_ok() || goes_on.is_some() || earlier.is_some();
         let report = |changed, after| UnitReport {
             changed,
             before: before.clone(),
@@ -80,15 +94,26 @@ fn connect(asked: &Unit) -> Result<Systemd, Problem> {
 /// Has systemd read its files again.
 fn reload(asked: &Unit, steps: &mut Steps) -> Result<Systemd, Problem> {
     let systemd = steps.look("connect", &asked.unit, |_| connect(asked))?;
-    steps.change("daemon-reload", "daemon-reload", |_| {
-        systemd.reload().map_err(|error| {
-            Problem::new(
-                format_args!("systemd did not read its files again: {error}"),
-                "run `systemctl daemon-reload` on the host: it may say more",
-            )
-        })
-    })?;
+    steps.change(
+        "daemon-reload",
+        "daemon-reload",
+        // It read them all when the host started.
+        |_, _| Ok(Some(())),
+        |_| {
+            systemd.reload().map_err(|error| {
+                Problem::new(
+                    format_args!("systemd did not read its files again: {error}"),
+                    "run `systemctl daemon-reload` on the host: it may say more",
+                )
+            })
+        },
+    )?;
     Ok(systemd)
+}
+
+/// Whether a start of the unit has all that this verb is asked for.
+const fn starts_anew(verb: Verb) -> bool {
+    matches!(verb, Verb::Restart | Verb::Reload | Verb::ReloadOrRestart)
 }
 
 /// What the unit is, if anything can be done with it.
@@ -120,6 +145,10 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
             format_args!("the file of {unit} cannot be used ({})", before.load),
             format_args!("run `systemd-analyze verify {unit}` on the host: it names the line"),
         )),
+        // Once it is started, it has loaded what is there.
+        _ if steps.is_taken_up() && before.active.as_str() == "activating" => {
+            Ok(Checked { systemd, before, needs_daemon_reload })
+        }
         _ if *verb == Verb::Reload && !is_active(&before) => Err(Problem::new(
             format_args!("{unit} is {}, and only an active unit can reload", before.active),
             "start it, or ask for `reload-or-restart`",
@@ -160,7 +189,10 @@ fn change(
     steps: &mut Steps,
 ) -> Result<(), Problem> {
     let Unit { unit, verb, .. } = asked;
-    let ended = systemd.run_job(unit, *verb, steps.stop()).map_err(|error| problem(asked, &error))?;
+    // After a restart of the host it is not active, or is being started: a start is all that is left to do, and joins that.
+    let asked_of_systemd = if steps.is_taken_up() && starts_anew(*verb) { Verb::Start } else { *verb };
+    let ended =
+        systemd.run_job(unit, asked_of_systemd, steps.stop()).map_err(|error| problem(asked, &error))?;
     let result = match ended {
         // What the unit is now tells the rest.
         Job::Missed => return Ok(()),

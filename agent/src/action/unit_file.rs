@@ -8,6 +8,7 @@ use fleetward_protocol::text::{Line, List, Text, Word};
 
 use super::Perform;
 use super::own_unit::{self, Danger};
+use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::systemd::files::{Link, Linked, Links};
 use crate::platform::systemd::{Systemd, SystemdError};
@@ -19,21 +20,36 @@ impl Perform for UnitFile {
     fn perform(&self, steps: &mut Steps) -> Result<UnitFileReport, Failure<UnitFileReport>> {
         let Self { unit, verb } = self;
         let (systemd, before) = steps.look("check", unit, |steps| check(self, steps))?;
+        // What began before the host restarted has changed it, or may have.
+        let earlier = steps.earlier(verb.as_str());
         if is_as_wanted(*verb, &before) {
-            steps.unchanged(verb.as_str(), format_args!("unchanged: {unit} is {before}"));
+            match earlier {
+                Some(_) => steps.unchanged(
+                    verb.as_str(),
+                    format_args!("not done again after the restart of the host: {unit} is {before}"),
+                ),
+                None => steps.unchanged(verb.as_str(), format_args!("unchanged: {unit} is {before}")),
+            }
             return Ok(UnitFileReport {
-                changed: false,
+                changed: earlier.is_some(),
                 after: before.clone(),
                 before,
                 links: List::default(),
             });
         }
         let words = format!("{verb} {unit}");
-        let linked = steps.change(verb.as_str(), words, |steps| change(self, &systemd, steps))?;
+        let linked = steps.change(
+            verb.as_str(),
+            words,
+            // Which links were made is not known any more; systemd has read them all when the host started.
+            |_, earlier| Ok((earlier == Earlier::Done).then(Linked::before_a_restart)),
+            |steps| change(self, &systemd, steps),
+        )?;
         let mut after = before.clone();
         let verified = steps.look("verify", unit, |steps| verify(self, &systemd, &linked, &mut after, steps));
         let links = List::of(linked.links.iter().map(shown));
-        let report = UnitFileReport { changed: !linked.links.is_empty(), before, after, links };
+        let changed = !linked.links.is_empty() || earlier.is_some();
+        let report = UnitFileReport { changed, before, after, links };
         match verified {
             Ok(()) => Ok(report),
             Err(problem) => Err(Failure { problem, left: Left::AsItIs, report: Some(Box::new(report)) }),

@@ -43,7 +43,7 @@ pub enum Entry {
         /// The run.
         run: RunId,
         /// The bytes of its order, which are sealed on the way to the file; empty when the run was refused, and
-        /// in a compacted journal when the run was started since.
+        /// in a compacted journal when the run was started since and cannot be taken up.
         #[serde(with = "serde_bytes")]
         order: Vec<u8>,
         /// The contents the order names.
@@ -59,6 +59,8 @@ pub enum Entry {
         at: Timestamp,
         /// In this boot.
         boot: BootId,
+        /// Whether it can go on in a later boot: then the journal keeps its order until the run is forgotten.
+        resumable: bool,
     },
     /// The accepted run will not start.
     Refused {
@@ -74,6 +76,13 @@ pub enum Entry {
         /// Until when its id must still be known, so that a replayed dispatch does not run it again.
         until: Timestamp,
     },
+    /// The run, which an earlier boot cut off, is about to go on.
+    TakenUp {
+        /// The run.
+        run: RunId,
+        /// In this boot.
+        boot: BootId,
+    },
 }
 
 impl Entry {
@@ -85,7 +94,8 @@ impl Entry {
             Self::Accepted { run, .. }
             | Self::Started { run, .. }
             | Self::Refused { run, .. }
-            | Self::Forgotten { run, .. } => Some(*run),
+            | Self::Forgotten { run, .. }
+            | Self::TakenUp { run, .. } => Some(*run),
         }
     }
 

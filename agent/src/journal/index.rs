@@ -36,8 +36,10 @@ pub enum Phase {
     Started {
         /// The host's clock.
         at: Timestamp,
-        /// The boot.
+        /// The boot, or that in which it was taken up last.
         boot: BootId,
+        /// How often it was taken up in a later boot; `None` if it cannot be.
+        taken_up: Option<u8>,
     },
     /// Refused after it was accepted.
     Refused(Refusal),
@@ -77,9 +79,16 @@ impl Index {
                     self.runs.entry(*run).or_insert(known);
                 }
             }
-            Entry::Started { run, at, boot } => {
-                let started = Phase::Started { at: *at, boot: *boot };
+            Entry::Started { run, at, boot, resumable } => {
+                let started = Phase::Started { at: *at, boot: *boot, taken_up: resumable.then_some(0) };
                 self.change(*run, started, |phase| *phase == Phase::Accepted);
+            }
+            Entry::TakenUp { run, boot } => {
+                if let Some(Phase::Started { boot: last, taken_up: Some(times), .. }) =
+                    self.runs.get_mut(run).map(|known| &mut known.phase)
+                {
+                    (*last, *times) = (*boot, times.saturating_add(1));
+                }
             }
             // Also after `started`: then its supervisor could not even be spawned.
             Entry::Refused { run, refusal } => {
@@ -94,8 +103,16 @@ impl Index {
     }
 
     /// The entries of a journal that knows what this one does at `now`, but for its runs that wait and its id.
+    ///
+    /// None of these runs can be taken up: the orders stay behind, and the controller gives the runs of another journal up.
     pub(super) fn ended_or_started(&self, now: Timestamp) -> impl Iterator<Item = Entry> {
-        self.compacted(now).into_iter().filter_map(|kept| match kept {
+        let mut index = self.clone();
+        for known in index.runs.values_mut() {
+            if let Phase::Started { taken_up, .. } = &mut known.phase {
+                *taken_up = None;
+            }
+        }
+        index.compacted(now).into_iter().filter_map(|kept| match kept {
             Kept::Entry(Entry::Opened { .. }) | Kept::Record(_) => None,
             Kept::Entry(entry) => Some(entry),
         })
@@ -109,18 +126,21 @@ impl Index {
             forgotten.map(|(run, until)| Kept::Entry(Entry::Forgotten { run: *run, until: *until }));
         let runs = self.runs.iter().flat_map(|(run, known)| {
             let run = *run;
-            let bare =
-                || Entry::Accepted { run, order: Vec::new(), contents: Vec::new(), deadline: known.deadline };
-            let (first, second) = match &known.phase {
-                Phase::Accepted => (Kept::Record(known.accepted), None),
-                Phase::Started { at, boot } => {
-                    (Kept::Entry(bare()), Some(Entry::Started { run, at: *at, boot: *boot }))
+            let (order, contents, deadline) = (Vec::new(), Vec::new(), known.deadline);
+            let bare = Kept::Entry(Entry::Accepted { run, order, contents, deadline });
+            match &known.phase {
+                Phase::Accepted => vec![Kept::Record(known.accepted)],
+                Phase::Started { at, boot, taken_up } => {
+                    let (at, boot, resumable) = (*at, *boot, taken_up.is_some());
+                    let accepted = if resumable { Kept::Record(known.accepted) } else { bare };
+                    let started = Kept::Entry(Entry::Started { run, at, boot, resumable });
+                    let again = (0..taken_up.unwrap_or(0)).map(|_| Kept::Entry(Entry::TakenUp { run, boot }));
+                    [accepted, started].into_iter().chain(again).collect()
                 }
                 Phase::Refused(refusal) => {
-                    (Kept::Entry(bare()), Some(Entry::Refused { run, refusal: refusal.clone() }))
+                    vec![bare, Kept::Entry(Entry::Refused { run, refusal: refusal.clone() })]
                 }
-            };
-            std::iter::once(first).chain(second.map(Kept::Entry))
+            }
         });
         opened.into_iter().chain(forgotten).chain(runs).collect()
     }
@@ -130,7 +150,11 @@ impl Index {
         let runs: u64 = self
             .runs
             .values()
-            .map(|known| if known.phase == Phase::Accepted { known.accepted.length } else { 160 })
+            .map(|known| match known.phase {
+                Phase::Accepted => known.accepted.length,
+                Phase::Started { taken_up: Some(_), .. } => known.accepted.length + 160,
+                Phase::Started { .. } | Phase::Refused(_) => 160,
+            })
             .sum();
         runs + 48 * self.forgotten.len() as u64 + 64
     }

@@ -199,9 +199,11 @@ impl Log {
         self.end
     }
 
-    /// What a waiting run was accepted with.
+    /// What a run was accepted with that waits, or that can be taken up.
     pub(super) fn read(&self, run: RunId) -> Result<Accepted, JournalError> {
-        let known = self.index.runs().get(&run).filter(|known| known.phase == Phase::Accepted);
+        let is_kept =
+            |phase: &Phase| matches!(phase, Phase::Accepted | Phase::Started { taken_up: Some(_), .. });
+        let known = self.index.runs().get(&run).filter(|known| is_kept(&known.phase));
         let span = known.ok_or(JournalError::NotHeld(run))?.accepted;
         let record = self.read_span(span)?;
         match record.split_first_chunk().and_then(|(header, body)| entry::read(header, body)) {

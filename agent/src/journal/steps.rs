@@ -36,6 +36,52 @@ pub enum Step {
     Undone(StepName),
 }
 
+/// How far a step had come before the host restarted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Earlier {
+    /// It began: it may have happened, in part or in whole.
+    Began,
+    /// It was done.
+    Done,
+}
+
+/// How far the step of this name had come, by the steps of a journal; `None` if it did not begin, or was put back.
+#[must_use]
+pub fn earlier(steps: &[Step], step: &str) -> Option<Earlier> {
+    let of_step = |(name, earlier): (&StepName, _)| (name.as_str() == step).then_some(earlier);
+    let last = steps.iter().rev().find_map(|written| {
+        of_step(match written {
+            Step::Began(name) => (name, Some(Earlier::Began)),
+            Step::Done(name) => (name, Some(Earlier::Done)),
+            Step::Undone(name) => (name, None),
+        })
+    });
+    last.flatten()
+}
+
+/// Where a run stood with these steps, for a sentence.
+#[must_use]
+pub fn place(steps: &[Step]) -> String {
+    match steps.last() {
+        None => "before its first change".to_owned(),
+        Some(Step::Began(name)) => format!("in its step `{name}`, which may have happened"),
+        Some(Step::Done(name)) => format!("behind its step `{name}`, which was done"),
+        Some(Step::Undone(name)) => format!("behind its step `{name}`, which was put back"),
+    }
+}
+
+/// The steps in a run's directory. Where nothing was written there are none.
+///
+/// # Errors
+/// If they cannot be read.
+pub fn read_steps(directory: &Path) -> io::Result<Vec<Step>> {
+    match files::read_file(&directory.join(STEPS), MAX_FILE) {
+        Ok(bytes) => Ok(read(&bytes).0),
+        Err(error) if error.is_absent() => Ok(Vec::new()),
+        Err(error) => Err(io::Error::other(error)),
+    }
+}
+
 /// The journal of one run's steps.
 #[derive(Debug)]
 pub struct StepJournal {
@@ -120,6 +166,22 @@ mod tests {
         (kind, "[a-z ]{0,70}").prop_map(|(kind, name)| kind(Text::of(name)))
     }
 
+    #[test]
+    fn the_last_word_about_a_step_counts() {
+        let [stop, start] = ["stop", "start"].map(Text::of);
+        let mut steps = vec![Step::Began(stop.clone())];
+        assert_eq!((earlier(&steps, "stop"), earlier(&steps, "start")), (Some(Earlier::Began), None));
+        assert_eq!(place(&steps), "in its step `stop`, which may have happened");
+        steps.extend([Step::Done(stop.clone()), Step::Began(start)]);
+        assert_eq!(
+            (earlier(&steps, "stop"), earlier(&steps, "start")),
+            (Some(Earlier::Done), Some(Earlier::Began))
+        );
+        steps.push(Step::Undone(stop));
+        assert_eq!(earlier(&steps, "stop"), None);
+        assert_eq!(place(&[]), "before its first change");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -153,7 +215,9 @@ mod tests {
             let cut = bytes.iter().zip(&written).take_while(|(now, before)| now == before).count();
             std::fs::write(&path, &bytes).unwrap();
 
+            let looked = read_steps(directory.path()).unwrap();
             let (mut journal, found) = StepJournal::open(directory.path()).unwrap();
+            prop_assert_eq!(&looked, &found);
             let whole = ends.iter().filter(|end| **end <= cut).count() - 1;
             prop_assert_eq!(&found[..], &steps[..whole]);
             journal.append(&next).unwrap();

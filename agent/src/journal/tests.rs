@@ -20,6 +20,10 @@ fn run(number: u8) -> RunId {
     RunId::from_uuid(Uuid::from_u128(number.into()))
 }
 
+fn boot(number: u128) -> BootId {
+    BootId::from_uuid(Uuid::from_u128(number))
+}
+
 fn life(number: u128) -> JournalId {
     JournalId::from_uuid(Uuid::from_u128(number))
 }
@@ -34,7 +38,8 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
                 contents: vec![vec![1; size / 2].into()],
                 deadline: LATER,
             },
-            1 => Entry::Started { run, at: NOW, boot: BootId::from_uuid(Uuid::from_u128(9)) },
+            1 => Entry::Started { run, at: NOW, boot: boot(9), resumable: size % 2 == 0 },
+            2 if size % 2 == 0 => Entry::TakenUp { run, boot: boot(10) },
             2 => Entry::Refused { run, refusal: Refusal::DiskFull },
             _ => Entry::Forgotten { run, until: if size % 2 == 0 { NOW } else { LATER } },
         }
@@ -238,17 +243,48 @@ fn the_first_word_about_a_run_counts() {
     let (mut log, _) = open(&directory.path().join("journal"), life(1));
     let accepted =
         Entry::Accepted { run: run(1), order: vec![1], contents: vec![vec![2].into()], deadline: LATER };
-    let boot = BootId::from_uuid(Uuid::from_u128(9));
-    log.append(&[accepted.clone(), Entry::Started { run: run(1), at: NOW, boot }]).unwrap();
+    let start = Entry::Started { run: run(1), at: NOW, boot: boot(9), resumable: false };
+    log.append(&[accepted.clone(), start.clone()]).unwrap();
     let started = meaning(log.index());
     log.append(std::slice::from_ref(&accepted)).unwrap();
     assert_eq!(meaning(log.index()), started);
     assert!(log.read(run(1)).is_err(), "what was started is not read to be started again");
     let refused = Entry::Refused { run: run(1), refusal: Refusal::DiskFull };
-    log.append(&[refused, Entry::Started { run: run(1), at: NOW, boot }]).unwrap();
+    log.append(&[refused, start]).unwrap();
     assert!(matches!(log.index().runs()[&run(1)].phase, super::Phase::Refused(_)), "refused stays refused");
     log.append(&[Entry::Forgotten { run: run(1), until: LATER }, accepted]).unwrap();
     assert!(log.index().runs().is_empty(), "what was forgotten is not accepted again");
+}
+
+/// What can be taken up keeps its order, and how often it was taken up: in a compacted journal, too.
+#[test]
+fn a_run_that_can_be_taken_up_keeps_its_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("journal");
+    let (mut log, _) = open(&path, life(1));
+    let accepted =
+        |number| Entry::Accepted { run: run(number), order: vec![number], contents: vec![], deadline: LATER };
+    let started = |number, resumable| Entry::Started { run: run(number), at: NOW, boot: boot(1), resumable };
+    let again = |number, last| Entry::TakenUp { run: run(number), boot: boot(last) };
+    log.append(&[accepted(1), started(1, true), again(1, 2), again(1, 3)]).unwrap();
+    log.append(&[accepted(2), started(2, false), again(2, 2)]).unwrap();
+    log.append(&[accepted(3), again(3, 2)]).unwrap();
+    let phase = |at, taken_up| super::Phase::Started { at: NOW, boot: boot(at), taken_up };
+    for _ in 0..2 {
+        let runs = log.index().runs();
+        assert_eq!(runs[&run(1)].phase, phase(3, Some(2)));
+        assert_eq!(runs[&run(2)].phase, phase(1, None), "what cannot be taken up was not");
+        assert_eq!(runs[&run(3)].phase, super::Phase::Accepted, "nor what was not started");
+        assert_eq!(log.read(run(1)).unwrap().order, [1]);
+        assert!(log.read(run(2)).is_err());
+        log.compact(NOW).unwrap();
+    }
+    // Under another journal's id there is nobody to take it up for.
+    let kept: Vec<Entry> = log.index().ended_or_started(NOW).collect();
+    assert!(
+        kept.contains(&Entry::Started { run: run(1), at: NOW, boot: boot(3), resumable: false }),
+        "{kept:?}"
+    );
 }
 
 #[tokio::test]

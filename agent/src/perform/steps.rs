@@ -9,7 +9,7 @@ use fleetward_protocol::text::{Line, Text};
 use serde::Serialize;
 
 use super::teller::Teller;
-use crate::journal::steps::{Step, StepJournal};
+use crate::journal::steps::{self, Earlier, Step, StepJournal};
 use crate::platform::stop::Stop;
 
 /// What an action tells while it goes, and what it is told: to stop.
@@ -19,6 +19,8 @@ pub struct Steps {
     journal: StepJournal,
     stop: Stop,
     began: Duration,
+    /// What was done before the host restarted; `None` if it did not.
+    past: Option<Vec<Step>>,
 }
 
 /// How an action ended, and the exit code of its process.
@@ -82,7 +84,25 @@ impl<R> From<Problem> for Failure<R> {
 impl Steps {
     /// Of an action that began at this time of the boot.
     pub(super) const fn new(teller: Teller, journal: StepJournal, stop: Stop, began: Duration) -> Self {
-        Self { teller, journal, stop, began }
+        Self { teller, journal, stop, began, past: None }
+    }
+
+    /// Goes on with an action that a restart of the host cut off, after these steps, and says so.
+    pub(super) fn take_up(&mut self, past: Vec<Step>) {
+        let words = format!("the host restarted; taken up again {}", steps::place(&past));
+        self.say(&words);
+        self.event("take-up", StepState::Done, words);
+        self.past = Some(past);
+    }
+
+    /// Whether the host restarted since this action began.
+    pub const fn is_taken_up(&self) -> bool {
+        self.past.is_some()
+    }
+
+    /// How far a changing step had come before the host restarted.
+    pub fn earlier(&self, step: &str) -> Option<Earlier> {
+        steps::earlier(self.past.as_deref()?, step)
     }
 
     /// When this action began, as time of the boot ([`clock::uptime`](crate::platform::clock::uptime)).
@@ -123,16 +143,44 @@ impl Steps {
 
     /// A step that changes the host. It is in the journal before it begins, and there again when it is done.
     ///
+    /// If it had begun before the host restarted, `past` looks at the host first. With what it returns the step is not done
+    /// again; with `None` it is, unless it had been done: nothing is done twice.
+    ///
     /// # Errors
-    /// What `work` failed with; or that the journal cannot be written: then nothing was done.
+    /// What `past` or `work` failed with; that the host is no longer as a step left it that was done; or that the journal
+    /// cannot be written: then nothing was done.
     pub fn change<T>(
         &mut self,
         step: &str,
         words: impl fmt::Display,
+        past: impl FnOnce(&mut Self, Earlier) -> Result<Option<T>, Problem>,
         work: impl FnOnce(&mut Self) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let words = line(words);
         let name: StepName = Text::of(step);
+        if let Some(earlier) = self.earlier(step) {
+            match past(self, earlier).and_then(|past| not_twice(past, earlier, &words)) {
+                Ok(None) => {}
+                Ok(Some(done)) => {
+                    if earlier == Earlier::Began
+                        && let Err(error) = self.journal.append(&Step::Done(name))
+                    {
+                        self.complain(format_args!(
+                            "that `{step}` is done could not be written down: {error}"
+                        ));
+                    }
+                    self.unchanged(
+                        step,
+                        format_args!("not done again after the restart of the host: {words}"),
+                    );
+                    return Ok(done);
+                }
+                Err(problem) => {
+                    self.event(step, StepState::Failed, &problem.reason);
+                    return Err(problem);
+                }
+            }
+        }
         self.event(step, StepState::Began, &words);
         self.say(&words);
         let wanted = match self.stop.requested() {
@@ -205,6 +253,17 @@ impl Steps {
         let event = Event { step: Text::of(step), state, percent: None, words: Text::of(words) };
         self.teller.event(&event);
     }
+}
+
+/// What was done is not done a second time, whatever the host is like now.
+fn not_twice<T>(past: Option<T>, earlier: Earlier, words: &str) -> Result<Option<T>, Problem> {
+    if past.is_none() && earlier == Earlier::Done {
+        return Err(Problem::new(
+            format_args!("`{words}` was done before the host restarted, and the host is not so any more"),
+            "it is not done a second time by itself: see what else changed it, and ask again",
+        ));
+    }
+    Ok(past)
 }
 
 /// One line, whatever is in it.

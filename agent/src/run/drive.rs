@@ -18,7 +18,7 @@ use super::outcome::{End, not_prepared};
 use super::queue::Admission;
 use super::supervisor::command;
 use super::work::Work;
-use super::{Progress, Shared, Stage, Watched, prepare, spool};
+use super::{Progress, Shared, Stage, Watched, prepare, resume, spool};
 use crate::gate;
 use crate::journal::{Entry, JournalError};
 use crate::platform::clock;
@@ -143,7 +143,7 @@ impl Drive {
         self.shared.release(self.run);
     }
 
-    fn is_cancelled(&self) -> bool {
+    pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.borrow().is_some()
     }
 
@@ -192,7 +192,7 @@ impl Drive {
         }
     }
 
-    async fn read_work(&self) -> Result<Work, Refusal> {
+    pub(super) async fn read_work(&self) -> Result<Work, Refusal> {
         let accepted = self.shared.journal.read(self.run).await;
         let accepted = accepted.map_err(|error| Refusal::SpawnFailed { detail: Text::of(error) })?;
         Work::open(&accepted.order, accepted.contents)
@@ -206,7 +206,8 @@ impl Drive {
         }
         let directory = self.shared.directory(self.run);
         let at = clock::now();
-        let started = Entry::Started { run: self.run, at, boot: self.shared.host.boot };
+        let boot = self.shared.host.boot;
+        let started = Entry::Started { run: self.run, at, boot, resumable: ready.plan.resumable };
         let written = self.shared.journal.append(accepted.into_iter().chain([started]).collect(), at);
         // The supervisor gets ready while the journal is written, and waits for the word that it is.
         let spawned = self.prepare(&work, &ready, &directory).await;
@@ -252,7 +253,7 @@ impl Drive {
     }
 
     /// From the supervisor's start to its last word.
-    async fn watch(&mut self, mut attachment: Attachment, child: Option<Child>, at: Timestamp) {
+    pub(super) async fn watch(&mut self, mut attachment: Attachment, child: Option<Child>, at: Timestamp) {
         let directory = self.shared.directory(self.run);
         let mut cancel_sent = false;
         let mut known = self.progress.borrow().clone();
@@ -326,11 +327,16 @@ impl Drive {
     /// Tells how a started run ended: as its supervisor wrote, or that nobody can know.
     pub(super) fn conclude(&self, directory: &Path, at: Timestamp, otherwise: LostCause) {
         let end = match End::read(directory) {
-            Ok(Some(end)) if spool::vouches(directory, &end) => end,
+            Ok(Some(end)) if spool::vouches(directory, &end) => resume::settle(directory, at, end),
             Ok(Some(_)) => lost(directory, at, LostCause::SpoolUnreadable),
             Ok(None) => lost(directory, at, otherwise),
             Err(_) => lost(directory, at, LostCause::SpoolUnreadable),
         };
+        self.end(end, at);
+    }
+
+    /// Tells that a started run ended so.
+    pub(super) fn end(&self, end: End, at: Timestamp) {
         tracing::info!(run_id = %self.run, end = ?end, "run_ended");
         if let End::Finished(Finished { left: Some(Left { fate: Fate::Unkept, .. }), .. }) = &end {
             self.shared.ensure_drains_within_limits();
@@ -409,7 +415,7 @@ pub(super) fn stage_of(end: End, at: Timestamp) -> (Stage, u64) {
 }
 
 /// Writes down that a run's end cannot be known; its output stays as far as it is whole.
-fn lost(directory: &Path, at: Timestamp, cause: LostCause) -> End {
+pub(super) fn lost(directory: &Path, at: Timestamp, cause: LostCause) -> End {
     let path = directory.join(spool::SPOOL);
     // Durable first: the result is about to vouch for this length, and must not outlive it.
     let (log_length, cause) =
@@ -417,9 +423,13 @@ fn lost(directory: &Path, at: Timestamp, cause: LostCause) -> End {
             Ok(length) => (length, cause),
             Err(_) => (0, LostCause::SpoolUnreadable),
         };
+    write_end(directory, at, Outcome::Lost(cause), log_length)
+}
+
+/// Writes down how a run ended, in its supervisor's place.
+pub(super) fn write_end(directory: &Path, at: Timestamp, outcome: Outcome, log_length: u64) -> End {
     let now = clock::now();
     let duration_ms = u64::try_from(now.since(at).as_millis()).unwrap_or(u64::MAX);
-    let outcome = Outcome::Lost(cause);
     let end = End::Finished(Finished { outcome, at: now, duration_ms, log_length, left: None });
     if let Err(error) = end.write(directory) {
         // The same will be found again after the next start.

@@ -11,7 +11,8 @@ use fleetward_protocol::time::Timestamp;
 
 use super::Shared;
 use super::given::Given;
-use super::spec::{Drains, SCRIPT, SPEC, Spec, User};
+use super::outcome::RESULT;
+use super::spec::{CONTROL, Drains, SCRIPT, SPEC, Spec, User};
 use super::work::Work;
 use crate::action::{self, Argument, ProcessPlan};
 use crate::config::{Paths, Settings};
@@ -25,9 +26,19 @@ pub(super) struct Ready {
     pub(super) plan: ProcessPlan,
     groups: Vec<Group>,
     settings: Settings,
+    /// How long it may take, in milliseconds; zero for as long as it does.
+    pub(super) timeout_ms: u64,
+    /// Whether it goes on with what a restart of the host cut off.
+    resumed: bool,
 }
 
 impl Ready {
+    /// The same, to go on behind a restart of the host, with what is left of its time.
+    pub(super) fn resume(mut self, timeout_ms: u64) -> Self {
+        self.plan.resume();
+        Self { timeout_ms, resumed: true, ..self }
+    }
+
     /// How many runs the owner allows at once.
     pub(super) const fn capacity(&self) -> usize {
         self.settings.runs.concurrent
@@ -61,7 +72,17 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     if free.is_ok_and(|free| free < settings.runs.min_free()) {
         return Err(Refusal::DiskFull);
     }
-    Ok(Ready { plan, groups, settings })
+    let timeout_ms = capped(order.limits.timeout_ms, settings.runs.max_timeout_s.saturating_mul(1000));
+    Ok(Ready { plan, groups, settings, timeout_ms, resumed: false })
+}
+
+const fn capped(asked: u64, cap: u64) -> u64 {
+    match (asked, cap) {
+        (asked, 0) => asked,
+        (0, cap) => cap,
+        (asked, cap) if asked < cap => asked,
+        (_, cap) => cap,
+    }
 }
 
 /// Makes the run's directory with everything its supervisor needs.
@@ -80,8 +101,22 @@ pub(super) fn prepare(shared: &Shared, work: &Work, ready: &Ready) -> io::Result
     Ok(())
 }
 
+/// Makes a run's directory ready for a supervisor that goes on behind a restart of the host.
+///
+/// # Errors
+/// If it cannot be written to.
+pub(super) fn prepare_again(shared: &Shared, work: &Work, ready: &Ready) -> io::Result<()> {
+    let directory = shared.directory(work.order.run);
+    // The socket of a supervisor that is gone; and a result that was torn when the host went away.
+    for left in [CONTROL, RESULT] {
+        files::ensure_absent(&directory.join(left)).map_err(io::Error::other)?;
+    }
+    let spec = spec(work, ready, &directory, &shared.host.paths).encode()?;
+    files::ensure_file(&directory.join(SPEC), 0o600, &spec).map_err(io::Error::other)
+}
+
 fn spec(work: &Work, ready: &Ready, directory: &Path, paths: &Paths) -> Spec {
-    let Ready { plan, groups, settings } = ready;
+    let Ready { plan, groups, settings, timeout_ms, resumed } = ready;
     let (order, limits) = (&work.order, work.order.limits);
     let script = directory.join(SCRIPT).display().to_string();
     let arguments = plan.arguments.iter().map(|argument| match argument {
@@ -89,11 +124,6 @@ fn spec(work: &Work, ready: &Ready, directory: &Path, paths: &Paths) -> Spec {
         Argument::Script => script.clone(),
         Argument::Directory => directory.display().to_string(),
     });
-    let capped = |asked: u64, cap: u64| match (asked, cap) {
-        (asked, 0) => asked,
-        (0, cap) => cap,
-        (asked, cap) => asked.min(cap),
-    };
     Spec {
         run: order.run,
         operation: order.operation,
@@ -108,11 +138,12 @@ fn spec(work: &Work, ready: &Ready, directory: &Path, paths: &Paths) -> Spec {
             gid: account.gid,
             groups: users::read_groups(account),
         }),
-        timeout_ms: capped(limits.timeout_ms, settings.runs.max_timeout_s.saturating_mul(1000)),
+        timeout_ms: *timeout_ms,
         grace_ms: limits.grace_ms,
         output: capped(limits.output, settings.runs.max_output()),
         min_free: settings.runs.min_free(),
         groups: groups.clone(),
+        resumed: *resumed,
         drains: (settings.runs.drains > 0).then(|| Drains {
             directory: paths.drains().display().to_string(),
             seconds: settings.runs.drain_s,

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::attach::Attachment;
 use super::drive::{Drive, stage_of};
 use super::outcome::{self, End};
+use super::resume::{self, CutOff};
 use super::spec::{STARTED, Spec};
 use super::{Shared, Stage, Watched, spool};
 use crate::journal::{Contents, Entry, Known, Phase, Recovery};
@@ -38,10 +39,11 @@ fn recover_run(shared: &Arc<Shared>, run: RunId, known: &Known) {
         Phase::Accepted if may_have_started(&directory) => {
             tracing::error!(run_id = %run, "start_not_in_the_journal");
             let at = clock::now();
-            let started = Entry::Started { run, at, boot: shared.host.boot };
+            let started = Entry::Started { run, at, boot: shared.host.boot, resumable: false };
             // It begins at once. Should it fail, the directory tells the next life the same.
             drop(shared.journal.append(vec![started], at));
-            take_up(shared, run, known.deadline, at, shared.host.boot);
+            let begun = Begun { at, boot: shared.host.boot, taken_up: None };
+            take_up(shared, run, known.deadline, begun);
         }
         Phase::Accepted => {
             // A directory without `started` in the journal: its supervisor was never told to go.
@@ -51,30 +53,50 @@ fn recover_run(shared: &Arc<Shared>, run: RunId, known: &Known) {
             shared.table().unconfirmed.insert(run, word);
             shared.spawn(drive.resume(confirmed, known.deadline));
         }
-        Phase::Started { at, boot } => take_up(shared, run, known.deadline, *at, *boot),
+        Phase::Started { at, boot, taken_up } => {
+            let begun = Begun { at: *at, boot: *boot, taken_up: *taken_up };
+            take_up(shared, run, known.deadline, begun);
+        }
     }
 }
 
-/// Takes up a run that was started: tells its end, watches it, or tells that nobody can know.
-fn take_up(shared: &Arc<Shared>, run: RunId, deadline: Timestamp, at: Timestamp, boot: BootId) {
+/// What the journal knows of a run that was started.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    at: Timestamp,
+    boot: BootId,
+    taken_up: Option<u8>,
+}
+
+/// Takes up a run that was started: tells its end, watches it, lets it go on, or tells that nobody can know.
+fn take_up(shared: &Arc<Shared>, run: RunId, deadline: Timestamp, Begun { at, boot, taken_up }: Begun) {
     let directory = shared.directory(run);
     if let Ok(Some(end)) = End::read(&directory)
         && spool::vouches(&directory, &end)
     {
-        let (stage, output) = stage_of(end, at);
+        let (stage, output) = stage_of(resume::settle(&directory, at, end), at);
         drop(shared.hold(run, stage, output, deadline, None));
         return;
     }
     let same = boot == shared.host.boot;
-    let attachment = same.then(|| Attachment::connect(&directory).ok()).flatten();
+    // A journal that lost its last record may not know that it was taken up in this boot.
+    let attachment = (same || taken_up.is_some()).then(|| Attachment::connect(&directory).ok()).flatten();
     let drive = hold(shared, run, Stage::Running { at }, deadline);
-    match attachment {
-        Some(attachment) => {
+    match (attachment, taken_up) {
+        (Some(attachment), _) => {
             let resources = Spec::read(&directory).map(|spec| spec.resources).unwrap_or_default();
             shared.table().queue.adopt(run, resources);
             shared.spawn(drive.reattach(attachment, at));
         }
-        None => {
+        (None, Some(taken_up)) if !same => {
+            // Nobody else touches what it was about. Where the power took this file, its task asks the journal.
+            let resources = Spec::read(&directory).map(|spec| spec.resources).unwrap_or_default();
+            shared.table().queue.adopt(run, resources);
+            let (word, opened) = oneshot::channel();
+            shared.table().cut_off.insert(run, word);
+            shared.spawn(drive.take_up(opened, CutOff { at, deadline, taken_up }));
+        }
+        (None, _) => {
             let cause = if same { LostCause::SupervisorGone } else { LostCause::Reboot };
             drive.conclude(&directory, at, cause);
         }
@@ -121,8 +143,9 @@ fn orphans(shared: &Arc<Shared>, contents: &Contents) -> Vec<String> {
             tracing::error!(run_id = %run, "run_not_in_the_journal");
             let (at, boot) = (clock::now(), shared.host.boot);
             let accepted = Entry::Accepted { run, order: Vec::new(), contents: Vec::new(), deadline: at };
-            drop(shared.journal.append(vec![accepted, Entry::Started { run, at, boot }], at));
-            take_up(shared, run, at, at, boot);
+            let started = Entry::Started { run, at, boot, resumable: false };
+            drop(shared.journal.append(vec![accepted, started], at));
+            take_up(shared, run, at, Begun { at, boot, taken_up: None });
         } else if Attachment::connect(&shared.directory(run)).is_ok() {
             tracing::warn!(run_id = %run, "orphan_supervisor");
             notices.push(format!(

@@ -50,6 +50,8 @@ pub struct Spec {
     pub min_free: u64,
     /// Its control groups, with its limits.
     pub groups: Vec<Group>,
+    /// Whether it goes on with what a restart of the host cut off: with its spool, too.
+    pub resumed: bool,
     /// Whether, and for how long, what the script leaves running may write to nowhere.
     pub drains: Option<Drains>,
 }

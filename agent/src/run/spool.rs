@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, IoSlice, Read as _, Seek as _, SeekFrom, Write as
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use fleetward_protocol::output::{HEADER, MAX_RECORD, Records, Stream, header};
+use fleetward_protocol::output::{HEADER, MAX_RECORD, Record, Records, Stream, header};
 use fleetward_protocol::time::Timestamp;
 
 use super::outcome::End;
@@ -92,10 +92,38 @@ impl Spool {
     /// # Errors
     /// If there is one already, or the file cannot be made.
     pub fn create(directory: &Path, limit: u64, min_free: u64) -> io::Result<Self> {
+        let log = Part::create(&directory.join(SPOOL), Existing::Refused)?;
+        Ok(Self::of(directory, log, limit, min_free))
+    }
+
+    /// Goes on with the spool of a run that a restart of the host cut off, behind its last whole record. What it holds
+    /// counts for the limits.
+    ///
+    /// # Errors
+    /// If it cannot be read or written; or if its output had come to its limit: what was missing was counted in memory.
+    pub fn resume(directory: &Path, limit: u64, min_free: u64) -> io::Result<Self> {
+        if TAILS.iter().any(|name| directory.join(name).exists()) {
+            let words = "its output had come to its limit, and what is missing of it was not counted yet";
+            return Err(io::Error::other(words));
+        }
+        let path = directory.join(SPOOL);
+        let (mut payload, mut events) = (0, 0);
+        let length = walk(&path, 0, u64::MAX, |record| match record.stream {
+            Stream::Event => events += record.payload.len() as u64,
+            stream if stream.is_output() => payload += record.payload.len() as u64,
+            _ => {}
+        })?;
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        file.set_len(length)?;
+        file.seek(SeekFrom::Start(length))?;
+        Ok(Self { events, ..Self::of(directory, Part { file, length, payload }, limit, min_free) })
+    }
+
+    fn of(directory: &Path, log: Part, limit: u64, min_free: u64) -> Self {
         let limit = if limit == 0 { u64::MAX } else { limit };
         let tail = (limit / 2).min(MAX_TAIL);
-        let log = Part::create(&directory.join(SPOOL), Existing::Refused)?;
-        Ok(Self {
+        Self {
             directory: directory.to_owned(),
             log,
             head: limit - tail,
@@ -108,7 +136,7 @@ impl Spool {
             room: Room { min_free, until_check: CHECK_EVERY, full: false },
             events: 0,
             report: None,
-        })
+        }
     }
 
     /// The length of the log that readers may read, in bytes.
@@ -383,6 +411,11 @@ pub fn read_sound_length(path: &Path) -> io::Result<u64> {
 /// # Errors
 /// If the file cannot be read.
 pub fn read_sound_end(path: &Path, from: u64, until: u64) -> io::Result<u64> {
+    walk(path, from, until, |_| {})
+}
+
+/// The same, with a look at each of these records.
+fn walk(path: &Path, from: u64, until: u64, mut each: impl FnMut(&Record<'_>)) -> io::Result<u64> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(from),
         other => other?,
@@ -400,6 +433,7 @@ pub fn read_sound_end(path: &Path, from: u64, until: u64) -> io::Result<u64> {
                 return Ok(sound);
             };
             sound += (HEADER + record.payload.len()) as u64;
+            each(&record);
         }
         if sound == before {
             break;
@@ -561,6 +595,33 @@ mod tests {
             // A record whose payload alone was torn cannot be told from a whole one; nothing before it is lost.
             let whole = ends.iter().copied().filter(|end| *end <= cut as u64).max();
             prop_assert!(ends.contains(&sound) && Some(sound) >= whole);
+        }
+    }
+
+    /// Cut off anywhere by the end of the host's power: what was whole stays, what follows stands behind it, and the limits
+    /// go on where they were.
+    #[test]
+    fn a_spool_goes_on_behind_its_last_whole_record() {
+        for torn in [0, 1, 12, 19] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut spool = Spool::create(directory.path(), 100, 0).unwrap();
+            spool.append(Stream::Stdout, NOW, &[1; 20]);
+            spool.append_event(NOW, &vec![2; MAX_RECORD]);
+            let whole = spool.length();
+            spool.append(Stream::Stdout, NOW, &[3; 7]);
+            let file = OpenOptions::new().write(true).open(directory.path().join(SPOOL)).unwrap();
+            file.set_len(whole + torn).unwrap();
+            let mut spool = Spool::resume(directory.path(), 100, 0).unwrap();
+            assert_eq!(spool.length(), whole);
+            let event = vec![4; MAX_RECORD];
+            let kept: Vec<_> = (0..64).map(|_| spool.append_event(NOW, &event)).collect();
+            assert_eq!((kept[62], kept[63]), (Kept::Yes, Kept::NoMore), "64 of them are kept in all");
+            spool.append(Stream::Stdout, NOW, &[5; 100]);
+            assert!(Spool::resume(directory.path(), 100, 0).is_err(), "what is missing is counted in memory");
+            spool.finish(NOW).unwrap();
+            let (before, dropped, after) = read_back(directory.path());
+            assert_eq!((before.len(), dropped, after.len()), (50, 20, 50));
+            assert_eq!((before[19], before[20]), (1, 5));
         }
     }
 

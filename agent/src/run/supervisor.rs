@@ -163,7 +163,8 @@ fn prepare(directory: &Path, agent: &UnixStream) -> io::Result<Option<Prepared>>
     let spec = Spec::read(directory)?;
     let listener = socket::ensure_private_listener(Path::new(CONTROL))?;
     listener.set_nonblocking(true)?;
-    let spool = Spool::create(directory, spec.output, spec.min_free)?;
+    let spool = if spec.resumed { Spool::resume } else { Spool::create };
+    let spool = spool(directory, spec.output, spec.min_free)?;
     let Some(given) = Given::read(agent)? else { return Ok(None) };
     let limited = spec.groups.iter().try_for_each(Group::ensure);
     let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());

@@ -12,6 +12,7 @@ mod life;
 mod link;
 mod query;
 mod restart;
+mod resume;
 mod secrecy;
 mod stop;
 mod systemd;

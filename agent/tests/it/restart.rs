@@ -157,7 +157,7 @@ fn a_thousand_finished_runs_are_taken_up_within_a_second() {
             let run = run_id();
             let (order, contents) = (vec![1; 300], vec![vec![2; 2000].into()]);
             let accepted = Entry::Accepted { run, order, contents, deadline: clock::now() };
-            let started = Entry::Started { run, at: clock::now(), boot: boot(1) };
+            let started = Entry::Started { run, at: clock::now(), boot: boot(1), resumable: false };
             drop(journal.append(vec![accepted, started], clock::now()));
             let directory = machine.paths().runs().join(run.to_string());
             std::fs::create_dir(&directory).unwrap();
@@ -377,7 +377,7 @@ async fn told_supervisor(life: &Life, request: &Request) -> i32 {
 }
 
 /// What a power cut does to a supervisor and its script.
-fn kill_with_children(supervisor: i32) {
+pub(crate) fn kill_with_children(supervisor: i32) {
     let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
     let kill = |pid: i32| {
         let pid = nix::unistd::Pid::from_raw(pid);

@@ -77,6 +77,8 @@ pub(crate) struct World {
     pub(crate) units: HashMap<String, (&'static str, String, u32)>,
     /// Where they stand in the boot; `enabled` where nothing is said.
     pub(crate) files: HashMap<String, &'static str>,
+    /// Whether it never answers who changes links.
+    pub(crate) holds_links: bool,
     /// Whether it does not read its files again.
     pub(crate) refuses_reload: bool,
     pub(crate) asked: Vec<String>,
@@ -236,6 +238,13 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             connection.reply(&header, &rows).await.unwrap()
         }
         "EnableUnitFiles" | "DisableUnitFiles" | "MaskUnitFiles" | "UnmaskUnitFiles" => {
+            if world.borrow().holds_links {
+                world.send_modify(|world| {
+                    world.asked.push("EnableUnitFiles off.service".into());
+                    world.open += 1;
+                });
+                return;
+            }
             set_links(connection, world, message, &member).await;
         }
         "Reload" => {

@@ -33,6 +33,7 @@ async fn supervise(directory: &Path, lines: &str, output: u64, input: &[u8]) -> 
         output,
         min_free: 0,
         groups: vec![],
+        resumed: false,
         drains: None,
     };
     std::fs::write(directory.join(SPEC), spec.encode().unwrap()).unwrap();

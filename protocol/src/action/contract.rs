@@ -18,6 +18,9 @@ pub trait Contract: Serialize + DeserializeOwned + Described {
     const SUMMARY: &'static str;
     /// Whether executing it twice has the effect of executing it once.
     const IDEMPOTENT: bool;
+    /// Whether a run that a restart of its host cut off can go on in the next boot: each of its steps that changes something
+    /// can tell by a look at the host whether it is still to be done. Where it cannot, such a run is lost.
+    const RESUMABLE: bool;
     /// How long a run of this kind may take when the request does not say.
     const DEFAULT_TIMEOUT: Duration;
     /// What whoever asks for it must be allowed to do.

@@ -86,6 +86,8 @@ impl Contract for Script {
     const KIND: &'static str = "script";
     const SUMMARY: &'static str = "Run an enrolled bash script on the host.";
     const IDEMPOTENT: bool = false;
+    // Where bash was in it, and what that line had done, nobody can tell.
+    const RESUMABLE: bool = false;
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
     const PRIVILEGE: Privilege = Privilege::Operate;
 

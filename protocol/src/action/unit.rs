@@ -151,6 +151,7 @@ impl Contract for Unit {
     const SUMMARY: &'static str = "Start, stop, restart or reload a systemd unit.";
     // A restart is one each time.
     const IDEMPOTENT: bool = false;
+    const RESUMABLE: bool = true;
     // A unit may take 90 seconds to stop and 90 to start before systemd gives it up (systemd-system.conf(5)).
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
     const PRIVILEGE: Privilege = Privilege::Operate;

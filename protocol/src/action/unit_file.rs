@@ -63,6 +63,7 @@ impl Contract for UnitFile {
     const KIND: &'static str = "unit-file";
     const SUMMARY: &'static str = "Enable, disable, mask or unmask a systemd unit.";
     const IDEMPOTENT: bool = true;
+    const RESUMABLE: bool = true;
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
     const PRIVILEGE: Privilege = Privilege::Operate;
 

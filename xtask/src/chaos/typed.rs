@@ -20,6 +20,8 @@ pub struct Facts {
     pub refusal: Option<Refusal>,
     /// Whether it was started, by the controller.
     pub started: bool,
+    /// Whether its host restarted while it was under way: it may have gone on in the next boot.
+    pub cut_off: bool,
     /// Bytes of output that are missing, by the controller.
     pub dropped: u64,
     /// What it told when it ended.
@@ -81,9 +83,10 @@ pub fn judge(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<(
     }
     match facts.state {
         RunState::Succeeded => as_asked(facts, around, neighbours),
-        // systemd takes no more work when it shuts down; a step that cannot be written down is not begun; and whoever
-        // comes after a run that was ended from outside may find its work replaced by what that one asked for.
-        RunState::Failed if around.shut_down || around.disk_filled || neighbours == Neighbours::Unsettled => {
+        // systemd takes no more work when it shuts down, and what was done before a restart of the host may be gone after it;
+        // a step that cannot be written down is not begun; and whoever comes after a run that was ended from outside may find
+        // its work replaced by what that one asked for.
+        RunState::Failed if around.rebooted || around.disk_filled || neighbours == Neighbours::Unsettled => {
             Ok(())
         }
         RunState::Failed => Err("failed, and nothing that was done explains it".into()),
@@ -97,13 +100,14 @@ pub fn judge(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<(
 }
 
 /// Judges how often the unit that records its starts was started on one host, by all runs there. Each started it once at
-/// most, and nobody else starts it.
+/// most, and once more if a restart of the host cut it off; nobody else starts it.
 ///
 /// # Errors
 /// With what is wrong.
 pub fn judge_starts(recorded: usize, runs: &[Facts]) -> Result<(), String> {
     let sure = runs.iter().filter(|facts| facts.started_the_worker()).count();
     let perhaps = runs.iter().filter(|facts| facts.perhaps_started_the_worker()).count();
+    let perhaps = perhaps + runs.iter().filter(|facts| facts.is_of_the_worker() && facts.cut_off).count();
     if (sure..=sure + perhaps).contains(&recorded) {
         return Ok(());
     }
@@ -128,9 +132,12 @@ fn as_asked(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<()
             .is_some_and(|state| facts.action.is_content_with(state))
     };
     match facts.action {
-        Action::Restart if !changed => return wrong("that it restarted nothing"),
+        // A run that was cut off and has gone on may find that the boot or itself has done it before.
+        Action::Restart if !changed && !facts.cut_off => return wrong("that it restarted nothing"),
         Action::Restart => {}
-        _ if changed && is_as_asked("before") => return wrong("that it changed what was as asked"),
+        _ if changed && is_as_asked("before") && !facts.cut_off => {
+            return wrong("that it changed what was as asked");
+        }
         _ if !changed && !is_as_asked("before") => return wrong("that it left alone what was not as asked"),
         _ => {}
     }
@@ -150,7 +157,7 @@ mod tests {
     use super::*;
 
     fn facts(action: Action, state: RunState) -> Facts {
-        Facts { action, state, refusal: None, started: true, dropped: 0, report: None }
+        Facts { action, state, refusal: None, started: true, cut_off: false, dropped: 0, report: None }
     }
 
     fn succeeded(action: Action, before: &str, changed: bool, after: &str) -> Facts {
@@ -231,6 +238,11 @@ mod tests {
             judged(&stopped, Around { rebooted: true, ..Around::default() }).is_err(),
             "nobody saw the end"
         );
+        let cut_off = Facts { cut_off: true, ..succeeded(Action::Restart, "active", false, "active") };
+        assert_eq!(judged(&cut_off, Around { rebooted: true, ..Around::default() }), Ok(()));
+        let cut_off = Facts { cut_off: true, ..succeeded(Action::Start, "inactive", true, "active") };
+        judge_starts(2, std::slice::from_ref(&cut_off)).unwrap();
+        judge_starts(3, &[cut_off]).unwrap_err();
         let nothing_done = succeeded(Action::Restart, "active", false, "active");
         assert!(judge(&nothing_done, &shut_down, Neighbours::Unsettled).is_err());
     }
@@ -247,7 +259,7 @@ mod tests {
         let asked = Around { stop_asked: true, ..none };
         let all = [none, rebooted, shut_down, killed, ended, full, asked];
         for (state, excuses) in [
-            (Failed, vec![shut_down, full]),
+            (Failed, vec![rebooted, shut_down, full]),
             (Lost, vec![rebooted, shut_down, killed]),
             (Cancelled, vec![asked]),
             (TimedOut, vec![]),

@@ -40,6 +40,15 @@ pub struct Linked {
     pub not_reloaded: Option<SystemdError>,
 }
 
+impl Linked {
+    /// Links that were made before the host restarted: which ones is not known any more, and systemd has read all its files
+    /// since.
+    #[must_use]
+    pub const fn before_a_restart() -> Self {
+        Self { links: Vec::new(), says_where: true, not_reloaded: None }
+    }
+}
+
 impl Systemd {
     /// Makes or removes links of a unit for this and every later boot, and has systemd read its files again. Links that are
     /// as wanted are left alone.

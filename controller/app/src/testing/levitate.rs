@@ -25,6 +25,7 @@ impl Contract for Levitate {
     const KIND: &'static str = "levitate";
     const SUMMARY: &'static str = "Lift the host off the ground.";
     const IDEMPOTENT: bool = true;
+    const RESUMABLE: bool = true;
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7);
     const PRIVILEGE: Privilege = Privilege::Administer;
 

@@ -33,16 +33,15 @@ pub(super) fn audit(
 ) -> Result<()> {
     let all: Vec<Typed<'_>> =
         runs.iter().map(|(operation, run)| read(operation, run)).collect::<Result<_>>()?;
+    let mut hosts: BTreeMap<&str, Vec<Facts>> = BTreeMap::new();
     for typed in &all {
         let Typed { operation, run, span, facts } = typed;
         let scene = Scene::of(chaos, operation, run, *span, faults);
-        let wrong = judge(facts, &scene.around, neighbours(typed, &all)).err();
+        let facts = Facts { cut_off: scene.around.rebooted, ..facts.clone() };
+        let wrong = judge(&facts, &scene.around, neighbours(typed, &all)).err();
         scene.account_for(wrong, account);
         account.typed_runs += 1;
-    }
-    let mut hosts: BTreeMap<&str, Vec<Facts>> = BTreeMap::new();
-    for typed in &all {
-        hosts.entry(&typed.run.host).or_default().push(typed.facts.clone());
+        hosts.entry(&run.host).or_default().push(facts);
     }
     for host in chaos.fleet.lab.hosts() {
         let recorded = read_starts(&host.root())?;
@@ -64,6 +63,7 @@ fn read<'a>(operation: &'a Operation, run: &'a Run) -> Result<Typed<'a>> {
         state: run.state,
         refusal: (run.state == RunState::Refused).then(|| Refusal::told(detail)),
         started: run.started_at.is_some(),
+        cut_off: false,
         dropped: run.output_dropped,
         report: run.report.clone(),
     };
