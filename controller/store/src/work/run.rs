@@ -387,7 +387,7 @@ fn read_status(row: &Row) -> Result<RunStatus, StoreError> {
 }
 
 pub(crate) fn read_state(row: &Row) -> Result<RunState, StoreError> {
-    state::read(&row.get::<String>("detail")?)
+    Ok(state::read(&row.get::<String>("detail")?))
 }
 
 fn read(row: &Row) -> Result<Run, StoreError> {

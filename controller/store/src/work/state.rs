@@ -2,20 +2,18 @@
 //!
 //! These are the store's own words: what the wire or the domain calls something may change, what is stored may not. Reading is
 //! tolerant: a field that is not known here is passed over, and a value that is not (a newer build's) is read as *unknown*, so that
-//! one row never keeps a list, an operation or a start from going on. Nothing is written back over it: an unknown state is final.
+//! one row never keeps a list, an operation or a start from going on; so is one that is no JSON, or of another type. Nothing is written back over it: an
+//! unknown state is final.
 
 use fleetward_domain::work::run::{Cause, Custody, Failure, RunState, RunStatus};
 use fleetward_protocol::id::JournalId;
 use fleetward_protocol::run::{Fate, Left, LostCause, Refusal};
 use fleetward_protocol::text::{Line, Text};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
-use crate::StoreError;
-use crate::query::corrupt;
-
 /// The JSON of a state: its status, and what belongs to that.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct Stored {
     status: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,16 +64,18 @@ pub(crate) fn write(state: &RunState) -> String {
     serde_json::to_string(&stored).unwrap_or_default()
 }
 
-/// Reads a state; an error only if it is none of any build.
-pub(crate) fn read(text: &str) -> Result<RunState, StoreError> {
+/// Reads a state, whatever is there.
+pub(crate) fn read(text: &str) -> RunState {
     const UNKNOWN: RunState = RunState::Lost(LostCause::Unknown);
-    let stored: Stored = serde_json::from_str(text).map_err(|error| corrupt("detail", error))?;
-    let Stored { journal, cancel, exit, signal, cause, about, .. } = stored;
-    let Ok(status) = stored.status.parse() else { return Ok(UNKNOWN) };
+    let stored: Value = serde_json::from_str(text).unwrap_or_default();
+    let word = |name: &str| stored[name].as_str().unwrap_or_default();
+    let number = |name: &str| stored[name].as_i64().and_then(|number| i32::try_from(number).ok());
+    let Ok(status) = word("status").parse() else { return UNKNOWN };
+    let journal = serde_json::from_value::<JournalId>(stored["journal"].clone()).ok();
     // What is to be stopped is, whatever for.
-    let cancel = cancel.map(|word| cause_of(&word));
+    let cancel = (!stored["cancel"].is_null()).then(|| cause_of(word("cancel")));
     let held = journal.map(|journal| Custody { journal, cancel });
-    let cause = cause.unwrap_or_default();
+    let (exit, signal, cause) = (number("exit"), number("signal"), word("cause"));
     let state = match status {
         RunStatus::Queued => Some(RunState::Queued),
         RunStatus::Dispatched => held.map(RunState::Dispatched),
@@ -84,14 +84,12 @@ pub(crate) fn read(text: &str) -> Result<RunState, StoreError> {
         RunStatus::Succeeded => Some(RunState::Succeeded),
         RunStatus::Failed => exit.map(Failure::Exit).or(signal.map(Failure::Signal)).map(RunState::Failed),
         RunStatus::TimedOut => Some(RunState::TimedOut),
-        RunStatus::Cancelled => Some(RunState::Cancelled(cause_of(&cause))),
-        RunStatus::Refused => {
-            Some(RunState::Refused(refusal_of(&cause, about.as_deref().unwrap_or_default())))
-        }
+        RunStatus::Cancelled => Some(RunState::Cancelled(cause_of(cause))),
+        RunStatus::Refused => Some(RunState::Refused(refusal_of(cause, word("about")))),
         RunStatus::Expired => Some(RunState::Expired),
-        RunStatus::Lost => Some(RunState::Lost(lost_of(&cause))),
+        RunStatus::Lost => Some(RunState::Lost(lost_of(cause))),
     };
-    Ok(state.unwrap_or(UNKNOWN))
+    state.unwrap_or(UNKNOWN)
 }
 
 /// The status in a column of its own; that of an unknown state if it is none of this build.
@@ -333,7 +331,7 @@ mod tests {
             {"status":"lost","cause":"unknown"}"#]]
         .assert_eq(&stored.join("\n"));
         for state in states() {
-            assert_eq!(read(&write(&state)).unwrap(), state, "{state}");
+            assert_eq!(read(&write(&state)), state, "{state}");
         }
     }
 
@@ -344,15 +342,26 @@ mod tests {
             (r#"{"status":"paused","since":7}"#, unknown.clone()),
             (r#"{"status":"failed","oom":true}"#, unknown.clone()),
             (r#"{"status":"running","seat":3}"#, unknown.clone()),
-            (r#"{"status":"lost","cause":"stolen"}"#, unknown),
+            (r#"{"status":"lost","cause":"stolen"}"#, unknown.clone()),
+            // Of another type, or not even JSON.
+            (r#"{"status":"running","journal":7}"#, unknown.clone()),
+            (r#"{"status":"failed","exit":"three"}"#, unknown.clone()),
+            (r#"{"status":"failed","exit":3000000000}"#, unknown.clone()),
+            (r#"{"status":{"is":"running"}}"#, unknown.clone()),
+            ("[]", unknown.clone()),
+            ("queued", unknown),
+            (r#"{"status":"cancelled","cause":["requested"]}"#, RunState::Cancelled(Cause::Unknown)),
+            (
+                r#"{"status":"running","journal":"00000000-0000-0000-0000-000000000007","cancel":7}"#,
+                RunState::Running(custody(Some(Cause::Unknown))),
+            ),
             (r#"{"status":"succeeded","warnings":[1]}"#, RunState::Succeeded),
             (r#"{"status":"cancelled","cause":"budget"}"#, RunState::Cancelled(Cause::Unknown)),
         ] {
-            assert_eq!(read(text).unwrap(), state, "{text}");
+            assert_eq!(read(text), state, "{text}");
         }
-        let refused = read(r#"{"status":"refused","cause":"no_licence","about":"ten hosts"}"#).unwrap();
+        let refused = read(r#"{"status":"refused","cause":"no_licence","about":"ten hosts"}"#);
         assert!(refused.to_string().contains("(no_licence) ten hosts"), "{refused}");
-        assert!(matches!(read("queued"), Err(StoreError::Corrupt { .. })));
         assert_eq!(read_status("paused"), RunStatus::Lost);
     }
 
