@@ -1,5 +1,6 @@
 //! A controller in a process: started from its settings, stopped in order.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 use fleetward_app::App;
 use fleetward_app::clock::Clock;
-use fleetward_app::fleet::controller::{self, AdmissionError, Patience};
+use fleetward_app::continuity::Continuity;
+use fleetward_app::fleet::controller::{self, AdmissionError, Patience, Tenure};
 use fleetward_app::identity::{self, IdentityError};
 use fleetward_app::settings::{AuditRetention, Settings};
 use fleetward_app::work::action::Kinds;
@@ -150,27 +152,39 @@ impl Running {
         let place = Place::take(&database, &config.name, now).await?;
         let (tasks, stopping, found_dead) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
+        let tenure = Tenure { place: place.map(|place| place.0), continuity: Continuity::default() };
         // What follows may take longer than others wait; and if it fails, nothing may go on.
         let failing = stopping.clone().drop_guard();
+        let controllers = database.controllers().clone();
         if let Some(Place(id)) = place {
-            let store = database.controllers().clone();
-            tasks.spawn(beat::run(store, id, found_dead.clone(), stopping.clone()));
+            let (store, continuity) = (controllers.clone(), tenure.continuity.clone());
+            tasks.spawn(beat::run(store, id, continuity, found_dead.clone(), stopping.clone()));
         }
-        let store = database.migrate(now, place.map(|place| place.0)).await?;
-        let secrets = identity::unlock(&store, &authority, &config.secret_key(), now).await?;
-        let mut tx = store.write().await?;
-        host::update_offline(&mut tx).await?;
-        sync::update_abandoned(&mut tx, now).await?;
-        if user::list(&mut tx).await?.is_empty() {
-            warn!(
-                remedy =
-                    "if this is the right database, make a user with `fleetward-controller user add admin`",
-                "controller.has_no_user"
-            );
-        }
-        tx.commit().await?;
-        let app = App::start(settings(&config), clock, Kinds::all(), store, authority, secrets).await?;
-        let link = LinkServer::start(&app, config.link.listen, Arc::clone(&link_certificate))?;
+        let ready = async {
+            let key = config.secret_key();
+            let check =
+                |settings: &BTreeMap<String, String>| Ok(identity::check(settings, &authority, &key)?);
+            let store = database.migrate::<StartError>(now, tenure.place, check).await?;
+            let secrets = identity::unlock(&store, &authority, &key, now).await?;
+            begin(&store, &tenure, now).await?;
+            let kinds = Kinds::all();
+            let app = App::start(settings(&config), clock, kinds, store, authority, secrets, tenure).await?;
+            match LinkServer::start(&app, config.link.listen, Arc::clone(&link_certificate)) {
+                Ok(link) => Ok((app, link)),
+                Err(error) => {
+                    settle(&app).await;
+                    Err(StartError::Link(error))
+                }
+            }
+        };
+        let (app, link) = match ready.await {
+            Ok(ready) => ready,
+            Err(error) => {
+                stopping.cancel();
+                leave(place, &controllers, &tasks).await;
+                return Err(error);
+            }
+        };
         let certificates = Certificates { link: link_certificate, web };
         task::start(&app, &config, certificates, &tasks, &stopping);
         let http_address = listener.address();
@@ -215,6 +229,12 @@ impl Running {
         self.found_dead.cancelled().await;
     }
 
+    /// Returns when the database is known to have lost what was committed to it: the controller must end, and start anew with
+    /// what is there.
+    pub async fn commits_lost(&self) {
+        self.app.continuity().broken().await;
+    }
+
     /// Stops in order: takes nothing new, tells the agents, commits what has arrived, closes the store. What cannot
     /// be committed within ten seconds is left to the hosts, which still have it.
     pub async fn shutdown(self) {
@@ -225,26 +245,9 @@ impl Running {
             warn!(%error, "http.ended_unexpectedly");
         }
         self.link.shutdown().await;
-        let settled = async {
-            self.app.dispatcher().shutdown();
-            self.app.dispatcher().stopped().await;
-            self.app.recorder().stop().await;
-        };
-        if timeout(SETTLE, settled).await.is_err() {
-            // On a full disk, say. Nothing of it was acknowledged: the hosts have it, and tell it again.
-            warn!(after_s = SETTLE.as_secs(), "controller.reports_not_committed");
-        }
+        settle(&self.app).await;
         self.stopping.cancel();
-        self.tasks.close();
-        if timeout(SETTLE, self.tasks.wait()).await.is_err() {
-            warn!(after_s = SETTLE.as_secs(), "controller.tasks_not_ended");
-        }
-        if let Some(Place(id)) = self.place
-            && !matches!(timeout(SETTLE, controller::leave(self.app.store(), id)).await, Ok(Ok(())))
-        {
-            // Others wait as for one that died.
-            warn!("controller.place_not_left");
-        }
+        leave(self.place, self.app.store(), &self.tasks).await;
         if let Err(error) = self.app.store().clone().close().await {
             warn!(%error, "controller.store_not_closed");
         }
@@ -272,6 +275,53 @@ impl Place {
         let newcomer = Controller { id, name: name.to_owned(), version, beat: 0, started_at: now };
         controller::admit(store, &newcomer, Patience::DEFAULT).await?;
         Ok(Some(Self(id)))
+    }
+
+    /// Leaves it to others at once.
+    pub(crate) async fn leave(self, store: &Store) {
+        if !matches!(timeout(SETTLE, controller::leave(store, self.0)).await, Ok(Ok(()))) {
+            // Others wait as for one that died.
+            warn!("controller.place_not_left");
+        }
+    }
+}
+
+/// What a start writes first: nobody is connected yet, and no synchronisation goes on. Bound to the controller's place, for it would
+/// be wrong of one that was found dead meanwhile.
+async fn begin(store: &Store, tenure: &Tenure, now: Timestamp) -> Result<(), StoreError> {
+    let mut tx = tenure.write(store).await?;
+    host::update_offline(&mut tx).await?;
+    sync::update_abandoned(&mut tx, now).await?;
+    if user::list(&mut tx).await?.is_empty() {
+        warn!(
+            remedy = "if this is the right database, make a user with `fleetward-controller user add admin`",
+            "controller.has_no_user"
+        );
+    }
+    tx.commit().await
+}
+
+/// Ends the dispatcher, and commits what has arrived.
+async fn settle(app: &App) {
+    let settled = async {
+        app.dispatcher().shutdown();
+        app.dispatcher().stopped().await;
+        app.recorder().stop().await;
+    };
+    if timeout(SETTLE, settled).await.is_err() {
+        // On a full disk, say. Nothing of it was acknowledged: the hosts have it, and tell it again.
+        warn!(after_s = SETTLE.as_secs(), "controller.reports_not_committed");
+    }
+}
+
+/// Waits for tasks that were told to stop, and leaves the database to others.
+async fn leave(place: Option<Place>, store: &Store, tasks: &TaskTracker) {
+    tasks.close();
+    if timeout(SETTLE, tasks.wait()).await.is_err() {
+        warn!(after_s = SETTLE.as_secs(), "controller.tasks_not_ended");
+    }
+    if let Some(place) = place {
+        place.leave(store).await;
     }
 }
 
@@ -301,5 +351,22 @@ fn lock(file: &Path, directory: &Path) -> Result<File, StartError> {
         Ok(()) => Ok(open),
         Err(TryLockError::WouldBlock) => Err(StartError::InUse { directory: directory.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetward_store::on_both_engines;
+    use fleetward_store::testing::NOW;
+
+    use super::*;
+
+    on_both_engines! {
+        async fn who_was_found_dead_before_its_first_writes_writes_nothing(store: Store) {
+            let place = Some(ControllerId::from_uuid(Uuid::now_v7()));
+            let dead = Tenure { place, ..Tenure::default() };
+            assert!(matches!(begin(&store, &dead, NOW).await, Err(StoreError::TakenOver)));
+            begin(&store, &Tenure::default(), NOW).await.unwrap();
+        }
     }
 }

@@ -27,7 +27,7 @@ use fleetward_controller::config::{Config, Layer, Listen};
 use fleetward_controller::running::Running;
 use fleetward_pki::{Authority, ServerPurpose};
 use fleetward_store::people::tenant;
-use fleetward_store::{Scope, Store};
+use fleetward_store::{Scope, Store, StoreError};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -226,7 +226,7 @@ async fn init(config: &Config) -> String {
     }
     SecretBox::load_or_create(&config.secret_key()).expect("a secret key");
     let database = Store::connect(&config.database).await.expect("a database");
-    let store = database.migrate(now, None).await.expect("the schema");
+    let store = database.migrate(now, None, |_| Ok::<_, StoreError>(())).await.expect("the schema");
     let mut tx = store.write().await.expect("a transaction");
     let tenant = tenant::list(&mut tx, &Scope::Everything).await.expect("tenants").remove(0);
     let admin = "admin".parse().expect("a name");

@@ -5,10 +5,12 @@
 //! strange to every host. So the database remembers a digest of each from the first start on, and a controller with others does
 //! not start. A fresh key is made only beside a database that knows none.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fleetward_pki::Authority;
 use fleetward_protocol::time::Timestamp;
+use fleetward_store::people::user;
 use fleetward_store::{Store, StoreError, Tx, setting};
 
 use super::secret::{SecretBox, SecretError};
@@ -77,33 +79,55 @@ pub async fn unlock(
     now: Timestamp,
 ) -> Result<SecretBox, IdentityError> {
     let mut tx = store.write().await?;
-    let known = setting::find(&mut tx, KEY).await?;
-    let secrets = match known {
-        Some(_) => SecretBox::load(path)?.ok_or_else(|| IdentityError::KeyMissing(path.to_owned()))?,
-        None => SecretBox::load_or_create(path)?,
-    };
-    let digest = secrets.digest("identity", b"the key of this database's secrets").to_string();
-    if remembered(&mut tx, KEY, &digest, now).await? != digest {
-        return Err(IdentityError::OtherKey(path.to_owned()));
-    }
-    let root = authority.digest().to_string();
-    let expected = remembered(&mut tx, AUTHORITY, &root, now).await?;
-    if expected != root {
-        return Err(IdentityError::OtherAuthority { directory: authority.directory().to_owned(), expected });
-    }
+    let known = setting::list(&mut tx).await?;
+    check(&known, authority, path)?;
+    let secrets = SecretBox::load_or_create(path)?;
+    setting::insert(&mut tx, KEY, &digest_of(&secrets), now).await?;
+    setting::insert(&mut tx, AUTHORITY, &authority.digest().to_string(), now).await?;
     tx.commit().await?;
     Ok(secrets)
 }
 
-/// Sees that no controller has served this database yet.
+/// Sees that the key at `path` and the authority are what a database remembers in its settings; what it remembers nothing of may
+/// be any. To be asked before the database's schema is changed.
 ///
 /// # Errors
-/// [`IdentityError::Taken`] if it is.
-pub async fn expect_none(tx: &mut Tx) -> Result<(), IdentityError> {
-    match setting::find(tx, KEY).await? {
-        Some(_) => Err(IdentityError::Taken),
-        None => Ok(()),
+/// [`IdentityError`], which names what has to be restored.
+pub fn check(
+    settings: &BTreeMap<String, String>,
+    authority: &Authority,
+    path: &Path,
+) -> Result<(), IdentityError> {
+    if let Some(expected) = settings.get(KEY) {
+        let secrets = SecretBox::load(path)?.ok_or_else(|| IdentityError::KeyMissing(path.to_owned()))?;
+        if digest_of(&secrets) != *expected {
+            return Err(IdentityError::OtherKey(path.to_owned()));
+        }
     }
+    match settings.get(AUTHORITY) {
+        Some(expected) if *expected != authority.digest().to_string() => Err(IdentityError::OtherAuthority {
+            directory: authority.directory().to_owned(),
+            expected: expected.clone(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Sees that no controller has served the database with these settings yet. To be asked before its schema is changed.
+///
+/// # Errors
+/// [`IdentityError::Taken`] if one has.
+pub fn expect_unknown(settings: &BTreeMap<String, String>) -> Result<(), IdentityError> {
+    if settings.contains_key(KEY) { Err(IdentityError::Taken) } else { Ok(()) }
+}
+
+/// Sees that no controller has served this database yet, and that none was made for it.
+///
+/// # Errors
+/// [`IdentityError::Taken`] if one was.
+pub async fn expect_none(tx: &mut Tx) -> Result<(), IdentityError> {
+    expect_unknown(&setting::list(tx).await?)?;
+    if user::list(tx).await?.is_empty() { Ok(()) } else { Err(IdentityError::Taken) }
 }
 
 /// Forgets both, so that the next start takes what is in its data directory: for an administrator on the controller's own
@@ -117,15 +141,14 @@ pub async fn forget(tx: &mut Tx, now: Timestamp) -> Result<(), StoreError> {
     audit::record(tx, Entry::new("controller.keys_accepted", Actor::System, "the controller"), now).await
 }
 
-/// What the database remembers under a name; `value` from now on, if that is nothing.
-async fn remembered(tx: &mut Tx, name: &str, value: &str, now: Timestamp) -> Result<String, StoreError> {
-    setting::insert(tx, name, value, now).await?;
-    setting::find(tx, name).await?.ok_or(StoreError::NotFound { what: "a setting that was just written" })
+fn digest_of(secrets: &SecretBox) -> String {
+    secrets.digest("identity", b"the key of this database's secrets").to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use fleetward_store::on_both_engines;
+    use fleetward_store::people::tenant;
     use fleetward_store::testing::NOW;
 
     use super::*;
@@ -159,6 +182,14 @@ mod tests {
             tx.commit().await.unwrap();
             unlock(&store, &other, &other_key, NOW).await.unwrap();
             assert!(matches!(unlock(&store, &authority, &key, NOW).await, Err(IdentityError::OtherKey(_))));
+        }
+
+        /// It was made for a controller that is yet to serve.
+        async fn a_database_that_has_users_is_somebodys(store: Store) {
+            let mut tx = store.write().await.unwrap();
+            expect_none(&mut tx).await.unwrap();
+            crate::people::user::insert_admin(&mut tx, &"ada".parse().unwrap(), tenant::DEFAULT, NOW).await.unwrap();
+            assert!(matches!(expect_none(&mut tx).await, Err(IdentityError::Taken)));
         }
     }
 }

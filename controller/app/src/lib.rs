@@ -14,9 +14,10 @@ use std::sync::Arc;
 use fleetward_pki::Authority;
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Limits;
-use fleetward_store::{Store, StoreError};
+use fleetward_store::{Store, StoreError, Tx};
 
 pub mod clock;
+pub mod continuity;
 pub mod fleet;
 pub mod health;
 pub mod identity;
@@ -32,6 +33,8 @@ pub mod testing;
 pub mod work;
 
 use clock::{Clock, DeadlineClock};
+use continuity::Continuity;
+use fleet::controller::Tenure;
 use fleet::online::Fleet;
 use fleet::presence::Presences;
 use fleet::sync::Syncer;
@@ -65,6 +68,7 @@ struct Parts {
     authority: Authority,
     fleet: Fleet,
     live: Live,
+    tenure: Tenure,
     health: Arc<Health>,
     metrics: Metrics,
     presences: Presences,
@@ -95,6 +99,7 @@ impl App {
         store: Store,
         authority: Authority,
         secrets: SecretBox,
+        tenure: Tenure,
     ) -> Result<Self, StoreError> {
         let fleet = Fleet::new();
         let live = Live::new();
@@ -108,6 +113,7 @@ impl App {
             clock: clock.clone(),
             deadlines: deadlines.clone(),
             live: live.clone(),
+            continuity: tenure.continuity.clone(),
             fleet: fleet.clone(),
             health: Arc::clone(&health),
             metrics: metrics.clone(),
@@ -135,6 +141,7 @@ impl App {
             authority,
             fleet,
             live,
+            tenure,
             health,
             metrics,
             presences: Presences::new(),
@@ -186,6 +193,14 @@ impl App {
         &self.0.store
     }
 
+    /// A transaction for what the controller may write only while the database is its own.
+    ///
+    /// # Errors
+    /// [`StoreError::TakenOver`] if another controller has taken its place.
+    pub async fn write_in_place(&self) -> Result<Tx, StoreError> {
+        self.0.tenure.write(self.store()).await
+    }
+
     /// The certificate authority.
     #[must_use]
     pub fn authority(&self) -> &Authority {
@@ -202,6 +217,12 @@ impl App {
     #[must_use]
     pub fn live(&self) -> &Live {
         &self.0.live
+    }
+
+    /// Whether the store still has what was seen committed.
+    #[must_use]
+    pub fn continuity(&self) -> &Continuity {
+        &self.0.tenure.continuity
     }
 
     /// How the controller is.

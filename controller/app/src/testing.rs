@@ -39,6 +39,7 @@ use uuid::Uuid;
 
 use crate::App;
 use crate::clock::Clock;
+use crate::fleet::controller::Tenure;
 use crate::fleet::host::{self, Addition};
 use crate::fleet::target::NotEnrolledHosts;
 use crate::health::Condition;
@@ -93,11 +94,22 @@ impl TestApp {
         Self::start_in(TempDir::new().unwrap(), database.to_owned()).await
     }
 
+    /// As [`Self::start`], with this place on the database.
+    pub async fn start_with(tenure: Tenure) -> Self {
+        let directory = TempDir::new().unwrap();
+        let database = sqlite_url(&directory.path().join("fleetward.db"));
+        Self::start_as(tenure, directory, database).await
+    }
+
     async fn start_in(directory: TempDir, database: String) -> Self {
+        Self::start_as(Tenure::default(), directory, database).await
+    }
+
+    async fn start_as(tenure: Tenure, directory: TempDir, database: String) -> Self {
         // TLS looks at the system's clock, so the certificates must be good there too.
         let clock = Clock::manual(Clock::System.now());
         Authority::create(&directory.path().join("pki"), NAME, clock.now()).unwrap();
-        let app = open(directory.path(), &database, &clock).await;
+        let app = open(directory.path(), &database, &clock, tenure).await;
         Self { admin: Admin::of(app, clock).await, directory, database }
     }
 
@@ -105,7 +117,7 @@ impl TestApp {
     pub async fn restart(self) -> Self {
         let Self { admin, directory, database } = self;
         admin.stop().await;
-        let app = open(directory.path(), &database, &admin.clock).await;
+        let app = open(directory.path(), &database, &admin.clock, Tenure::default()).await;
         Self { admin: admin.again(app), directory, database }
     }
 
@@ -143,6 +155,7 @@ impl Admin {
         self.app.dispatcher().shutdown();
         self.app.dispatcher().stopped().await;
         self.app.recorder().stop().await;
+        assert!(!self.app.continuity().is_broken(), "nothing took commits away, and some were missed");
         self.app.store().clone().close().await.unwrap();
     }
 
@@ -412,13 +425,12 @@ pub fn settings(directory: &Path) -> Settings {
 }
 
 /// The application with its data in `directory` and in the database of this URL.
-async fn open(directory: &Path, database: &str, clock: &Clock) -> App {
+async fn open(directory: &Path, database: &str, clock: &Clock, tenure: Tenure) -> App {
     let authority = Authority::load(&directory.join("pki")).unwrap();
     let secrets = SecretBox::load_or_create(&directory.join("secret.key")).unwrap();
     let store = Store::open(database, clock.now()).await.unwrap();
-    App::start(settings(directory), clock.clone(), Kinds::with::<Levitate>(), store, authority, secrets)
-        .await
-        .unwrap()
+    let kinds = Kinds::with::<Levitate>();
+    App::start(settings(directory), clock.clone(), kinds, store, authority, secrets, tenure).await.unwrap()
 }
 
 /// An administrator without a password.

@@ -8,8 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
 use fleetward_app::clock::Clock;
-use fleetward_app::fleet::controller;
-use fleetward_app::identity;
+use fleetward_app::identity::{self, IdentityError};
 use fleetward_app::people::user;
 use fleetward_app::secret::SecretBox;
 use fleetward_pki::{Authority, ServerPurpose};
@@ -17,7 +16,7 @@ use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::UserName;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::people::tenant;
-use fleetward_store::{Scope, Store};
+use fleetward_store::{Connected, Scope, Store};
 
 use super::{Settings, block_on, print, warn_of_unknown_variables};
 use crate::config::{Config, ConfigError, DEFAULT_FILE, INSTANCE_FILE, Layer, Sources};
@@ -128,19 +127,34 @@ fn ensure_absent(path: &Path, data: &Path) -> anyhow::Result<()> {
 async fn make_database(config: &Config, admin: &UserName, now: Timestamp) -> anyhow::Result<String> {
     let database = Store::connect(&config.database).await.context("open the database")?;
     let place = Place::take(&database, &config.name, now).await?;
-    let store = database.migrate(now, place.map(|place| place.0)).await.context("open the database")?;
+    let controllers = database.controllers().clone();
+    let made = fill_database(database, place, admin, now).await;
+    if let Some(place) = place {
+        place.leave(&controllers).await;
+    }
+    let password = made?;
+    controllers.close().await?;
+    Ok(password)
+}
+
+async fn fill_database(
+    database: Connected,
+    place: Option<Place>,
+    admin: &UserName,
+    now: Timestamp,
+) -> anyhow::Result<String> {
+    let place = place.map(|place| place.0);
+    let store = database
+        .migrate::<IdentityError>(now, place, identity::expect_unknown)
+        .await
+        .context("open the database")?;
     let mut tx = store.write().await?;
     identity::expect_none(&mut tx).await?;
     let tenant = tenant::list(&mut tx, &Scope::Everything).await?.into_iter().next();
     let Some(tenant) = tenant else { bail!("the database has no tenant") };
-    let password = user::insert_admin(&mut tx, admin, tenant.id, now)
-        .await
-        .context("add the first administrator; does the database belong to another controller?")?;
+    let password =
+        user::insert_admin(&mut tx, admin, tenant.id, now).await.context("add the first administrator")?;
     tx.commit().await?;
-    if let Some(Place(id)) = place {
-        controller::leave(&store, id).await?;
-    }
-    store.close().await?;
     Ok(password)
 }
 
@@ -181,8 +195,43 @@ fn give_to_owner(data: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use fleetward_store::fleet::controller::list_living;
+    use fleetward_store::testing::{self, Blank};
 
     use super::*;
+
+    /// The second was told another administrator's name, and the controller of the first was never started.
+    async fn a_database_is_made_once(blank: Blank) {
+        let directory = tempfile::tempdir().unwrap();
+        let layer = Layer {
+            data: Some(directory.path().to_owned()),
+            name: Some("ctl.example.com".to_owned()),
+            ..Layer::default()
+        };
+        let mut config = Config::from_layer(layer).unwrap();
+        config.database = blank.url.clone();
+        let now = Clock::System.now();
+        make_database(&config, &"ada".parse().unwrap(), now).await.unwrap();
+        let refused = make_database(&config, &"eve".parse().unwrap(), now).await.unwrap_err().to_string();
+        assert!(refused.contains("belongs to another controller already"), "{refused}");
+        let database = Store::connect(&blank.url).await.unwrap();
+        let living = list_living(&mut database.controllers().read().await.unwrap()).await.unwrap();
+        assert_eq!(living, [], "nobody has to wait for who was refused");
+        drop(database);
+        blank.finish().await;
+    }
+
+    #[tokio::test]
+    async fn a_database_is_made_once_on_sqlite() {
+        a_database_is_made_once(testing::blank_sqlite()).await;
+    }
+
+    #[tokio::test]
+    async fn a_database_is_made_once_on_postgres() {
+        if let Some(blank) = testing::blank_postgres("a database is made once").await {
+            a_database_is_made_once(blank).await;
+        }
+    }
 
     #[test]
     fn a_url_for_a_name_is_refused_as_one_and_no_file_is_named() {

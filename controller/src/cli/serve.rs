@@ -75,6 +75,15 @@ impl Serve {
                          stop one of the two for good"
                     );
                 }
+                () = running.commits_lost() => {
+                    tell_manager("STOPPING=1");
+                    // In order: what arrives is committed to the database as it is. Whoever restarts it gets one that knows
+                    // no more than the database, and hosts tell it what they have.
+                    running.shutdown().await;
+                    anyhow::bail!(
+                        "the database has lost what was committed to it, as after a failover to a standby that was behind;                          the controller has to start anew. Require a synchronous standby (`synchronous_standby_names`)"
+                    );
+                }
             };
             info!(signal = name, "controller.signalled");
             tell_manager("STOPPING=1");

@@ -340,9 +340,3 @@ CREATE TABLE idempotency (
   PRIMARY KEY (user_id, idempotency_key)
 );
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
-
-CREATE TABLE setting (
-  name {text} PRIMARY KEY,
-  value {text} NOT NULL,
-  updated_at BIGINT NOT NULL
-);

@@ -1,4 +1,4 @@
--- What stands before the first step. Builds of any age read these two tables, so their shape is never changed.
+-- What stands before the first step. Builds of any age read these tables, so their shape is never changed.
 
 CREATE TABLE schema_step (
   number BIGINT PRIMARY KEY,
@@ -16,4 +16,11 @@ CREATE TABLE controller (
   beat BIGINT NOT NULL,
   alive BIGINT UNIQUE,
   started_at BIGINT NOT NULL
+);
+
+-- Single values, such as which keys the database belongs with: read before a step is taken.
+CREATE TABLE setting (
+  name {text} PRIMARY KEY,
+  value {text} NOT NULL,
+  updated_at BIGINT NOT NULL
 );

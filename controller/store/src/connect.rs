@@ -1,9 +1,10 @@
 //! Reaching a database, and who may change its schema.
 //!
 //! A controller connects, takes its place, and only then migrates: a newer one that is refused because an older one lives
-//! must not have changed the schema below it. Until the place is taken, the ledger of steps and the table of controllers are all that is touched, and
-//! they have one shape for good (`foundation.sql`).
+//! must not have changed the schema below it, nor one that brings the wrong keys. Until then what is in `foundation.sql` is all
+//! that is touched, and has one shape for good.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -14,7 +15,7 @@ use fleetward_protocol::time::Timestamp;
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, Connection as _};
 
-use super::migrate::{self, Step};
+use super::migrate::{self, Migration, Step};
 use super::primary::{Use, Watch};
 use super::{BEGIN, Engine, Store, StoreError, search, work};
 
@@ -45,7 +46,7 @@ enum Place<'a> {
 
 impl Store {
     /// Reaches the database at `url`: `sqlite:PATH` (created with mode 0600 if it is missing) or
-    /// `postgres://user@host/database`. Its schema is left as it is. On PostgreSQL what `foundation.sql` says is made: the ledger of steps, and the table of controllers.
+    /// `postgres://user@host/database`. Its schema is left as it is. On PostgreSQL what `foundation.sql` says is made.
     ///
     /// # Errors
     /// If the URL is neither, or the database cannot be reached or takes no writes.
@@ -166,22 +167,28 @@ impl Connected {
     }
 
     /// Brings the schema up to this build. `place` is the place that the controller has taken on a database that others can
-    /// reach as well: it still has it when the schema changes, or nothing is changed.
+    /// reach as well: it still has it when the schema changes, or nothing is changed. Before a change `check` is given the settings
+    /// that are there, and nothing is changed if it refuses.
     ///
     /// # Errors
-    /// If the schema is of a newer build, the place was lost, or the database fails; the schema is as it was then.
-    pub async fn migrate(self, now: Timestamp, place: Option<ControllerId>) -> Result<Store, StoreError> {
-        self.migrate_by(migrate::STEPS, now, place).await
+    /// If the schema is of a newer build, the place was lost, `check` refuses, or the database fails; the schema is as it was then.
+    pub async fn migrate<E: From<StoreError>>(
+        self,
+        now: Timestamp,
+        place: Option<ControllerId>,
+        check: impl FnOnce(&BTreeMap<String, String>) -> Result<(), E>,
+    ) -> Result<Store, E> {
+        self.migrate_by(Migration { steps: migrate::STEPS, now, place }, check).await
     }
 
     /// The same, by other steps.
-    pub(super) async fn migrate_by(
+    pub(super) async fn migrate_by<E: From<StoreError>>(
         self,
-        steps: &[Step],
-        now: Timestamp,
-        place: Option<ControllerId>,
-    ) -> Result<Store, StoreError> {
+        migration: Migration<'_>,
+        check: impl FnOnce(&BTreeMap<String, String>) -> Result<(), E>,
+    ) -> Result<Store, E> {
         let Self { store, url } = self;
+        let steps = migration.steps;
         if migrate::pending(&mut *store.read().await?, store.engine, steps).await?.is_empty() {
             return Ok(store);
         }
@@ -189,15 +196,16 @@ impl Connected {
             Place::File(path) => {
                 // References can only be switched off outside of a transaction, and must not stay so in a pool.
                 let mut writer = sqlite_writer(&sqlite_address(path)).await?;
-                sqlx::raw_sql(SQLITE_WITHOUT_REFERENCES).execute(&mut writer).await?;
-                let mut tx = writer.begin_with(BEGIN).await?;
-                migrate::apply(&mut tx, store.engine, steps, now, place).await?;
-                tx.commit().await?;
-                writer.close().await?;
+                let without = sqlx::raw_sql(SQLITE_WITHOUT_REFERENCES).execute(&mut writer).await;
+                without.map_err(StoreError::from)?;
+                let mut tx = writer.begin_with(BEGIN).await.map_err(StoreError::from)?;
+                migrate::apply(&mut tx, store.engine, migration, check).await?;
+                tx.commit().await.map_err(StoreError::from)?;
+                writer.close().await.map_err(StoreError::from)?;
             }
             Place::Server(_) => {
                 let mut tx = store.write().await?;
-                migrate::apply(&mut tx, store.engine, steps, now, place).await?;
+                migrate::apply(&mut tx, store.engine, migration, check).await?;
                 tx.commit().await?;
             }
         }

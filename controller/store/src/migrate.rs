@@ -7,6 +7,8 @@
 //! a text of its own ([`Text::Each`]). While steps are taken there, references are not enforced (and so nothing cascades);
 //! before they are committed every row is looked at for what it refers to.
 
+use std::collections::BTreeMap;
+
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::ControllerId;
 use fleetward_protocol::time::Timestamp;
@@ -14,7 +16,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Executor as _};
 
 use super::query::query;
 use crate::fleet::controller;
-use crate::{Engine, StoreError};
+use crate::{Engine, StoreError, setting};
 
 /// One change of the schema.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +24,15 @@ pub(super) struct Step {
     pub(super) number: i64,
     pub(super) name: &'static str,
     pub(super) text: Text,
+}
+
+/// A change of the schema to what a build needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Migration<'a> {
+    pub(super) steps: &'a [Step],
+    pub(super) now: Timestamp,
+    /// The place that the controller still has when the schema changes.
+    pub(super) place: Option<ControllerId>,
 }
 
 /// What a step does.
@@ -85,18 +96,27 @@ pub(super) async fn pending<'a>(
     Ok(steps.get(applied.len()..).unwrap_or_default())
 }
 
-/// Takes the steps that are yet to be taken, inside the caller's transaction. On SQLite its references must not be enforced.
-pub(super) async fn apply(
+/// Takes the steps that are yet to be taken, inside the caller's transaction, if `check` has nothing against the settings that are
+/// there. On SQLite its references must not be enforced.
+pub(super) async fn apply<E: From<StoreError>>(
     conn: &mut AnyConnection,
     engine: Engine,
-    steps: &[Step],
-    now: Timestamp,
-    place: Option<ControllerId>,
-) -> Result<(), StoreError> {
+    migration: Migration<'_>,
+    check: impl FnOnce(&BTreeMap<String, String>) -> Result<(), E>,
+) -> Result<(), E> {
     found(conn, engine).await?;
+    check(&setting::list(conn).await?)?;
+    Ok(take(conn, engine, migration).await?)
+}
+
+pub(super) async fn take(
+    conn: &mut AnyConnection,
+    engine: Engine,
+    Migration { steps, now, place }: Migration<'_>,
+) -> Result<(), StoreError> {
     // Keeps it, too: whoever would find this controller dead waits for the row.
     if let Some(place) = place
-        && !controller::update_beat(conn, place).await?
+        && controller::update_beat(conn, place).await?.is_none()
     {
         return Err(StoreError::TakenOver);
     }

@@ -238,7 +238,7 @@ mod tests {
         Store::connect_with(&test.url, limits, Duration::from_secs(15))
             .await
             .unwrap()
-            .migrate(NOW, None)
+            .migrate(NOW, None, |_| Ok::<_, StoreError>(()))
             .await
             .unwrap()
     }

@@ -1,9 +1,21 @@
 //! Single values of the controller itself, such as its identity. Secrets do not belong here.
 
+use std::collections::BTreeMap;
+
 use fleetward_protocol::time::Timestamp;
 
-use super::query::query;
+use super::query::{Row, query};
 use crate::{Connection, StoreError};
+
+/// All settings, by name.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list(conn: &mut Connection) -> Result<BTreeMap<String, String>, StoreError> {
+    let read = |row: &Row| Ok((row.get::<String>("name")?, row.get::<String>("value")?));
+    let all = query("SELECT name, value FROM setting").list_of(conn, read).await?;
+    Ok(all.into_iter().collect())
+}
 
 /// The value of a setting, if it was ever set.
 ///

@@ -38,7 +38,7 @@ impl Store {
     /// # Errors
     /// As [`Store::connect`] and [`Connected::migrate`](crate::Connected::migrate).
     pub async fn open(url: &str, now: Timestamp) -> Result<Self, StoreError> {
-        Self::connect(url).await?.migrate(now, None).await
+        Self::connect(url).await?.migrate(now, None, |_| Ok(())).await
     }
 }
 

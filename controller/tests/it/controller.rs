@@ -68,6 +68,11 @@ impl TestController {
         Running::start(config, self.clock.clone()).await
     }
 
+    /// Returns when it has noticed that commits were lost.
+    pub(crate) async fn commits_lost(&self) {
+        self.running.commits_lost().await;
+    }
+
     pub(crate) async fn stop(self) {
         self.running.shutdown().await;
     }

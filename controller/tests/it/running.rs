@@ -15,8 +15,8 @@ use fleetward_protocol::name::UserName;
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::session::SinkEvent;
 use fleetward_protocol::time::Timestamp;
-use fleetward_store::fleet::controller::Controller;
-use fleetward_store::testing::{blank_postgres, limit_growth, postgres};
+use fleetward_store::fleet::controller::{Controller, list_living};
+use fleetward_store::testing::{blank_postgres, execute, limit_growth, postgres};
 use fleetward_store::work::batch::{self, RunChange, Write};
 use fleetward_store::work::run;
 use fleetward_store::{Scope, Store, StoreError};
@@ -58,6 +58,39 @@ async fn a_second_controller_on_one_database_is_refused_and_disturbs_nothing() {
     let refused = controller.start_elsewhere(other.path(), &store.url).await.unwrap_err();
     assert!(matches!(refused, StartError::Identity(IdentityError::KeyMissing(_))), "{refused}");
     assert!(!other.path().join("secret.key").exists());
+    // Nor does it keep away who comes next, or change a schema on its way out.
+    let living = async || list_living(&mut store.store.read().await.unwrap()).await.unwrap();
+    assert_eq!(living().await, []);
+    execute(&store.store, "DELETE FROM schema_step").await;
+    let third = tempfile::tempdir().unwrap();
+    let refused = controller.start_elsewhere(third.path(), &store.url).await.unwrap_err();
+    assert!(matches!(refused, StartError::Identity(IdentityError::KeyMissing(_))), "{refused}");
+    assert_eq!(living().await, []);
+    controller.stop().await;
+    store.finish().await;
+}
+
+/// What the controller wrote into its own row is gone, as after a failover to a standby that was behind.
+#[tokio::test]
+async fn a_controller_whose_commits_were_lost_ends_in_order_and_starts_anew() {
+    let Some(store) = postgres("a controller whose commits were lost").await else { return };
+    let controller = TestController::start_on(Some(&store.url)).await;
+    let failovers = async {
+        loop {
+            execute(&store.store, "UPDATE controller SET beat = 0").await;
+            tokio::task::yield_now().await;
+        }
+    };
+    let noticed = async {
+        tokio::select! {
+            () = controller.commits_lost() => {}
+            () = failovers => unreachable!(),
+        }
+    };
+    timeout(Duration::from_secs(20), noticed).await.expect("it is noticed");
+    let controller =
+        timeout(Duration::from_secs(9), controller.restart()).await.expect("nobody is waited for");
+    assert!(!controller.app().continuity().is_broken());
     controller.stop().await;
     store.finish().await;
 }
@@ -78,7 +111,7 @@ async fn a_refused_newcomer_leaves_the_schema_of_the_living_one_as_it_is() {
     controller::admit(database.controllers(), &older, Patience::DEFAULT).await.unwrap();
     let beats = async {
         loop {
-            assert!(controller::beat(database.controllers(), older.id).await.unwrap());
+            assert!(controller::beat(database.controllers(), older.id).await.unwrap().is_some());
             tokio::task::yield_now().await;
         }
     };

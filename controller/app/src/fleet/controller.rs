@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use fleetward_protocol::id::ControllerId;
 use fleetward_store::fleet::controller::{self, Controller};
-use fleetward_store::{Store, StoreError};
+use fleetward_store::{Store, StoreError, Tx};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
+
+use crate::continuity::Continuity;
 
 /// How often a controller tells that it is alive.
 pub const BEAT: Duration = Duration::from_secs(2);
@@ -53,16 +55,42 @@ pub enum AdmissionError {
     Store(#[from] StoreError),
 }
 
-/// Tells that this controller is alive. Not so if it was found dead: it must stop then.
+/// What a controller has of a database while it works on it.
+#[derive(Debug, Clone, Default)]
+pub struct Tenure {
+    /// Its place, where others can reach the database as well.
+    pub place: Option<ControllerId>,
+    /// Whether the database still has what was seen committed.
+    pub continuity: Continuity,
+}
+
+impl Tenure {
+    /// A transaction for what the controller may write only while the database is its own: who would find it dead meanwhile waits
+    /// for its end.
+    ///
+    /// # Errors
+    /// [`StoreError::TakenOver`] if another controller has taken its place.
+    pub async fn write(&self, store: &Store) -> Result<Tx, StoreError> {
+        let mut tx = store.write().await?;
+        if let Some(place) = self.place
+            && controller::update_beat(&mut tx, place).await?.is_none()
+        {
+            return Err(StoreError::TakenOver);
+        }
+        Ok(tx)
+    }
+}
+
+/// Tells that this controller is alive; how often it has. `None` if it was found dead: it must stop then.
 ///
 /// # Errors
 /// If the store fails; the next beat may come through.
-pub async fn beat(store: &Store, id: ControllerId) -> Result<bool, StoreError> {
+pub async fn beat(store: &Store, id: ControllerId) -> Result<Option<u64>, StoreError> {
     let beat = async {
         let mut tx = store.write().await?;
-        let is_alive = controller::update_beat(&mut tx, id).await?;
+        let beat = controller::update_beat(&mut tx, id).await?;
         tx.commit().await?;
-        Ok(is_alive)
+        Ok(beat)
     };
     // A connection that died in silence would be waited for until TCP gives it up.
     timeout(2 * BEAT, beat).await.unwrap_or(Err(StoreError::Busy))
@@ -155,7 +183,7 @@ mod tests {
     }
 
     async fn lives(store: &Store, of: &Controller) -> bool {
-        beat(store, of.id).await.unwrap()
+        beat(store, of.id).await.unwrap().is_some()
     }
 
     on_both_engines! {
@@ -187,6 +215,17 @@ mod tests {
             admit(&store, &third, QUICK).await.unwrap();
             // Should it wake up, it learns it.
             assert!(!lives(&store, &second).await && lives(&store, &third).await);
+        }
+
+        async fn who_was_found_dead_writes_nothing_that_is_bound_to_its_place(store: Store) {
+            let first = named("one");
+            admit(&store, &first, LONG).await.unwrap();
+            let tenure = Tenure { place: Some(first.id), ..Tenure::default() };
+            tenure.write(&store).await.unwrap().commit().await.unwrap();
+            admit(&store, &named("two"), QUICK).await.unwrap();
+            assert!(matches!(tenure.write(&store).await, Err(StoreError::TakenOver)));
+            // Where nobody else can reach the database there is no place.
+            Tenure::default().write(&store).await.unwrap();
         }
 
         async fn of_several_newcomers_one_starts(store: Store) {

@@ -4,6 +4,7 @@
 //! back cost a handful of transactions, not ten thousand.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleetward_protocol::id::HostId;
@@ -45,6 +46,16 @@ pub enum PresenceChange {
     },
 }
 
+impl PresenceChange {
+    /// What the host's hello said, if that is not written yet.
+    fn hello(self) -> Option<(Connected, Timestamp)> {
+        match self {
+            Self::Online { hello, at } => Some((hello, at)),
+            Self::Offline { hello, .. } => hello,
+        }
+    }
+}
+
 impl Presences {
     pub(crate) fn new() -> Self {
         Self::default()
@@ -59,11 +70,7 @@ impl Presences {
     /// The host disconnected.
     pub(crate) fn note_offline(&self, host: HostId, last_seen: Timestamp) {
         let mut pending = self.pending();
-        let hello = match pending.remove(&host) {
-            Some(PresenceChange::Online { hello, at }) => Some((hello, at)),
-            Some(PresenceChange::Offline { hello, .. }) => hello,
-            None => None,
-        };
+        let hello = pending.remove(&host).and_then(PresenceChange::hello);
         pending.insert(host, PresenceChange::Offline { hello, last_seen });
         drop(pending);
         self.changed.notify_one();
@@ -90,11 +97,19 @@ impl Presences {
         hosts.into_iter().filter_map(|host| Some((host, pending.remove(&host)?))).collect()
     }
 
-    /// Puts changes back that could not be written, unless a newer one has come.
+    /// Puts changes back that could not be written. Where a newer one has come it stands, with the hello of the older one if it
+    /// brings none: who came and went is still to be written as somebody who came.
     fn put_back(&self, changes: Vec<(HostId, PresenceChange)>) {
         let mut pending = self.pending();
         for (host, change) in changes {
-            pending.entry(host).or_insert(change);
+            match pending.entry(host) {
+                Entry::Vacant(none) => drop(none.insert(change)),
+                Entry::Occupied(mut newer) => {
+                    if let PresenceChange::Offline { hello: hello @ None, .. } = newer.get_mut() {
+                        *hello = change.hello();
+                    }
+                }
+            }
         }
     }
 }
@@ -137,7 +152,7 @@ pub async fn write_all(app: &App) -> Result<(), StoreError> {
     };
     let rows: Vec<host::Presence> = app.fleet().presences().into_iter().filter_map(row).collect();
     for batch in rows.chunks(BATCH) {
-        let mut tx = app.store().write().await?;
+        let mut tx = app.write_in_place().await?;
         host::update_presence(&mut tx, batch).await?;
         tx.commit().await?;
     }
@@ -145,7 +160,7 @@ pub async fn write_all(app: &App) -> Result<(), StoreError> {
 }
 
 async fn write(app: &App, changes: &[(HostId, PresenceChange)]) -> Result<(), StoreError> {
-    let mut tx = app.store().write().await?;
+    let mut tx = app.write_in_place().await?;
     let mut offline = Vec::new();
     let mut seats = app.presences().seats().clone();
     for (id, change) in changes {
@@ -179,4 +194,84 @@ async fn write(app: &App, changes: &[(HostId, PresenceChange)]) -> Result<(), St
     // Nobody else changes them.
     *app.presences().seats() = seats;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetward_protocol::id::{BootId, ControllerId, JournalId};
+    use fleetward_protocol::text::{List, Text};
+    use fleetward_store::Scope;
+    use fleetward_store::fleet::controller::{self, Controller};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::fleet::controller::Tenure;
+    use crate::testing::TestApp;
+
+    const AT: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    fn hello(version: &str) -> Connected {
+        Connected {
+            agent_version: Text::of(version),
+            boot: BootId::from_uuid(Uuid::nil()),
+            journal: JournalId::from_uuid(Uuid::nil()),
+            kinds: List::default(),
+            clock_skew_ms: 0,
+        }
+    }
+
+    /// The hello that is pending for a host that left, if it has left.
+    fn pending(presences: &Presences, host: HostId) -> Option<String> {
+        match presences.pending().get(&host)? {
+            PresenceChange::Offline { hello: Some((hello, _)), .. } => {
+                Some(hello.agent_version.as_str().to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_hello_that_could_not_be_written_is_kept_though_the_host_has_left() {
+        let (presences, host) = (Presences::new(), HostId::from_uuid(Uuid::from_u128(1)));
+        presences.note_online(host, hello("1"), AT);
+        let failed = presences.take(9);
+        presences.note_offline(host, AT);
+        presences.put_back(failed);
+        assert_eq!(pending(&presences, host).as_deref(), Some("1"));
+        // Once more, with one that has left already.
+        let failed = presences.take(9);
+        presences.note_offline(host, AT);
+        presences.put_back(failed);
+        assert_eq!(pending(&presences, host).as_deref(), Some("1"));
+        // A newer one stands.
+        let failed = presences.take(9);
+        presences.note_online(host, hello("2"), AT);
+        presences.note_offline(host, AT);
+        presences.put_back(failed);
+        assert_eq!(pending(&presences, host).as_deref(), Some("2"));
+    }
+
+    #[tokio::test]
+    async fn a_controller_that_was_found_dead_says_of_no_host_that_it_is_connected() {
+        let id = ControllerId::from_uuid(Uuid::now_v7());
+        let test = TestApp::start_with(Tenure { place: Some(id), ..Tenure::default() }).await;
+        let app = test.app();
+        test.add_absent_host("web-1").await;
+        let stored = async || {
+            let mut conn = app.store().read().await.unwrap();
+            host::get(&mut conn, &Scope::Everything, &"web-1".parse().unwrap()).await.unwrap()
+        };
+        let host = stored().await.id;
+        app.presences().note_online(host, hello("1"), AT);
+        // Its place is not there any more.
+        assert!(matches!(write_pending(app).await, Err(StoreError::TakenOver)));
+        assert_eq!(stored().await.status, Status::Offline);
+        let row =
+            Controller { id, name: "one".to_owned(), version: "0.0.0".to_owned(), beat: 0, started_at: AT };
+        let mut tx = app.store().write().await.unwrap();
+        controller::insert(&mut tx, &row).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(write_pending(app).await.unwrap(), 1);
+        assert_eq!(stored().await.status, Status::Online);
+    }
 }

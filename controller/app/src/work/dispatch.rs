@@ -9,16 +9,19 @@
 //! It never waits for a host.
 
 mod active;
+mod look;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fleetward_domain::work::operation::OperationStatus;
-use fleetward_domain::work::run::{RunEvent, RunState};
-use fleetward_protocol::id::{HostId, OperationId, RunId};
+use fleetward_domain::work::run::RunEvent;
+use fleetward_protocol::id::{HostId, OperationId};
 use fleetward_protocol::time::Timestamp;
 use fleetward_store::fleet::host;
-use fleetward_store::work::{operation, run};
+use fleetward_store::work::operation;
 use fleetward_store::{Scope, StoreError};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info, warn};
@@ -42,11 +45,9 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// Takes up the operations that have not ended, and starts the task.
 pub(crate) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
-    let mut conn = app.store().read().await?;
-    let unfinished = operation::list_unfinished(&mut conn).await?;
-    drop(conn);
+    let unfinished = operation::list_unfinished_ids(&mut *app.store().read().await?).await?;
     let mut task =
-        Task { app: app.clone(), active: HashMap::new(), ended: HashSet::new(), by_host: HashMap::new() };
+        Task { app: app.clone(), active: HashMap::new(), ended: HashMap::new(), by_host: HashMap::new() };
     let skip_from = app.deadlines().now() + GRACE_AFTER_START;
     for operation in unfinished {
         task.activate(operation.id, Some(skip_from)).await;
@@ -61,8 +62,8 @@ pub(crate) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
 struct Task {
     app: App,
     active: HashMap<OperationId, Active>,
-    /// Those that ended since the store was looked at.
-    ended: HashSet<OperationId>,
+    /// Those that ended here lately, and at how many looks the store has said so.
+    ended: HashMap<OperationId, u32>,
     by_host: HashMap<HostId, HashSet<OperationId>>,
 }
 
@@ -73,6 +74,10 @@ impl Task {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            if self.app.continuity().is_broken() {
+                // What is decided from here on would be decided by what is no more.
+                return;
+            }
             let wake = self.advance(&mut due).await;
             let pause = async {
                 match wake {
@@ -94,65 +99,18 @@ impl Task {
                     }
                 }
                 _ = look.tick() => self.look(&mut due).await,
+                () = self.app.continuity().broken() => {}
                 () = pause => {
+                    // Whether something is over is asked of the database's clock, and not of how this one was hours ago.
+                    if let Err(error) = self.app.deadlines().read(self.app.store()).await {
+                        debug!(%error, "dispatcher.clock_not_read");
+                    }
                     let now = self.app.deadlines().now();
                     let timed = self.active.iter().filter(|(_, active)| active.wake_at.is_some_and(|at| at <= now));
                     due.extend(timed.map(|(operation, _)| *operation));
                 }
             }
         }
-    }
-
-    /// Takes up what is in the store and not here.
-    async fn look(&mut self, due: &mut HashSet<OperationId>) {
-        match self.look_up().await {
-            Ok((unfinished, ended)) => {
-                for moved in ended {
-                    debug!(run = %moved.run, "dispatcher.missed_an_end");
-                    // A final state has no order and no cancel request to send.
-                    let _ = self.handle_moved(moved, due);
-                }
-                let ids: HashSet<OperationId> = unfinished.iter().map(|(id, _)| *id).collect();
-                for (id, seq) in &unfinished {
-                    if let Some(active) = self.active.get_mut(id) {
-                        active.seq = active.seq.max(*seq);
-                    }
-                }
-                // What has ended here says so in the store in a moment.
-                self.ended.retain(|id| ids.contains(id));
-                let known = |id: &OperationId| self.active.contains_key(id) || self.ended.contains(id);
-                let new: Vec<_> = unfinished.iter().map(|(id, _)| *id).filter(|id| !known(id)).collect();
-                for id in new {
-                    info!(operation = %id, "dispatcher.found");
-                    self.activate(id, None).await;
-                    due.insert(id);
-                }
-            }
-            // It is looked at again.
-            Err(error) => debug!(%error, "dispatcher.look_failed"),
-        }
-    }
-
-    /// The operations that have not ended, with their seqs; and the runs that ended there and not here: another controller may
-    /// have committed an end after this one had loaded the operation.
-    async fn look_up(&self) -> Result<(Vec<(OperationId, u64)>, Vec<RunStateChange>), StoreError> {
-        self.app.deadlines().read(self.app.store()).await?;
-        let mut conn = self.app.store().read().await?;
-        let unfinished = operation::list_unfinished_ids(&mut conn).await?;
-        let mut missed = Vec::new();
-        for (id, seq) in &unfinished {
-            let Some(active) = self.active.get(id).filter(|active| active.seq < *seq) else { continue };
-            let ended = run::list_ended_since(&mut conn, *id, active.seq).await?.into_iter();
-            let is_news = |(run, _): &(RunId, RunState)| {
-                active.known(*run).is_some_and(|state| !state.status().is_final())
-            };
-            missed.extend(ended.filter(is_news).map(|(run, state)| RunStateChange {
-                operation: *id,
-                run,
-                state,
-            }));
-        }
-        Ok((unfinished, missed))
     }
 
     async fn handle(&mut self, message: Message, due: &mut HashSet<OperationId>) {
@@ -163,7 +121,7 @@ impl Task {
             }
             Message::Stop(operation) => {
                 if let Some(active) = self.active.get_mut(&operation) {
-                    active.rollout.handle_stop();
+                    active.stop();
                     due.insert(operation);
                 }
             }
@@ -343,6 +301,7 @@ impl Task {
                 Eligible::No
             }
         };
+        self.app.continuity().note_stored(id, operation.seq);
         let active =
             Active::load(&mut conn, self.app.secrets(), operation, skip_offline_from, eligible).await?;
         if active.is_empty() {
@@ -353,7 +312,7 @@ impl Task {
 
     fn deactivate(&mut self, operation: OperationId) {
         let Some(active) = self.active.remove(&operation) else { return };
-        self.ended.insert(operation);
+        self.ended.insert(operation, 0);
         for host in active.hosts() {
             if let Some(operations) = self.by_host.get_mut(&host) {
                 operations.remove(&operation);

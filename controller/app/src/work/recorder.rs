@@ -27,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::clock::{Clock, DeadlineClock};
+use crate::continuity::Continuity;
 use crate::fleet::online::Fleet;
 use crate::health::Health;
 use crate::inbox::Dispatcher;
@@ -62,6 +63,7 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) deadlines: DeadlineClock,
     pub(crate) live: Live,
+    pub(crate) continuity: Continuity,
     pub(crate) fleet: Fleet,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Metrics,

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use axum::response::Response;
 use fleetward_app::App;
 use fleetward_app::clock::Clock;
+use fleetward_app::fleet::controller::Tenure;
 use fleetward_app::secret::SecretBox;
 use fleetward_app::settings::Settings;
 use fleetward_app::testing::levitate::Levitate;
@@ -77,6 +78,7 @@ impl TestSite {
             store.store.clone(),
             authority,
             secrets,
+            Tenure::default(),
         )
         .await
         .unwrap();

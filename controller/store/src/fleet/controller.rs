@@ -53,12 +53,15 @@ pub async fn list_living(conn: &mut Connection) -> Result<Vec<Controller>, Store
     .await
 }
 
-/// Tells that a controller is alive. Not so if others found it dead: then it must not go on.
+/// Tells that a controller is alive; how often it has. `None` if others found it dead: then it must not go on.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn update_beat(conn: &mut Connection, id: ControllerId) -> Result<bool, StoreError> {
-    query("UPDATE controller SET beat = beat + 1 WHERE id = $1 AND alive = 1").bind(id).took(conn).await
+pub async fn update_beat(conn: &mut Connection, id: ControllerId) -> Result<Option<u64>, StoreError> {
+    query("UPDATE controller SET beat = beat + 1 WHERE id = $1 AND alive = 1 RETURNING beat")
+        .bind(id)
+        .find(conn, |row| row.get("beat"))
+        .await
 }
 
 /// Notes that a controller is dead, unless it has told that it is alive since its counter stood at `beat`.

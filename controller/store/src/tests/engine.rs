@@ -96,10 +96,11 @@ async fn a_file_that_is_no_database_is_refused() {
 on_both_engines! {
     async fn opening_again_changes_nothing_and_a_newer_schema_is_refused(store: Store) {
         let mut tx = store.write().await.unwrap();
-        crate::migrate::apply(&mut tx, store.engine(), crate::migrate::STEPS, at(1), None).await.unwrap();
+        let again = crate::migrate::Migration { steps: crate::migrate::STEPS, now: at(1), place: None };
+        crate::migrate::take(&mut tx, store.engine(), again).await.unwrap();
         let later = format!("INSERT INTO schema_step (number, name, digest, applied_at) VALUES (999, 'x', '{}', 0)", "0".repeat(64));
         (&mut *tx).execute(sqlx::AssertSqlSafe(later)).await.unwrap();
-        let refused = crate::migrate::apply(&mut tx, store.engine(), crate::migrate::STEPS, at(1), None).await;
+        let refused = crate::migrate::take(&mut tx, store.engine(), again).await;
         assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
     }
 

@@ -26,7 +26,12 @@ fn server() -> Option<Server> {
 /// One that waits no longer than it takes to see.
 async fn hasty(url: &str) -> Store {
     let wait = Duration::from_secs(2);
-    Store::connect_with(url, LIMITS, wait).await.unwrap().migrate(NOW, None).await.unwrap()
+    Store::connect_with(url, LIMITS, wait)
+        .await
+        .unwrap()
+        .migrate(NOW, None, |_| Ok::<_, StoreError>(()))
+        .await
+        .unwrap()
 }
 
 #[tokio::test]

@@ -6,16 +6,17 @@
 
 mod rows;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fleetward_protocol::id::ControllerId;
 
 use super::sample::*;
 use crate::fleet::controller::{self, Controller};
-use crate::migrate::{STEPS, Step, Text};
+use crate::migrate::{Migration, STEPS, Step, Text};
 use crate::people::user;
 use crate::testing::{self, Blank, NOW};
-use crate::{Engine, Store, StoreError};
+use crate::{Engine, Store, StoreError, setting};
 use rows::Rows;
 
 /// Each function becomes a test on SQLite and one on PostgreSQL; it is given a database with nothing in it.
@@ -44,6 +45,7 @@ on_blanks! {
     a_table_that_others_refer_to_is_rebuilt_without_losing_their_rows
     a_step_that_leaves_a_dangling_row_changes_nothing
     nothing_is_migrated_without_the_controllers_place
+    nothing_is_migrated_for_who_brings_other_keys
 }
 
 /// On SQLite a new table in the place of the old one, as its documentation tells (lang_altertable, section 7): the children of
@@ -79,7 +81,7 @@ fn with(step: Step) -> Vec<Step> {
 }
 
 async fn opened(blank: &Blank, steps: &[Step]) -> Result<Store, StoreError> {
-    Store::connect(&blank.url).await?.migrate_by(steps, NOW, None).await
+    Store::connect(&blank.url).await?.migrate_by(Migration { steps, now: NOW, place: None }, |_| Ok(())).await
 }
 
 fn file(step: i64) -> PathBuf {
@@ -181,13 +183,37 @@ async fn a_step_that_leaves_a_dangling_row_changes_nothing(blank: &Blank) {
     store.close().await.unwrap();
 }
 
+async fn nothing_is_migrated_for_who_brings_other_keys(blank: &Blank) {
+    let older = opened(blank, STEPS).await.unwrap();
+    let mut tx = older.write().await.unwrap();
+    setting::insert(&mut tx, "identity", "one", NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    let before = Rows::of(&older).await;
+    let newer = async |identity: &'static str| {
+        let migration = Migration { steps: &with(REBUILD), now: NOW, place: None };
+        let check = |settings: &BTreeMap<String, String>| match &*settings["identity"] == identity {
+            true => Ok(()),
+            false => Err(StoreError::TakenOver),
+        };
+        Store::connect(&blank.url).await.unwrap().migrate_by(migration, check).await
+    };
+    assert!(matches!(newer("another").await, Err(StoreError::TakenOver)));
+    assert_eq!(Rows::of(&older).await, before);
+    assert_ne!(Rows::of(&newer("one").await.unwrap()).await.columns(), before.columns());
+}
+
 async fn nothing_is_migrated_without_the_controllers_place(blank: &Blank) {
     // An older controller that lives.
     let older = opened(blank, STEPS).await.unwrap();
     let before = Rows::of(&older).await;
     let newer = Store::connect(&blank.url).await.unwrap();
     let id = ControllerId::from_uuid(uuid());
-    let refused = newer.migrate_by(&with(REBUILD), NOW, Some(id)).await.unwrap_err();
+    let refused = newer
+        .migrate_by(Migration { steps: &with(REBUILD), now: NOW, place: Some(id) }, |_| {
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap_err();
     assert!(matches!(refused, StoreError::TakenOver), "{refused}");
     // Nor does a command of a newer package.
     let refused = Store::open_existing_by(&with(REBUILD), &blank.url).await.unwrap_err();
@@ -198,7 +224,12 @@ async fn nothing_is_migrated_without_the_controllers_place(blank: &Blank) {
     controller::insert(&mut tx, &row).await.unwrap();
     tx.commit().await.unwrap();
     let newer = Store::connect(&blank.url).await.unwrap();
-    let newer = newer.migrate_by(&with(REBUILD), NOW, Some(id)).await.unwrap();
+    let newer = newer
+        .migrate_by(Migration { steps: &with(REBUILD), now: NOW, place: Some(id) }, |_| {
+            Ok::<_, StoreError>(())
+        })
+        .await
+        .unwrap();
     assert_ne!(Rows::of(&newer).await.columns(), before.columns());
     // What the older build's commands say now.
     let refused = Store::open_existing(&blank.url).await.unwrap_err();

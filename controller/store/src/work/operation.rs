@@ -3,7 +3,7 @@
 //! `seq` counts the commits that touched the operation, its runs or their output; who has read up to `seq` asks
 //! for what is above it. Numbers of runs are kept in the row by [`crate::work::batch`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleetward_domain::work::operation::{OperationStatus, RolloutPolicy};
 use fleetward_protocol::digest::Digest;
@@ -276,26 +276,47 @@ pub async fn list(
     cut(rows, &KEYS, page, read)
 }
 
-/// Every operation that has not ended, oldest first: what a controller takes up again when it starts.
-///
-/// # Errors
-/// If the database fails.
-pub async fn list_unfinished(conn: &mut Connection) -> Result<Vec<Operation>, StoreError> {
-    query(COLUMNS)
-        .push(FROM)
-        .push("o.status IN ('queued', 'running') ORDER BY o.created_at, o.id")
-        .list_of(conn, read)
-        .await
+/// What is looked at of an operation that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Its id.
+    pub id: OperationId,
+    /// How many commits touched it so far.
+    pub seq: u64,
+    /// Whether somebody asked to stop it.
+    pub stop_requested: bool,
 }
 
-/// The operations that have not ended, oldest first.
+/// The operations that have not ended, oldest first: what a controller takes up when it starts, and looks at as long as it lives.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list_unfinished_ids(conn: &mut Connection) -> Result<Vec<(OperationId, u64)>, StoreError> {
-    query("SELECT id, seq FROM operation WHERE status IN ('queued', 'running') ORDER BY created_at, id")
-        .list_of(conn, |row| Ok((row.get("id")?, row.get("seq")?)))
-        .await
+pub async fn list_unfinished_ids(conn: &mut Connection) -> Result<Vec<Unfinished>, StoreError> {
+    let unfinished = query(
+        "SELECT id, seq, stop_requested_at FROM operation WHERE status IN ('queued', 'running') ORDER BY created_at, id",
+    );
+    let read = |row: &Row| {
+        let stop_requested = row.find::<Timestamp>("stop_requested_at")?.is_some();
+        Ok(Unfinished { id: row.get("id")?, seq: row.get("seq")?, stop_requested })
+    };
+    unfinished.list_of(conn, read).await
+}
+
+/// The seqs of these operations, whatever their status; those that are not there have none.
+///
+/// # Errors
+/// If the database fails.
+pub async fn list_seqs(
+    conn: &mut Connection,
+    ids: &[OperationId],
+) -> Result<BTreeMap<OperationId, u64>, StoreError> {
+    let mut seqs = BTreeMap::new();
+    for batch in ids.chunks(500) {
+        let found = query("SELECT id, seq FROM operation WHERE id IN ").list(batch.iter()).once();
+        let read = |row: &Row| Ok((row.get::<OperationId>("id")?, row.get::<u64>("seq")?));
+        seqs.extend(found.list_of(conn, read).await?);
+    }
+    Ok(seqs)
 }
 
 /// Moves an operation from one status to another and takes the next seq; `None` if it was not in the first. A final status is

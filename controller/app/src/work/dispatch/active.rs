@@ -37,8 +37,10 @@ pub(super) struct Active {
     /// The status that is committed, or on its way to be.
     pub(super) status: OperationStatus,
     pub(super) wake_at: Option<Timestamp>,
-    /// Up to which seq the ends of its runs are known here, if they were not committed by this controller.
+    /// Up to which seq the ends of its runs are known here, whoever committed them.
     pub(super) seq: u64,
+    /// Whether it is known here that somebody asked to stop it.
+    stopping: bool,
     halted: bool,
     /// What orders are made of; or why there are none, and never will be.
     orders: Result<Orders, OrderError>,
@@ -112,6 +114,7 @@ impl Active {
             status: operation.status,
             wake_at: None,
             seq: operation.seq,
+            stopping: intent == Intent::Stop,
             halted: operation.halted_at.is_some(),
             orders,
             runs,
@@ -120,6 +123,12 @@ impl Active {
 
     pub(super) fn is_empty(&self) -> bool {
         self.runs.is_empty()
+    }
+
+    /// Somebody asked to stop it; whether that was not known here.
+    pub(super) fn stop(&mut self) -> bool {
+        self.rollout.handle_stop();
+        !std::mem::replace(&mut self.stopping, true)
     }
 
     /// Its hosts; each may come several times.

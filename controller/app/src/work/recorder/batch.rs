@@ -1,10 +1,11 @@
 //! The writer: gathers, decides each run's next state, commits, tells.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use fleetward_domain::work::operation::OperationStatus;
 use fleetward_domain::work::run::{RunEvent, RunState};
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::time::Timestamp;
@@ -190,20 +191,25 @@ impl Writer {
             .filter_map(|effect| if let Effect::Status(change) = effect { Some(*change) } else { None })
             .collect();
         if writes.is_empty() && statuses.is_empty() {
-            self.tell(effects, &batch::Committed::default());
+            self.tell(effects, &batch::Committed::default(), &HashSet::new());
             return Ok(());
         }
         let bytes: usize = writes.iter().map(weight).sum();
         let mut tx = self.parts.store.write().await?;
         let mut committed = batch::write(&mut tx, self.parts.store.files(), writes).await?;
+        let mut moved = HashSet::new();
         for change in &statuses {
-            if let Some(seq) = write_status(&mut tx, change, now).await? {
+            let written = write_status(&mut tx, change, now).await?;
+            if let Some(seq) = written.status.or(written.halt) {
                 committed.seqs.insert(change.operation, seq);
+            }
+            if written.status.is_some() {
+                moved.insert((change.operation, change.to));
             }
         }
         tx.commit().await?;
         self.parts.metrics.committed(committed.written.len(), bytes);
-        self.tell(effects, &committed);
+        self.tell(effects, &committed, &moved);
         Ok(())
     }
 
@@ -311,8 +317,13 @@ impl Writer {
         plan.states.get(&run).or_else(|| self.states.get(&run)).cloned()
     }
 
-    /// Tells everybody what is committed.
-    fn tell(&mut self, effects: Vec<Effect>, committed: &batch::Committed) {
+    /// Tells everybody what is committed; `statuses` are those that operations have by it and had not before.
+    fn tell(
+        &mut self,
+        effects: Vec<Effect>,
+        committed: &batch::Committed,
+        statuses: &HashSet<(OperationId, OperationStatus)>,
+    ) {
         failure::log(&committed.ended);
         let mut moved = Vec::new();
         for effect in effects {
@@ -339,14 +350,19 @@ impl Writer {
                     (None, None) => {}
                 },
                 Effect::Status(change) => {
-                    info!(operation = %change.operation, from = %change.from, to = %change.to, "operation.moved");
-                    self.parts.metrics.operation_moved(change.to);
+                    // Not if another one was faster, or an earlier try had been committed all the same.
+                    if statuses.contains(&(change.operation, change.to)) {
+                        info!(operation = %change.operation, from = %change.from, to = %change.to, "operation.moved");
+                        self.parts.metrics.operation_moved(change.to);
+                    }
+                    // Says no more than that there may be something to read.
                     let event = FleetEvent::Operation { tenant: change.tenant, operation: change.operation };
                     self.parts.fleet.announce(event);
                 }
             }
         }
         for (operation, seq) in &committed.seqs {
+            self.parts.continuity.note_recorded(*operation, *seq);
             self.parts.live.announce(*operation, *seq);
         }
         self.parts.dispatcher.moved(moved);
@@ -442,20 +458,26 @@ fn refuse(entry: Entry) {
     }
 }
 
+/// The seqs that came of a change of an operation's status.
+#[derive(Debug, Default)]
+struct WrittenStatus {
+    halt: Option<u64>,
+    status: Option<u64>,
+}
+
 async fn write_status(
     tx: &mut fleetward_store::Tx,
     change: &StatusChange,
     now: Timestamp,
-) -> Result<Option<u64>, StoreError> {
-    let mut seq = None;
+) -> Result<WrittenStatus, StoreError> {
+    let mut written = WrittenStatus::default();
     if change.halted == Halted::Now {
-        seq = operation::update_halted(tx, change.operation, now).await?;
+        written.halt = operation::update_halted(tx, change.operation, now).await?;
     }
     if change.from != change.to {
-        let moved = operation::update_status(tx, change.operation, change.from, change.to, now).await?;
-        seq = moved.or(seq);
+        written.status = operation::update_status(tx, change.operation, change.from, change.to, now).await?;
     }
-    Ok(seq)
+    Ok(written)
 }
 
 fn weight(write: &Write) -> usize {

@@ -257,3 +257,24 @@ fn p35_failed_runs_are_logged_with_operation_target_and_reason() {
         .unwrap();
     assert!(failures.get() >= 100, "{failures:?}");
 }
+
+/// Of two who say the same of an operation one is first, and one line is enough.
+#[tokio::test]
+async fn a_status_that_an_operation_has_already_is_not_told_again() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.subscriber());
+    let controller = controller(1).await;
+    let operation = controller.run(&["work"], "web-0").await.unwrap();
+    let change = StatusChange {
+        tenant: controller.tenant,
+        operation: operation.id,
+        from: OperationStatus::Queued,
+        to: OperationStatus::Running,
+        halted: Halted::No,
+    };
+    for _ in 0..2 {
+        controller.app().recorder().apply_status(change).await.unwrap();
+        controller.app().recorder().settle().await.unwrap();
+    }
+    assert_eq!(log.take("operation.moved").len(), 1);
+}
