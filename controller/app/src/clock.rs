@@ -41,7 +41,8 @@ impl DeadlineClock {
         }
     }
 
-    async fn compare(&self, store: &Store) -> Result<Timestamp, StoreError> {
+    /// As [`Self::read`], whatever clock this is.
+    pub(crate) async fn compare(&self, store: &Store) -> Result<Timestamp, StoreError> {
         let here = self.clock.now();
         let there = store.time(here).await?;
         // The answer took its time: that much it may be behind, and never ahead.

@@ -181,7 +181,7 @@ fn open(port: &Port, attach: &Attach, cancel: Option<CancelCause>) -> OpenRun {
     let dispatch = attach.dispatch.as_ref().map(|prepared| {
         // What was planned may start: that our clock was set back since makes it no order for later.
         let life = prepared.deadline.since(prepared.not_before);
-        let remaining = prepared.deadline.since(port.app.now()).min(life);
+        let remaining = prepared.deadline.since(port.app.deadlines().now()).min(life);
         Dispatch {
             order: prepared.order.clone(),
             contents: List::of(prepared.contents.iter().map(|content| ByteBuf::from(content.as_ref()))),

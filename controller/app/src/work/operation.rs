@@ -211,7 +211,8 @@ pub enum OperationError {
 pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Operation, OperationError> {
     app.health().check()?;
     check_steps(&asked.steps)?;
-    let now = app.now();
+    // What is over is over by the database's clock, so it begins by that, too.
+    let now = app.deadlines().now();
     let submitted = asked.plan.as_deref().map(Plan::decode).transpose().map_err(OperationError::NoPlan)?;
     let id = id_of(&asked, submitted.as_ref(), now)?;
     check_id(id, now)?;
@@ -238,9 +239,8 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
     let Decided { policy, steps, planned, deadline, .. } = decided;
     let subjects: Vec<&str> = steps.iter().map(|step| step.shown.subject.as_str()).collect();
     let summary = subjects.join(", ");
-    let audited = audited(&steps);
+    let audited = audited(&steps, &planned.plan);
     let reason = asked.reason.map(|reason| to_line(&reason, MAX_REASON));
-    let digest = Digest::of(&planned.plan);
     let new = NewOperation {
         id,
         tenant: permit.tenant(),
@@ -273,14 +273,13 @@ pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Ope
     let entry = Entry::new("operation.created", permit.actor(), format!("OP-{number}"))
         .tenant(permit.tenant())
         .with("id", id.to_string())
-        .with("plan", digest.to_string())
         .with("on", asked.on)
         .with("hosts", total)
         .with("left_out", left_out)
         .with("rollout", serde_json::to_value(policy).unwrap_or_default())
         .with("reason", new.reason)
         .with_all(audited);
-    audit::record(&mut tx, entry, now).await?;
+    audit::record(&mut tx, entry, app.now()).await?;
     let created = operation::get(&mut tx, &scope, id).await?;
     tx.commit().await?;
     info!(operation = %id, number, hosts = total, runs = rows.len(), "operation.created");
@@ -378,6 +377,7 @@ pub async fn stop(
     audit::record(&mut tx, entry, now).await?;
     let stopped = operation::get(&mut tx, &permit.scope(), found.id).await?;
     tx.commit().await?;
+    app.continuity().note_committed(found.id, seq);
     app.live().announce(found.id, seq);
     app.dispatcher().stop(found.id);
     Ok(stopped)

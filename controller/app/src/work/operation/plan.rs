@@ -36,6 +36,8 @@ pub(super) struct PlannedStep {
     pub(super) shown: Step,
     /// What was given although nobody declared it.
     undeclared: Vec<String>,
+    /// Whether something of it must not be shown.
+    is_hidden: bool,
 }
 
 /// What would be done and where, by the same rules and in the same tenant as [`create`](super::create); without steps only
@@ -110,7 +112,7 @@ pub struct OperationPlan {
 /// [`OperationError`]; the operation would be refused for the same reason.
 pub async fn plan(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<OperationPlan, OperationError> {
     check_steps(&asked.steps)?;
-    let now = app.now();
+    let now = app.deadlines().now();
     let id = asked.id.unwrap_or_else(|| made_id(now));
     check_id(id, now)?;
     let decided = decide(app, permit, &asked, id, now).await?;
@@ -200,7 +202,7 @@ async fn resolve(
 
 /// What one step must not show, no other shows either: several may be given the same.
 fn hide(steps: &mut [action::Step], secrets: &SecretBox) {
-    let hidden: Vec<(String, String)> = steps.iter_mut().flat_map(|step| step.hidden.drain(..)).collect();
+    let hidden: Vec<(String, String)> = steps.iter().flat_map(|step| step.hidden.iter().cloned()).collect();
     if hidden.is_empty() {
         return;
     }
@@ -226,7 +228,7 @@ fn hide_in(name: &str, value: &mut Value, hidden: &[(String, String)], secrets: 
 }
 
 fn planned(step: action::Step, policy: &RolloutPolicy) -> Result<PlannedStep, OperationError> {
-    let action::Step { action, subject, contents, shown, undeclared, timeout, hidden: _ } = step;
+    let action::Step { action, subject, contents, shown, undeclared, timeout, hidden } = step;
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let timeout_ms = policy.timeout_ms.unwrap_or_else(|| millis(timeout));
     let kind = action.kind.clone();
@@ -239,7 +241,8 @@ fn planned(step: action::Step, policy: &RolloutPolicy) -> Result<PlannedStep, Op
     let params = Value::Object(shown).to_string();
     let digest = Digest::of(format!("{kind}\n{params}").as_bytes());
     let undeclared = undeclared.iter().map(ToString::to_string).collect();
-    Ok(PlannedStep { bytes, shown: Step { kind, subject, digest, params }, undeclared })
+    let is_hidden = !hidden.is_empty();
+    Ok(PlannedStep { bytes, shown: Step { kind, subject, digest, params }, undeclared, is_hidden })
 }
 
 /// The steps as the store keeps them.
@@ -255,8 +258,9 @@ pub(super) fn sealed(
     (0..).zip(steps).map(seal).collect()
 }
 
-/// All that was asked, as the audit log keeps it.
-pub(super) fn audited(steps: &[PlannedStep]) -> Map<String, Value> {
+/// All that was asked, as the audit log keeps it, with the digest of the plan; without it where the plan holds what must not be shown:
+/// whoever reads the log could try what that may be until the digest fits.
+pub(super) fn audited(steps: &[PlannedStep], plan: &[u8]) -> Map<String, Value> {
     let step = |planned: &PlannedStep| {
         let Step { kind, subject, digest, params } = &planned.shown;
         let params = match params.len() <= MAX_AUDITED {
@@ -266,6 +270,9 @@ pub(super) fn audited(steps: &[PlannedStep]) -> Map<String, Value> {
         json!({ "kind": kind, "subject": subject, "digest": digest, "params": params })
     };
     let mut audited = Map::new();
+    if !steps.iter().any(|step| step.is_hidden) {
+        audited.insert("plan".to_owned(), Digest::of(plan).to_string().into());
+    }
     audited.insert("steps".to_owned(), steps.iter().map(step).collect());
     let mut undeclared: Vec<&str> =
         steps.iter().flat_map(|step| step.undeclared.iter().map(String::as_str)).collect();

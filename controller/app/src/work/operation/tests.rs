@@ -1,18 +1,23 @@
-//! A person of two tenants.
+//! Who plans what, until when, and what is kept of it.
 
-use crate::people::access::{ManageHosts, Read, Run};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
+use fleetward_domain::fleet::contract::Variable;
 use fleetward_domain::people::permission::{Grant, Grants, Role};
 use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::HostName;
+use fleetward_store::Scope;
+use fleetward_store::fleet::script;
+use fleetward_store::testing::postgres;
 use serde_json::json;
 
 use super::{Asked, create, preview};
+use crate::clock::Clock;
 use crate::fleet::host::{Addition, add};
 use crate::fleet::target::NotEnrolledHosts;
-use crate::people::access::Caller;
+use crate::people::access::{Caller, ManageHosts, Read, Run};
 use crate::testing::TestApp;
 use crate::work::action;
 
@@ -59,4 +64,51 @@ async fn what_a_preview_shows_is_what_would_be_done() {
     let runs = caller.permit::<Run>().unwrap();
     let refused = create(controller.app(), &runs, asked).await.unwrap_err().to_string();
     assert!(refused.contains("mine-1") && !refused.contains("seen-1"), "{refused}");
+}
+
+/// A digest of it would let whoever reads the log try what a secret may be.
+#[tokio::test]
+async fn the_audit_log_has_no_digest_of_a_plan_with_a_secret() {
+    let controller = TestApp::start().await;
+    controller.add_absent_host("web-1").await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let mut tx = controller.app().store().write().await.unwrap();
+    let scope = Scope::of(controller.tenant);
+    let mut script = script::get(&mut tx, &scope, &"work".parse().unwrap()).await.unwrap();
+    let description = String::new();
+    script.environment =
+        vec![Variable { name: "PASSWORD".to_owned(), description, required: false, secret: true }];
+    script::update(&mut tx, &script).await.unwrap();
+    tx.commit().await.unwrap();
+    let asked = |environment: &[(&str, &str)]| {
+        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let surroundings =
+            action::script::Surroundings { environment: environment.collect(), ..Default::default() };
+        vec![action::script::asked("work".parse().unwrap(), Vec::new(), &surroundings)]
+    };
+    for (environment, has_digest) in [(&[][..], true), (&[("PASSWORD", "four")], false)] {
+        controller.ask(asked(environment), "web-1", RolloutPolicy::default()).await.unwrap();
+        let audited = controller.audited("operation.created").await.pop().unwrap();
+        let details = &audited.event.details;
+        assert_eq!(details.contains_key("plan"), has_digest, "{details:?}");
+        assert!(!format!("{details:?}").contains("four"));
+    }
+}
+
+/// This machine's clock is a day ahead of the database's, by which it is decided what is over.
+#[tokio::test]
+async fn a_deadline_is_made_by_the_clock_that_it_is_judged_by() {
+    let Some(store) = postgres("deadlines").await else { return };
+    let controller = TestApp::start_on(&store.url).await;
+    let system = Clock::System.now();
+    controller.clock.advance(Duration::from_secs(86_400));
+    controller.app().deadlines().compare(controller.app().store()).await.unwrap();
+    controller.add_absent_host("web-1").await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let policy = RolloutPolicy::default();
+    let operation = controller.run_with(&["work"], "web-1", policy).await.unwrap();
+    let span = operation.deadline.since(system).as_millis() as u64;
+    assert!((policy.deadline_ms..policy.deadline_ms + 3_600_000).contains(&span), "{span} ms");
+    controller.stop().await;
+    store.finish().await;
 }
