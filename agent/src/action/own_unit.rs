@@ -3,47 +3,51 @@
 use fleetward_protocol::action::unit::UnitName;
 
 use crate::perform::Problem;
-use crate::platform::systemd::{Carries, Systemd, SystemdError};
+use crate::platform::systemd::carries::{Carries, Change};
+use crate::platform::systemd::{Systemd, SystemdError};
 
-/// What is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Danger {
-    /// The unit is stopped, and what needs it with it.
-    Stop,
-    /// The unit is not started at the next boot.
-    NextBoot,
-}
-
-/// Refuses what would stop the unit that this process and the agent belong to, or keep it from starting.
+/// Refuses what would stop the unit that this process and the agent belong to, or keep it from starting: by itself, or by way
+/// of what that unit needs, of what starts it, or of what cannot be active together with it.
 ///
 /// # Errors
-/// With [`Problem`], if that is the unit; with the other, if systemd does not tell.
+/// With [`Problem`], if it would; with the other, if systemd does not tell.
 pub(super) fn ensure_kept(
     systemd: &Systemd,
     unit: &UnitName,
     verb: &str,
-    danger: Danger,
+    change: Change,
 ) -> Result<Result<(), Problem>, SystemdError> {
+    let carries = systemd.read_carries(unit, change)?;
     let by_hand = format!("run `systemctl {verb} {unit}` on the host itself if that is meant");
-    Ok(match (systemd.read_carries(unit)?, danger) {
-        (Carries::Us, Danger::Stop) => Err(Problem::new(
-            format_args!(
-                "`{verb} {unit}` is refused: it is the unit of this host's agent, and no controller could reach the host any more"
-            ),
-            format_args!("ask for `restart` if that is enough, or {by_hand}"),
-        )),
-        (Carries::Us, Danger::NextBoot) => Err(Problem::new(
-            format_args!(
-                "`{verb} {unit}` is refused: it is the unit of this host's agent, and after the next boot no controller could reach the host any more"
-            ),
+    let when = match change {
+        Change::Disable => "after the next boot no controller could reach the host any more",
+        Change::Stop | Change::Start => "no controller could reach the host any more",
+    };
+    let (why, advice) = match carries {
+        Carries::Nothing => return Ok(Ok(())),
+        Carries::Us if change == Change::Stop => (
+            format!("it is the unit of this host's agent, and {when}"),
+            format!("ask for `restart` if that is enough, or {by_hand}"),
+        ),
+        Carries::Us => (format!("it is the unit of this host's agent, and {when}"), by_hand),
+        Carries::Needed { own, how } if change == Change::Stop => (
+            format!("{own}, the unit of this host's agent, would be stopped with it ({how}), and {when}"),
             by_hand,
-        )),
-        (Carries::Needed(own), Danger::Stop) => Err(Problem::new(
-            format_args!(
-                "`{verb} {unit}` is refused: {own}, the unit of this host's agent, would be stopped with it, and no controller could reach the host any more"
-            ),
+        ),
+        Carries::Needed { own, how } => (
+            format!("{own}, the unit of this host's agent, would not start without it ({how}): {when}"),
             by_hand,
-        )),
-        (Carries::Needed(_), Danger::NextBoot) | (Carries::Nothing, _) => Ok(()),
-    })
+        ),
+        Carries::Starter { own, how } => {
+            (format!("{own}, the unit of this host's agent, is started by it ({how}): {when}"), by_hand)
+        }
+        Carries::Conflict { own, how } => (
+            format!("{own}, the unit of this host's agent, would be stopped by it ({how}), and {when}"),
+            by_hand,
+        ),
+        Carries::Bus => {
+            ("this host's agent asks systemd through it, and could not take that back".to_owned(), by_hand)
+        }
+    };
+    Ok(Err(Problem::new(format_args!("`{verb} {unit}` is refused: {why}"), advice)))
 }

@@ -3,8 +3,10 @@
 use fleetward_protocol::action::unit::{Unit, UnitJob, UnitName, UnitReport, UnitState, Verb};
 
 use super::Perform;
-use super::own_unit::{self, Danger};
+use super::own_unit;
+use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
+use crate::platform::systemd::carries::Change;
 use crate::platform::systemd::{Job, Systemd, SystemdError};
 
 /// So many lines of a unit's log are shown at most when it failed.
@@ -17,7 +19,7 @@ impl Perform for Unit {
             true => Some(reload(self, steps)?),
             false => None,
         };
-        let Checked { mut systemd, before, needs_daemon_reload } =
+        let Checked { mut systemd, before, needs_daemon_reload, ends_by_itself } =
             steps.look("check", unit, |steps| check(self, systemd, steps))?;
         // What began before the host restarted has changed the unit, or may have.
         let earlier = steps.earlier(self.verb.as_str());
@@ -38,8 +40,19 @@ impl Perform for Unit {
         let changed = steps.change(
             self.verb.as_str(),
             words,
-            // It is not as it should be: that was looked at.
-            |_, _| Ok(None),
+            |_, earlier| match (ends_by_itself, earlier) {
+                // It is not as it should be: that was looked at.
+                (false, _) => Ok(None),
+                (true, Earlier::Done) => Ok(Some(())),
+                (true, Earlier::Began) => Err(Problem::new(
+                    format_args!(
+                        "`{} {unit}` had begun before the host restarted, and whether {unit} had done its work cannot be told: it is a \
+                         service that does it and ends",
+                        self.verb
+                    ),
+                    format_args!("see `journalctl --unit={unit} --boot=-1` on the host, and ask again if it is still to be done"),
+                )),
+            },
             |steps| change(self, &mut systemd, &mut goes_on, steps),
         );
         let mut after = None;
@@ -78,17 +91,26 @@ struct Checked {
     systemd: Systemd,
     before: UnitState,
     needs_daemon_reload: bool,
+    /// Whether a start of it leaves nothing that tells of it; looked at after a restart of the host only.
+    ends_by_itself: bool,
 }
 
 /// Connects to systemd, if this may be asked of it.
 fn connect(asked: &Unit) -> Result<Systemd, Problem> {
-    let Unit { unit, verb, .. } = asked;
     let systemd = Systemd::connect().map_err(|error| problem(asked, &error))?;
-    if *verb == Verb::Stop {
-        let kept = own_unit::ensure_kept(&systemd, unit, verb.as_str(), Danger::Stop);
-        kept.map_err(|error| problem(asked, &error))??;
-    }
+    ensure_agent_kept(asked, &systemd)?;
     Ok(systemd)
+}
+
+fn ensure_agent_kept(asked: &Unit, systemd: &Systemd) -> Result<(), Problem> {
+    let Unit { unit, verb, .. } = asked;
+    let change = match verb {
+        Verb::Stop => Change::Stop,
+        Verb::Start | Verb::Restart | Verb::ReloadOrRestart => Change::Start,
+        Verb::Reload => return Ok(()),
+    };
+    let kept = own_unit::ensure_kept(systemd, unit, verb.as_str(), change);
+    kept.map_err(|error| problem(asked, &error))?
 }
 
 /// Has systemd read its files again.
@@ -120,7 +142,11 @@ const fn starts_anew(verb: Verb) -> bool {
 fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Checked, Problem> {
     let Unit { unit, verb, .. } = asked;
     let systemd = match systemd {
-        Some(systemd) => systemd,
+        Some(systemd) => {
+            // Files that were read again may have changed what needs what.
+            ensure_agent_kept(asked, &systemd)?;
+            systemd
+        }
         None => connect(asked)?,
     };
     let before = systemd.read_unit(unit).map_err(|error| problem(asked, &error))?;
@@ -132,6 +158,9 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
              `systemctl daemon-reload` on the host before"
         ));
     }
+    let ends_by_itself = steps.is_taken_up()
+        && *verb != Verb::Stop
+        && systemd.read_ends_by_itself(unit).map_err(|error| problem(asked, &error))?;
     match before.load.as_str() {
         "not-found" => Err(Problem::new(
             format_args!("there is no unit {unit} on this host"),
@@ -147,13 +176,13 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
         )),
         // Once it is started, it has loaded what is there.
         _ if steps.is_taken_up() && before.active.as_str() == "activating" => {
-            Ok(Checked { systemd, before, needs_daemon_reload })
+            Ok(Checked { systemd, before, needs_daemon_reload, ends_by_itself })
         }
         _ if *verb == Verb::Reload && !is_active(&before) => Err(Problem::new(
             format_args!("{unit} is {}, and only an active unit can reload", before.active),
             "start it, or ask for `reload-or-restart`",
         )),
-        _ => Ok(Checked { systemd, before, needs_daemon_reload }),
+        _ => Ok(Checked { systemd, before, needs_daemon_reload, ends_by_itself }),
     }
 }
 

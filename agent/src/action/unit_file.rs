@@ -7,9 +7,10 @@ use fleetward_protocol::action::unit_file::{FileVerb, UnitFile, UnitFileReport};
 use fleetward_protocol::text::{Line, List, Text, Word};
 
 use super::Perform;
-use super::own_unit::{self, Danger};
+use super::own_unit;
 use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
+use crate::platform::systemd::carries::Change;
 use crate::platform::systemd::files::{Link, Linked, Links};
 use crate::platform::systemd::{Systemd, SystemdError};
 
@@ -62,7 +63,7 @@ fn check(asked: &UnitFile, steps: &mut Steps) -> Result<(Systemd, Word), Problem
     let UnitFile { unit, verb } = asked;
     let systemd = Systemd::connect().map_err(|error| problem_of(asked, &error))?;
     if matches!(verb, FileVerb::Disable | FileVerb::Mask) {
-        let kept = own_unit::ensure_kept(&systemd, unit, verb.as_str(), Danger::NextBoot);
+        let kept = own_unit::ensure_kept(&systemd, unit, verb.as_str(), Change::Disable);
         kept.map_err(|error| problem_of(asked, &error))??;
     }
     let state = systemd.read_unit(unit).map_err(|error| problem_of(asked, &error))?;

@@ -3,6 +3,7 @@
 //! For short-lived processes only: a connection brings a runtime of its own, which works while it is asked something.
 //! `org.freedesktop.systemd1(5)` is the manual of everything that is called here.
 
+pub mod carries;
 pub mod files;
 mod log;
 pub mod units;
@@ -47,9 +48,6 @@ const RETRY: Duration = Duration::from_millis(200);
 const ABSENT: [&str; 4] = [".UnknownObject", ".UnknownInterface", ".UnknownProperty", ".UnknownMethod"];
 /// Ends of other jobs that may wait to be passed over.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
-/// The properties of a unit that name those that are stopped with it (systemd.unit(5), by their opposites).
-const STOPPED_WITH: [&str; 4] = ["RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf"];
-
 /// A connection to the system's service manager.
 #[derive(Debug)]
 pub struct Systemd {
@@ -68,17 +66,6 @@ pub enum Job {
     Left(Why, UnitJob),
     /// This process was asked to stop, and the job with it: systemd had not begun with it.
     TakenBack(Why),
-}
-
-/// What stopping a unit, or keeping it from starting, would do to this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Carries {
-    /// Nothing.
-    Nothing,
-    /// It is the unit that this process belongs to.
-    Us,
-    /// The unit of this name is the one, and it is stopped with the other.
-    Needed(Word),
 }
 
 /// systemd could not be asked, or said no.
@@ -154,47 +141,25 @@ impl Systemd {
         })
     }
 
+    /// Whether the unit is a service that does its work and ends, so that nothing of it tells afterwards whether it has.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_ends_by_itself(&self, unit: &UnitName) -> Result<bool, SystemdError> {
+        self.runtime.block_on(async {
+            let (path, own) = (self.load(unit).await?, interface(unit.as_str()));
+            let kind = property::<String>(&self.connection, path.as_str(), &own, "Type").await?;
+            let stays = property::<bool>(&self.connection, path.as_str(), &own, "RemainAfterExit").await?;
+            Ok(kind.is_some_and(|kind| kind == "oneshot") && !stays.unwrap_or(false))
+        })
+    }
+
     /// Has systemd read all its files again.
     ///
     /// # Errors
     /// If it does not.
     pub fn reload(&self) -> Result<(), SystemdError> {
         self.runtime.block_on(call(&self.connection, PATH, MANAGER, "Reload", &())).map(drop)
-    }
-
-    /// What stopping this unit would do to the process that asks, by what systemd says of that process. The agent is in the
-    /// same unit as all that it starts.
-    ///
-    /// # Errors
-    /// If systemd does not tell.
-    pub fn read_carries(&self, unit: &UnitName) -> Result<Carries, SystemdError> {
-        self.runtime.block_on(async {
-            let connection = &self.connection;
-            let own = (std::process::id(),);
-            let own: OwnedObjectPath = match ask(connection, PATH, MANAGER, "GetUnitByPID", &own).await {
-                Ok(own) => own,
-                // Started by something that is no unit.
-                Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoUnitForPID") => {
-                    return Ok(Carries::Nothing);
-                }
-                Err(error) => return Err(error),
-            };
-            let path = self.load(unit).await?;
-            // By its object and not by its name: a unit may have several.
-            if path == own {
-                return Ok(Carries::Us);
-            }
-            let Some(name) = property::<String>(connection, own.as_str(), UNIT, "Id").await? else {
-                return Ok(Carries::Nothing);
-            };
-            for dependency in STOPPED_WITH {
-                let stopped = property::<Vec<String>>(connection, path.as_str(), UNIT, dependency).await?;
-                if stopped.is_some_and(|stopped| stopped.contains(&name)) {
-                    return Ok(Carries::Needed(Text::of(name)));
-                }
-            }
-            Ok(Carries::Nothing)
-        })
     }
 
     async fn load(&self, unit: &UnitName) -> Result<OwnedObjectPath, SystemdError> {

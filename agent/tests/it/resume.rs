@@ -186,6 +186,27 @@ fn a_step_that_was_done_is_not_done_twice() {
     assert_eq!(output.report.unwrap()["changed"], true);
 }
 
+/// A service that does its work and ends is inactive before and after: it might do the work twice.
+#[test]
+fn what_leaves_no_trace_is_not_done_again() {
+    for (is_done, outcome) in [(false, Outcome::Exited(1)), (true, Outcome::Exited(0))] {
+        let Some(site) = site("a service that ends by itself") else { return };
+        site.is("once.service", "inactive", 0);
+        let request = unit(Verb::Start, "once.service");
+        site.cut_off(&request);
+        if is_done {
+            let (mut journal, _) = StepJournal::open(&site.directory(request.run)).unwrap();
+            journal.append(&Step::Done(Text::of("start"))).unwrap();
+        }
+        let (end, output) = site.end(2, request.run, 0, None);
+        assert_eq!(end.outcome, outcome, "{output:?}");
+        let stderr = text(&output.stderr);
+        let told = "whether once.service had done its work cannot be told";
+        assert_eq!(stderr.contains(told) && stderr.contains("--boot=-1"), !is_done, "{stderr}");
+        assert_eq!(site.asked(), ["StartUnit once.service replace"]);
+    }
+}
+
 #[test]
 fn links_of_a_unit_are_made_in_the_next_boot() {
     for (now, asked, changed) in [("enabled", 1, true), ("disabled", 2, true)] {

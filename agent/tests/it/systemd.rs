@@ -94,8 +94,10 @@ pub(crate) struct World {
     pub(crate) changed: Vec<&'static str>,
     /// The unit that the agent's processes belong to.
     pub(crate) own: Option<&'static str>,
-    /// Units, and those that need them.
-    pub(crate) needed: HashMap<&'static str, &'static str>,
+    /// What a dependency of a unit names: `Requires` of `a.service`.
+    pub(crate) dependencies: HashMap<(&'static str, &'static str), Vec<&'static str>>,
+    /// The same, from the next time on that all files are read.
+    pub(crate) next_dependencies: HashMap<(&'static str, &'static str), Vec<&'static str>>,
     /// Other names of units.
     pub(crate) aliases: HashMap<&'static str, &'static str>,
 }
@@ -254,6 +256,8 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                 refuses = world.refuses_reload;
                 if !refuses {
                     world.changed.clear();
+                    let next = std::mem::take(&mut world.next_dependencies);
+                    world.dependencies.extend(next);
                 }
             });
             if refuses {
@@ -262,6 +266,10 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             } else {
                 connection.reply(&header, &()).await.unwrap()
             }
+        }
+        "GetAll" => {
+            let all = all_properties(&world.borrow(), &at);
+            connection.reply(&header, &all).await.unwrap()
         }
         "Get" => {
             let (_, name): (String, String) = message.body().deserialize().unwrap();
@@ -357,6 +365,18 @@ fn rows(world: &World, names: &[String]) -> Vec<Row> {
     meant.map(row).collect()
 }
 
+/// Of a unit: its own name, its state, and what its dependencies name.
+fn all_properties(world: &World, at: &str) -> HashMap<String, Variant<'static>> {
+    let unit = unit_at(at);
+    let states = ["Id", "ActiveState"].map(|name| (name.to_owned(), property(world, at, name).unwrap()));
+    let named = world.dependencies.iter().filter(|((of, _), _)| *of == unit);
+    let named = named.map(|((_, name), units)| {
+        let units: Vec<String> = units.iter().map(|unit| (*unit).to_owned()).collect();
+        ((*name).to_owned(), Variant::from(units))
+    });
+    named.chain(states).collect()
+}
+
 fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
     if at.contains("/job/") {
         let value = match name {
@@ -370,10 +390,8 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
     match name {
         "Id" => return Some(Variant::from(unit)),
         "NeedDaemonReload" => return Some(Variant::from(world.changed.contains(&unit.as_str()))),
-        "RequiredBy" => {
-            let needed = world.needed.get(unit.as_str()).map(|needed| (*needed).to_owned());
-            return Some(Variant::from(Vec::from_iter(needed)));
-        }
+        "Type" => return Some(Variant::from(if unit == "once.service" { "oneshot" } else { "simple" })),
+        "RemainAfterExit" => return Some(Variant::from(false)),
         "Job" if world.had_job => {
             return Some(Variant::from((7_u32, ObjectPath::try_from(JOB).unwrap())));
         }

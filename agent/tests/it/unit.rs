@@ -269,13 +269,24 @@ async fn the_agents_own_unit_is_not_stopped_and_can_be_restarted() {
         world.own = Some("web.service");
         world.aliases.insert("alias.service", "web.service");
         world.units.insert("base.target".into(), ("loaded", "active".into(), 0));
-        world.needed.insert("base.target", "web.service");
+        world.dependencies.insert(("web.service", "Requires"), vec!["some.slice", "middle.socket"]);
+        world.dependencies.insert(("middle.socket", "PartOf"), vec!["base.target"]);
+        // Round in a circle: that ends, too.
+        world.dependencies.insert(("base.target", "BindsTo"), vec!["middle.socket", "far.mount"]);
+        world.dependencies.insert(("web.service", "Wants"), vec!["wanted.service"]);
+        world.units.insert("wanted.service".into(), ("loaded", "active".into(), 0));
     });
     let life = machine.start(boot(1));
     for (name, told) in [
         ("web.service", "`stop web.service` is refused: it is the unit of this host's agent"),
         ("alias.service", "`stop alias.service` is refused"),
-        ("base.target", "web.service, the unit of this host's agent, would be stopped with it"),
+        (
+            "base.target",
+            "web.service, the unit of this host's agent, would be stopped with it (web.service needs middle.socket, \
+             which needs base.target), and no controller could reach the host any more",
+        ),
+        ("far.mount", "which needs base.target, which needs far.mount)"),
+        ("dbus.socket", "this host's agent asks systemd through it"),
     ] {
         let (end, output) = done(&life, &unit(Verb::Stop, name)).await;
         let stderr = text(&output.stderr);
@@ -285,8 +296,71 @@ async fn the_agents_own_unit_is_not_stopped_and_can_be_restarted() {
     assert_eq!(world.borrow().asked, Vec::<String>::new());
     let (end, _) = done(&life, &unit(Verb::Restart, "web.service")).await;
     assert_eq!(end.outcome, Outcome::Exited(0));
-    let (end, _) = done(&life, &unit(Verb::Stop, "off.service")).await;
-    assert_eq!(end.outcome, Outcome::Exited(0), "others are as before");
+    for name in ["off.service", "wanted.service"] {
+        let (end, _) = done(&life, &unit(Verb::Stop, name)).await;
+        assert_eq!(end.outcome, Outcome::Exited(0), "others are as before: {name}");
+    }
+}
+
+/// What a start stops: by itself, or by what it starts.
+#[tokio::test]
+async fn what_cannot_be_active_together_with_the_agent_is_not_started() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a conflict with the agent") else {
+        return;
+    };
+    world.send_modify(|world| {
+        world.own = Some("web.service");
+        for (unit, active) in
+            [("base.target", "active"), ("busy.service", "active"), ("late.service", "inactive")]
+        {
+            world.units.insert(unit.into(), ("loaded", active.into(), 0));
+        }
+        world.dependencies.insert(("web.service", "Requires"), vec!["base.target"]);
+        world.dependencies.insert(("shut.target", "ConflictedBy"), vec!["other.service", "base.target"]);
+        world.dependencies.insert(("off.service", "Wants"), vec!["busy.service", "late.service"]);
+        world.dependencies.insert(("late.service", "Requires"), vec!["shut.target"]);
+        // It is active, and so is web.service.
+        world.dependencies.insert(("busy.service", "Conflicts"), vec!["web.service"]);
+        world.dependencies.insert(("harmless.service", "Wants"), vec!["busy.service"]);
+        world.units.insert("harmless.service".into(), ("loaded", "inactive".into(), 0));
+    });
+    let life = machine.start(boot(1));
+    for (verb, name, told) in [
+        (Verb::Start, "shut.target", "(it cannot be active together with base.target)"),
+        (
+            Verb::ReloadOrRestart,
+            "off.service",
+            "(shut.target is started with it, and cannot be active together with base.target)",
+        ),
+    ] {
+        let (end, output) = done(&life, &unit(verb, name)).await;
+        let stderr = text(&output.stderr);
+        assert_eq!(end.outcome, Outcome::Exited(1));
+        assert!(stderr.contains("would be stopped by it") && stderr.contains(told), "{stderr}");
+    }
+    assert_eq!(world.borrow().asked, Vec::<String>::new());
+    let (end, _) = done(&life, &unit(Verb::Start, "harmless.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(0));
+}
+
+/// A file that systemd has not read yet may say that the agent needs the unit.
+#[tokio::test]
+async fn what_the_agent_needs_is_looked_at_again_when_files_were_read() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a dependency that is new") else {
+        return;
+    };
+    world.send_modify(|world| {
+        world.own = Some("web.service");
+        world.units.insert("base.target".into(), ("loaded", "active".into(), 0));
+        world.next_dependencies.insert(("web.service", "Requires"), vec!["base.target"]);
+    });
+    let life = machine.start(boot(1));
+    let stop = Unit { unit: "base.target".parse().unwrap(), verb: Verb::Stop, daemon_reload: true };
+    let (end, output) = done(&life, &asking(&stop)).await;
+    let stderr = text(&output.stderr);
+    assert_eq!(end.outcome, Outcome::Exited(1));
+    assert!(stderr.contains("web.service needs base.target"), "{stderr}");
+    assert_eq!(world.borrow().asked, ["Reload"]);
 }
 
 /// The agent goes away while systemd works. The action goes on, is not done twice, and all that it told arrives.

@@ -141,7 +141,36 @@ async fn the_agents_own_unit_stays_in_the_boot() {
             "{stderr}"
         );
     }
+    // What it needs, and what starts it.
+    site.world.send_modify(|world| {
+        for (unit, active) in
+            [("base.slice", "active"), ("multi.target", "active"), ("other.target", "inactive")]
+        {
+            world.units.insert(unit.into(), ("loaded", active.into(), 0));
+            world.files.insert(unit.into(), "static");
+        }
+        world.dependencies.insert(("web.service", "Requires"), vec!["middle.socket"]);
+        world.dependencies.insert(("middle.socket", "BindsTo"), vec!["base.slice"]);
+        world.dependencies.insert(("web.service", "WantedBy"), vec!["multi.target", "other.target"]);
+    });
+    for (verb, unit, told) in [
+        (
+            FileVerb::Mask,
+            "base.slice",
+            "would not start without it (web.service needs middle.socket, which needs base.slice)",
+        ),
+        (FileVerb::Mask, "multi.target", "is started by it (multi.target starts web.service)"),
+        (FileVerb::Mask, "dbus.socket", "this host's agent asks systemd through it"),
+        (FileVerb::Disable, "middle.socket", "would not start without it"),
+    ] {
+        let (outcome, output) = site.ask(verb, unit).await;
+        let stderr = text(&output.stderr);
+        assert_eq!(outcome, Outcome::Exited(1));
+        assert!(stderr.contains(told), "{stderr}");
+    }
     assert_eq!(site.world.borrow().asked, Vec::<String>::new());
+    let (outcome, _) = site.ask(FileVerb::Mask, "other.target").await;
+    assert_eq!(outcome, Outcome::Exited(0), "what did not start it in this boot");
     let (outcome, _) = site.ask(FileVerb::Disable, "stubborn.service").await;
     assert_eq!(outcome, Outcome::Exited(0), "others are as before");
 }

@@ -1,0 +1,256 @@
+//! What a change to one unit would do to the unit of the agent, by what systemd says of both (systemd.unit(5)).
+
+use std::collections::{HashMap, HashSet};
+
+use fleetward_protocol::action::unit::UnitName;
+use fleetward_protocol::text::{Line, Text, Word};
+use zbus::{OwnedObjectPath, OwnedVariant};
+
+use super::{MANAGER, PATH, PROPERTIES, Systemd, SystemdError, UNIT, ask};
+
+/// The properties that name the units with which a unit is stopped.
+const STOPPED_WITH: [&str; 5] = ["Requires", "Requisite", "BindsTo", "PartOf", "StopPropagatedFrom"];
+/// Those that name the units without which a unit does not start.
+const STARTED_AFTER: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
+/// Those that name the units that start it with them.
+const STARTED_BY: [&str; 4] = ["WantedBy", "RequiredBy", "BoundBy", "UpheldBy"];
+/// Those that name the units that it starts.
+const STARTS: [&str; 4] = ["Wants", "Requires", "BindsTo", "Upholds"];
+/// Those that name the units that cannot be active together with it.
+const CONFLICTS: [&str; 2] = ["Conflicts", "ConflictedBy"];
+/// Through so many units a dependency is followed.
+const MOST: usize = 256;
+/// The units of the message bus, by their own names.
+const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "dbus-broker.service"];
+
+/// What is about to be done to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is stopped.
+    Stop,
+    /// It is started, or stopped and started.
+    Start,
+    /// It is not started any more from the next boot on.
+    Disable,
+}
+
+/// What that would do to the unit of this process, which is the agent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carries {
+    /// Nothing that is known.
+    Nothing,
+    /// It is that unit.
+    Us,
+    /// That unit needs it.
+    Needed {
+        /// The unit's name.
+        own: Word,
+        /// How: `a.service needs b.socket, which needs c.target`.
+        how: Line,
+    },
+    /// That unit is started by it at each boot.
+    Starter {
+        /// The unit's name.
+        own: Word,
+        /// How: `c.target starts b.target, which starts a.service`.
+        how: Line,
+    },
+    /// That unit, or one that it needs, is stopped when it is started.
+    Conflict {
+        /// The unit's name.
+        own: Word,
+        /// What is started and what is stopped: `a.target would be started with it, and stops b.target`.
+        how: Line,
+    },
+    /// The agent asks systemd through it.
+    Bus,
+}
+
+/// A unit as far as it matters here.
+#[derive(Debug)]
+struct Seen {
+    id: String,
+    is_active: bool,
+    properties: HashMap<String, OwnedVariant>,
+}
+
+impl Seen {
+    fn named<'a>(&'a self, dependencies: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+        dependencies.iter().flat_map(|name| {
+            let names = self.properties.get(*name).and_then(|value| value.try_clone().ok());
+            names.and_then(|names| Vec::<String>::try_from(names).ok()).unwrap_or_default()
+        })
+    }
+}
+
+/// Units that were reached from one, the nearest first, each with the place of the one that it was reached from.
+type Reached = Vec<(Seen, usize)>;
+
+impl Systemd {
+    /// What a change to this unit would do to the unit of the process that asks, by what systemd says of that process. The
+    /// agent is in the same unit as all that it starts.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_carries(&self, unit: &UnitName, change: Change) -> Result<Carries, SystemdError> {
+        self.runtime.block_on(async {
+            let own = (std::process::id(),);
+            let own = match ask(&self.connection, PATH, MANAGER, "GetUnitByPID", &own).await {
+                Ok(own) => self.see(&own).await?,
+                // Started by something that is no unit.
+                Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoUnitForPID") => {
+                    return Ok(Carries::Nothing);
+                }
+                Err(error) => return Err(error),
+            };
+            // By its own name: it may have others.
+            let asked = self.see(&self.load(unit).await?).await?;
+            match change {
+                Change::Start => self.conflicts(own, asked).await,
+                Change::Stop | Change::Disable if asked.id == own.id => Ok(Carries::Us),
+                Change::Stop => {
+                    let reached = self.reach(own, &STOPPED_WITH, |_| true).await?;
+                    Ok(needed(&reached, &asked.id).unwrap_or_else(|| bus(&asked.id)))
+                }
+                Change::Disable => {
+                    let path = own.id.clone();
+                    let reached = self.reach(own, &STARTED_AFTER, |_| true).await?;
+                    if let Some(needed) = needed(&reached, &asked.id) {
+                        return Ok(needed);
+                    }
+                    let own = reached.into_iter().next().map(|(own, _)| own);
+                    let Some(own) = own else { return Ok(Carries::Nothing) };
+                    // What is not active has not started it in this boot.
+                    let reached = self.reach(own, &STARTED_BY, |unit| unit.is_active).await?;
+                    Ok(match chain(&reached, &asked.id) {
+                        Some(mut chain) if asked.is_active => {
+                            chain.reverse();
+                            Carries::Starter { own: Text::of(path), how: sentence(&chain, "starts") }
+                        }
+                        _ => bus(&asked.id),
+                    })
+                }
+            }
+        })
+    }
+
+    /// Whether what starts with this unit stops the agent's, or one that that needs.
+    async fn conflicts(&self, own: Seen, asked: Seen) -> Result<Carries, SystemdError> {
+        let name = own.id.clone();
+        // It stops and starts again.
+        if asked.id == own.id {
+            return Ok(Carries::Nothing);
+        }
+        let needed: HashSet<String> =
+            self.reach(own, &STOPPED_WITH, |_| true).await?.into_iter().map(|(unit, _)| unit.id).collect();
+        // What is active already stops nothing more.
+        let first = asked.id.clone();
+        let started = self.reach(asked, &STARTS, |unit| !unit.is_active).await?;
+        for (unit, _) in started.iter().filter(|(unit, _)| unit.id == first || !unit.is_active) {
+            if let Some(stopped) = unit.named(&CONFLICTS).find(|stopped| needed.contains(stopped)) {
+                let how = match unit.id == first {
+                    true => format!("it cannot be active together with {stopped}"),
+                    false => format!(
+                        "{} is started with it, and cannot be active together with {stopped}",
+                        unit.id
+                    ),
+                };
+                return Ok(Carries::Conflict { own: Text::of(name), how: Text::of(how) });
+            }
+        }
+        Ok(Carries::Nothing)
+    }
+
+    async fn see(&self, path: &OwnedObjectPath) -> Result<Seen, SystemdError> {
+        let mut properties: HashMap<String, OwnedVariant> =
+            ask(&self.connection, path.as_str(), PROPERTIES, "GetAll", &(UNIT,)).await?;
+        let mut text = |name| {
+            let value = properties.remove(name);
+            value.and_then(|value| String::try_from(value).ok()).unwrap_or_default()
+        };
+        let (id, active) = (text("Id"), text("ActiveState"));
+        Ok(Seen { id, is_active: matches!(active.as_str(), "active" | "reloading"), properties })
+    }
+
+    /// The units that can be reached from one along these dependencies, itself first, beyond those alone that `leads_on`.
+    async fn reach(
+        &self,
+        first: Seen,
+        along: &[&str],
+        leads_on: fn(&Seen) -> bool,
+    ) -> Result<Reached, SystemdError> {
+        let mut known: HashSet<String> = HashSet::from([first.id.clone()]);
+        let mut reached = vec![(first, 0)];
+        let mut at = 0;
+        while let Some((unit, _)) = reached.get(at) {
+            let next: Vec<String> = match at == 0 || leads_on(unit) {
+                true => unit.named(along).collect(),
+                false => Vec::new(),
+            };
+            for name in next {
+                if reached.len() < MOST && known.insert(name.clone()) {
+                    let path = ask(&self.connection, PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await;
+                    match path {
+                        Ok(path) => reached.push((self.see(&path).await?, at)),
+                        // A name that systemd itself has no unit for.
+                        Err(SystemdError::Refused { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            at += 1;
+        }
+        Ok(reached)
+    }
+}
+
+/// From the first unit to the one of this name; `None` if it was not reached.
+fn chain<'a>(reached: &'a Reached, id: &str) -> Option<Vec<&'a str>> {
+    let mut at = reached.iter().position(|(unit, _)| unit.id == id)?;
+    let mut chain = vec![id_at(reached, at)?];
+    while at != 0 {
+        at = reached.get(at)?.1;
+        chain.insert(0, id_at(reached, at)?);
+    }
+    Some(chain)
+}
+
+fn id_at(reached: &Reached, at: usize) -> Option<&str> {
+    reached.get(at).map(|(unit, _)| unit.id.as_str())
+}
+
+fn needed(reached: &Reached, id: &str) -> Option<Carries> {
+    let chain = chain(reached, id)?;
+    let own = chain.first()?;
+    Some(Carries::Needed { own: Text::of(own), how: sentence(&chain, "needs") })
+}
+
+fn bus(id: &str) -> Carries {
+    if BUS.contains(&id) { Carries::Bus } else { Carries::Nothing }
+}
+
+/// `a needs b, which needs c`.
+fn sentence(chain: &[&str], does: &str) -> Line {
+    let Some((first, rest)) = chain.split_first() else { return Line::default() };
+    let links: Vec<String> = rest.iter().map(|next| format!("{does} {next}")).collect();
+    Text::of(format_args!("{first} {}", links.join(", which ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_is_told_from_one_end_to_the_other() {
+        let seen = |id: &str| Seen { id: id.into(), is_active: true, properties: HashMap::new() };
+        let reached =
+            vec![(seen("a.service"), 0), (seen("x.slice"), 0), (seen("b.socket"), 0), (seen("c.target"), 2)];
+        let Some(Carries::Needed { own, how }) = needed(&reached, "c.target") else { panic!("not reached") };
+        assert_eq!(
+            (own.as_str(), how.as_str()),
+            ("a.service", "a.service needs b.socket, which needs c.target")
+        );
+        assert_eq!(needed(&reached, "d.target"), None);
+        assert_eq!(bus("dbus.socket"), Carries::Bus);
+    }
+}
