@@ -1,5 +1,7 @@
 //! Plans: `--plan` of the commands that start something, and `submit`.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -9,9 +11,11 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use fleetward_api::work::operation::OperationCreate;
+use fleetward_api::work::operation::{OperationCreate, OperationStep};
 use fleetward_api::work::plan::Plan;
+use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
+use fleetward_protocol::name::HostName;
 use fleetward_protocol::order::{self, Draft, Planned, Target};
 use fleetward_protocol::text::List;
 use hyper::Method;
@@ -20,7 +24,7 @@ use crate::app::App;
 use crate::failure::{Exit, Failure};
 use crate::prompt;
 use crate::render::table::Sheet;
-use crate::render::{Out, words};
+use crate::render::{Out, neutral, words};
 use crate::start::{self, Manner};
 
 /// The largest plan that is read, in bytes: one of 200,000 hosts is smaller.
@@ -34,6 +38,9 @@ const NAMES_SHOWN: usize = 10;
 A plan is what `fleetward run` or `fleetward do` would start, written to a file by `--plan FILE`. Its digest covers the \
 operation, who asked, the times, the rollout, and every host with every step. Submitting it starts exactly that: if \
 hosts, scripts or settings have changed since, it is refused. Who made the plan submits it, once, within a day.
+
+What is shown before it starts is what the controller says of the plan's request now. If the file says otherwise, such as \
+another host name or another subject of a step, nothing is started, and the difference is named.
 
 Exits as `fleetward run` does.
 
@@ -55,15 +62,95 @@ pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> 
     let begun = Instant::now();
     let name = command.file.display().to_string();
     let plan = parse(&name, &read(&command.file)?)?;
-    if command.manner.shows(&app.out) {
-        app.out.note(sheet(&plan, &app.out).trim_end());
-    }
-    if !command.manner.yes {
-        prompt::confirm("Run it?")?;
-    }
     let hosts = plan.hosts.iter().map(|host| host.name.as_str().to_owned()).collect();
     let again = format!("`fleetward submit {name}`");
+    if !is_started(app, &plan).await? {
+        let shown = compared(&name, plan.clone(), planned_now(app, &plan).await?)?;
+        if command.manner.shows(&app.out) {
+            app.out.note(sheet(&shown, &app.out).trim_end());
+        }
+        if !command.manner.yes {
+            prompt::confirm("Run it?")?;
+        }
+    }
     start::create(app, &plan.operation, hosts, &again, &command.manner, begun).await
+}
+
+/// Whether the plan's operation is there already: then nothing more is started, whatever has changed since.
+async fn is_started(app: &App, plan: &Plan) -> Result<bool, Failure> {
+    let Some(id) = plan.operation.id else { return Ok(false) };
+    match app.client.get(&format!("operations/{id}")).await {
+        Ok(_) => Ok(true),
+        Err(Failure::Refused { status: 404, .. }) => Ok(false),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// What the controller makes now of the request in a plan.
+async fn planned_now(app: &App, plan: &Plan) -> Result<Plan, Failure> {
+    let asked = OperationCreate { plan: None, ..plan.operation.clone() };
+    let answer = app.client.send(Method::POST, "plans", &asked).await?;
+    app.client.read(&answer)
+}
+
+/// The plan as the controller makes it now, with the file's times, if the file says the same.
+///
+/// A plan's bytes cover client IDs and digests. What a person reads is names and subjects: they are taken from the
+/// controller, never from the file.
+fn compared(name: &str, file: Plan, now: Plan) -> Result<Plan, Failure> {
+    match difference(&file, &now) {
+        None => Ok(Plan { not_before: file.not_before, deadline: file.deadline, digest: file.digest, ..now }),
+        Some(difference) => Err(Failure::Usage(format!(
+            "{name} is not what the controller would start now: {}; nothing was started. Hosts, scripts or settings have \
+             changed since it was made, or the file has; make a new plan",
+            neutral::text(&difference)
+        ))),
+    }
+}
+
+/// The first thing that a plan says otherwise than the one that the controller makes now.
+fn difference(file: &Plan, now: &Plan) -> Option<String> {
+    let differ = |what: &str, file: &dyn Display, now: &dyn Display| {
+        Some(format!("the file says {what} {file}, the controller {now}"))
+    };
+    for (at, (old, new)) in (1..).zip(file.steps.iter().zip(&now.steps)) {
+        let (old_step, new_step) = (&old.step, &new.step);
+        if (&old_step.kind, &old_step.subject) != (&new_step.kind, &new_step.subject) {
+            let said = |step: &OperationStep| format!("`{}` ({})", step.subject, step.kind);
+            return differ(&format!("step {at} is"), &said(old_step), &said(new_step));
+        }
+        if old != new {
+            return Some(format!("step {at}, `{}`, has other parameters or contents", new_step.subject));
+        }
+    }
+    if file.steps.len() != now.steps.len() {
+        return differ("the number of steps is", &file.steps.len(), &now.steps.len());
+    }
+    let clients = |plan: &Plan| -> BTreeMap<ClientId, HostName> {
+        plan.hosts.iter().map(|host| (host.client_id.clone(), host.name.clone())).collect()
+    };
+    let (then, today) = (clients(file), clients(now));
+    for (client, old) in &then {
+        match today.get(client) {
+            Some(new) if new == old => {}
+            Some(new) => return differ(&format!("the host {client} is"), old, new),
+            None => return Some(format!("the host {old} ({client}) is only in the file")),
+        }
+    }
+    if let Some((client, name)) = today.iter().find(|(client, _)| !then.contains_key(*client)) {
+        return Some(format!("the host {name} ({client}) is not in the file"));
+    }
+    if file.hosts != now.hosts {
+        return Some("the list of hosts is another".to_owned());
+    }
+    if file.left_out != now.left_out {
+        return differ("the number of hosts that are left out is", &file.left_out, &now.left_out);
+    }
+    let (old, new) = (head(file).ok()?.1, head(now).ok()?.1);
+    if old.issuer != new.issuer {
+        return differ("the plan was made by", &old.issuer, &new.issuer);
+    }
+    (old.policy != new.policy).then(|| "the rollout is another".to_owned())
 }
 
 /// Plans an operation and writes the plan to a file; nothing is started.
@@ -119,19 +206,25 @@ fn parse(name: &str, bytes: &[u8]) -> Result<Plan, Failure> {
         ))
     };
     let plan: Plan = serde_json::from_slice(bytes).map_err(|error| odd(&error.to_string()))?;
-    let text = plan.operation.plan.as_deref().ok_or_else(|| odd("its request has no `plan`"))?;
-    let bytes = STANDARD.decode(text).map_err(|error| odd(&format!("its `plan` is no Base64 ({error})")))?;
-    let head = order::Plan::decode(&bytes).map_err(|error| odd(&error.to_string()))?;
+    let (bytes, head) = head(&plan).map_err(|why| odd(&why))?;
     if !says(&plan, &head, &bytes) {
         return Err(odd("the hosts, steps or times that it shows are not those that it would start"));
     }
     Ok(plan)
 }
 
+/// A plan's bytes, and what they say.
+fn head(plan: &Plan) -> Result<(Vec<u8>, order::Plan), String> {
+    let text = plan.operation.plan.as_deref().ok_or("its request has no `plan`")?;
+    let bytes = STANDARD.decode(text).map_err(|error| format!("its `plan` is no Base64 ({error})"))?;
+    let head = order::Plan::decode(&bytes).map_err(|error| error.to_string())?;
+    Ok((bytes, head))
+}
+
 /// Whether a plan's bytes say what is shown of it.
 fn says(plan: &Plan, head: &order::Plan, bytes: &[u8]) -> bool {
     let steps: List<Digest, { order::MAX_STEPS }> = List::of(plan.steps.iter().map(|step| step.order_digest));
-    let target = |client: &fleetward_protocol::client_id::ClientId| Target {
+    let target = |client: &ClientId| Target {
         client: client.clone(),
         steps: steps.clone(),
     };
