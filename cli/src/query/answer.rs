@@ -112,11 +112,11 @@ impl Answer {
 
     /// How many hosts told all there was.
     pub(super) fn answered(&self) -> usize {
-        self.end.map_or(0, |end| end.answered as usize)
+        self.end.as_ref().map_or(0, |end| end.answered as usize)
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.trouble.is_empty() && self.end.is_some_and(|end| end.answered >= end.hosts)
+        self.trouble.is_empty() && self.end.as_ref().is_some_and(|end| end.answered >= end.hosts)
     }
 
     /// Names the hosts that did not answer, and why.
@@ -131,7 +131,7 @@ impl Answer {
 
     /// How many did, if not all, and how many were not asked.
     pub(super) fn sum_up(&self, out: &Out) {
-        let Some(QueryEnd { hosts, left_out, answered }) = self.end else { return };
+        let Some(&QueryEnd { hosts, left_out, answered, .. }) = self.end.as_ref() else { return };
         if answered < hosts {
             out.note(format_args!("{answered} of {} answered.", words::count(hosts as usize, "host")));
         }

@@ -70,7 +70,7 @@ pub enum QueryState {
 }
 
 /// The data of the `end` event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct QueryEnd {
     /// How many hosts were asked, or should have been.
     pub hosts: u32,
@@ -79,4 +79,20 @@ pub struct QueryEnd {
     pub left_out: u32,
     /// How many of them told all there was, and did not break off later.
     pub answered: u32,
+    /// Why it ended before all hosts did; absent when it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<QueryCut>,
+    /// The same in words, and what to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Why a query ended before its hosts did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QueryCut {
+    /// It lasted as long as one may.
+    Limit,
+    /// Nobody took what was told.
+    Unread,
 }

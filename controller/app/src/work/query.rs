@@ -1,12 +1,16 @@
 //! Queries: looking at something on hosts, now.
 //!
 //! **What it promises.** A query changes nothing and leaves nothing behind but an audit event. What it holds is bounded: so many
-//! queries at once, so many hosts asked at the same time, so much that waits for whoever listens. It ends with its [`Answers`].
+//! queries at once, so many hosts asked at the same time, so much that waits for whoever listens, and for how long. It ends
+//! with its [`Answers`].
 //!
 //! **Deliberately absent.** Anything that is kept, or asked again: whoever wants to know more asks again.
 
+mod answers;
+
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,9 +20,8 @@ use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::action::{ActionRequest, KINDS};
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{HostId, UserId};
-use fleetward_protocol::name::HostName;
 use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
-use fleetward_protocol::query::{Bounds, Fields, InvalidQuery, Key, Kind, QUERY_KINDS, Query, catalogue};
+use fleetward_protocol::query::{Bounds, Fields, InvalidQuery, Kind, QUERY_KINDS, Query, catalogue};
 use fleetward_protocol::suggest::nearest;
 use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::time::Timestamp;
@@ -27,7 +30,7 @@ use fleetward_store::Scope;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tracing::info;
 
 use crate::App;
@@ -38,6 +41,9 @@ use crate::people::access::{Denied, Permit, ReadOutput};
 use crate::people::audit::{self, Entry};
 use crate::work::dispatch::GRACE_AFTER_START;
 use crate::work::operation::made_id;
+
+use answers::Reading;
+pub use answers::{Answer, Answers, Cut, State};
 
 /// The most queries that are open at once.
 const MAX_OPEN: usize = 64;
@@ -195,73 +201,6 @@ impl Queries {
     }
 }
 
-/// What comes of a query. Dropping it ends it, on every host.
-#[derive(Debug)]
-pub struct Answers {
-    told: mpsc::Receiver<Answer>,
-    /// The task that asks; it ends with this.
-    _asking: JoinSet<()>,
-}
-
-/// Something that is told.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    /// What a host has.
-    Items {
-        /// The host.
-        host: HostName,
-        /// By key; an item takes the place of an earlier one of the same key.
-        items: Vec<(Key, Fields)>,
-    },
-    /// What a host has no more.
-    Gone {
-        /// The host.
-        host: HostName,
-        /// The keys.
-        keys: Vec<Key>,
-    },
-    /// How far a host has come.
-    Host {
-        /// The host.
-        host: HostName,
-        /// How far.
-        state: State,
-        /// Why no further, and what to do next.
-        detail: Option<String>,
-    },
-    /// Nothing follows.
-    End {
-        /// How many hosts were asked, or should have been.
-        hosts: u32,
-        /// How many were left out because they are not enrolled.
-        left_out: u32,
-        /// How many of them told all there was, and did not break off later.
-        answered: u32,
-    },
-}
-
-/// How far a host has come with its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// All there is now was told; what follows are changes.
-    Complete,
-    /// The answer is whole.
-    Ended,
-    /// The host is not connected.
-    Offline,
-    /// The host will not answer, or may not be asked.
-    Refused,
-    /// The answer broke off.
-    Failed,
-}
-
-impl Answers {
-    /// What is told next; `None` after the end.
-    pub async fn next(&mut self) -> Option<Answer> {
-        self.told.recv().await
-    }
-}
-
 /// Asks hosts.
 ///
 /// # Errors
@@ -294,9 +233,10 @@ pub async fn ask(app: &App, permit: &Permit<ReadOutput>, asked: Asked) -> Result
     audit::record_alone(app, entry).await;
     info!(kind = query.kind(), hosts = selected.len(), follow = asked.follow, "query.asked");
     let (tell, told) = mpsc::channel(AHEAD);
+    let reading = Arc::new(Reading::default());
     let mut task = JoinSet::new();
-    task.spawn(ask_all(asking, selected, left_out, tell, place));
-    Ok(Answers { told, _asking: task })
+    task.spawn(ask_all(asking, selected, left_out, (tell, Arc::clone(&reading)), place));
+    Ok(Answers::new(told, reading, task))
 }
 
 /// What is asked of every host.
@@ -311,6 +251,8 @@ struct Asking {
     follow: bool,
     /// What is said of a host that is not connected.
     absence: Option<&'static str>,
+    /// How many hosts have told all there was, and have not broken off since.
+    answered: AtomicU32,
 }
 
 impl Asking {
@@ -345,7 +287,17 @@ impl Asking {
         let absence =
             is_new.then_some("the controller has just started, and hosts are coming back; ask again");
         let fleet = app.fleet().clone();
-        Ok(Self { fleet, planned, step, not_before, deadline, bounds, follow, absence })
+        Ok(Self {
+            fleet,
+            planned,
+            step,
+            not_before,
+            deadline,
+            bounds,
+            follow,
+            absence,
+            answered: AtomicU32::new(0),
+        })
     }
 
     /// The order of the host at this place.
@@ -384,42 +336,44 @@ async fn ask_all(
     asking: Arc<Asking>,
     selected: Vec<Selected>,
     left_out: u32,
-    tell: mpsc::Sender<Answer>,
+    (tell, reading): (mpsc::Sender<Answer>, Arc<Reading>),
     place: Place,
 ) {
-    let _place = place;
     let hosts = u32::try_from(selected.len()).unwrap_or(u32::MAX);
     let most = if asking.follow { MAX_FOLLOWED } else { AT_ONCE.get() };
-    let mut answered = 0;
-    let mut running: JoinSet<bool> = JoinSet::new();
+    let mut running: JoinSet<()> = JoinSet::new();
     let all = async {
         for (place, host) in (0..).zip(selected) {
-            while running.len() >= most
-                && let Some(done) = running.join_next().await
-            {
-                answered += u32::from(done.unwrap_or(false));
-            }
+            while running.len() >= most && running.join_next().await.is_some() {}
             let (asking, tell) = (Arc::clone(&asking), tell.clone());
             running.spawn(async move { ask_one(&asking, place, &host, &tell).await });
         }
-        while let Some(done) = running.join_next().await {
-            answered += u32::from(done.unwrap_or(false));
-        }
+        while running.join_next().await.is_some() {}
     };
-    // What is not told by then is not told.
-    let _ = timeout(LONGEST, all).await;
-    let _ = tell.send(Answer::End { hosts, left_out, answered }).await;
+    let cut = tokio::select! {
+        () = all => None,
+        () = sleep(LONGEST) => Some(Cut::Limit),
+        () = reading.stalls(&tell) => Some(Cut::Unread),
+    };
+    // The hosts are let go at once, and so is the place: whoever does not read may not read for long.
+    running.shutdown().await;
+    drop(place);
+    if let Some(cut) = cut {
+        info!(reason = cut.as_str(), hosts, "query.cut");
+    }
+    let answered = asking.answered.load(Ordering::Relaxed);
+    let _ = tell.send(Answer::End { hosts, left_out, answered, cut }).await;
 }
 
-/// Asks a host and tells what it says; whether it told all there was, and did not break off.
-async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Sender<Answer>) -> bool {
+/// Asks a host, tells what it says, and counts it while it has told all there was.
+async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Sender<Answer>) {
     let name = &host.host.name;
     let state = |state, detail| Answer::Host { host: name.clone(), state, detail };
     let mut seen = match asking.begin(place, host) {
         Ok(seen) => seen,
         Err((how, detail)) => {
             let _ = tell.send(state(how, detail)).await;
-            return false;
+            return;
         }
     };
     let mut is_complete = false;
@@ -428,30 +382,30 @@ async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Send
             Some(Seen::Items(items)) => (Answer::Items { host: name.clone(), items }, false),
             Some(Seen::Gone(keys)) => (Answer::Gone { host: name.clone(), keys }, false),
             Some(Seen::Complete) => {
-                is_complete = true;
+                if !std::mem::replace(&mut is_complete, true) {
+                    asking.answered.fetch_add(1, Ordering::Relaxed);
+                }
                 if !asking.follow {
                     continue;
                 }
                 (state(State::Complete, None), false)
             }
             Some(Seen::Ended) => (state(State::Ended, None), true),
-            Some(Seen::Refused(detail)) => {
-                is_complete = false;
-                (state(State::Refused, Some(detail)), true)
-            }
-            Some(Seen::Failed(detail)) => {
-                is_complete = false;
-                (state(State::Failed, Some(detail)), true)
-            }
-            None => {
-                is_complete = false;
-                let detail = "the connection to the host was lost; ask again".to_owned();
-                (state(State::Failed, Some(detail)), true)
+            broken => {
+                if is_complete {
+                    asking.answered.fetch_sub(1, Ordering::Relaxed);
+                }
+                let (how, detail) = match broken {
+                    Some(Seen::Refused(detail)) => (State::Refused, detail),
+                    Some(Seen::Failed(detail)) => (State::Failed, detail),
+                    _ => (State::Failed, "the connection to the host was lost; ask again".to_owned()),
+                };
+                (state(how, Some(detail)), true)
             }
         };
         // Nobody listening any more ends this with the task.
         if tell.send(told).await.is_err() || is_last {
-            return is_complete;
+            return;
         }
     }
 }

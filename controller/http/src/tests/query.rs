@@ -46,6 +46,11 @@ impl Events {
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             if let Some((event, rest)) = self.text.split_once("\n\n") {
+                // What goes out so that the connection is kept is no event.
+                if event.starts_with(':') {
+                    self.text = rest.to_owned();
+                    continue;
+                }
                 let field = |name: &str| {
                     event.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
                 };
@@ -173,6 +178,75 @@ async fn a_query_ends_with_its_request_and_with_its_login() {
     tokio::time::timeout(SOON, looked.answers.closed()).await.expect("nobody may listen");
     let mut events = Events { body: response.into_body().into_data_stream(), text: String::new() };
     assert_eq!(events.next().await, None, "without an `end` it was cut off");
+}
+
+/// The clock jumps this far, and what is due is done.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A tab that sleeps keeps no places of hosts from others, and is told why it ended when it wakes up.
+#[tokio::test]
+async fn a_reader_that_stalls_lets_the_hosts_go() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let mut host = connected(&site, "web-1").await;
+    let mut events = ask(&site, json!({ "kind": "units", "on": "web-1", "follow": true })).await;
+    let Look { answers, .. } = look(&mut host).await;
+    answers.send(Seen::Complete).await.unwrap();
+    assert_eq!(events.next().await.unwrap().1["state"], "complete");
+    // Quiet hosts are no reader's fault.
+    for _ in 0..25 {
+        pass(Duration::from_secs(30)).await;
+    }
+    assert!(!answers.is_closed(), "nothing waits");
+    // As much as goes anywhere.
+    let gone = || Seen::Gone(vec![Text::of("a.service")]);
+    while tokio::time::timeout(Duration::from_millis(300), answers.send(gone())).await.is_ok() {}
+    let mut looks = 0;
+    while !answers.is_closed() && looks < 20 {
+        // A little more than from one look to the next: that one begins a moment after the clock's jump.
+        pass(Duration::from_secs(31)).await;
+        looks += 1;
+    }
+    assert!((9..=12).contains(&looks), "let go after {looks} half minutes");
+    let (mut told, mut end) = (0, None);
+    while let Some((event, data)) = events.next().await {
+        told += u32::from(event == "item");
+        end = Some((event, data));
+    }
+    let (event, end) = end.unwrap();
+    assert!(event == "end" && told > 4, "{told} {end}");
+    assert_eq!((&end["cut"], &end["answered"]), (&json!("unread"), &json!(1)));
+    assert!(
+        end["detail"].as_str().unwrap().contains("about 5 minutes, so the hosts were let go; ask again"),
+        "{end}"
+    );
+}
+
+/// That is as it should be: the host told all there was.
+#[tokio::test]
+async fn a_query_that_follows_for_as_long_as_it_may_says_so() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    site.enrolled_host("web-2").await;
+    let (mut host, mut silent) = (connected(&site, "web-1").await, connected(&site, "web-2").await);
+    let mut events = ask(&site, json!({ "kind": "units", "on": "all", "follow": true })).await;
+    let (looked, _asked) = (look(&mut host).await, look(&mut silent).await);
+    looked.answers.send(Seen::Complete).await.unwrap();
+    assert_eq!(events.next().await.unwrap().1["state"], "complete");
+    pass(Duration::from_secs(12 * 60 * 60)).await;
+    tokio::time::timeout(SOON, looked.answers.closed()).await.expect("the hosts are let go");
+    let (event, end) = events.next().await.unwrap();
+    assert_eq!((event.as_str(), &end["cut"]), ("end", &json!("limit")));
+    assert_eq!((&end["hosts"], &end["answered"]), (&json!(2), &json!(1)), "who told all is counted");
+    assert!(end["detail"].as_str().unwrap().contains("12 hours at the most; ask again to go on"), "{end}");
+    assert_eq!(events.next().await, None);
 }
 
 #[tokio::test]

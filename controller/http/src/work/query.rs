@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::response::sse::Event;
-use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryHost, QueryItem, QueryState};
+use fleetward_api::work::query::{QueryCreate, QueryCut, QueryEnd, QueryHost, QueryItem, QueryState};
 use fleetward_app::work::query::{self, Answer, Answers, Asked, MAX_FOLLOWED, QueryError};
 use fleetward_domain::bucket::TooMany;
 use fleetward_protocol::query::InvalidQuery;
@@ -36,6 +36,8 @@ pub(crate) fn router() -> OpenApiRouter<Site> {
 /// no `id`: whoever lost the stream asks again. Closing the request ends the query on every host.
 ///
 /// So many hosts are asked at the same time, the others after them; with `follow` all at once, and 200 at the most.
+/// Whoever takes nothing of what is told for about five minutes finds `cut: unread` in the `end`; what follows for 12 hours
+/// ends with `cut: limit`.
 #[utoipa::path(
     post, path = "/queries", operation_id = "queryCreate", tag = "query",
     request_body = QueryCreate,
@@ -58,6 +60,7 @@ fn stream(answers: Answers) -> impl Stream<Item = Event> + Send + 'static {
     futures_util::stream::unfold((answers, VecDeque::new()), |(mut answers, mut queue)| async move {
         loop {
             if let Some(event) = queue.pop_front() {
+                answers.took_part(queue.len());
                 return Some((event, (answers, queue)));
             }
             queue.extend(events_of(answers.next().await?));
@@ -77,9 +80,17 @@ fn events_of(told: Answer) -> Vec<Event> {
         Answer::Host { host, state, detail } => {
             vec![sse::event("host", &QueryHost { host, state: state_view(state), detail })]
         }
-        Answer::End { hosts, left_out, answered } => {
-            vec![sse::event("end", &QueryEnd { hosts, left_out, answered })]
+        Answer::End { hosts, left_out, answered, cut } => {
+            let detail = cut.map(|cut| cut.to_string());
+            vec![sse::event("end", &QueryEnd { hosts, left_out, answered, cut: cut.map(cut_view), detail })]
         }
+    }
+}
+
+const fn cut_view(cut: query::Cut) -> QueryCut {
+    match cut {
+        query::Cut::Limit => QueryCut::Limit,
+        query::Cut::Unread => QueryCut::Unread,
     }
 }
 

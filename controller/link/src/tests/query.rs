@@ -117,7 +117,7 @@ async fn hosts_tell_what_they_have_and_who_is_not_there_is_told() {
     // The test's clock stands still: this controller has just started.
     let expected = [("web-1", State::Ended, false), ("web-2", State::Offline, true)];
     assert_eq!(states, expected.map(|(name, state, detail)| (name.to_owned(), state, detail)));
-    assert_eq!(end, Answer::End { hosts: 2, left_out: 1, answered: 1 });
+    assert_eq!(end, Answer::End { hosts: 2, left_out: 1, answered: 1, cut: None });
     assert_eq!(answers.next().await, None);
     // Once, and with what was asked.
     let audited = controller.audited("query.asked").await;
@@ -171,7 +171,7 @@ async fn a_host_that_leaves_is_told_and_the_others_go_on() {
     assert!(matches!(next(&mut answers).await, Answer::Items { .. }));
     staying.say(&QueryUp::Ended).await;
     assert_eq!(told_state(next(&mut answers).await).0, State::Ended);
-    assert_eq!(next(&mut answers).await, Answer::End { hosts: 2, left_out: 0, answered: 1 });
+    assert_eq!(next(&mut answers).await, Answer::End { hosts: 2, left_out: 0, answered: 1, cut: None });
 }
 
 /// Whatever a host says, what is told is bounded and printable, the answer ends with a reason, and the session goes on.
