@@ -12,7 +12,7 @@ pub(crate) mod sse;
 pub(crate) mod trust;
 
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -46,14 +46,14 @@ const ATTEMPTS: u32 = 3;
 /// How long to wait before the second attempt; tripled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(150);
 
-/// A client of one controller.
-#[derive(Debug)]
+/// A client of one controller. Clones share the connection.
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     address: Address,
     tls: Option<Tls>,
     token: Option<String>,
     /// The connection that carries nothing at the moment.
-    idle: Mutex<Option<Connection>>,
+    idle: Arc<Mutex<Option<Connection>>>,
 }
 
 /// What a request is allowed to do when its connection breaks.
@@ -91,7 +91,7 @@ impl Client {
                 Failure::Other(anyhow::Error::new(error).context(what))
             })?),
         };
-        Ok(Self { address, tls, token, idle: Mutex::new(None) })
+        Ok(Self { address, tls, token, idle: Arc::default() })
     }
 
     /// Where the controller is.

@@ -224,10 +224,7 @@ fn head(plan: &Plan) -> Result<(Vec<u8>, order::Plan), String> {
 /// Whether a plan's bytes say what is shown of it.
 fn says(plan: &Plan, head: &order::Plan, bytes: &[u8]) -> bool {
     let steps: List<Digest, { order::MAX_STEPS }> = List::of(plan.steps.iter().map(|step| step.order_digest));
-    let target = |client: &ClientId| Target {
-        client: client.clone(),
-        steps: steps.clone(),
-    };
+    let target = |client: &ClientId| Target { client: client.clone(), steps: steps.clone() };
     let targets: Vec<Target> = plan.hosts.iter().map(|host| target(&host.client_id)).collect();
     let draft = Draft {
         operation: head.operation,

@@ -4,10 +4,16 @@ mod answer;
 mod changes;
 mod items;
 mod listen;
+mod look_up;
+mod stream;
+
+use std::collections::BTreeSet;
 
 use clap::Args;
 use fleetward_api::work::kind::Family;
-use fleetward_api::work::query::{QueryCreate, QueryItem};
+use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryItem};
+use fleetward_protocol::name::HostName;
+use serde_json::json;
 
 use crate::app::App;
 use crate::client::sse::ServerEvent;
@@ -23,7 +29,7 @@ use crate::start::{TARGETS, Targets};
 use answer::{Answer, News};
 use changes::Changes;
 use items::Items;
-use listen::{Ending, follow, once};
+use listen::{Ending, listen};
 
 /// Ask hosts what is there, now
 #[derive(Debug, Args)]
@@ -34,14 +40,17 @@ answer; they are named. A host that is not enrolled is a refusal, as with `fleet
 
 With --follow, what changes is told as it changes, line by line, until Ctrl-C: `name=new (was old)`, and `gone` for what \
 a host no longer lists; `fleetward kind show KIND` tells what that means. When the connection to the controller or to a \
-host breaks, the hosts are asked again until they answer, and what changed meanwhile is told then. In JSON the event \
-`again` says so: all there is follows once more.
+host breaks, those hosts are asked again until they answer, for up to ten minutes when nobody else is left, and what \
+changed meanwhile is told then. A host that may not be asked any more, such as one that left the inventory, is told as \
+refused, and the others go on. In JSON the event `again` names the hosts that were asked again (all, if it names none): all \
+there is on them follows once more. It ends by itself after 12 hours, and says so.
 
 {}
 
 {TARGETS}
 
-Exits with 0 if every host answered, 1 if some did not.
+Exits with 0 if every host answered, 1 if some did not. With --follow a host has answered if it told all there was and did \
+not break off for good; Ctrl-C exits with 130.
 
 Examples:
   fleetward ask units --on 'web-*'
@@ -76,14 +85,13 @@ pub(crate) async fn execute(command: Ask, app: &App) -> Result<Exit, Failure> {
     let fields = fields(&kind.answer);
     let mut answer = Answer::default();
     let ending = match (app.out.format, command.follow) {
-        (Format::Json, false) => once(app, &asked, &mut answer, &mut Json::default()).await?,
-        (Format::Json, true) => follow(app, &asked, &mut answer, &mut Json::default()).await?,
+        (Format::Json, _) => listen(app, &asked, &mut answer, &mut Json::default()).await?,
         (Format::Table, true) => {
-            follow(app, &asked, &mut answer, &mut Changes::new(&app.out, &fields)).await?
+            listen(app, &asked, &mut answer, &mut Changes::new(&app.out, &fields)).await?
         }
         (Format::Table, false) => {
             let mut items = Items::default();
-            let ending = once(app, &asked, &mut answer, &mut items).await?;
+            let ending = listen(app, &asked, &mut answer, &mut items).await?;
             let (table, left_out) = items.table(&fields, &app.out);
             app.out.print(table)?;
             app.out.note_left_out(&left_out);
@@ -117,8 +125,12 @@ trait Sink {
     fn host(&mut self, _news: &News) -> Result<(), Failure> {
         Ok(())
     }
-    /// All there is will be told once more: the hosts were asked again.
-    fn again(&mut self) -> Result<(), Failure> {
+    /// All there is will be told once more: all hosts were asked again, or these.
+    fn again(&mut self, _hosts: Option<&BTreeSet<HostName>>) -> Result<(), Failure> {
+        Ok(())
+    }
+    /// Takes the end of what was followed.
+    fn end(&mut self, _end: &QueryEnd) -> Result<(), Failure> {
         Ok(())
     }
     /// Shows what was taken so far.
@@ -131,6 +143,15 @@ trait Sink {
 #[derive(Debug, Default)]
 struct Json(JsonLines);
 
+impl Json {
+    /// An event that is made here.
+    fn made(&mut self, name: &str, data: &impl serde::Serialize) -> Result<(), Failure> {
+        let data = serde_json::to_string(data).map_err(|error| Failure::Other(error.into()))?;
+        self.0.event(&ServerEvent { name: name.to_owned(), data, id: None })?;
+        self.0.flush()
+    }
+}
+
 impl Sink for Json {
     fn event(&mut self, event: &ServerEvent) -> Result<(), Failure> {
         self.0.event(event)
@@ -140,8 +161,18 @@ impl Sink for Json {
         Ok(())
     }
 
-    fn again(&mut self) -> Result<(), Failure> {
-        self.0.event(&ServerEvent { name: "again".to_owned(), data: "{}".to_owned(), id: None })
+    fn host(&mut self, news: &News) -> Result<(), Failure> {
+        // What the controller told was written as it came.
+        let News::LeftOut(host, why) = news else { return Ok(()) };
+        self.made("host", &json!({ "host": host, "state": "refused", "detail": why }))
+    }
+
+    fn again(&mut self, hosts: Option<&BTreeSet<HostName>>) -> Result<(), Failure> {
+        self.made("again", &hosts.map_or(json!({}), |hosts| json!({ "hosts": hosts })))
+    }
+
+    fn end(&mut self, end: &QueryEnd) -> Result<(), Failure> {
+        self.made("end", end)
     }
 
     fn flush(&mut self) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::address::Address;
 
@@ -15,6 +15,8 @@ pub(crate) enum Step {
     Break(String),
     /// Writes the first text and then the second one again and again, until the client hangs up.
     Endless(String, String),
+    /// Writes the first text, waits until so many requests have come on all connections, writes the second one and hangs up.
+    Await(String, usize, String),
     /// Reads the request and hangs up.
     HangUp,
 }
@@ -41,11 +43,35 @@ pub(crate) async fn serve(connections: Vec<Vec<Step>>) -> (Address, mpsc::Unboun
     (address, requests)
 }
 
+/// The same, with all connections at once, in the order in which they are made.
+pub(crate) async fn serve_at_once(connections: Vec<Vec<Step>>) -> (Address, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let (told, requests) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let count = watch::Sender::new(0);
+        for steps in connections {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(play_counted(stream, steps, told.clone(), count.clone()));
+        }
+    });
+    (address, requests)
+}
+
 /// Plays one connection's steps.
 pub(super) async fn play(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    steps: Vec<Step>,
+    told: mpsc::UnboundedSender<String>,
+) {
+    play_counted(stream, steps, told, watch::Sender::new(0)).await;
+}
+
+async fn play_counted(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     steps: Vec<Step>,
     told: mpsc::UnboundedSender<String>,
+    count: watch::Sender<usize>,
 ) {
     for step in steps {
         let mut request = Vec::new();
@@ -55,12 +81,19 @@ pub(super) async fn play(
             }
         }
         told.send(String::from_utf8(request).unwrap()).unwrap();
+        count.send_modify(|count| *count += 1);
         match step {
             Step::Answer(text) => stream.write_all(text.as_bytes()).await.unwrap(),
             Step::Break(text) => return stream.write_all(text.as_bytes()).await.unwrap(),
             Step::Endless(head, more) => {
                 let _ = stream.write_all(head.as_bytes()).await;
                 while stream.write_all(more.as_bytes()).await.is_ok() {}
+                return;
+            }
+            Step::Await(first, requests, then) => {
+                let _ = stream.write_all(first.as_bytes()).await;
+                count.subscribe().wait_for(|count| *count >= requests).await.unwrap();
+                let _ = stream.write_all(then.as_bytes()).await;
                 return;
             }
             Step::HangUp => return,

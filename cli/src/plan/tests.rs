@@ -105,8 +105,16 @@ fn refused(status: &str, code: &str) -> Step {
 #[tokio::test]
 async fn a_plan_whose_words_were_altered_is_not_submitted() {
     let changes: [(&str, Value, &str); 8] = [
-        ("/hosts/1/name", json!("test-2"), "the host FLEET-00000000-0000-4000-8000-000000000002 is test-2, the controller web-2"),
-        ("/steps/0/subject", json!("look around"), "step 1 is `look around` (script), the controller `patch` (script)"),
+        (
+            "/hosts/1/name",
+            json!("test-2"),
+            "the host FLEET-00000000-0000-4000-8000-000000000002 is test-2, the controller web-2",
+        ),
+        (
+            "/steps/0/subject",
+            json!("look around"),
+            "step 1 is `look around` (script), the controller `patch` (script)",
+        ),
         ("/steps/0/kind", json!("unit"), "step 1 is `patch` (unit), the controller `patch` (script)"),
         ("/steps/0/params", json!({ "x": 1 }), "step 1, `patch`, has other parameters"),
         ("/steps/0/digest", json!("1".repeat(64)), "step 1, `patch`, has other parameters"),
@@ -145,13 +153,19 @@ fn what_changed_since_a_plan_was_made_is_named() {
     let shown = now(&|now| now["deadline"] = json!("2026-02-02T03:04:05.000Z")).unwrap();
     assert_eq!(shown, file);
     let gone = now(&|now| drop(now["hosts"].as_array_mut().unwrap().pop())).unwrap_err().to_string();
-    assert!(gone.contains("the host web-2 (FLEET-00000000-0000-4000-8000-000000000002) is only in the file"), "{gone}");
+    assert!(
+        gone.contains("the host web-2 (FLEET-00000000-0000-4000-8000-000000000002) is only in the file"),
+        "{gone}"
+    );
     let more = now(&|now| {
         let host = json!({ "name": "web-3", "client_id": "FLEET-00000000-0000-4000-8000-000000000003" });
         now["hosts"].as_array_mut().unwrap().push(host);
     });
     let more = more.unwrap_err().to_string();
-    assert!(more.contains("the host web-3 (FLEET-00000000-0000-4000-8000-000000000003) is not in the file"), "{more}");
+    assert!(
+        more.contains("the host web-3 (FLEET-00000000-0000-4000-8000-000000000003) is not in the file"),
+        "{more}"
+    );
     let turned = now(&|now| now["hosts"].as_array_mut().unwrap().reverse()).unwrap_err().to_string();
     assert!(turned.contains("the list of hosts is another"), "{turned}");
     let steps = now(&|now| drop(now["steps"].as_array_mut().unwrap().pop())).unwrap_err().to_string();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetward_api::work::query::{QueryEnd, QueryHost, QueryState};
+use fleetward_api::work::query::{QueryCut, QueryEnd, QueryHost, QueryState};
 use fleetward_protocol::name::HostName;
 use serde::de::DeserializeOwned;
 
@@ -24,6 +24,8 @@ pub(super) enum News {
     Followed(HostName),
     /// It did not answer, or not any more.
     Trouble(HostName, QueryState, String),
+    /// It is not asked any more.
+    LeftOut(HostName, String),
 }
 
 /// Who has answered, as far as it was told.
@@ -34,14 +36,21 @@ pub(super) struct Answer {
     followed: BTreeSet<HostName>,
     /// Those that did once and do not any more, and how often they have failed since.
     missing: BTreeMap<HostName, u32>,
-    /// The hosts of which this answer told that they do not answer.
+    /// The hosts of which the last answer told that they do not answer.
     away: BTreeSet<HostName>,
-    end: Option<QueryEnd>,
+    /// The hosts that told all there was, and did not break off later.
+    told: BTreeSet<HostName>,
+    /// The end of the answer, when everybody was asked at once.
+    pub(super) end: Option<QueryEnd>,
 }
 
 impl Answer {
-    /// Takes an event; true if it is the last.
-    pub(super) fn take(&mut self, event: &ServerEvent, sink: &mut impl Sink) -> Result<bool, Failure> {
+    /// Takes an event; the end of an answer, if it is one.
+    pub(super) fn take(
+        &mut self,
+        event: &ServerEvent,
+        sink: &mut impl Sink,
+    ) -> Result<Option<QueryEnd>, Failure> {
         match event.name.as_str() {
             "item" => sink.item(read(event)?)?,
             "host" => {
@@ -49,14 +58,11 @@ impl Answer {
                     sink.host(&news)?;
                 }
             }
-            "end" => {
-                self.end = Some(read(event)?);
-                return Ok(true);
-            }
+            "end" => return read(event).map(Some),
             // A newer controller may say more.
             _ => {}
         }
-        Ok(false)
+        Ok(None)
     }
 
     fn host(&mut self, told: QueryHost) -> Option<News> {
@@ -66,18 +72,22 @@ impl Answer {
                 self.trouble.remove(&host);
                 self.away.remove(&host);
                 self.missing.remove(&host);
+                self.told.insert(host.clone());
                 self.followed.insert(host.clone());
                 Some(News::Followed(host))
             }
             QueryState::Ended => {
                 self.trouble.remove(&host);
                 self.followed.remove(&host);
+                self.missing.remove(&host);
+                self.told.insert(host);
                 None
             }
             QueryState::Offline | QueryState::Refused | QueryState::Failed => {
                 if self.followed.remove(&host) {
                     self.missing.insert(host.clone(), 0);
                 }
+                self.told.remove(&host);
                 self.missed(&host, state);
                 self.away.insert(host.clone());
                 let how = (state, detail.unwrap_or_default());
@@ -97,12 +107,59 @@ impl Answer {
         }
     }
 
-    /// All hosts are asked again.
-    pub(super) fn again(&mut self) {
-        let followed = std::mem::take(&mut self.followed);
-        self.missing.extend(followed.into_iter().map(|host| (host, 0)));
-        self.away.clear();
-        self.end = None;
+    /// All hosts are asked again, or these.
+    pub(super) fn again(&mut self, hosts: Option<&BTreeSet<HostName>>) {
+        let Some(hosts) = hosts else {
+            let followed = std::mem::take(&mut self.followed);
+            self.missing.extend(followed.into_iter().map(|host| (host, 0)));
+            self.away.clear();
+            self.told.clear();
+            self.end = None;
+            return;
+        };
+        for host in hosts {
+            if self.followed.remove(host) {
+                self.missing.insert(host.clone(), 0);
+            }
+            self.away.remove(host);
+            self.told.remove(host);
+        }
+    }
+
+    /// These were to be asked again, and were not.
+    pub(super) fn not_asked(&mut self, hosts: &BTreeSet<HostName>) {
+        self.away.extend(hosts.iter().filter(|host| self.missing.contains_key(*host)).cloned());
+    }
+
+    /// A host is not asked any more; what is told of it.
+    pub(super) fn give_up(&mut self, host: &HostName, why: String) -> News {
+        self.missing.remove(host);
+        self.followed.remove(host);
+        self.told.remove(host);
+        self.trouble.insert(host.clone(), (QueryState::Refused, why.clone()));
+        News::LeftOut(host.clone(), why)
+    }
+
+    /// The hosts that are followed, or were and are waited for.
+    pub(super) fn known(&self) -> impl Iterator<Item = &HostName> {
+        self.followed.iter().chain(self.missing.keys())
+    }
+
+    /// The end of all answers together.
+    pub(super) fn sum(&mut self, cut: Option<(QueryCut, Option<String>)>) -> QueryEnd {
+        let whole = self.end.take();
+        let known = self.told.iter().chain(self.trouble.keys()).chain(self.missing.keys());
+        let known = count(known.collect::<BTreeSet<_>>().len());
+        let (cut, detail) = cut.unzip();
+        let end = QueryEnd {
+            hosts: whole.as_ref().map_or(known, |end| end.hosts.max(known)),
+            left_out: whole.map_or(0, |end| end.left_out),
+            answered: count(self.told.len()),
+            cut,
+            detail: detail.flatten(),
+        };
+        self.end = Some(end.clone());
+        end
     }
 
     /// The hosts that were followed and are not any more, by this answer: what an earlier one told says nothing of now.
@@ -116,7 +173,8 @@ impl Answer {
     }
 
     pub(super) fn is_whole(&self) -> bool {
-        self.trouble.is_empty() && self.end.as_ref().is_some_and(|end| end.answered >= end.hosts)
+        let is_end = |end: &QueryEnd| end.answered >= end.hosts && end.cut != Some(QueryCut::Unread);
+        self.trouble.is_empty() && self.end.as_ref().is_some_and(is_end)
     }
 
     /// Names the hosts that did not answer, and why.
@@ -156,6 +214,10 @@ pub(super) fn trouble(host: &HostName, state: QueryState, detail: &str) -> Strin
     }
 }
 
+fn count(hosts: usize) -> u32 {
+    u32::try_from(hosts).unwrap_or(u32::MAX)
+}
+
 fn read<T: DeserializeOwned>(event: &ServerEvent) -> Result<T, Failure> {
     serde_json::from_str(&event.data).map_err(|error| {
         let what = format!("cannot read the controller's `{}` event", neutral::text(&event.name));
@@ -182,7 +244,7 @@ mod tests {
         assert!(missing(&answer).is_empty(), "it was never there");
         told(&mut answer, "web-1", Failed);
         assert_eq!(missing(&answer), ["web-1"]);
-        answer.again();
+        answer.again(None);
         assert!(missing(&answer).is_empty(), "what an earlier answer told says nothing of now");
         assert!(told(&mut answer, "web-3", Offline).is_none(), "that was said");
         told(&mut answer, "web-1", Complete);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use fleetward_api::work::query::QueryItem;
+use fleetward_api::work::query::{QueryItem, QueryState};
 use fleetward_protocol::name::HostName;
 use serde_json::{Map, Value};
 
@@ -81,8 +81,9 @@ impl Sink for Changes<'_> {
         Ok(())
     }
 
-    fn again(&mut self) -> Result<(), Failure> {
-        self.stale = self.known.keys().cloned().collect();
+    fn again(&mut self, hosts: Option<&BTreeSet<HostName>>) -> Result<(), Failure> {
+        let is_asked = |place: &&Place| hosts.is_none_or(|hosts| hosts.contains(&place.0));
+        self.stale.extend(self.known.keys().filter(is_asked).cloned());
         Ok(())
     }
 
@@ -107,6 +108,7 @@ impl Changes<'_> {
                 let count = words::count(self.known.keys().filter(of_host).count(), "item");
                 (Tone::Dim, format!("{host} told all there is now ({count}); what changes follows"))
             }
+            News::LeftOut(host, why) => (Tone::Bad, trouble(host, QueryState::Refused, why)),
             News::Trouble(host, state, detail) => (Tone::Bad, trouble(host, *state, detail)),
         }
     }

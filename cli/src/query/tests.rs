@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::args::Cli;
-use crate::client::double::{Step, answer, serve};
+use crate::client::double::{Step, answer, serve, serve_at_once};
 use crate::kind::schema::Field;
 use crate::render::Out;
 
@@ -42,11 +42,18 @@ async fn ask(line: &str, follows: bool, events: &[(&str, Value)]) -> (Result<Exi
 }
 
 fn stream(events: &[(&str, Value)]) -> Step {
-    let mut text = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: alive\n\n".to_owned();
-    for (name, data) in events {
-        text.push_str(&format!("event: {name}\ndata: {data}\n\n"));
-    }
-    Step::Break(text)
+    Step::Break(format!("{HEAD}{}", text(events)))
+}
+
+/// The same, where the last events come when so many requests have come.
+fn stream_until(events: &[(&str, Value)], requests: usize, then: &[(&str, Value)]) -> Step {
+    Step::Await(format!("{HEAD}{}", text(events)), requests, text(then))
+}
+
+const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: alive\n\n";
+
+fn text(events: &[(&str, Value)]) -> String {
+    events.iter().map(|(name, data)| format!("event: {name}\ndata: {data}\n\n")).collect()
 }
 
 /// The same, where each connection has answers of its own.
@@ -111,19 +118,13 @@ async fn a_follow_goes_on_over_another_connection() {
         "503 Service Unavailable",
         r#"{"error":"stopping","code":"STOPPING","timestamp":"2026-01-02T03:04:05.000Z"}"#,
     );
-    let online = json!({ "items": [{
-        "id": "01890000-0000-7000-8000-000000000001", "name": "web-1", "tenant": "default",
-        "client_id": "LINKOPS-00000000-0000-4000-8000-000000000007", "type": "VM", "provider": "", "tags": [],
-        "source": "api", "lifecycle": "active", "enrolment": "enrolled", "status": "online",
-        "created_at": "2026-01-02T03:04:05.000Z", "last_seen": null,
-    }] });
     for format in ["table", "json"] {
         let connections = vec![
             vec![stream(&[thing("on"), host("complete")])],
             vec![stopping.clone()],
             vec![stream(&[host("offline"), end(0)])],
             vec![
-                answer("200 OK", &online.to_string()),
+                hosts(&[("web-1", "enrolled", "online")]),
                 stream(&[thing("off"), host("complete"), host("ended"), end(1)]),
             ],
         ];
@@ -132,12 +133,176 @@ async fn a_follow_goes_on_over_another_connection() {
         assert_eq!(result.unwrap(), Exit::Success);
         let paths: Vec<&str> = asked.iter().map(|request| request.split(' ').nth(1).unwrap()).collect();
         let query = "/api/v1/queries";
-        let looked_up = "/api/v1/hosts?on=web-1&limit=1000";
+        let looked_up = "/api/v1/hosts?on=name%3Aweb-1&limit=1000";
         assert_eq!(paths, ["/api/v1/kinds?limit=1000", query, query, query, looked_up, query], "{format}");
     }
     // What was never taken is not asked again.
     let (result, asked) = asks("ask things --on web-1 --follow", true, vec![vec![stopping]]).await;
     assert_eq!((result.unwrap_err().exit_code(), asked.len()), (4, 2));
+}
+
+/// A page of hosts: name, enrolment, status.
+fn hosts(hosts: &[(&str, &str, &str)]) -> Step {
+    let host = |(name, enrolment, status): &(&str, &str, &str)| {
+        json!({
+            "id": "01890000-0000-7000-8000-000000000001", "name": name, "tenant": "default",
+            "client_id": "LINKOPS-00000000-0000-4000-8000-000000000007", "type": "VM", "provider": "", "tags": [],
+            "source": "api", "lifecycle": "active", "enrolment": enrolment, "status": status,
+            "created_at": "2026-01-02T03:04:05.000Z", "last_seen": null,
+        })
+    };
+    answer("200 OK", &json!({ "items": hosts.iter().map(host).collect::<Vec<_>>() }).to_string())
+}
+
+fn refused(status: &str, code: &str) -> Step {
+    let at = "2026-01-02T03:04:05.000Z";
+    answer(status, &json!({ "error": "no", "code": code, "timestamp": at }).to_string())
+}
+
+fn host(name: &str, state: &str) -> (&'static str, Value) {
+    ("host", json!({ "host": name, "state": state }))
+}
+
+fn end(hosts: u32, answered: u32) -> (&'static str, Value) {
+    ("end", json!({ "hosts": hosts, "answered": answered }))
+}
+
+/// Follows `web-*` of `things`; how it ended, what was asked, and of queries where.
+async fn followed(mut connections: Vec<Vec<Step>>) -> (Result<Exit, Failure>, Vec<String>) {
+    connections[0].insert(0, answer("200 OK", &json!({ "items": [kind(true)] }).to_string()));
+    let (address, mut requests) = serve_at_once(connections).await;
+    let line = format!(
+        "fleetward --quiet --token secret --controller {address} ask things --on web-* --follow -o json"
+    );
+    let result = crate::dispatch(Cli::try_parse_from(line.split(' ')).unwrap()).await;
+    let mut asked = Vec::new();
+    while let Ok(request) = requests.try_recv() {
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        let path = head.split(' ').nth(1).unwrap().trim_start_matches("/api/v1/");
+        let body: Value = serde_json::from_str(body).unwrap_or_default();
+        asked.push(format!("{path} {}", body["on"].as_str().unwrap_or_default()).trim_end().to_owned());
+    }
+    (result, asked)
+}
+
+const KINDS: &str = "kinds?limit=1000";
+
+/// While hosts are looked up and asked again, the others go on: their question stays open, and is not asked anew.
+#[tokio::test]
+async fn who_comes_back_is_asked_by_name_while_the_others_go_on() {
+    let begun = [host("web-1", "complete"), host("web-2", "complete"), host("web-2", "failed")];
+    let (result, asked) = followed(vec![
+        vec![stream_until(&begun, 4, &[host("web-1", "ended"), end(2, 1)])],
+        vec![
+            hosts(&[("web-2", "enrolled", "online")]),
+            stream(&[host("web-2", "complete"), host("web-2", "ended"), end(1, 1)]),
+        ],
+    ])
+    .await;
+    assert_eq!(asked, [KINDS, "queries web-*", "hosts?on=name%3Aweb-2&limit=1000", "queries name:web-2"]);
+    assert_eq!(result.unwrap(), Exit::Success);
+}
+
+/// A look-up that hangs holds nobody up.
+#[tokio::test]
+async fn what_is_told_is_taken_while_hosts_are_looked_up() {
+    let begun = [host("web-1", "complete"), host("web-2", "complete"), host("web-2", "failed")];
+    let back = [host("web-1", "ended"), host("web-2", "complete"), host("web-2", "ended"), end(2, 2)];
+    let never = Step::Await(String::new(), usize::MAX, String::new());
+    let began = std::time::Instant::now();
+    let (result, asked) = followed(vec![vec![stream_until(&begun, 3, &back)], vec![never]]).await;
+    assert_eq!((result.unwrap(), asked.len()), (Exit::Success, 3));
+    assert!(began.elapsed() < crate::live::LOOK_UP_WITHIN, "it was waited for");
+}
+
+/// Of several hosts some may not be asked any more: that is their answer, and the others are asked by name.
+#[tokio::test]
+async fn a_refusal_when_asking_again_is_the_answer_of_those_whom_it_is_about() {
+    for (status, code) in [
+        ("403 Forbidden", "HOST_NOT_ENROLLED"),
+        ("400 Bad Request", "UNKNOWN_TARGETS"),
+        ("409 Conflict", "CONFLICT"),
+        ("404 Not Found", "HOST_NOT_FOUND"),
+    ] {
+        let begun = ["web-1", "web-2", "web-3"].map(|name| host(name, "complete"));
+        let (result, asked) = followed(vec![
+            vec![stream(&begun)],
+            vec![refused(status, code)],
+            vec![
+                hosts(&[("web-1", "enrolled", "online"), ("web-2", "revoked", "online")]),
+                stream(&[host("web-1", "complete"), host("web-1", "ended"), end(1, 1)]),
+            ],
+        ])
+        .await;
+        assert_eq!(result.unwrap(), Exit::Failed, "web-2 and web-3 are told");
+        let all = "hosts?on=name%3Aweb-1+%7C+name%3Aweb-2+%7C+name%3Aweb-3&limit=1000";
+        assert_eq!(asked, [KINDS, "queries web-*", "queries web-*", all, "queries name:web-1"], "{code}");
+    }
+    // All are there and may be asked: it is about whoever asks.
+    let begun = [host("web-1", "complete")];
+    let (result, _) = followed(vec![
+        vec![stream(&begun)],
+        vec![refused("403 Forbidden", "FORBIDDEN")],
+        vec![hosts(&[("web-1", "enrolled", "online")])],
+    ])
+    .await;
+    assert_eq!(result.unwrap_err().exit_code(), 3);
+}
+
+/// One that left the inventory does not hide the others that are missing.
+#[tokio::test]
+async fn a_host_that_left_the_inventory_is_told_and_the_others_are_waited_for() {
+    let begun = [
+        host("web-1", "complete"),
+        host("web-2", "complete"),
+        host("web-1", "failed"),
+        host("web-2", "failed"),
+        end(2, 0),
+    ];
+    let (result, asked) = followed(vec![
+        vec![stream(&begun)],
+        vec![
+            hosts(&[("web-2", "enrolled", "online")]),
+            stream(&[host("web-2", "complete"), host("web-2", "ended"), end(1, 1)]),
+        ],
+    ])
+    .await;
+    assert_eq!(asked[3], "queries name:web-2");
+    assert_eq!(result.unwrap(), Exit::Failed);
+}
+
+/// What is refused to one host while the others are followed is told as its answer.
+#[tokio::test]
+async fn who_is_refused_when_asked_by_name_is_not_asked_again() {
+    let begun = [host("web-1", "complete"), host("web-2", "complete"), host("web-2", "failed")];
+    let (result, asked) = followed(vec![
+        vec![stream_until(&begun, 4, &[host("web-1", "ended"), end(2, 1)])],
+        vec![hosts(&[("web-2", "enrolled", "online")]), refused("403 Forbidden", "HOST_NOT_ENROLLED")],
+    ])
+    .await;
+    assert_eq!((result.unwrap(), asked.len()), (Exit::Failed, 4));
+}
+
+/// The controller's own ends: after twelve hours it is enough, and whoever read nothing asks again.
+#[tokio::test]
+async fn an_end_before_the_hosts_own_says_what_it_is() {
+    let cut = |cut: &str, answered: u32| {
+        ("end", json!({ "hosts": 2, "answered": answered, "cut": cut, "detail": "ask again" }))
+    };
+    let begun = [host("web-1", "complete"), host("web-2", "complete")];
+    let with = |last| [begun.as_slice(), &[last]].concat();
+    let (result, asked) = followed(vec![vec![stream(&with(cut("limit", 2)))]]).await;
+    assert_eq!((result.unwrap(), asked.len()), (Exit::Success, 2));
+    let missed = [host("web-1", "complete"), cut("limit", 1)];
+    let (result, _) = followed(vec![vec![stream(&missed)]]).await;
+    assert_eq!(result.unwrap(), Exit::Failed, "web-2 told nothing");
+    let whole = [begun.as_slice(), &[host("web-1", "ended"), host("web-2", "ended"), end(2, 2)]].concat();
+    let (result, asked) = followed(vec![vec![stream(&with(cut("unread", 2)))], vec![stream(&whole)]]).await;
+    assert_eq!(asked, [KINDS, "queries web-*", "queries web-*"]);
+    assert_eq!(result.unwrap(), Exit::Success);
+    // Whoever does not follow has only a part.
+    let (result, _) = ask("ask things --on all --output json", false, &with(cut("unread", 2))).await;
+    assert_eq!(result.unwrap(), Exit::Failed);
 }
 
 #[tokio::test]
@@ -211,7 +376,7 @@ fn what_becomes_of_hosts_is_told_among_what_changes() {
         changes.item(item("web-1", key, json!({ "name": key, "state": "on" }))).unwrap();
     }
     changes.item(item("web-2", "c", json!({ "name": "c" }))).unwrap();
-    changes.again().unwrap();
+    changes.again(None).unwrap();
     changes.text.clear();
     changes.item(item("web-1", "b", json!({ "name": "b", "state": "off" }))).unwrap();
     assert_eq!(changes.text, "web-1  b  state=off (was on)\n");
