@@ -457,6 +457,8 @@ export interface paths {
          *     no `id`: whoever lost the stream asks again. Closing the request ends the query on every host.
          *
          *     So many hosts are asked at the same time, the others after them; with `follow` all at once, and 200 at the most.
+         *     Whoever takes nothing of what is told for about five minutes finds `cut: unread` in the `end`; what follows for 12 hours
+         *     ends with `cut: limit`.
          */
         post: operations["queryCreate"];
         delete?: never;
@@ -1380,6 +1382,11 @@ export interface components {
             /** @description Whether hosts among them that are not enrolled are left out; when not, one of them is a refusal. */
             skip_not_enrolled?: boolean;
         };
+        /**
+         * @description Why a query ended before its hosts did.
+         * @enum {string}
+         */
+        QueryCut: "limit" | "unread";
         /** @description The data of the `end` event. */
         QueryEnd: {
             /**
@@ -1387,6 +1394,9 @@ export interface components {
              * @description How many of them told all there was, and did not break off later.
              */
             answered: number;
+            cut?: components["schemas"]["QueryCut"] | null;
+            /** @description The same in words, and what to do next. */
+            detail?: string | null;
             /**
              * Format: int32
              * @description How many hosts were asked, or should have been.
