@@ -60,7 +60,16 @@ macro_rules! ids {
                     .map_err(|_| InvalidId { what: $what, text: text.chars().take(64).collect() })
             }
         }
-    )*};
+    )*
+
+        /// Calls a macro with the list of all identifiers: whoever keeps them makes what it has to say of each from here.
+        #[macro_export]
+        macro_rules! for_each_id {
+            ($callback:ident) => {
+                $callback! { $($crate::id::$name,)* }
+            };
+        }
+    };
 }
 
 ids! {

@@ -62,7 +62,16 @@ macro_rules! names {
                 f.write_str(&self.0)
             }
         }
-    )*};
+    )*
+
+        /// Calls a macro with the list of all names: whoever keeps them makes what it has to say of each from here.
+        #[macro_export]
+        macro_rules! for_each_name {
+            ($callback:ident) => {
+                $callback! { $($crate::name::$name,)* }
+            };
+        }
+    };
 }
 
 names! {

@@ -12,11 +12,6 @@ use fleetward_domain::work::operation::OperationStatus;
 use fleetward_domain::work::run::RunStatus;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::{
-    AuditId, BootId, ControllerId, HostId, JournalId, OperationId, RunId, SessionId, SyncId, TenantId,
-    TokenId, UserId,
-};
-use fleetward_protocol::name::{HostName, LinuxUser, ScriptName, Tag, TenantName, UserName};
 use fleetward_protocol::time::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -407,31 +402,9 @@ macro_rules! text_types {
     )*};
 }
 
-text_types!(
-    AuditId,
-    BootId,
-    ControllerId,
-    HostId,
-    JournalId,
-    OperationId,
-    RunId,
-    SessionId,
-    SyncId,
-    TenantId,
-    TokenId,
-    UserId,
-    ClientId,
-    Digest,
-    HostName,
-    LinuxUser,
-    ScriptName,
-    Tag,
-    TenantName,
-    UserName,
-    OperationStatus,
-    Role,
-    RunStatus,
-);
+fleetward_protocol::for_each_id!(text_types);
+fleetward_protocol::for_each_name!(text_types);
+text_types!(ClientId, Digest, OperationStatus, Role, RunStatus);
 
 /// An enum that is stored as text. What else stands in the column is corrupt: it is read as an error that names it.
 macro_rules! words {
