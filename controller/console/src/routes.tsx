@@ -11,6 +11,7 @@ import { OperationPage } from "./pages/operation";
 import { OperationsPage } from "./pages/operations";
 import { ScriptPage } from "./pages/script";
 import { ScriptsPage } from "./pages/scripts";
+import type { Place } from "./shell/places";
 import { Shell } from "./shell/shell";
 
 const text = (value: unknown): string | undefined =>
@@ -27,6 +28,9 @@ function texts<K extends string>(...keys: K[]) {
     return kept;
   };
 }
+
+/** Makes a page one of the places of the navigation, in the order of the list of routes. */
+const place = (name: string, icon: string, key: string): { place: Place } => ({ place: { name, icon, key } });
 
 const root = createRootRoute({ notFoundComponent: NotFoundPage });
 
@@ -49,6 +53,7 @@ const index = createRoute({
 const hosts = createRoute({
   getParentRoute: () => shell,
   path: "/hosts",
+  staticData: place("Hosts", "▤", "h"),
   validateSearch: texts("search", "status", "type", "tag", "sort", "enrolment"),
   component: HostsPage,
 });
@@ -56,6 +61,7 @@ const host = createRoute({ getParentRoute: () => shell, path: "/hosts/$name", co
 const scripts = createRoute({
   getParentRoute: () => shell,
   path: "/scripts",
+  staticData: place("Scripts", "≡", "s"),
   validateSearch: texts("search"),
   component: ScriptsPage,
 });
@@ -63,6 +69,7 @@ const script = createRoute({ getParentRoute: () => shell, path: "/scripts/$name"
 const operations = createRoute({
   getParentRoute: () => shell,
   path: "/operations",
+  staticData: place("Operations", "▷", "o"),
   validateSearch: texts("status", "kind", "subject", "host"),
   component: OperationsPage,
 });
@@ -72,10 +79,16 @@ const operation = createRoute({
   validateSearch: texts("run", "state"),
   component: OperationPage,
 });
-const inventory = createRoute({ getParentRoute: () => shell, path: "/inventory", component: InventoryPage });
+const inventory = createRoute({
+  getParentRoute: () => shell,
+  path: "/inventory",
+  staticData: place("Inventory", "◇", "i"),
+  component: InventoryPage,
+});
 const audit = createRoute({
   getParentRoute: () => shell,
   path: "/audit",
+  staticData: place("Audit", "✎", "a"),
   validateSearch: texts("action", "actor", "subject"),
   component: AuditPage,
 });

@@ -7,16 +7,9 @@ import { type Connection, useFleetEvents } from "../api/events";
 import { useLogout, useMe } from "../api/queries";
 import { PasswordForm } from "../pages/password";
 import { Failure, Loading } from "../ui/notice";
+import { usePlaces } from "./places";
 import { Shortcuts, useShortcuts } from "./shortcuts";
 import { storedTheme, storeTheme, type Theme } from "./theme";
-
-const PLACES = [
-  { to: "/hosts", name: "Hosts", icon: "▤" },
-  { to: "/scripts", name: "Scripts", icon: "≡" },
-  { to: "/operations", name: "Operations", icon: "▷" },
-  { to: "/inventory", name: "Inventory", icon: "◇" },
-  { to: "/audit", name: "Audit", icon: "✎" },
-] as const;
 
 export function Shell() {
   const me = useMe();
@@ -34,6 +27,7 @@ export function Shell() {
 
 function Frame({ username }: { username: string }) {
   const connection = useFleetEvents();
+  const places = usePlaces();
   const [help, setHelp] = useState(false);
   useShortcuts(() => setHelp(true));
   return (
@@ -47,7 +41,7 @@ function Frame({ username }: { username: string }) {
           Fleetward
         </Link>
         <ul>
-          {PLACES.map((place) => (
+          {places.map((place) => (
             <li key={place.to}>
               <Link
                 to={place.to}

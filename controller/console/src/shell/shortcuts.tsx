@@ -3,17 +3,11 @@
 import { useNavigate } from "@tanstack/react-router";
 import { useEffect } from "react";
 import { Dialog } from "../ui/dialog";
-
-const GO = {
-  h: ["/hosts", "hosts"],
-  s: ["/scripts", "scripts"],
-  o: ["/operations", "operations"],
-  i: ["/inventory", "inventory"],
-  a: ["/audit", "audit"],
-} as const;
+import { usePlaces } from "./places";
 
 export function useShortcuts(onHelp: () => void): void {
   const navigate = useNavigate();
+  const places = usePlaces();
   useEffect(() => {
     let going = false;
     const press = (event: KeyboardEvent) => {
@@ -22,10 +16,10 @@ export function useShortcuts(onHelp: () => void): void {
       if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
       if (going) {
         going = false;
-        const place = GO[event.key as keyof typeof GO];
+        const place = places.find((place) => place.key === event.key);
         if (place) {
           event.preventDefault();
-          void navigate({ to: place[0] });
+          void navigate({ to: place.to });
         }
       } else if (event.key === "g") {
         going = true;
@@ -47,19 +41,20 @@ export function useShortcuts(onHelp: () => void): void {
     };
     document.addEventListener("keydown", press);
     return () => document.removeEventListener("keydown", press);
-  }, [navigate, onHelp]);
+  }, [navigate, places, onHelp]);
 }
 
 export function Shortcuts({ onClose }: { onClose: () => void }) {
+  const places = usePlaces();
   return (
     <Dialog title="Keys" onClose={onClose}>
       <dl className="keys">
-        {Object.entries(GO).map(([key, [, name]]) => (
+        {places.map(({ key, name }) => (
           <div key={key}>
             <dt>
               <kbd>g</kbd> <kbd>{key}</kbd>
             </dt>
-            <dd>go to the {name}</dd>
+            <dd>go to the {name.toLowerCase()}</dd>
           </div>
         ))}
         <div>
