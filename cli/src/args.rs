@@ -6,7 +6,9 @@ use clap_complete::Shell;
 
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
-use crate::{action, audit, auth, config, host, kind, operation, plan, query, repo, run, script, session};
+use crate::{
+    action, audit, auth, config, group, host, kind, operation, plan, query, repo, run, script, session,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -106,6 +108,9 @@ pub(crate) enum Command {
     /// Hosts: add, list, show, update, retire, delete, token, approve, revoke, verify
     #[command(subcommand)]
     Host(host::Command),
+    /// Groups of hosts, each a target expression under a name: list, show, set, delete
+    #[command(subcommand)]
+    Group(group::Command),
     /// Make an enrolment token for a host that is not in the inventory yet
     EnrolToken(host::EnrolToken),
     /// The inventory repository: set, sync, status, history, check

@@ -17,6 +17,7 @@ mod client;
 mod config;
 mod context;
 mod failure;
+mod group;
 mod host;
 mod kind;
 mod live;
@@ -88,6 +89,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Whoami => auth::whoami(&App::new(&globals)?).await,
         Command::Password(command) => auth::password(command, &App::new(&globals)?).await,
         Command::Host(command) => host::execute(command, &App::new(&globals)?).await,
+        Command::Group(command) => group::execute(command, &App::new(&globals)?).await,
         Command::EnrolToken(command) => host::enrol_token(&command, &App::new(&globals)?).await,
         Command::Repo(command) => repo::execute(command, &globals).await,
         Command::Script(command) => script::execute(command, &App::new(&globals)?).await,

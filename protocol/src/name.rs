@@ -81,6 +81,9 @@ names! {
     /// A script's id in `scripts.yaml`.
     ScriptName = "script name", max 128, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'),
         "up to 128 letters, digits, `-`, `_` and `.`, starting with a letter, a digit or `_`";
+    /// A group's name, unique within its tenant.
+    GroupName = "group name", max 64, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'),
+        "up to 64 letters, digits, `-`, `_` and `.`, starting with a letter, a digit or `_`";
     /// A label on a host or a script.
     Tag = "tag", max 64, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'/' | b'='),
         "up to 64 letters, digits, `-`, `_`, `.`, `/` and `=`, starting with a letter, a digit or `_`";

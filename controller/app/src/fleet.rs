@@ -2,6 +2,7 @@
 
 pub mod controller;
 pub mod enrolment;
+pub mod group;
 pub mod host;
 pub mod online;
 pub mod presence;

@@ -2,6 +2,7 @@
 
 import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/react-router";
 import { AuditPage } from "./pages/audit";
+import { GroupsPage } from "./pages/groups";
 import { HostPage } from "./pages/host";
 import { HostsPage } from "./pages/hosts";
 import { InventoryPage } from "./pages/inventory";
@@ -58,6 +59,12 @@ const hosts = createRoute({
   component: HostsPage,
 });
 const host = createRoute({ getParentRoute: () => shell, path: "/hosts/$name", component: HostPage });
+const groups = createRoute({
+  getParentRoute: () => shell,
+  path: "/groups",
+  staticData: place("Groups", "▦", "g"),
+  component: GroupsPage,
+});
 const scripts = createRoute({
   getParentRoute: () => shell,
   path: "/scripts",
@@ -96,7 +103,7 @@ const audit = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     login,
-    shell.addChildren([index, hosts, host, scripts, script, operations, operation, inventory, audit]),
+    shell.addChildren([index, hosts, host, groups, scripts, script, operations, operation, inventory, audit]),
   ]),
   defaultPreload: false,
   scrollRestoration: true,

@@ -95,6 +95,7 @@ fn routes() -> OpenApiRouter<Site> {
         .merge(people::audit::router())
         .merge(people::auth::router())
         .merge(work::event::router())
+        .merge(fleet::group::router())
         .merge(fleet::host::router())
         .merge(work::kind::router())
         .merge(work::operation::router())

@@ -5,6 +5,7 @@ mod auth;
 mod compatibility;
 mod contract;
 mod follow;
+mod group;
 mod host;
 mod idempotency;
 mod kind;

@@ -99,6 +99,18 @@ CREATE INDEX host_names ON host (tenant_id, name);
 CREATE INDEX host_clients ON host (client_id);
 CREATE INDEX host_seen ON host (tenant_id, last_seen);
 
+-- Target expressions under a name. "group" is a word of SQL.
+CREATE TABLE host_group (
+  tenant_id {text} NOT NULL REFERENCES tenant (id),
+  name {text} NOT NULL,
+  expression {text} NOT NULL,
+  description {text} NOT NULL,
+  updated_by {text} NOT NULL,
+  created_at BIGINT NOT NULL,
+  updated_at BIGINT NOT NULL,
+  PRIMARY KEY (tenant_id, name)
+);
+
 CREATE TABLE host_tag (
   host_id {text} NOT NULL REFERENCES host (id) ON DELETE CASCADE,
   tenant_id {text} NOT NULL REFERENCES tenant (id),

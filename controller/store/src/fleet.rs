@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod controller;
+pub mod group;
 pub mod host;
 pub mod repository;
 pub mod script;

@@ -171,6 +171,42 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/groups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Groups, by name. */
+        get: operations["groupList"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/groups/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One group. */
+        get: operations["groupGet"];
+        /** Sets a group, in the place of one of the same name. */
+        put: operations["groupUpdate"];
+        post?: never;
+        /** Deletes a group. Operations that were started on it go on. */
+        delete: operations["groupDelete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts": {
         parameters: {
             query?: never;
@@ -898,6 +934,28 @@ export interface components {
             /** @description Where. */
             tenant: string;
         };
+        /** @description A target expression under a name. */
+        Group: {
+            /** @description What it is for; may be empty. */
+            description: string;
+            /** @description Its name, unique in the tenant. */
+            name: string;
+            /** @description Which hosts are in it: looked up anew whenever it is used. */
+            on: string;
+            /** @description Whose it is. */
+            tenant: string;
+            /** @description When it was last changed. */
+            updated_at: components["schemas"]["Time"];
+            /** @description Who set it last. */
+            updated_by: string;
+        };
+        /** @description `PUT /groups/{name}`. */
+        GroupUpdate: {
+            /** @description What the group is for: a line of at most 200 bytes; empty when absent. */
+            description?: string;
+            /** @description The expression, such as `tag:prod & web-*`. It cannot name another group. */
+            on: string;
+        };
         /** @description `GET /health`: 200 while `status` is `healthy`, 503 otherwise. */
         Health: {
             /** @description `healthy`, or what is wrong: `store_unavailable`, `store_read_only`, `storage_failed`, `disk_full`, `stopping`. */
@@ -1253,6 +1311,13 @@ export interface components {
         Page_AuditEvent: {
             /** @description The rows, in the list's order. */
             items: components["schemas"]["AuditEvent"][];
+            /** @description Where the next page begins; absent on the last one. Opaque. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Group: {
+            /** @description The rows, in the list's order. */
+            items: components["schemas"]["Group"][];
             /** @description Where the next page begins; absent on the last one. Opaque. */
             next_cursor?: string | null;
         };
@@ -2235,6 +2300,138 @@ export interface operations {
                 content: {
                     "text/event-stream": string;
                 };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    groupList: {
+        parameters: {
+            query?: {
+                /** @description Rows at most: 1 to 1000, 100 when absent. */
+                limit?: number;
+                /** @description `next_cursor` of the page before; the first page when absent. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description One page of groups. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Group"];
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    groupGet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The group's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The group. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Group"];
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    groupUpdate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The group's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["GroupUpdate"];
+            };
+        };
+        responses: {
+            /** @description The group as it is now. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Group"];
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
+    groupDelete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The group's name. */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description It failed: what, and what to do next. */
             default: {

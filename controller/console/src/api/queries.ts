@@ -107,6 +107,31 @@ export function useHostAct(name: string) {
   };
 }
 
+// -- groups
+
+export function useGroups() {
+  return useQuery({
+    queryKey: ["groups"],
+    queryFn: () => take(api.GET("/api/v1/groups", { params: { query: { limit: 1000 } } })),
+  });
+}
+
+export function useGroupAct() {
+  const client = useQueryClient();
+  const onSuccess = () => client.invalidateQueries({ queryKey: ["groups"] });
+  return {
+    set: useMutation({
+      mutationFn: ({ name, ...body }: Schemas["GroupUpdate"] & { name: string }) =>
+        take(api.PUT("/api/v1/groups/{name}", { params: { path: { name } }, body })),
+      onSuccess,
+    }),
+    remove: useMutation({
+      mutationFn: (name: string) => take(api.DELETE("/api/v1/groups/{name}", { params: { path: { name } } })),
+      onSuccess,
+    }),
+  };
+}
+
 // -- scripts
 
 export function useScripts() {

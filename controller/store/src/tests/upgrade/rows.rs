@@ -17,7 +17,7 @@ use serde_json::{Map, Value, json};
 use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Column as _, Row as _};
 
-use crate::fleet::{certificate, controller, host, repository, script, sync, token};
+use crate::fleet::{certificate, controller, group, host, repository, script, sync, token};
 use crate::page::PageRequest;
 use crate::people::{audit, idempotency, session, tenant, user};
 use crate::testing::NOW;
@@ -336,6 +336,16 @@ pub(super) async fn fill(store: &Store) {
         departures: None,
     };
     sync::insert(&mut tx, &attempt).await.unwrap();
+    let databases = group::Group {
+        tenant: tenant::DEFAULT,
+        name: "databases".parse().unwrap(),
+        expression: "tag:db".to_owned(),
+        description: "PostgreSQL".to_owned(),
+        updated_by: ada.name.clone(),
+        created_at: NOW,
+        updated_at: NOW,
+    };
+    group::update(&mut tx, &databases).await.unwrap();
     let digest = script::insert_content(&mut tx, b"#!/bin/bash\n", NOW).await.unwrap();
     let baseline = script::Script {
         tenant: tenant::DEFAULT,
@@ -408,6 +418,8 @@ pub(super) async fn read_all(store: &Store) {
     let repo = repository::find(tx, &everything, tenant::DEFAULT).await.unwrap().unwrap();
     assert_eq!((repo.good_commit(), repo.credentials.as_deref()), (Some("c0ffee"), Some(&[0, 1, 255][..])));
     assert_eq!(sync::list(tx, &everything, &PageRequest::first(9)).await.unwrap().items.len(), 1);
+    let groups = group::list_named(tx, &everything, &"databases".parse().unwrap()).await.unwrap();
+    assert_eq!((groups.len(), groups[0].expression.as_str()), (1, "tag:db"));
     let script = script::get(tx, &everything, &"baseline".parse().unwrap()).await.unwrap();
     assert_eq!(script::get_content(tx, &script.digest).await.unwrap(), b"#!/bin/bash\n");
     let op = operation::find_by_number(tx, &everything, 1).await.unwrap().unwrap();
