@@ -10,7 +10,7 @@
 //! **What it promises.** A changing step is in the [step journal](crate::journal::steps) before it begins. SIGTERM
 //! is a request that is heard at the next point where the action can stop. Its exit codes are those of [`Done`].
 //!
-//! **A host that restarts.** `fleetward-agent perform --resume` goes on with an action that a restart of the host cut off: the
+//! **A host that restarts.** With `--resume` this process goes on with an action that a restart of the host cut off: the
 //! journal tells which changing steps began. None of them is done again that was done; one that began is done only if a look at
 //! the host says that it is still to be done.
 //!
