@@ -39,7 +39,7 @@ fn filled(path: &str) -> String {
 }
 
 #[test]
-fn the_document_is_the_one_checked_in() {
+fn the_openapi_document_is_the_one_checked_in() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../openapi.json");
     let made = crate::openapi().unwrap();
     if std::env::var_os("UPDATE_EXPECT").is_some() {
