@@ -2,11 +2,13 @@
 //!
 //! A group is no list: whoever uses it means the hosts that its expression means at that moment.
 
+use std::collections::BTreeMap;
+
 use fleetward_domain::fleet::target::{Target, TargetError};
 use fleetward_protocol::name::GroupName;
 use fleetward_protocol::printable::is_line;
-use fleetward_store::StoreError;
 use fleetward_store::fleet::group::{self, Group};
+use fleetward_store::{Scope, StoreError};
 
 use crate::App;
 use crate::people::access::{ManageHosts, Permit, Read};
@@ -29,6 +31,9 @@ pub enum GroupError {
     /// Its expression cannot be read.
     #[error("the target expression cannot be read: {0}")]
     Syntax(#[from] TargetError),
+    /// Its expression names another group.
+    #[error("a group cannot name another one; write what `@{0}` means in its place")]
+    Nested(GroupName),
     /// Its description is too long, or not printable.
     #[error("a description is one printable line of at most {MAX_DESCRIPTION} bytes")]
     Description,
@@ -72,13 +77,15 @@ pub async fn set(
     expression: String,
     description: String,
 ) -> Result<Group, GroupError> {
-    Target::parse(&expression)?;
+    if let Some(other) = Target::parse(&expression)?.groups().into_iter().next() {
+        return Err(GroupError::Nested(other.clone()));
+    }
     if description.len() > MAX_DESCRIPTION || !is_line(&description) {
         return Err(GroupError::Description);
     }
     let (now, tenant) = (app.now(), permit.tenant());
     let mut tx = app.store().write().await?;
-    let all = group::list(&mut tx, &fleetward_store::Scope::of(tenant)).await?;
+    let all = group::list(&mut tx, &Scope::of(tenant)).await?;
     let before = all.iter().find(|group| group.name == name);
     if let Some(before) = before
         && before.expression == expression
@@ -97,6 +104,27 @@ pub async fn set(
     audit::record(&mut tx, entry, now).await?;
     tx.commit().await?;
     Ok(group)
+}
+
+/// The expression, knowing what the groups that it names mean in this scope. Groups that there are not stay unexplained.
+///
+/// # Errors
+/// [`GroupError::Ambiguous`], or if the store fails.
+pub(crate) async fn explain(app: &App, scope: &Scope, target: Target) -> Result<Target, GroupError> {
+    if target.groups().is_empty() {
+        return Ok(target);
+    }
+    let mut meanings = BTreeMap::new();
+    let mut conn = app.store().read().await?;
+    for name in target.groups() {
+        let mut found = group::list_named(&mut conn, scope, name).await?;
+        let Some(group) = found.pop() else { continue };
+        if !found.is_empty() {
+            return Err(GroupError::Ambiguous(name.clone()));
+        }
+        meanings.insert(name.clone(), Target::parse(&group.expression)?);
+    }
+    Ok(target.with_groups(&meanings))
 }
 
 /// Deletes a group of the caller's tenant. Operations that were started on it have their hosts already.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::App;
 use crate::fleet::enrolment::standing_of;
+use crate::fleet::group::{self, GroupError};
 use crate::people::access::{Permit, Read};
 
 /// A host that an expression means.
@@ -37,6 +38,9 @@ pub enum SelectError {
     /// It means nothing.
     #[error(transparent)]
     Nothing(#[from] NoTarget),
+    /// What a group means in it is not clear.
+    #[error(transparent)]
+    Group(GroupError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -86,6 +90,10 @@ pub(crate) async fn select(app: &App, scope: &Scope, expression: &str) -> Result
     // The place first: hosts that are loaded and wait would fill the memory.
     let place = timeout(WAIT, Arc::clone(&app.selections().0).acquire_owned());
     let Ok(Ok(place)) = place.await else { return Err(StoreError::Busy.into()) };
+    let target = group::explain(app, scope, target).await.map_err(|error| match error {
+        GroupError::Store(error) => SelectError::Store(error),
+        error => SelectError::Group(error),
+    })?;
     let hosts = {
         let mut conn = app.store().search().await?;
         host::all_for_targets(&mut conn, scope).await?

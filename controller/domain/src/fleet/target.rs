@@ -4,7 +4,7 @@
 //! expression = term { ("|" | "," | "or") term }
 //! term       = factor { ("&" | "and") factor }
 //! factor     = ("!" | "not") factor | "(" expression ")" | host
-//! host       = "all" | NAME | GLOB | KEY ":" GLOB | NUMBER-KEY (">=" | "<=" | ">" | "<" | "=") NUMBER
+//! host       = "all" | NAME | GLOB | "@" GROUP | KEY ":" GLOB | NUMBER-KEY (">=" | "<=" | ">" | "<" | "=") NUMBER
 //! ```
 //!
 //! `!` binds strongest, then `&`, then `|`: `a | b & !c` is `a | (b & (!c))`. A bare word is a host's name; with
@@ -29,8 +29,10 @@ mod parser;
 mod pattern;
 mod selection;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use fleetward_protocol::facts::Facts;
-use fleetward_protocol::name::HostName;
+use fleetward_protocol::name::{GroupName, HostName};
 
 use crate::fleet::enrolment::Standing;
 
@@ -43,6 +45,9 @@ use selection::Selection;
 pub const MAX_LENGTH: usize = 4096;
 /// The deepest nesting of parentheses and negations.
 pub const MAX_DEPTH: usize = 32;
+
+/// The most groups that an expression names: each stands for an expression as long as this one.
+pub const MAX_GROUPS: usize = 64;
 
 /// The bare words that mean something of their own in an expression.
 pub(crate) const WORDS: &[&str] = &["all", "and", "not", "or"];
@@ -138,15 +143,33 @@ impl Target {
         &self.text
     }
 
+    /// The groups that it names and that [`with_groups`](Self::with_groups) has not explained, each once.
+    #[must_use]
+    pub fn groups(&self) -> BTreeSet<&GroupName> {
+        self.node.groups().into_iter().collect()
+    }
+
+    /// The same expression, knowing what each of these groups means. Groups within groups stay unexplained.
+    #[must_use]
+    pub fn with_groups(self, groups: &BTreeMap<GroupName, Self>) -> Self {
+        let Self { text, node } = self;
+        let meaning = |name: &GroupName| groups.get(name).map(|group| group.node.clone());
+        Self { text, node: node.with_groups(&meaning) }
+    }
+
     /// The positions in `hosts` of those that the expression means, in the given order. Blocks, for a bounded time.
     ///
     /// # Errors
-    /// [`NoTarget`] if it names a host that is not among them, means none of them, or costs too much.
+    /// [`NoTarget`] if it names a group that nobody explained or a host that is not among them, means none of them, or costs too much.
     pub fn select(&self, hosts: &[HostView<'_>]) -> Result<Vec<usize>, NoTarget> {
         self.select_within(hosts, &mut Budget::of(MAX_STEPS))
     }
 
     fn select_within(&self, hosts: &[HostView<'_>], budget: &mut Budget) -> Result<Vec<usize>, NoTarget> {
+        let groups = self.groups();
+        if !groups.is_empty() {
+            return Err(NoTarget::UnknownGroups { names: groups.into_iter().cloned().collect() });
+        }
         let unknown = self.node.unknown_names(hosts);
         if !unknown.is_empty() {
             return Err(NoTarget::unknown(unknown, hosts, budget));

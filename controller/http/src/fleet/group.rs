@@ -128,6 +128,9 @@ impl From<GroupError> for ApiError {
                 .detail("field", "on")
                 .detail("column", error.column())
                 .detail("reason", error.message()),
+            GroupError::Nested(other) => {
+                Self::invalid("INVALID_TARGETS", text).detail("field", "on").detail("group", other.as_str())
+            }
             GroupError::Description => Self::invalid("INVALID_FIELD", text).detail("field", "description"),
             GroupError::TooMany => {
                 Self::new(StatusCode::CONFLICT, "TOO_MANY_GROUPS", text).detail("max", group::MAX_GROUPS)

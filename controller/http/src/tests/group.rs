@@ -57,9 +57,36 @@ async fn what_is_no_group_is_refused() {
     let operator = site.login_as("bob", Role::Operator).await;
     let refused = site.call_as(&operator, "PUT", "/api/v1/groups/web", Some(json!({ "on": "all" }))).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "{refused:?}");
+    assert_eq!(put("web", "tag:web | @other", "").await, "INVALID_TARGETS");
     for number in 0..MAX_GROUPS {
         assert_eq!(put(&format!("g{number}"), "all", "").await, "SET", "{number}");
     }
     assert_eq!(put("one-more", "all", "").await, "TOO_MANY_GROUPS");
     assert_eq!(put("g0", "web-*", "").await, "SET", "one that exists can be changed");
+}
+
+#[tokio::test]
+async fn a_group_stands_for_its_expression_wherever_hosts_are_chosen() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    site.enrolled_host("web-2").await;
+    site.enrolled_host("db-1").await;
+    site.script("baseline").await;
+    site.call("PUT", "/api/v1/groups/webs", Some(json!({ "on": "web-*" }))).await;
+    let on = json!({ "on": "@webs & !web-2" });
+    let names = |answer: &serde_json::Value| answer["hosts"].as_array().unwrap().len();
+    let preview = site.call("POST", "/api/v1/targets/preview", Some(on)).await.json();
+    assert_eq!((names(&preview), &preview["hosts"][0]["name"]), (1, &json!("web-1")));
+    let listed = site.get("/api/v1/hosts?on=%40webs").await;
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed}");
+    let started = site.operation("@webs").await;
+    // What was started keeps its hosts, whatever becomes of the group.
+    site.call("PUT", "/api/v1/groups/webs", Some(json!({ "on": "db-1" }))).await;
+    let runs = site.get(&format!("/api/v1/operations/{}/runs", started["id"].as_str().unwrap())).await;
+    assert_eq!(runs["items"].as_array().unwrap().len(), 2, "{runs}");
+    let unknown = site.call("POST", "/api/v1/targets/preview", Some(json!({ "on": "@lost" }))).await;
+    assert_eq!(
+        (unknown.code(), &unknown.json()["details"]["groups"]),
+        ("UNKNOWN_GROUPS".to_owned(), &json!(["lost"]))
+    );
 }

@@ -8,6 +8,7 @@ use fleetward_app::fleet::target::{self, SelectError};
 use fleetward_app::work::action::script::Surroundings;
 use fleetward_app::work::operation;
 use fleetward_domain::fleet::target::NoTarget;
+use fleetward_protocol::name::GroupName;
 use fleetward_store as store;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
@@ -77,6 +78,11 @@ impl From<SelectError> for ApiError {
                     .collect();
                 Self::invalid("UNKNOWN_TARGETS", text).detail("field", "on").detail("names", names)
             }
+            SelectError::Nothing(NoTarget::UnknownGroups { names }) => {
+                let names: Vec<&str> = names.iter().map(GroupName::as_str).collect();
+                Self::invalid("UNKNOWN_GROUPS", text).detail("field", "on").detail("groups", names)
+            }
+            SelectError::Group(error) => error.into(),
             SelectError::Nothing(NoTarget::Nothing { .. }) => {
                 Self::invalid("NO_TARGETS", text).detail("field", "on")
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fleetward_protocol::name::GroupName;
 use fleetward_protocol::printable::in_line;
 use fleetward_protocol::suggest::nearest;
 
@@ -64,6 +65,12 @@ pub enum NoTarget {
         /// Each name, with the name of a host that was perhaps meant.
         names: Vec<(String, Option<String>)>,
     },
+    /// It names groups that do not exist.
+    #[error("no such group: {}; `fleetward group list` shows those there are", groups_listed(.names))]
+    UnknownGroups {
+        /// Each name, without its `@`.
+        names: Vec<GroupName>,
+    },
     /// No host fits it.
     #[error("`{expression}` matches none of {hosts} hosts")]
     Nothing {
@@ -93,6 +100,10 @@ impl NoTarget {
         let names = names.into_iter().map(|name| (name.to_owned(), near(name))).collect();
         Self::UnknownNames { names }
     }
+}
+
+fn groups_listed(names: &[GroupName]) -> String {
+    names.iter().map(|name| format!("`@{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 fn listed(names: &[(String, Option<String>)]) -> String {

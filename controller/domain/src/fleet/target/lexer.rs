@@ -18,6 +18,8 @@ pub(super) enum Token {
     Or,
     /// A bare word, or a quoted one.
     Word(Text),
+    /// `@name`.
+    Group(String),
     /// `key:value`.
     Field {
         key: String,
@@ -81,6 +83,10 @@ impl<'a> Lexer<'a> {
                 if next == '&' { Token::And } else { Token::Or }
             }
             '"' | '\'' => Token::Word(Text { text: self.quoted(next)?, quoted: true }),
+            '@' => {
+                self.bump(next);
+                Token::Group(self.take_while(|c| !ends_word(c)).to_owned())
+            }
             _ => self.word()?,
         };
         Ok(Some(Spanned { token, at }))

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use fleetward_protocol::facts::Facts;
+use fleetward_protocol::name::GroupName;
 
 use super::lexer::Comparison;
 use super::pattern::Pattern;
@@ -13,6 +14,8 @@ pub(super) enum Node {
     All,
     /// Exactly this host, which must exist.
     Name(String),
+    /// What this group's expression means. None is left when an expression is ready to select.
+    Group(GroupName),
     Field(Field, Pattern),
     Compare(Number, Comparison, u64),
     Not(Box<Self>),
@@ -34,12 +37,34 @@ impl Node {
         names
     }
 
+    /// The groups in the expression, each as often as it is written.
+    pub(super) fn groups(&self) -> Vec<&GroupName> {
+        match self {
+            Self::Group(name) => vec![name],
+            Self::Not(node) => node.groups(),
+            Self::And(nodes) | Self::Or(nodes) => nodes.iter().flat_map(Self::groups).collect(),
+            Self::All | Self::Name(_) | Self::Field(..) | Self::Compare(..) => Vec::new(),
+        }
+    }
+
+    /// The same with `meaning` in the place of each group that it knows.
+    pub(super) fn with_groups(self, meaning: &impl Fn(&GroupName) -> Option<Self>) -> Self {
+        let each = |nodes: Vec<Self>| nodes.into_iter().map(|node| node.with_groups(meaning)).collect();
+        match self {
+            Self::Group(name) => meaning(&name).unwrap_or(Self::Group(name)),
+            Self::Not(node) => Self::Not(Box::new(node.with_groups(meaning))),
+            Self::And(nodes) => Self::And(each(nodes)),
+            Self::Or(nodes) => Self::Or(each(nodes)),
+            node @ (Self::All | Self::Name(_) | Self::Field(..) | Self::Compare(..)) => node,
+        }
+    }
+
     fn collect_names<'a>(&'a self, names: &mut Vec<&'a str>) {
         match self {
             Self::Name(name) => names.push(name),
             Self::Not(node) => node.collect_names(names),
             Self::And(nodes) | Self::Or(nodes) => nodes.iter().for_each(|node| node.collect_names(names)),
-            Self::All | Self::Field(..) | Self::Compare(..) => {}
+            Self::All | Self::Group(_) | Self::Field(..) | Self::Compare(..) => {}
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Builds the tree from the tokens, by recursive descent with a counted depth.
 
-use fleetward_protocol::name::HostName;
+use fleetward_protocol::name::{HostName, InvalidName};
 use fleetward_protocol::suggest::nearest;
 
 use super::budget::{Budget, MAX_STEPS};
@@ -8,7 +8,7 @@ use super::error::TargetError;
 use super::lexer::{Comparison, Spanned, Text, Token, tokens};
 use super::matching::{Field, Node, Number};
 use super::pattern::{Pattern, is_glob};
-use super::{KEYS, MAX_DEPTH, MAX_LENGTH, NUMBER_KEYS};
+use super::{KEYS, MAX_DEPTH, MAX_GROUPS, MAX_LENGTH, NUMBER_KEYS};
 
 const EXPECTED: &str = "a host name, a key such as `tag:`, `!` or `(`";
 
@@ -17,8 +17,8 @@ pub(super) fn parse(text: &str) -> Result<Node, TargetError> {
         let message = format!("the expression is {} bytes long, but {MAX_LENGTH} are allowed", text.len());
         return Err(TargetError::new(text, 0, message));
     }
-    let mut parser =
-        Parser { text, tokens: tokens(text)?.into_iter().peekable(), budget: Budget::of(MAX_STEPS) };
+    let tokens = tokens(text)?.into_iter().peekable();
+    let mut parser = Parser { text, tokens, groups: 0, budget: Budget::of(MAX_STEPS) };
     let node = parser.expression(0)?;
     match parser.tokens.next() {
         None => Ok(node),
@@ -34,6 +34,8 @@ pub(super) fn parse(text: &str) -> Result<Node, TargetError> {
 struct Parser<'a> {
     text: &'a str,
     tokens: std::iter::Peekable<std::vec::IntoIter<Spanned>>,
+    /// How many groups were named.
+    groups: usize,
     /// For patterns that are compared with the values of a closed set.
     budget: Budget,
 }
@@ -75,6 +77,7 @@ impl Parser<'_> {
                 Err(self.error(end, "expected `)`, `&` or `|`: a parenthesis is still open"))
             }
             Token::Word(word) => self.host(at, word),
+            Token::Group(name) => self.group(at, &name),
             Token::Field { key, value } => self.field(at, &key, &value),
             Token::Compare { key, comparison, number, number_at } => {
                 self.compare(at, &key, comparison, &number, number_at)
@@ -84,6 +87,14 @@ impl Parser<'_> {
                 Err(self.error(at, format!("unexpected operator; expected {EXPECTED}")))
             }
         }
+    }
+
+    fn group(&mut self, at: usize, name: &str) -> Result<Node, TargetError> {
+        self.groups += 1;
+        if self.groups > MAX_GROUPS {
+            return Err(self.error(at, format!("an expression names at most {MAX_GROUPS} groups")));
+        }
+        name.parse().map(Node::Group).map_err(|error: InvalidName| self.error(at + 1, error.to_string()))
     }
 
     fn host(&self, at: usize, word: Text) -> Result<Node, TargetError> {

@@ -41,6 +41,8 @@ impl<'s, 'a> Selection<'s, 'a> {
         self.budget.take(hosts.len() + 1)?;
         match node {
             Node::All => Ok(hosts),
+            // A group that nobody explained is an error before anything is selected.
+            Node::Group(_) => Ok(Vec::new()),
             Node::Name(name) => Ok(self.keep(hosts, |host| host.name == name)),
             Node::Compare(number, comparison, wanted) => Ok(self.keep(hosts, |host| {
                 host.facts.is_some_and(|facts| comparison.holds(number.of(facts), *wanted))

@@ -59,6 +59,34 @@ fn chosen(expression: &str) -> String {
 }
 
 #[test]
+fn a_group_means_what_its_expression_means() {
+    let facts = [facts("debian", "12", 4, 8), facts("ubuntu", "24.04", 2, 4)];
+    let hosts = fleet(&facts);
+    let groups = [("prod", "tag:prod | new"), ("ghosts", "web-77"), ("nested", "@prod")];
+    let groups = groups.map(|(name, on)| (name.parse().unwrap(), Target::parse(on).unwrap())).into();
+    let chosen =
+        |expression: &str| match Target::parse(expression).unwrap().with_groups(&groups).select(&hosts) {
+            Ok(chosen) => chosen.iter().map(|&index| hosts[index].name).collect::<Vec<_>>().join(" "),
+            Err(error) => error.to_string(),
+        };
+    assert_eq!(chosen("@prod"), "web-1 web-2 db-1 new");
+    // It binds as one: its own `|` does not reach what stands beside it.
+    assert_eq!(chosen("@prod & web-*"), "web-1 web-2");
+    assert_eq!(chosen("!@prod"), "web-9");
+    assert_eq!(chosen("@ghosts"), "no such host: `web-77` (did you mean `web-1`?)");
+    let unknown = "no such group: `@lost`; `fleetward group list` shows those there are";
+    assert_eq!(chosen("web-1 | @lost,!@lost"), unknown);
+    // Groups within groups are not looked up.
+    assert_eq!(chosen("@nested"), unknown.replace("lost", "prod"));
+    let told = |expression: &str| Target::parse(expression).unwrap_err().message().to_owned();
+    assert!(told("@").contains("not a valid group name"), "{}", told("@"));
+    assert!(told("@a:b").contains("not a valid group name"), "{}", told("@a:b"));
+    let many = vec!["@g"; MAX_GROUPS + 1].join("|");
+    assert_eq!(told(&many), "an expression names at most 64 groups");
+    assert!(Target::parse(&vec!["@g"; MAX_GROUPS].join("|")).is_ok());
+}
+
+#[test]
 fn expressions_mean_what_they_say() {
     for (expression, hosts) in [
         ("all", "web-1 web-2 web-9 db-1 new"),
