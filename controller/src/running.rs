@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use fleetward_app::App;
 use fleetward_app::clock::Clock;
-use fleetward_app::continuity::Continuity;
 use fleetward_app::fleet::controller::{self, AdmissionError, Patience, Tenure};
 use fleetward_app::identity::{self, IdentityError};
 use fleetward_app::settings::{AuditRetention, Settings};
@@ -152,13 +151,14 @@ impl Running {
         let place = Place::take(&database, &config.name, now).await?;
         let (tasks, stopping, found_dead) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
-        let tenure = Tenure { place: place.map(|place| place.0), continuity: Continuity::default() };
+        let tenure = Tenure { place: place.map(|place| place.0), ..Tenure::default() };
         // What follows may take longer than others wait; and if it fails, nothing may go on.
         let failing = stopping.clone().drop_guard();
         let controllers = database.controllers().clone();
         if let Some(Place(id)) = place {
             let (store, continuity) = (controllers.clone(), tenure.continuity.clone());
-            tasks.spawn(beat::run(store, id, continuity, found_dead.clone(), stopping.clone()));
+            let beats = beat::run(store, id, continuity, found_dead.clone(), stopping.clone());
+            tasks.spawn(tenure.vital.watch("beat", beats));
         }
         let ready = async {
             let key = config.secret_key();
@@ -189,7 +189,8 @@ impl Running {
         task::start(&app, &config, certificates, &tasks, &stopping);
         let http_address = listener.address();
         let http_stopping = CancellationToken::new();
-        let http = tokio::spawn(http::serve(listener, app.clone(), http_stopping.clone(), metrics_token));
+        let serving = http::serve(listener, app.clone(), http_stopping.clone(), metrics_token);
+        let http = tokio::spawn(app.vital().watch("http", serving));
         info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
         failing.disarm();
         Ok(Self {
@@ -233,6 +234,11 @@ impl Running {
     /// what is there.
     pub async fn commits_lost(&self) {
         self.app.continuity().broken().await;
+    }
+
+    /// Returns when a part of the controller has failed for a defect: the controller must end, and start anew.
+    pub async fn part_failed(&self) {
+        self.app.vital().failed().await;
     }
 
     /// Stops in order: takes nothing new, tells the agents, commits what has arrived, closes the store. What cannot

@@ -39,14 +39,25 @@ pub fn start(
     tasks: &TaskTracker,
     stopping: &CancellationToken,
 ) {
-    tasks.spawn(presence::run(app.clone(), stopping.clone()));
-    tasks.spawn(expiry::run(app.clone(), stopping.clone()));
-    tasks.spawn(inventory::run(app.clone(), stopping.clone()));
-    tasks.spawn(refusal::run(app.clone(), stopping.clone()));
-    tasks.spawn(retention::run(app.clone(), config.retention.clone(), stopping.clone()));
-    tasks.spawn(space::run(app.clone(), config.data.clone(), config.retention.free_space, stopping.clone()));
-    tasks.spawn(sync::run(app.syncer().clone(), stopping.clone()));
-    tasks.spawn(certificate::run(app.clone(), config.clone(), certificates, stopping.clone()));
+    let vital = app.vital();
+    tasks.spawn(vital.watch("presence", presence::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("expiry", expiry::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("inventory", inventory::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("refusal", refusal::run(app.clone(), stopping.clone())));
+    tasks.spawn(
+        vital.watch("retention", retention::run(app.clone(), config.retention.clone(), stopping.clone())),
+    );
+    tasks.spawn(vital.watch(
+        "space",
+        space::run(app.clone(), config.data.clone(), config.retention.free_space, stopping.clone()),
+    ));
+    tasks.spawn(vital.watch("sync", sync::run(app.syncer().clone(), stopping.clone())));
+    tasks.spawn(
+        vital.watch(
+            "certificate",
+            certificate::run(app.clone(), config.clone(), certificates, stopping.clone()),
+        ),
+    );
 }
 
 /// When a task is due: at once, and then a period after it was due last.

@@ -30,6 +30,7 @@ pub mod settings;
 pub mod table;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod vital;
 pub mod work;
 
 use clock::{Clock, DeadlineClock};
@@ -48,6 +49,7 @@ use people::password::Passwords;
 use refusal::Refusals;
 use secret::SecretBox;
 use settings::Settings;
+use vital::Vital;
 use work::action::Kinds;
 use work::connection::{HostBudgets, TwinWatches};
 use work::live::Live;
@@ -114,6 +116,7 @@ impl App {
             deadlines: deadlines.clone(),
             live: live.clone(),
             continuity: tenure.continuity.clone(),
+            vital: tenure.vital.clone(),
             fleet: fleet.clone(),
             health: Arc::clone(&health),
             metrics: metrics.clone(),
@@ -223,6 +226,12 @@ impl App {
     #[must_use]
     pub fn continuity(&self) -> &Continuity {
         &self.0.tenure.continuity
+    }
+
+    /// Whether all parts of the controller work.
+    #[must_use]
+    pub fn vital(&self) -> &Vital {
+        &self.0.tenure.vital
     }
 
     /// How the controller is.

@@ -90,7 +90,8 @@ impl LinkServer {
         let stopping = CancellationToken::new();
         let tasks = TaskTracker::new();
         let port = Arc::new(Port::new(app.clone(), stopping.clone()));
-        tasks.spawn(accept(endpoint.clone(), port, tasks.clone(), handshakes));
+        let accepting = accept(endpoint.clone(), port, tasks.clone(), handshakes);
+        tasks.spawn(app.vital().watch("link", accepting));
         info!(%address, "link.listening");
         Ok(Self { endpoint, stopping, tasks, address })
     }

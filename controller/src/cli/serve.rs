@@ -81,8 +81,14 @@ impl Serve {
                     // no more than the database, and hosts tell it what they have.
                     running.shutdown().await;
                     anyhow::bail!(
-                        "the database has lost what was committed to it, as after a failover to a standby that was behind;                          the controller has to start anew. Require a synchronous standby (`synchronous_standby_names`)"
+                        "the database has lost what was committed to it, as after a failover to a standby that was behind; \
+                         the controller has to start anew. Require a synchronous standby (`synchronous_standby_names`)"
                     );
+                }
+                () = running.part_failed() => {
+                    tell_manager("STOPPING=1");
+                    running.shutdown().await;
+                    anyhow::bail!("a part of the controller failed for a defect, which the log tells; it has to start anew");
                 }
             };
             info!(signal = name, "controller.signalled");
@@ -112,7 +118,12 @@ fn start_log(log: &Log) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&log.filter).with_context(|| {
         format!("`log.filter` is `{}`, which is not a filter such as `info,quinn=warn`", log.filter)
     })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that cannot be written is lost. The subscriber would tell of it on standard error, and panic where that is what is
+    // broken: whatever happened to log would end.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match log.format {
         LogFormat::Text => builder.with_ansi(false).init(),
         LogFormat::Json => builder.json().init(),

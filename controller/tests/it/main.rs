@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in what it is built of as well")]
 
 mod controller;
+mod log;
 mod running;

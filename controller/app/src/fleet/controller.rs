@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
 use crate::continuity::Continuity;
+use crate::vital::Vital;
 
 /// How often a controller tells that it is alive.
 pub const BEAT: Duration = Duration::from_secs(2);
@@ -55,13 +56,15 @@ pub enum AdmissionError {
     Store(#[from] StoreError),
 }
 
-/// What a controller has of a database while it works on it.
+/// What a controller is while it works on a database, and what ends it.
 #[derive(Debug, Clone, Default)]
 pub struct Tenure {
     /// Its place, where others can reach the database as well.
     pub place: Option<ControllerId>,
     /// Whether the database still has what was seen committed.
     pub continuity: Continuity,
+    /// Whether all of its parts work.
+    pub vital: Vital,
 }
 
 impl Tenure {

@@ -55,7 +55,7 @@ pub(crate) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
     if !task.active.is_empty() {
         info!(operations = task.active.len(), "dispatcher.resumed");
     }
-    tokio::spawn(task.run(inbox));
+    tokio::spawn(app.vital().watch("dispatcher", task.run(inbox)));
     Ok(())
 }
 

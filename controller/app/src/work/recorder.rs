@@ -32,6 +32,7 @@ use crate::fleet::online::Fleet;
 use crate::health::Health;
 use crate::inbox::Dispatcher;
 use crate::metrics::Metrics;
+use crate::vital::Vital;
 use crate::work::live::Live;
 
 pub use feed::{Committed, Feed};
@@ -64,6 +65,7 @@ pub(crate) struct Parts {
     pub(crate) deadlines: DeadlineClock,
     pub(crate) live: Live,
     pub(crate) continuity: Continuity,
+    pub(crate) vital: Vital,
     pub(crate) fleet: Fleet,
     pub(crate) health: Arc<Health>,
     pub(crate) metrics: Metrics,
@@ -143,7 +145,8 @@ enum Report {
 pub(crate) fn start(parts: Parts) -> Recorder {
     let (queue, receiver) = mpsc::channel(QUEUE);
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(batch::Writer::new(parts).run(receiver, stopped));
+    let vital = parts.vital.clone();
+    let task = tokio::spawn(vital.watch("recorder", batch::Writer::new(parts).run(receiver, stopped)));
     Recorder { queue, room: Arc::new(Semaphore::new(ROOM)), task: Mutex::new(Some(task)), stop }
 }
 
