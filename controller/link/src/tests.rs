@@ -315,6 +315,44 @@ async fn a_host_that_comes_back_hears_of_a_stop_with_the_order() {
     assert_eq!((status, &runs[0].state), (OperationStatus::Stopped, &RunState::Cancelled(Cause::Requested)));
 }
 
+/// Also if the stop is only in the store yet, such as when another controller took it.
+#[tokio::test]
+async fn a_stop_that_nobody_told_of_goes_with_the_order_too() {
+    let controller = TestController::start().await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let (_, host) = enrolled(&controller, "web-1").await;
+    for started in [false, true] {
+        let session = host.connect().await;
+        let asked = controller.run(&["work"], "all").await.unwrap();
+        let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
+        let held = if started {
+            stream.say(&RunUp::Accepted).await;
+            controller
+                .wait_until(asked.id, |_, runs| runs[0].state.status() == RunStatus::Accepted)
+                .await;
+            vec![stream.open.run]
+        } else {
+            Vec::new()
+        };
+        session.connection.close(0u8.into(), b"cut");
+        let mut tx = controller.app().store().write().await.unwrap();
+        let now = controller.clock.now();
+        let noted = fleetward_store::work::operation::update_stop_requested(&mut tx, asked.id, "ada", now);
+        noted.await.unwrap().expect("it can be stopped");
+        tx.commit().await.unwrap();
+
+        let session = host.connect_holding(held).await;
+        let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
+        assert_eq!(stream.open.cancel, Some(CancelCause::Requested));
+        assert_eq!(stream.open.dispatch.is_some(), !started);
+        stream.say(&RunUp::Refused(Refusal::CancelledBeforeStart)).await;
+        assert_eq!(stream.hear().await, RunDown::Forget, "and it is not told twice");
+        let (status, runs) = controller.wait_for_end(asked.id).await;
+        let cancelled = RunState::Cancelled(Cause::Requested);
+        assert_eq!((status, &runs[0].state), (OperationStatus::Stopped, &cancelled), "and it was a stop");
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_started_by_the_deadline_expires() {
     let controller = TestController::start().await;

@@ -20,7 +20,7 @@ use std::time::Duration;
 use fleetward_domain::bucket::TooMany;
 use fleetward_domain::fleet::budget::Expense;
 use fleetward_domain::people::refusal::{Source, Telling};
-use fleetward_domain::work::run::{RunEvent, RunState, RunStatus};
+use fleetward_domain::work::run::{Cause, RunEvent, RunState, RunStatus};
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::message::{FEATURES, Hello, Welcome};
 use fleetward_protocol::printable::to_line;
@@ -236,7 +236,7 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
     let forget = forgettable(app, admitted, hello, &found);
     let mut orders = HashMap::new();
     let mut lost = 0_usize;
-    for run in held {
+    for run::Held { run, stop_requested } in held {
         let Some(custody) = run.state.custody() else { continue };
         if custody.journal != hello.journal {
             let event = RunEvent::Reconnected { journal: hello.journal };
@@ -250,6 +250,12 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
             RunState::Dispatched(_) => prepare(&mut conn, app.secrets(), &mut orders, &run).await?,
             _ => None,
         };
+        // A stop stands from its commit on. Its request for this run follows in a moment, and would go behind the order.
+        let stopped = stop_requested.then_some(Cause::Requested);
+        if stop_requested && custody.cancel.is_none() {
+            // Before the host's answer: else the end of its runs would not be that of a stop.
+            app.dispatcher().stop(run.operation);
+        }
         attach.push(Attach {
             run: run.id,
             operation: run.operation,
@@ -257,7 +263,7 @@ async fn take_up(app: &App, admitted: &Admitted, hello: &Hello) -> Result<Held, 
             offset: run.output_end,
             started: matches!(run.state, RunState::Running(_)),
             dispatch,
-            cancel: custody.cancel.map(fleetward_domain::work::run::Cause::to_wire),
+            cancel: custody.cancel.or(stopped).map(Cause::to_wire),
         });
     }
     drop(conn);

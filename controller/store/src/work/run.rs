@@ -264,18 +264,29 @@ pub async fn list_ended_since(
     .await
 }
 
+/// A run that a host may have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The run.
+    pub run: Run,
+    /// Whether somebody asked to stop its operation.
+    pub stop_requested: bool,
+}
+
 /// The runs that a host may have: handed out, and not ended. What a controller opens streams for when the host
 /// connects.
 ///
 /// # Errors
 /// If the database fails.
-pub async fn list_held(conn: &mut Connection, host: HostId) -> Result<Vec<Run>, StoreError> {
+pub async fn list_held(conn: &mut Connection, host: HostId) -> Result<Vec<Held>, StoreError> {
     query(COLUMNS)
-        .push(FROM)
-        .push("r.host_id = ")
+        .push(", o.stop_requested_at FROM run r JOIN operation o ON o.id = r.operation_id WHERE r.host_id = ")
         .value(host)
         .push(" AND r.state IN ('dispatched', 'accepted', 'running') ORDER BY r.queued_at, r.position, r.step, r.id")
-        .list_of(conn, read)
+        .list_of(conn, |row| {
+            let stop_requested = row.find::<Timestamp>("stop_requested_at")?.is_some();
+            Ok(Held { run: read(row)?, stop_requested })
+        })
         .await
 }
 
