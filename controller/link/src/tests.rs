@@ -327,9 +327,7 @@ async fn a_stop_that_nobody_told_of_goes_with_the_order_too() {
         let mut stream = timeout(SOON, session.accept_run()).await.unwrap();
         let held = if started {
             stream.say(&RunUp::Accepted).await;
-            controller
-                .wait_until(asked.id, |_, runs| runs[0].state.status() == RunStatus::Accepted)
-                .await;
+            controller.wait_until(asked.id, |_, runs| runs[0].state.status() == RunStatus::Accepted).await;
             vec![stream.open.run]
         } else {
             Vec::new()
