@@ -20,7 +20,8 @@ pub(super) fn sheet(operation: &Operation, out: &Out) -> String {
     };
     let hosts = words::count(operation.hosts as usize, "host");
     sheet.row("On", format!("{} ({hosts}{left_out})", operation.on));
-    sheet.row("Rollout", words::rollout(&operation.rollout));
+    let rollout = words::rollout(&operation.rollout);
+    sheet.row("Rollout", if rollout.is_empty() { "cannot be read".to_owned() } else { rollout });
     let counts: Vec<String> = operation
         .counts
         .iter()

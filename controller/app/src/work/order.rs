@@ -61,6 +61,14 @@ pub enum OrderError {
     /// What was planned is not what this controller can read.
     #[error("read what was planned")]
     Planned(#[from] DecodeError),
+    /// The operation's policy is none that this build can read. Nothing is started by a policy that is guessed.
+    #[error(
+        "read the policy of the operation ({detail}); stop it, or let the version that wrote it carry it out"
+    )]
+    Policy {
+        /// Why.
+        detail: String,
+    },
     /// A content that a step names is not in the store.
     #[error("the content {} of step {step} is not in the store", .digest.short())]
     NoContent {

@@ -29,7 +29,9 @@ async fn one_operation_that_cannot_be_read_hides_no_other() {
         UPDATE operation_step SET kind = 'levitate' WHERE operation_id = (SELECT id FROM operation WHERE number = 2); \
         DELETE FROM operation_step WHERE operation_id = (SELECT id FROM operation WHERE number = 3); \
         UPDATE run SET state = 'paused', detail = '{\"status\":\"paused\",\"since\":7}' \
-          WHERE operation_id = (SELECT id FROM operation WHERE number = 2)";
+          WHERE operation_id = (SELECT id FROM operation WHERE number = 2); \
+        UPDATE operation SET policy = '{\"concurrency\":\"many\"}' WHERE number = 1; \
+        UPDATE operation SET policy = '', status = 'failed', ended_at = 1 WHERE number = 3";
     execute(site.app.store(), damage).await;
     let listed = site.get("/api/v1/operations").await;
     let listed = listed["items"].as_array().unwrap();
@@ -38,6 +40,12 @@ async fn one_operation_that_cannot_be_read_hides_no_other() {
     assert_eq!(steps[0], (&json!(null), &json!(null)));
     assert_eq!((steps[1].0, &steps[1].1["name"]), (&json!("levitate"), &json!("baseline")));
     assert_eq!(steps[2], (&json!("script"), &json!({})));
+    let rollouts: Vec<_> = listed.iter().map(|one| &one["rollout"]).collect();
+    assert_eq!((rollouts[0], rollouts[2]), (&json!({}), &json!({})));
+    assert_eq!(rollouts[1]["concurrency"], 50);
+    assert_eq!(listed[0]["status_detail"], "what is stored of its rollout cannot be read");
+    let detail = listed[2]["status_detail"].as_str().unwrap();
+    assert!(detail.contains("starts nothing of it; stop it, or let"), "{detail}");
     for number in ["OP-1", "OP-2", "OP-3"] {
         assert_eq!(site.get(&format!("/api/v1/operations/{number}")).await["number"], number);
         let runs = site.get(&format!("/api/v1/operations/{number}/runs")).await;

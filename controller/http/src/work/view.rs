@@ -21,8 +21,8 @@ use crate::work::rollout::rollout_view;
 
 /// An operation.
 ///
-/// What is stored of its steps and cannot be read (another version wrote it, or somebody else) is left out: one operation
-/// must not hide all others.
+/// What is stored of its steps or its rollout and cannot be read (another version wrote it, or somebody else) is left out:
+/// one operation must not hide all others.
 ///
 /// # Errors
 /// If the name of whoever asked is none.
@@ -37,7 +37,7 @@ pub(crate) fn operation_view(overview: &Overview) -> Result<Operation, ApiError>
         steps: steps.iter().map(|step| step_view(operation.id, step)).collect(),
         on: operation.targets.clone(),
         left_out: operation.left_out,
-        rollout: rollout_view(&operation.policy),
+        rollout: operation.policy.as_ref().map(rollout_view).unwrap_or_default(),
         status: status(operation.status),
         status_detail: status_detail(operation, counts, steps.len()),
         counts: RunStatus::ALL
@@ -97,20 +97,39 @@ fn status_detail(
     let by = operation.stop_requested_by.as_deref().unwrap_or("somebody");
     let count = |status| counts.get(status);
     let under_way = count(RunStatus::Dispatched) + count(RunStatus::Accepted) + count(RunStatus::Running);
+    let policy = match &operation.policy {
+        Ok(policy) => policy,
+        Err(error) => {
+            tracing::error!(operation = %operation.id, %error, "operation.policy_unreadable");
+            return Some(unreadable(operation));
+        }
+    };
     match operation.status {
-        _ if operation.halted_at.is_some() => Some(halted(&operation.policy, ended)),
+        _ if operation.halted_at.is_some() => Some(halted(policy, ended)),
         domain::OperationStatus::Stopped => Some(format!("stopped by {by}")),
         _ if operation.stop_requested_at.is_some() && !ended => Some(format!("being stopped by {by}")),
         _ if ended && operation.stop_requested_at.is_some() => {
             Some(format!("the stop that {by} asked for came after the end of every run"))
         }
         _ if ended => {
-            let skips = operation.policy.offline == domain::Offline::Skip;
+            let skips = policy.offline == domain::Offline::Skip;
             let cancelled = count(RunStatus::Cancelled);
             (skips && cancelled > 0).then(|| skipped(cancelled, steps))
         }
         _ if under_way == 0 => waiting(count(RunStatus::Queued)),
         _ => None,
+    }
+}
+
+/// What is said of an operation whose rollout cannot be read.
+fn unreadable(operation: &store::work::operation::Operation) -> String {
+    let what = "what is stored of its rollout cannot be read";
+    match &operation.stop_requested_by {
+        _ if operation.status.is_final() => what.to_owned(),
+        Some(by) => format!("being stopped by {by}; {what}"),
+        None => format!(
+            "{what}, so this controller starts nothing of it; stop it, or let the version that wrote it carry it out"
+        ),
     }
 }
 

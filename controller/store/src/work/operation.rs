@@ -31,8 +31,8 @@ pub struct Operation {
     pub summary: String,
     /// Where, as it was asked for.
     pub targets: String,
-    /// How.
-    pub policy: RolloutPolicy,
+    /// How; or why this build cannot read what is stored of it, so that one row keeps no list from being read.
+    pub policy: Result<RolloutPolicy, String>,
     /// How it stands.
     pub status: OperationStatus,
     /// Who asked for it; absent if the user was removed.
@@ -445,7 +445,7 @@ fn read(row: &Row) -> Result<Operation, StoreError> {
         seq: row.get("seq")?,
         summary: row.get("summary")?,
         targets: row.get("targets")?,
-        policy: row.json("policy")?,
+        policy: serde_json::from_str(&row.get::<String>("policy")?).map_err(|error| error.to_string()),
         status: row.get("status")?,
         created_by: row.find("created_by")?,
         created_by_name: row.get("created_by_name")?,

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use fleetward_domain::work::operation::{Intent, OperationStatus};
+use fleetward_domain::work::operation::{Intent, OperationStatus, RolloutPolicy};
 use fleetward_domain::work::rollout::{PlannedHost, Presence, Rollout, RolloutPlan};
 use fleetward_domain::work::run::{Cause, RunEvent, RunState};
 use fleetward_protocol::client_id::ClientId;
@@ -67,6 +67,13 @@ impl Active {
         skip_offline_from: Option<Timestamp>,
         eligible: impl Fn(HostId) -> Eligible,
     ) -> Result<Self, OrderError> {
+        let intent = if operation.stop_requested_at.is_some() { Intent::Stop } else { Intent::Proceed };
+        let policy = match (operation.policy, intent) {
+            (Ok(policy), _) => policy,
+            // What is stopped starts nothing, by whatever policy: it can be ended.
+            (Err(_), Intent::Stop) => RolloutPolicy::default(),
+            (Err(detail), Intent::Proceed) => return Err(OrderError::Policy { detail }),
+        };
         let orders = match Orders::load(conn, secrets, operation.id).await {
             Err(error) if !error.is_lasting() => return Err(error),
             orders => orders,
@@ -98,9 +105,8 @@ impl Active {
             };
             runs.insert(row.id, planned);
         }
-        let intent = if operation.stop_requested_at.is_some() { Intent::Stop } else { Intent::Proceed };
         let rollout = Rollout::new(RolloutPlan {
-            policy: operation.policy,
+            policy,
             deadline: operation.deadline,
             skip_offline_from: skip_offline_from.unwrap_or(operation.created_at),
             intent,

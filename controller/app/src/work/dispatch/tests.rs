@@ -153,6 +153,30 @@ async fn a_stop_that_another_controller_took_is_carried_out() {
     .await;
 }
 
+/// Nothing of it is started by a policy that is guessed; to end it needs none.
+#[tokio::test]
+async fn an_operation_whose_policy_cannot_be_read_is_found_and_can_be_stopped() {
+    on_both("a policy that cannot be read", async |controller: TestApp| {
+        let operation = controller.run(&["work"], "web-1").await.unwrap();
+        execute(controller.app().store(), "UPDATE operation SET policy = '{'").await;
+        let controller = controller.restart().await;
+        let permit = controller.permit::<crate::people::access::Read>();
+        let found = crate::work::operation::get(controller.app(), &permit, Reference::Id(operation.id)).await;
+        assert_eq!(
+            (found.as_ref().unwrap().policy.is_err(), found.unwrap().status),
+            (true, OperationStatus::Queued)
+        );
+        stop(controller.app(), &controller.permit(), Reference::Id(operation.id)).await.unwrap();
+        let (status, runs) = controller.wait_for_end(operation.id).await;
+        assert_eq!(
+            (status, &runs[0].state),
+            (OperationStatus::Stopped, &RunState::Cancelled(Cause::Requested))
+        );
+        controller.stop().await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_of_one_operation_holds_up_no_other() {
     on_both("what cannot be read", async |controller: TestApp| {
