@@ -177,7 +177,31 @@ try {
     await picture("done");
     await page.getByRole("link", { name: "operations like it" }).click();
     await page.getByRole("button", { name: /^subject restart fleetward-walk.service/ }).waitFor();
+    await page.locator("table.list tbody tr").first().waitFor();
     assert.equal(await page.locator("table.list tbody tr").count(), 1);
+  });
+
+  await step("a group is an expression under a name, to be run on like any other", async () => {
+    await page.getByRole("link", { name: "Groups" }).click();
+    await page.getByText("No groups yet").waitFor();
+    await button("Add a group").click();
+    await page.getByRole("textbox", { name: "Name" }).fill("everywhere");
+    await page.getByRole("textbox", { name: "Hosts" }).fill("host-* & nobody:x");
+    await page.getByText("unknown key", { exact: false }).waitFor();
+    await page.getByRole("textbox", { name: "Hosts" }).fill("host-*");
+    await page.locator(".preview strong").waitFor();
+    await page.getByRole("textbox", { name: /^For/ }).fill("All that this walk has");
+    await button("Save").click();
+    await page.getByText("@everywhere").waitFor();
+    await picture("groups");
+    await button("Run a script…").click();
+    assert.equal(await page.getByLabel("On", { exact: true }).inputValue(), "@everywhere");
+    await page.locator(".preview strong").waitFor();
+    await page.keyboard.press("Escape");
+    await button("Change…").click();
+    await button("Delete…").click();
+    await page.getByRole("dialog").getByRole("button", { name: "Delete", exact: true }).click();
+    await page.getByText("No groups yet").waitFor();
   });
 
   await step("history keeps what ran", async () => {

@@ -13,15 +13,14 @@ const NEW: Group = { name: "", on: "", description: "" };
 
 export function GroupsPage() {
   const groups = useGroups();
-  const [open, setOpen] = useState<{ group: Group; to: "set" | "remove" }>();
+  const [open, setOpen] = useState<Group>();
   const rows = groups.data?.items ?? [];
-  const close = () => setOpen(undefined);
   return (
     <>
       <header className="page">
         <h1>Groups</h1>
         <div className="actions">
-          <button type="button" onClick={() => setOpen({ group: NEW, to: "set" })}>
+          <button type="button" onClick={() => setOpen(NEW)}>
             Add a group
           </button>
         </div>
@@ -57,20 +56,21 @@ export function GroupsPage() {
                   @{group.name}
                 </td>
                 <td data-title="Hosts">
-                  <code>{group.on}</code>
+                  <code className="clip" title={group.on}>
+                    {group.on}
+                  </code>
                 </td>
                 <td data-title="For">{group.description || <span className="muted">–</span>}</td>
-                <td data-title="Changed">
-                  <Ago time={group.updated_at} /> <span className="muted">by {group.updated_by}</span>
+                <td data-title="Changed" className="word">
+                  <span>
+                    <Ago time={group.updated_at} /> <span className="muted">by {group.updated_by}</span>
+                  </span>
                 </td>
                 <td data-title="What to do">
-                  <span className="actions">
-                    <RunButtons on={`@${group.name}`} />
-                    <button type="button" onClick={() => setOpen({ group, to: "set" })}>
+                  <span className="row-actions">
+                    <RunButtons on={`@${group.name}`} keys={false} />
+                    <button type="button" onClick={() => setOpen(group)}>
                       Change…
-                    </button>
-                    <button type="button" onClick={() => setOpen({ group, to: "remove" })}>
-                      Delete…
                     </button>
                   </span>
                 </td>
@@ -79,17 +79,39 @@ export function GroupsPage() {
           </tbody>
         </table>
       )}
-      {open?.to === "set" && <SetGroup group={open.group} onClose={close} />}
-      {open?.to === "remove" && <RemoveGroup group={open.group} onClose={close} />}
+      {open && <SetGroup group={open} onClose={() => setOpen(undefined)} />}
     </>
   );
 }
 
 function SetGroup({ group, onClose }: { group: Group; onClose: () => void }) {
-  const { set } = useGroupAct();
+  const { set, remove } = useGroupAct();
+  const [removing, setRemoving] = useState(false);
   const [draft, setDraft] = useState(group);
   const preview = useTargetPreview({ on: draft.on });
   const change = (next: Partial<Group>) => setDraft((before) => ({ ...before, ...next }));
+  if (removing)
+    return (
+      <Dialog title={`Delete @${group.name}?`} onClose={onClose}>
+        <div className="fields">
+          {remove.error && <Failure error={remove.error} />}
+          <p>Its hosts stay, and so do the operations that were started on it.</p>
+          <footer>
+            <button type="button" onClick={onClose}>
+              Cancel
+            </button>
+            <button
+              type="button"
+              className="primary"
+              disabled={remove.isPending}
+              onClick={() => remove.mutate(group.name, { onSuccess: onClose })}
+            >
+              Delete
+            </button>
+          </footer>
+        </div>
+      </Dialog>
+    );
   return (
     <Dialog title={group.name ? `Change @${group.name}` : "Add a group"} onClose={onClose}>
       <form
@@ -136,6 +158,11 @@ function SetGroup({ group, onClose }: { group: Group; onClose: () => void }) {
           />
         </label>
         <footer>
+          {group.name && (
+            <button type="button" className="quiet" onClick={() => setRemoving(true)}>
+              Delete…
+            </button>
+          )}
           <button type="button" onClick={onClose}>
             Cancel
           </button>
@@ -144,31 +171,6 @@ function SetGroup({ group, onClose }: { group: Group; onClose: () => void }) {
           </button>
         </footer>
       </form>
-    </Dialog>
-  );
-}
-
-function RemoveGroup({ group, onClose }: { group: Group; onClose: () => void }) {
-  const { remove } = useGroupAct();
-  return (
-    <Dialog title={`Delete @${group.name}?`} onClose={onClose}>
-      <div className="fields">
-        {remove.error && <Failure error={remove.error} />}
-        <p>Its hosts stay, and so do the operations that were started on it.</p>
-        <footer>
-          <button type="button" onClick={onClose}>
-            Cancel
-          </button>
-          <button
-            type="button"
-            className="primary"
-            disabled={remove.isPending}
-            onClick={() => remove.mutate(group.name, { onSuccess: onClose })}
-          >
-            Delete
-          </button>
-        </footer>
-      </div>
     </Dialog>
   );
 }

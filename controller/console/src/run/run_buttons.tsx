@@ -4,15 +4,21 @@ import { useState } from "react";
 import { DoDialog } from "./do_dialog";
 import { KIND, RunDialog } from "./run_dialog";
 
-export function RunButtons({ on }: { on?: string }) {
+/** `keys` are for the buttons of a page as a whole: of those in a row the first would take them. */
+export function RunButtons({ on, keys = true }: { on?: string; keys?: boolean }) {
   const [open, setOpen] = useState<"do" | "run">();
   const dialog = { ...(on ? { on } : {}), onClose: () => setOpen(undefined) };
   return (
     <>
-      <button type="button" data-key="d" onClick={() => setOpen("do")}>
+      <button type="button" data-key={keys ? "d" : undefined} onClick={() => setOpen("do")}>
         Do something…
       </button>
-      <button type="button" className="primary" data-key="r" onClick={() => setOpen("run")}>
+      <button
+        type="button"
+        className={keys ? "primary" : ""}
+        data-key={keys ? "r" : undefined}
+        onClick={() => setOpen("run")}
+      >
         Run a script…
       </button>
       {open === "do" && <DoDialog except={[KIND]} {...dialog} />}
