@@ -11,6 +11,9 @@
 //! started and files written only in [`platform`], [`run`] and [`journal`]; environment variables are read
 //! only in [`config`].
 
+// It panics where nobody listens; the log and a `writeln!` whose failure is passed over do not.
+#![warn(clippy::print_stderr)]
+
 pub mod action;
 mod agent;
 pub mod cli;

@@ -1,6 +1,8 @@
 //! The agent's executable.
 
-use std::io::IsTerminal as _;
+#![warn(clippy::print_stderr)]
+
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
         return match supervise(arguments.next().map(PathBuf::from).as_deref()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("fleetward-agent: supervise a run: {error}");
+                complain(format_args!("fleetward-agent: supervise a run: {error}"));
                 ExitCode::FAILURE
             }
         };
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A line that cannot be written is lost. Else the failure is told where it just failed, and that panics.
+        .log_internal_errors(false)
         .compact()
         .init();
     let is_service = cli.is_service();
@@ -50,9 +54,14 @@ fn main() -> ExitCode {
             if is_service {
                 tracing::error!("{error:#}");
             } else {
-                eprintln!("error: {error:#}");
+                complain(format_args!("error: {error:#}"));
             }
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says it on standard error; where nobody listens any more, nobody is told.
+fn complain(words: std::fmt::Arguments<'_>) {
+    drop(writeln!(std::io::stderr(), "{words}"));
 }

@@ -229,15 +229,7 @@ impl Runs {
         };
         if let Some(until) = known {
             tracing::error!(run_id = %run, "journal_is_older_than_the_run");
-            self.note_forgotten(run, until).await;
-        }
-    }
-
-    async fn note_forgotten(&self, run: RunId, until: Timestamp) {
-        let forgotten = Entry::Forgotten { run, until };
-        if let Err(error) = self.shared.journal.append(vec![forgotten], clock::now()).await {
-            // The controller will be asked again after the next start, and say so again.
-            tracing::warn!(%run, error = &error as &dyn std::error::Error, "forget_not_journalled");
+            self.shared.note_forgotten(run, until).await;
         }
     }
 
@@ -288,7 +280,7 @@ impl Runs {
             };
             until
         };
-        self.note_forgotten(run, until).await;
+        self.shared.note_forgotten(run, until).await;
         self.shared.remove_directory(run);
         tracing::debug!(%run, "run_forgotten");
     }
@@ -367,6 +359,14 @@ impl Shared {
     /// The run's own directory. Its name is an id, never text from elsewhere.
     fn directory(&self, run: RunId) -> PathBuf {
         self.host.paths.runs().join(run.to_string())
+    }
+
+    async fn note_forgotten(&self, run: RunId, until: Timestamp) {
+        let forgotten = Entry::Forgotten { run, until };
+        if let Err(error) = self.journal.append(vec![forgotten], clock::now()).await {
+            // The controller will be asked again after the next start, and say so again.
+            tracing::warn!(%run, error = &error as &dyn std::error::Error, "forget_not_journalled");
+        }
     }
 
     fn remove_directory(&self, run: RunId) {

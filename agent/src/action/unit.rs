@@ -189,9 +189,11 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
 /// Tells what the unit has logged since this run began.
 fn tell_log(systemd: &Systemd, unit: &UnitName, steps: &mut Steps) {
     match systemd.read_log(unit, steps.began(), LINES) {
-        None => {}
+        None => steps.complain(format_args!(
+            "the journal could not be read: `journalctl --unit={unit}` on the host shows what {unit} has logged"
+        )),
         Some(lines) if lines.is_empty() => {
-            steps.complain(format_args!("{unit} has logged nothing since this run began"));
+            steps.complain(format_args!("the journal has nothing of {unit} since this run began"));
         }
         Some(lines) => lines.iter().for_each(|line| steps.complain(line)),
     }

@@ -3,7 +3,7 @@
 //! What it is asked comes in one frame on standard input, what it sees goes in frames to standard output. It ends when it
 //! has told all, when nobody listens, and when its input ends: that of whoever started it.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::process::ExitCode;
 
@@ -37,7 +37,11 @@ pub fn look() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("fleetward-agent: look: {error}; this command is for the agent alone");
+            // Where nobody listens any more, nobody is told.
+            drop(writeln!(
+                io::stderr(),
+                "fleetward-agent: look: {error}; this command is for the agent alone"
+            ));
             ExitCode::FAILURE
         }
     }

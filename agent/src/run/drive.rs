@@ -84,7 +84,7 @@ impl Drive {
         if self.is_cancelled() {
             return self.refuse_fresh(Refusal::CancelledBeforeStart).await;
         }
-        let ready = match prepare::check(&self.shared, &work, clock::now()) {
+        let ready = match prepare::check(&self.shared, &work, clock::now()).await {
             Ok(ready) => ready,
             Err(refusal) => return self.refuse_fresh(refusal).await,
         };
@@ -123,7 +123,7 @@ impl Drive {
             return self.refuse_accepted(refusal).await;
         }
         let ready = match self.read_work().await {
-            Ok(work) => prepare::check(&self.shared, &work, clock::now()),
+            Ok(work) => prepare::check(&self.shared, &work, clock::now()).await,
             Err(refusal) => Err(refusal),
         };
         match ready {
@@ -183,7 +183,7 @@ impl Drive {
     /// Starts a run whose acceptance is in the journal.
     async fn start_held(&mut self) {
         let checked = match self.read_work().await {
-            Ok(work) => prepare::check(&self.shared, &work, clock::now()).map(|ready| (work, ready)),
+            Ok(work) => prepare::check(&self.shared, &work, clock::now()).await.map(|ready| (work, ready)),
             Err(refusal) => Err(refusal),
         };
         match checked {

@@ -8,7 +8,7 @@ use fleetward_protocol::id::RunId;
 use tokio::sync::oneshot;
 
 use super::{Runs, Shared};
-use crate::platform::files;
+use crate::platform::{clock, files};
 
 /// The most runs that are kept; the oldest go.
 const MOST: usize = 256;
@@ -42,7 +42,31 @@ impl Runs {
     }
 }
 
+impl Shared {
+    /// Lets runs that are kept go, the oldest first, until so many bytes are free or none is left: what is still to do
+    /// comes before what was done.
+    pub(super) async fn ensure_room(&self, wanted: u64) {
+        let is_short = || files::read_free_space(&self.host.paths.state).is_ok_and(|free| free < wanted);
+        while is_short() {
+            let (run, until) = {
+                let mut table = self.table();
+                let Some(run) = table.kept.pop_oldest() else { return };
+                (run, table.forget(run, clock::now()))
+            };
+            let Some(until) = until else { continue };
+            self.note_forgotten(run, until).await;
+            self.remove_directory(run);
+            tracing::info!(run_id = %run, "kept_run_gave_room");
+        }
+    }
+}
+
 impl Kept {
+    /// The oldest run that is kept, which is not any longer.
+    fn pop_oldest(&mut self) -> Option<RunId> {
+        self.runs.pop_first().map(|(run, _)| run)
+    }
+
     /// The run is wanted again, and stays until it may go once more.
     pub(super) fn hold(&mut self, run: RunId) {
         if let Some(hold) = self.runs.remove(&run) {

@@ -51,8 +51,19 @@ impl Ready {
     }
 }
 
-/// Whether the run may start now, by everything that can change between two runs.
-pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, Refusal> {
+/// Whether the run may start now, by everything that can change between two runs. What is kept of others makes room for it.
+pub(super) async fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, Refusal> {
+    let ready = check_policy(shared, work, now)?;
+    let min_free = ready.settings.runs.min_free();
+    shared.ensure_room(min_free).await;
+    if files::read_free_space(&shared.host.paths.state).is_ok_and(|free| free < min_free) {
+        return Err(Refusal::DiskFull);
+    }
+    Ok(ready)
+}
+
+/// Whether the owner and the host allow it.
+fn check_policy(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, Refusal> {
     let Work { order, action, contents } = work;
     let (paths, client) = (&shared.host.paths, &shared.host.client);
     let settings = gate::check(paths, client, shared.settings(), order, &action.kind, now)?;
@@ -68,10 +79,6 @@ pub(super) fn check(shared: &Shared, work: &Work, now: Timestamp) -> Result<Read
     // A limit that is not enforced is worse than none: it would be believed.
     let groups = shared.host.delegated.groups(&order.run.to_string(), Wanted { memory, cpu_milli, tasks });
     let groups = groups.map_err(|error| not_allowed(&error.to_string()))?;
-    let free = files::read_free_space(&shared.host.paths.state);
-    if free.is_ok_and(|free| free < settings.runs.min_free()) {
-        return Err(Refusal::DiskFull);
-    }
     let timeout_ms = capped(order.limits.timeout_ms, settings.runs.max_timeout_s.saturating_mul(1000));
     Ok(Ready { plan, groups, settings, timeout_ms, resumed: false })
 }

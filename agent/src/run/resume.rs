@@ -92,7 +92,7 @@ impl Drive {
         let refused = |refusal: &Refusal| lost(format!("it cannot be taken up: {}", in_words(refusal)));
         let work = work.map_err(|refusal| refused(&refusal))?;
         // It was started in time; how long it may take is looked at here.
-        let ready = prepare::check(&self.shared, &work, cut.at).map_err(|refusal| refused(&refusal))?;
+        let ready = prepare::check(&self.shared, &work, cut.at).await.map_err(|refusal| refused(&refusal))?;
         let now = clock::now();
         let left = match time_left(ready.timeout_ms, now.since(cut.at)) {
             None => {

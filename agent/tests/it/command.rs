@@ -21,3 +21,22 @@ fn a_failed_command_answers_in_a_sentence_and_not_in_a_log_line() {
     assert_eq!(said, "error: no controller is known; give one with --controller HOST:PORT\n");
     assert_eq!(program.status.code(), Some(1));
 }
+
+/// A panic would end it with 101.
+#[test]
+fn a_program_that_nobody_listens_to_ends_as_it_would() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut program = Command::new(env!("CARGO_BIN_EXE_fleetward-agent"));
+        program.args(arguments).env("FLEETWARD_LOG", "what").stdin(std::process::Stdio::null());
+        program.stderr(writer).status().unwrap().code()
+    };
+    let state = directory.path().to_str().unwrap();
+    let token = Token { root: Digest::of(b"root"), secret: [7; 32], client: None }.reveal();
+    assert_eq!(program(&["supervise", state]), Some(1));
+    assert_eq!(program(&["look"]), Some(1));
+    assert_eq!(program(&["perform", "unit"]), Some(1));
+    assert_eq!(program(&["--state", state, "--config", state, "enrol", "--token", &token]), Some(1));
+}

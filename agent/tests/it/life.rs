@@ -253,6 +253,38 @@ async fn a_forgotten_run_leaves_the_host_after_the_set_time() {
     assert!(matches!(life.runs.open(life.dispatch(&later)).await, Opened::Unknown));
 }
 
+/// What was done and told comes behind what is still to do.
+#[tokio::test]
+async fn what_is_kept_goes_before_a_run_is_refused_for_want_of_room() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    life.runs.keep(3600);
+    let done = [script("echo older"), script("echo newer")];
+    let mut waits = Vec::new();
+    for request in &done {
+        life.finish(request).await;
+        let (runs, run) = (life.runs.clone(), request.run);
+        waits.push(tokio::spawn(async move { runs.forget(run).await }));
+        // Until it is kept: who says it again waits for nothing.
+        tokio::task::yield_now().await;
+        life.runs.forget(run).await;
+    }
+    assert_eq!(life.runs.held().len(), 2);
+    // There is room.
+    life.finish(&script("echo another")).await;
+    assert_eq!(life.runs.held().len(), 3);
+    // More than any disk has: all of them must go, and then it is refused.
+    std::fs::write(machine.paths().config, format!("[runs]\nmin_free_mib = {}", u64::MAX >> 20)).unwrap();
+    assert_eq!(life.refusal(&script("echo more")).await, Refusal::DiskFull);
+    for (request, wait) in done.iter().zip(waits) {
+        wait.await.unwrap();
+        assert!(!life.directory(request.run).exists());
+        assert!(!life.runs.held().contains(&request.run));
+        // And is never started again.
+        assert!(matches!(life.runs.open(life.dispatch(request)).await, Opened::Unknown));
+    }
+}
+
 #[tokio::test]
 async fn an_unknown_run_without_a_dispatch_is_unknown() {
     let machine = Machine::new();

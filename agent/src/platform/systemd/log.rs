@@ -19,7 +19,7 @@ const FIELDS: &str = "MESSAGE,SYSLOG_IDENTIFIER,_COMM,_PID";
 
 impl Systemd {
     /// The last lines that the unit has logged since this time of the boot ([`clock::uptime`](crate::platform::clock::uptime)),
-    /// in the order in which the journal took them; `None` where there is no journal to read.
+    /// in the order in which the journal took them; `None` if the journal could not be read to its end.
     #[must_use]
     pub fn read_log(&self, unit: &UnitName, since: Duration, lines: u8) -> Option<Vec<Line>> {
         let text = self.runtime.block_on(async {
@@ -36,9 +36,17 @@ impl Systemd {
             let mut child = command.spawn().ok()?;
             let mut text = Vec::new();
             let mut out = child.stdout.take()?.take(MAX_LOG);
-            // What there is by then is what is shown.
-            drop(tokio::time::timeout(LOOK, out.read_to_end(&mut text)).await);
-            Some(text)
+            let ended = tokio::time::timeout(LOOK, async {
+                out.read_to_end(&mut text).await?;
+                // It may have more to say than is read, and then waits for a reader until it is killed.
+                if out.limit() == 0 { Ok(None) } else { child.wait().await.map(Some) }
+            });
+            match ended.await {
+                Ok(Ok(None)) => Some(text),
+                Ok(Ok(Some(status))) if status.success() => Some(text),
+                // What was read is worth showing; nothing at all is no proof that there is nothing.
+                _ => (!text.is_empty()).then_some(text),
+            }
         })?;
         Some(read(&text, since))
     }
