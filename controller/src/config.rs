@@ -11,7 +11,7 @@ mod layer;
 mod value;
 
 pub use layer::Layer;
-pub use value::{Controllers, Filter, InvalidValue, Listen, Name, Size, Span};
+pub use value::{Controllers, Filter, InvalidValue, Listen, Name, Size, Span, SpanOrNone};
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -248,7 +248,10 @@ impl Config {
                 free_space: layer.retention.free_space.map_or(256 << 20, |size| size.0),
                 audit: duration(layer.retention.audit, 3 * 365 * day),
                 audit_size: layer.retention.audit_size.map_or(4 << 30, |size| size.0),
-                on_hosts: duration(layer.retention.on_hosts, if is_shared { 3600 } else { 0 }),
+                on_hosts: layer
+                    .retention
+                    .on_hosts
+                    .map_or(Duration::from_secs(if is_shared { 3600 } else { 0 }), |span| span.0),
             },
             log: Log {
                 format: layer.log.format.unwrap_or(LogFormat::Text),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Controllers, Filter, Listen, Name, Size, Span};
+use super::value::{Controllers, Filter, Listen, Name, Size, Span, SpanOrNone};
 use super::{ConfigError, LogFormat};
 
 /// The settings of one layer; absent ones are left to the layer below. `docs/configuration.md` describes them.
@@ -104,8 +104,8 @@ sections! {
         audit: Span,
         /// Such as `4GiB`.
         audit_size: Size,
-        /// Such as `1h`.
-        on_hosts: Span,
+        /// Such as `1h`, or `0s`.
+        on_hosts: SpanOrNone,
     }
     /// `[log]`
     LogLayer {

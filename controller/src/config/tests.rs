@@ -47,6 +47,17 @@ fn the_upper_layer_wins() {
 }
 
 #[test]
+fn hosts_may_be_told_to_keep_nothing() {
+    let kept = |text: &str| {
+        let text = format!("name = 'x'\ndatabase = 'postgres://x/y'\n[retention]\n{text}");
+        Config::from_layer(layer(&text)).unwrap().retention.on_hosts.as_secs()
+    };
+    assert_eq!([kept(""), kept("on_hosts = '0s'"), kept("on_hosts = '2m'")], [3600, 0, 120]);
+    assert!(refused("[retention]\non_hosts = '0'").contains("0s for none"));
+    assert!(refused("[retention]\noperations = '0s'").contains("24h"), "nothing of all is no retention");
+}
+
+#[test]
 fn controllers_are_a_list_of_what_agents_can_connect_to() {
     let text = "name = 'x'\n[link]\ncontrollers = ['a.example.com:7443', '[2001:db8::1]:1', '192.0.2.1:2']";
     let lower = layer(text);

@@ -22,6 +22,11 @@ pub struct InvalidValue {
 #[serde(try_from = "String", into = "String")]
 pub struct Span(pub Duration);
 
+/// A span of time that may be none: `0s` too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SpanOrNone(pub Duration);
+
 /// A number of bytes: `512KiB`, `64MiB`, `4GiB`, `1TiB`, or a bare number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "Written")]
@@ -67,14 +72,21 @@ impl FromStr for Span {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let units = [("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)];
-        with_unit(text, &units)
-            .filter(|&seconds| seconds > 0)
-            .map(|seconds| Self(Duration::from_secs(seconds)))
-            .ok_or_else(|| InvalidValue {
-                text: text.chars().take(64).collect(),
-                expected: "a span of time such as 90s, 15m, 24h or 30d",
-            })
+        span(text).filter(|span| !span.is_zero()).map(Self).ok_or_else(|| InvalidValue {
+            text: text.chars().take(64).collect(),
+            expected: "a span of time such as 90s, 15m, 24h or 30d",
+        })
+    }
+}
+
+impl FromStr for SpanOrNone {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        span(text).map(Self).ok_or_else(|| InvalidValue {
+            text: text.chars().take(64).collect(),
+            expected: "a span of time such as 90s, 15m or 24h, or 0s for none",
+        })
     }
 }
 
@@ -188,6 +200,10 @@ impl FromStr for Filter {
     }
 }
 
+fn span(text: &str) -> Option<Duration> {
+    with_unit(text, &[("s", 1), ("m", 60), ("h", 3600), ("d", 86_400)]).map(Duration::from_secs)
+}
+
 /// The number before the longest unit that matches, times its factor.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     units
@@ -206,6 +222,20 @@ impl TryFrom<String> for Span {
 
 impl From<Span> for String {
     fn from(span: Span) -> Self {
+        format!("{}s", span.0.as_secs())
+    }
+}
+
+impl TryFrom<String> for SpanOrNone {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<SpanOrNone> for String {
+    fn from(span: SpanOrNone) -> Self {
         format!("{}s", span.0.as_secs())
     }
 }
