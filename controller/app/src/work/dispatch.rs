@@ -46,8 +46,13 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Takes up the operations that have not ended, and starts the task.
 pub(crate) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
     let unfinished = operation::list_unfinished_ids(&mut *app.store().read().await?).await?;
-    let mut task =
-        Task { app: app.clone(), active: HashMap::new(), ended: HashMap::new(), by_host: HashMap::new() };
+    let mut task = Task {
+        app: app.clone(),
+        active: HashMap::new(),
+        ended: HashMap::new(),
+        unloadable: HashSet::new(),
+        by_host: HashMap::new(),
+    };
     let skip_from = app.deadlines().now() + GRACE_AFTER_START;
     for operation in unfinished {
         task.activate(operation.id, Some(skip_from)).await;
@@ -64,6 +69,8 @@ struct Task {
     active: HashMap<OperationId, Active>,
     /// Those that ended here lately, and at how many looks the store has said so.
     ended: HashMap<OperationId, u32>,
+    /// Those that could not be taken up so far, of which that was said.
+    unloadable: HashSet<OperationId>,
     by_host: HashMap<HostId, HashSet<OperationId>>,
 }
 
@@ -270,13 +277,17 @@ impl Task {
         }
         match self.load(id, skip_offline_from).await {
             Ok(active) => {
+                self.unloadable.remove(&id);
                 for host in active.hosts() {
                     self.by_host.entry(host).or_default().insert(id);
                 }
                 self.active.insert(id, active);
             }
-            // It stays as it is in the store, and is looked for again.
-            Err(error) => error!(operation = %id, %error, "dispatcher.load_failed"),
+            // It stays as it is in the store, and is looked for again, every few seconds: said once.
+            Err(error) if self.unloadable.insert(id) => {
+                error!(operation = %id, %error, "dispatcher.load_failed");
+            }
+            Err(error) => debug!(operation = %id, %error, "dispatcher.load_failed"),
         }
     }
 

@@ -76,8 +76,11 @@ impl Task {
         self.app.continuity().retain(known);
         let unfinished = found.unfinished.iter().map(|operation| operation.id);
         let new: Vec<_> = unfinished.filter(|id| !known(id)).collect();
+        self.unloadable.retain(|id| stored.contains_key(id));
         for id in new {
-            info!(operation = %id, "dispatcher.found");
+            if !self.unloadable.contains(&id) {
+                info!(operation = %id, "dispatcher.found");
+            }
             self.activate(id, None).await;
             due.insert(id);
         }
