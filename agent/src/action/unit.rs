@@ -7,7 +7,7 @@ use super::own_unit;
 use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::systemd::carries::Change;
-use crate::platform::systemd::{Job, Systemd, SystemdError};
+use crate::platform::systemd::{Job, Lasting, Systemd, SystemdError};
 
 /// So many lines of a unit's log are shown at most when it failed.
 const LINES: u8 = 20;
@@ -19,7 +19,7 @@ impl Perform for Unit {
             true => Some(reload(self, steps)?),
             false => None,
         };
-        let Checked { mut systemd, before, needs_daemon_reload, ends_by_itself } =
+        let Checked { mut systemd, before, needs_daemon_reload, lasting } =
             steps.look("check", unit, |steps| check(self, systemd, steps))?;
         // What began before the host restarted has changed the unit, or may have.
         let earlier = steps.earlier(self.verb.as_str());
@@ -40,11 +40,12 @@ impl Perform for Unit {
         let changed = steps.change(
             self.verb.as_str(),
             words,
-            |_, earlier| match (ends_by_itself, earlier) {
+            |_, earlier| match (lasting, earlier) {
                 // It is not as it should be: that was looked at.
-                (false, _) => Ok(None),
-                (true, Earlier::Done) => Ok(Some(())),
-                (true, Earlier::Began) => Err(Problem::new(
+                (Lasting::Lasts, _) | (Lasting::StaysActive, Earlier::Done) => Ok(None),
+                (Lasting::Ends, Earlier::Done) => Ok(Some(())),
+                // Its work takes as long as its start does, and may be done: of that a new boot tells nothing.
+                (Lasting::StaysActive | Lasting::Ends, Earlier::Began) => Err(Problem::new(
                     format_args!(
                         "`{} {unit}` had begun before the host restarted, and whether {unit} had done its work cannot be told: it is a \
                          service that does it and ends",
@@ -91,8 +92,8 @@ struct Checked {
     systemd: Systemd,
     before: UnitState,
     needs_daemon_reload: bool,
-    /// Whether a start of it leaves nothing that tells of it; looked at after a restart of the host only.
-    ends_by_itself: bool,
+    /// Whether it does its work once; looked at for a start after a restart of the host only.
+    lasting: Lasting,
 }
 
 /// Connects to systemd, if this may be asked of it.
@@ -158,9 +159,11 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
              `systemctl daemon-reload` on the host before"
         ));
     }
-    let ends_by_itself = steps.is_taken_up()
-        && *verb != Verb::Stop
-        && systemd.read_ends_by_itself(unit).map_err(|error| problem(asked, &error))?;
+    let lasting = if steps.is_taken_up() && *verb != Verb::Stop {
+        systemd.read_lasting(unit).map_err(|error| problem(asked, &error))?
+    } else {
+        Lasting::Lasts
+    };
     match before.load.as_str() {
         "not-found" => Err(Problem::new(
             format_args!("there is no unit {unit} on this host"),
@@ -176,13 +179,13 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
         )),
         // Once it is started, it has loaded what is there.
         _ if steps.is_taken_up() && before.active.as_str() == "activating" => {
-            Ok(Checked { systemd, before, needs_daemon_reload, ends_by_itself })
+            Ok(Checked { systemd, before, needs_daemon_reload, lasting })
         }
         _ if *verb == Verb::Reload && !is_active(&before) => Err(Problem::new(
             format_args!("{unit} is {}, and only an active unit can reload", before.active),
             "start it, or ask for `reload-or-restart`",
         )),
-        _ => Ok(Checked { systemd, before, needs_daemon_reload, ends_by_itself }),
+        _ => Ok(Checked { systemd, before, needs_daemon_reload, lasting }),
     }
 }
 

@@ -96,6 +96,17 @@ pub enum SystemdError {
     Strange(zbus::Error),
 }
 
+/// Whether a service lasts, or does its work once (`Type=oneshot`, systemd.service(5)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasting {
+    /// It runs until it is stopped: its state tells that it was started.
+    Lasts,
+    /// It does its work once and is active afterwards, until the host restarts.
+    StaysActive,
+    /// It does its work once and is inactive afterwards.
+    Ends,
+}
+
 impl Systemd {
     /// Connects to the system's message bus.
     ///
@@ -141,16 +152,20 @@ impl Systemd {
         })
     }
 
-    /// Whether the unit is a service that does its work and ends, so that nothing of it tells afterwards whether it has.
+    /// Whether the unit is a service that lasts, or one that does its work once.
     ///
     /// # Errors
     /// If systemd does not tell.
-    pub fn read_ends_by_itself(&self, unit: &UnitName) -> Result<bool, SystemdError> {
+    pub fn read_lasting(&self, unit: &UnitName) -> Result<Lasting, SystemdError> {
         self.runtime.block_on(async {
             let (path, own) = (self.load(unit).await?, interface(unit.as_str()));
             let kind = property::<String>(&self.connection, path.as_str(), &own, "Type").await?;
             let stays = property::<bool>(&self.connection, path.as_str(), &own, "RemainAfterExit").await?;
-            Ok(kind.is_some_and(|kind| kind == "oneshot") && !stays.unwrap_or(false))
+            Ok(match kind.as_deref() {
+                Some("oneshot") if stays.unwrap_or(false) => Lasting::StaysActive,
+                Some("oneshot") => Lasting::Ends,
+                _ => Lasting::Lasts,
+            })
         })
     }
 

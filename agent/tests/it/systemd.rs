@@ -390,8 +390,8 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
     match name {
         "Id" => return Some(Variant::from(unit)),
         "NeedDaemonReload" => return Some(Variant::from(world.changed.contains(&unit.as_str()))),
-        "Type" => return Some(Variant::from(if unit == "once.service" { "oneshot" } else { "simple" })),
-        "RemainAfterExit" => return Some(Variant::from(false)),
+        "Type" => return Some(Variant::from(if unit.starts_with("once") { "oneshot" } else { "simple" })),
+        "RemainAfterExit" => return Some(Variant::from(unit == "once-stays.service")),
         "Job" if world.had_job => {
             return Some(Variant::from((7_u32, ObjectPath::try_from(JOB).unwrap())));
         }
