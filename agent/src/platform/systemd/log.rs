@@ -19,10 +19,10 @@ const FIELDS: &str = "MESSAGE,SYSLOG_IDENTIFIER,_COMM,_PID";
 
 impl Systemd {
     /// The last lines that the unit has logged since this time of the boot ([`clock::uptime`](crate::platform::clock::uptime)),
-    /// in the order in which the journal took them; `None` if the journal could not be read to its end.
+    /// in the order in which the journal took them; `None` if there is none in what could be read, and that is not all.
     #[must_use]
     pub fn read_log(&self, unit: &UnitName, since: Duration, lines: u8) -> Option<Vec<Line>> {
-        let text = self.runtime.block_on(async {
+        let (text, is_whole) = self.runtime.block_on(async {
             let mut command = Command::new("journalctl");
             command
                 .arg(format!("--unit={unit}"))
@@ -41,14 +41,12 @@ impl Systemd {
                 // It may have more to say than is read, and then waits for a reader until it is killed.
                 if out.limit() == 0 { Ok(None) } else { child.wait().await.map(Some) }
             });
-            match ended.await {
-                Ok(Ok(None)) => Some(text),
-                Ok(Ok(Some(status))) if status.success() => Some(text),
-                // What was read is worth showing; nothing at all is no proof that there is nothing.
-                _ => (!text.is_empty()).then_some(text),
-            }
+            let is_whole = matches!(ended.await, Ok(Ok(Some(status))) if status.success());
+            Some((text, is_whole))
         })?;
-        Some(read(&text, since))
+        let lines = read(&text, since);
+        // What was read is worth showing; that it is nothing proves nothing.
+        (is_whole || !lines.is_empty()).then_some(lines)
     }
 }
 
