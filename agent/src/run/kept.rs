@@ -113,15 +113,17 @@ pub(super) async fn wait(shared: &Shared, run: RunId, output: u64) -> Turn {
     }
     let Some(released) = shared.table().kept.insert(run) else { return Turn::Kept };
     tokio::select! {
-        () = tokio::time::sleep(Duration::from_secs(keep)) => match shared.table().kept.runs.remove(&run) {
-            Some(_) => Turn::Go,
-            // Held, or let go, at this moment.
-            None => Turn::Kept,
-        },
+        // Let go in the same moment in which its time ends, it goes.
+        biased;
         released = released => match released {
             Ok(()) => Turn::Kept,
             // The sender was dropped: there are newer ones, or there is no room.
             Err(_) => Turn::Go,
+        },
+        () = tokio::time::sleep(Duration::from_secs(keep)) => match shared.table().kept.runs.remove(&run) {
+            Some(_) => Turn::Go,
+            // Held at this moment.
+            None => Turn::Kept,
         },
     }
 }
