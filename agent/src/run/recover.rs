@@ -71,7 +71,9 @@ struct Begun {
 /// Takes up a run that was started: tells its end, watches it, lets it go on, or tells that nobody can know.
 fn take_up(shared: &Arc<Shared>, run: RunId, deadline: Timestamp, Begun { at, boot, taken_up }: Begun) {
     let directory = shared.directory(run);
-    if let Ok(Some(end)) = End::read(&directory)
+    let told = End::read(&directory);
+    let has_ended = !matches!(told, Ok(None));
+    if let Ok(Some(end)) = told
         && spool::vouches(&directory, &end)
     {
         let (stage, output) = stage_of(resume::settle(&directory, at, end), at);
@@ -88,7 +90,8 @@ fn take_up(shared: &Arc<Shared>, run: RunId, deadline: Timestamp, Begun { at, bo
             shared.table().queue.adopt(run, resources);
             shared.spawn(drive.reattach(attachment, at));
         }
-        (None, Some(taken_up)) if !same => {
+        // One that has ended does not go on, though its end cannot be told.
+        (None, Some(taken_up)) if !same && !has_ended => {
             // Nobody else touches what it was about. Where the power took this file, its task asks the journal.
             let resources = Spec::read(&directory).map(|spec| spec.resources).unwrap_or_default();
             shared.table().queue.adopt(run, resources);

@@ -41,33 +41,54 @@ pub(super) struct CutOff {
     pub(super) taken_up: u8,
 }
 
+/// Whether a run was opened before its time was over. Afterwards it holds no place, and does not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Time {
+    Left,
+    Over,
+}
+
 /// Why a run does not go on: how it ends, and what is said of it behind where it stood.
 struct Over(Outcome, String);
 
 impl Drive {
     /// Goes on with the run when the controller has opened it, from `opened` on as far as the controller has its output.
-    pub(super) async fn take_up(mut self, opened: oneshot::Receiver<u64>, cut: CutOff) {
+    pub(super) async fn take_up(mut self, mut opened: oneshot::Receiver<u64>, cut: CutOff) {
         let work = self.read_work().await;
         if let Ok(work) = &work
             && let Ok(action) = Action::parse(&work.action)
         {
             self.shared.table().queue.adopt(self.run, action.needs().resources);
         }
+        let ends = work.as_ref().map_or(cut.deadline, |work| time_ends(work.order.limits.timeout_ms, cut));
+        let in_time = tokio::select! {
+            biased;
+            offset = &mut opened => Some(offset),
+            () = tokio::time::sleep(ends.since(clock::now())) => None,
+        };
+        let (offset, time) = match in_time {
+            Some(offset) => (offset, Time::Left),
+            None => {
+                // A controller that has lost the operation may never open it, and others wait for its place and its resources.
+                self.shared.release(self.run);
+                (opened.await, Time::Over)
+            }
+        };
         // Else the controller has forgotten it.
-        if let Ok(offset) = opened.await {
-            self.go_on(work, offset, cut).await;
+        if let Ok(offset) = offset {
+            self.go_on(work, offset, cut, time).await;
         }
         self.shared.release(self.run);
     }
 
-    async fn go_on(&mut self, work: Result<Work, Refusal>, offset: u64, cut: CutOff) {
+    async fn go_on(&mut self, work: Result<Work, Refusal>, offset: u64, cut: CutOff, time: Time) {
         let directory = self.shared.directory(self.run);
         let at = cut.at;
         let length = spool::read_sound_length(&directory.join(spool::SPOOL));
         if !length.is_ok_and(|length| length >= offset) {
             return self.end(lost(&directory, at, LostCause::Reboot), at);
         }
-        match self.start_again(work, cut, &directory).await {
+        match self.start_again(work, cut, time, &directory).await {
             Ok((attachment, child)) => self.watch(attachment, Some(child), at).await,
             Err(Over(outcome, words)) => self.end(end(&directory, at, outcome, &words), at),
         }
@@ -77,6 +98,7 @@ impl Drive {
         &self,
         work: Result<Work, Refusal>,
         cut: CutOff,
+        time: Time,
         directory: &Path,
     ) -> Result<(Attachment, Child), Over> {
         let lost = |words: String| Over(Outcome::Lost(LostCause::Reboot), words);
@@ -94,15 +116,15 @@ impl Drive {
         // It was started in time; how long it may take is looked at here.
         let ready = prepare::check(&self.shared, &work, cut.at).await.map_err(|refusal| refused(&refusal))?;
         let now = clock::now();
-        let left = match time_left(ready.timeout_ms, now.since(cut.at)) {
-            None => {
+        let left = match (time_left(ready.timeout_ms, now.since(cut.at)), time) {
+            (Some(0), Time::Over) => {
+                return Err(lost("its deadline passed meanwhile, and it has no time limit".to_owned()));
+            }
+            (None, _) | (_, Time::Over) => {
                 let words = "its time limit passed meanwhile, and nothing more was done";
                 return Err(Over(Outcome::TimedOut, words.to_owned()));
             }
-            Some(0) if now > cut.deadline => {
-                return Err(lost("its deadline passed meanwhile, and it has no time limit".to_owned()));
-            }
-            Some(left) => left,
+            (Some(left), Time::Left) => left,
         };
         let taken_up = Entry::TakenUp { run: self.run, boot: self.shared.host.boot };
         let written = self.shared.journal.append(vec![taken_up], now).await;
@@ -127,6 +149,14 @@ impl Drive {
         let (mut attachment, child) = Attachment::start(&self.shared.host.supervisor, directory)?;
         attachment.hand_over(&ready.given()).await?;
         Ok((attachment, child))
+    }
+}
+
+/// When the time of a run with this limit is over: without one when it would not be started any more.
+fn time_ends(limit_ms: u64, cut: CutOff) -> Timestamp {
+    match limit_ms {
+        0 => cut.deadline,
+        limit => cut.at + Duration::from_millis(limit),
     }
 }
 

@@ -186,13 +186,19 @@ fn a_step_that_was_done_is_not_done_twice() {
     assert_eq!(output.report.unwrap()["changed"], true);
 }
 
-/// A service that does its work and ends is inactive before and after: it might do the work twice.
+/// A service that does its work once is inactive in a new boot whether it had done it or not. One that would still be active
+/// (`RemainAfterExit=yes`) is not as it was asked for, even if it had.
 #[test]
 fn what_leaves_no_trace_is_not_done_again() {
-    for (is_done, outcome) in [(false, Outcome::Exited(1)), (true, Outcome::Exited(0))] {
+    for (name, is_done, outcome) in [
+        ("once.service", false, Outcome::Exited(1)),
+        ("once.service", true, Outcome::Exited(0)),
+        ("once-stays.service", false, Outcome::Exited(1)),
+        ("once-stays.service", true, Outcome::Exited(1)),
+    ] {
         let Some(site) = site("a service that ends by itself") else { return };
-        site.is("once.service", "inactive", 0);
-        let request = unit(Verb::Start, "once.service");
+        site.is(name, "inactive", 0);
+        let request = unit(Verb::Start, name);
         site.cut_off(&request);
         if is_done {
             let (mut journal, _) = StepJournal::open(&site.directory(request.run)).unwrap();
@@ -201,9 +207,9 @@ fn what_leaves_no_trace_is_not_done_again() {
         let (end, output) = site.end(2, request.run, 0, None);
         assert_eq!(end.outcome, outcome, "{output:?}");
         let stderr = text(&output.stderr);
-        let told = "whether once.service had done its work cannot be told";
-        assert_eq!(stderr.contains(told) && stderr.contains("--boot=-1"), !is_done, "{stderr}");
-        assert_eq!(site.asked(), ["StartUnit once.service replace"]);
+        let told = format!("whether {name} had done its work cannot be told");
+        assert_eq!(stderr.contains(&told) && stderr.contains("--boot=-1"), !is_done, "{stderr}");
+        assert_eq!(site.asked(), [format!("StartUnit {name} replace")]);
     }
 }
 
@@ -311,6 +317,57 @@ fn a_run_waits_for_the_controller_and_leaves_when_it_is_forgotten() {
         assert_eq!(finished(progress).await.outcome, Outcome::Exited(0));
         assert_eq!(life.runs.held(), [later.run]);
     });
+}
+
+/// A controller that lost the operation never opens it: others do not wait for that.
+#[test]
+fn a_run_whose_time_is_over_holds_no_place_while_it_waits() {
+    for has_limit in [true, false] {
+        let Some(site) = site("a controller that forgot") else { return };
+        let mut request = unit(Verb::Start, "off.service");
+        let soon = Duration::from_millis(300);
+        if has_limit {
+            request.limits.timeout_ms = 300;
+        } else {
+            (request.limits.timeout_ms, request.remaining) = (0, soon);
+        }
+        started_before(&site.machine, &request, Duration::ZERO, true);
+        std::fs::write(site.machine.paths().config, "[runs]\nconcurrent = 1").unwrap();
+        let (end, output) = runtime().block_on(async {
+            let life = site.machine.start(boot(2));
+            let later = life.begin(&unit(Verb::Stop, "off.service")).await;
+            assert_eq!(later.borrow().stage, Stage::Waiting);
+            assert_eq!(finished(later).await.outcome, Outcome::Exited(0));
+            let end = finished(life.resume(request.run).await).await;
+            let output = life.output(request.run, &end);
+            (end, output)
+        });
+        let (outcome, told) = match has_limit {
+            true => (Outcome::TimedOut, "its time limit passed meanwhile"),
+            false => (Outcome::Lost(LostCause::Reboot), "its deadline passed meanwhile"),
+        };
+        assert_eq!(end.outcome, outcome);
+        assert!(text(&output.stderr).contains(told), "{output:?}");
+        assert_eq!(site.asked(), Vec::<String>::new());
+    }
+}
+
+/// Its end is there and cannot be told: it had ended, and does not go on.
+#[test]
+fn a_run_that_had_ended_is_not_taken_up() {
+    let Some(site) = site("an end without its output") else { return };
+    let request = unit(Verb::Start, "web.service");
+    runtime().block_on(async {
+        let life = site.machine.start(boot(1));
+        life.finish(&request).await;
+    });
+    let spool = site.directory(request.run).join(SPOOL);
+    let file = std::fs::OpenOptions::new().write(true).open(spool).unwrap();
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    site.is("web.service", "inactive", 0);
+    let (end, _) = site.end(2, request.run, 0, None);
+    assert_eq!(end.outcome, Outcome::Lost(LostCause::SpoolUnreadable));
+    assert_eq!(site.asked(), Vec::<String>::new());
 }
 
 #[test]
