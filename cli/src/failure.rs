@@ -87,6 +87,12 @@ impl Failure {
         matches!(self, Self::Unreachable { .. } | Self::Refused { status: 429 | 500..=599, .. })
     }
 
+    /// Whether the controller's no may be about hosts that were named or meant, and not about who asks or what.
+    pub(crate) fn is_about_hosts(&self) -> bool {
+        matches!(self, Self::Refused { status: 400..=499, body }
+            if body.code.starts_with("HOST_") || body.code == "UNKNOWN_TARGETS")
+    }
+
     /// The exit code that tells scripts.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

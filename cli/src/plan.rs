@@ -146,7 +146,9 @@ fn difference(file: &Plan, now: &Plan) -> Option<String> {
     if file.left_out != now.left_out {
         return differ("the number of hosts that are left out is", &file.left_out, &now.left_out);
     }
-    let (old, new) = (head(file).ok()?.1, head(now).ok()?.1);
+    let (Ok((_, old)), Ok((_, new))) = (head(file), head(now)) else {
+        return Some("one of the plans cannot be read".to_owned());
+    };
     if old.issuer != new.issuer {
         return differ("the plan was made by", &old.issuer, &new.issuer);
     }

@@ -154,7 +154,8 @@ impl<'a> Listener<'a> {
         self.questions.insert(number, question);
     }
 
-    /// Asks hosts by name, if not too many questions are open then; else everybody once more.
+    /// Asks hosts by name, if not too many questions are open then; else everybody once more. If these hosts alone are too many
+    /// for that, some of them are asked, and the next look-up takes the others.
     fn ask_by_name(
         &mut self,
         hosts: &BTreeSet<HostName>,
@@ -168,8 +169,11 @@ impl<'a> Listener<'a> {
         }
         answer.again(Some(hosts));
         sink.again(Some(hosts))?;
-        for page in pages {
-            self.ask(Some(page));
+        for (number, page) in pages.into_iter().enumerate() {
+            match number {
+                0..MAX_QUESTIONS => self.ask(Some(page)),
+                _ => answer.not_asked(&page),
+            }
         }
         Ok(())
     }
@@ -399,7 +403,9 @@ impl<'a> Listener<'a> {
         let known: BTreeSet<HostName> = answer.known().cloned().collect();
         let (may, may_not): (BTreeSet<_>, BTreeSet<_>) =
             known.into_iter().partition(|host| found.may_be_asked(host));
-        if may_not.is_empty() {
+        // It may be about hosts that were left out before, or have never answered: the others are still asked by name.
+        let is_about_others = refused.is_about_hosts() && !may.is_empty();
+        if may_not.is_empty() && !is_about_others {
             // It is about whoever asks, or what is asked.
             return Err(refused);
         }

@@ -238,6 +238,27 @@ async fn a_refusal_when_asking_again_is_the_answer_of_those_whom_it_is_about() {
         let all = "hosts?on=name%3Aweb-1+%7C+name%3Aweb-2+%7C+name%3Aweb-3&limit=1000";
         assert_eq!(asked, [KINDS, "queries web-*", "queries web-*", all, "queries name:web-1"], "{code}");
     }
+    // The next time it is about a host that was left out before, or has never answered.
+    let begun = ["web-1", "web-2"].map(|name| host(name, "complete"));
+    let (result, asked) = followed(vec![
+        vec![stream(&begun)],
+        vec![refused("403 Forbidden", "HOST_NOT_ENROLLED")],
+        vec![
+            hosts(&[("web-1", "enrolled", "online"), ("web-2", "revoked", "online")]),
+            stream(&[
+                host("web-1", "complete"),
+                ("end", json!({ "hosts": 1, "answered": 1, "cut": "unread" })),
+            ]),
+        ],
+        vec![refused("403 Forbidden", "HOST_NOT_ENROLLED")],
+        vec![
+            hosts(&[("web-1", "enrolled", "online")]),
+            stream(&[host("web-1", "complete"), host("web-1", "ended"), end(1, 1)]),
+        ],
+    ])
+    .await;
+    assert_eq!(result.unwrap(), Exit::Failed, "web-2 is told");
+    assert_eq!(asked[5..], ["queries web-*", "hosts?on=name%3Aweb-1&limit=1000", "queries name:web-1"]);
     // All are there and may be asked: it is about whoever asks.
     let begun = [host("web-1", "complete")];
     let (result, _) = followed(vec![
