@@ -46,16 +46,9 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Takes up the operations that have not ended, and starts the task.
 pub(crate) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
     let unfinished = operation::list_unfinished_ids(&mut *app.store().read().await?).await?;
-    let mut task = Task {
-        app: app.clone(),
-        active: HashMap::new(),
-        ended: HashMap::new(),
-        unloadable: HashSet::new(),
-        by_host: HashMap::new(),
-    };
-    let skip_from = app.deadlines().now() + GRACE_AFTER_START;
+    let mut task = Task::new(app.clone());
     for operation in unfinished {
-        task.activate(operation.id, Some(skip_from)).await;
+        task.activate(operation.id).await;
     }
     if !task.active.is_empty() {
         info!(operations = task.active.len(), "dispatcher.resumed");
@@ -72,9 +65,22 @@ struct Task {
     /// Those that could not be taken up so far, of which that was said.
     unloadable: HashSet<OperationId>,
     by_host: HashMap<HostId, HashSet<OperationId>>,
+    /// Hosts that are offline are not skipped before this moment: no host has come back right after the start.
+    skip_from: Timestamp,
 }
 
 impl Task {
+    fn new(app: App) -> Self {
+        Self {
+            skip_from: app.deadlines().now() + GRACE_AFTER_START,
+            app,
+            active: HashMap::new(),
+            ended: HashMap::new(),
+            unloadable: HashSet::new(),
+            by_host: HashMap::new(),
+        }
+    }
+
     async fn run(mut self, mut inbox: Inbox) {
         let mut messages = Vec::with_capacity(GATHER);
         let mut due: HashSet<OperationId> = self.active.keys().copied().collect();
@@ -123,7 +129,7 @@ impl Task {
     async fn handle(&mut self, message: Message, due: &mut HashSet<OperationId>) {
         match message {
             Message::Created(operation) => {
-                self.activate(operation, None).await;
+                self.activate(operation).await;
                 due.insert(operation);
             }
             Message::Stop(operation) => {
@@ -271,11 +277,11 @@ impl Task {
         }
     }
 
-    async fn activate(&mut self, id: OperationId, skip_offline_from: Option<Timestamp>) {
+    async fn activate(&mut self, id: OperationId) {
         if self.active.contains_key(&id) {
             return;
         }
-        match self.load(id, skip_offline_from).await {
+        match self.load(id).await {
             Ok(active) => {
                 self.unloadable.remove(&id);
                 for host in active.hosts() {
@@ -291,11 +297,7 @@ impl Task {
         }
     }
 
-    async fn load(
-        &self,
-        id: OperationId,
-        skip_offline_from: Option<Timestamp>,
-    ) -> Result<Active, crate::work::order::OrderError> {
+    async fn load(&self, id: OperationId) -> Result<Active, crate::work::order::OrderError> {
         let mut conn = self.app.store().read().await?;
         let operation = operation::get(&mut conn, &Scope::Everything, id).await?;
         let hosts = host::all_for_targets(&mut conn, &Scope::of(operation.tenant)).await?;
@@ -314,7 +316,7 @@ impl Task {
         };
         self.app.continuity().note_stored(id, operation.seq);
         let active =
-            Active::load(&mut conn, self.app.secrets(), operation, skip_offline_from, eligible).await?;
+            Active::load(&mut conn, self.app.secrets(), operation, self.skip_from, eligible).await?;
         if active.is_empty() {
             warn!(operation = %id, "dispatcher.operation_without_runs");
         }

@@ -64,7 +64,7 @@ impl Active {
         conn: &mut Connection,
         secrets: &SecretBox,
         operation: Operation,
-        skip_offline_from: Option<Timestamp>,
+        skip_from: Timestamp,
         eligible: impl Fn(HostId) -> Eligible,
     ) -> Result<Self, OrderError> {
         let intent = if operation.stop_requested_at.is_some() { Intent::Stop } else { Intent::Proceed };
@@ -108,7 +108,7 @@ impl Active {
         let rollout = Rollout::new(RolloutPlan {
             policy,
             deadline: operation.deadline,
-            skip_offline_from: skip_offline_from.unwrap_or(operation.created_at),
+            skip_offline_from: operation.created_at.max(skip_from),
             intent,
             hosts,
         });

@@ -81,7 +81,7 @@ impl Task {
             if !self.unloadable.contains(&id) {
                 info!(operation = %id, "dispatcher.found");
             }
-            self.activate(id, None).await;
+            self.activate(id).await;
             due.insert(id);
         }
     }

@@ -1,8 +1,9 @@
 //! What several controllers and lost commits do to a dispatcher.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use fleetward_domain::work::operation::OperationStatus;
+use fleetward_domain::work::operation::{Offline, OperationStatus, RolloutPolicy};
 use fleetward_domain::work::run::{Cause, RunEvent, RunState};
 use fleetward_protocol::message::Finished;
 use fleetward_protocol::run::Outcome;
@@ -12,6 +13,7 @@ use fleetward_store::testing::{execute, postgres};
 use fleetward_store::work::run::Run;
 use tokio::time::timeout;
 
+use super::{GRACE_AFTER_START, Task};
 use crate::testing::TestApp;
 use crate::work::operation::{Reference, stop};
 use crate::work::recorder::RunTransition;
@@ -149,6 +151,32 @@ async fn a_stop_that_another_controller_took_is_carried_out() {
             (OperationStatus::Stopped, &RunState::Cancelled(Cause::Requested))
         );
         controller.stop().await;
+    })
+    .await;
+}
+
+/// It could not be read at the start, or was committed after that by a controller whose place this one took.
+#[tokio::test]
+async fn what_is_found_after_the_start_skips_no_host_before_all_had_time_to_come_back() {
+    on_both("hosts that are yet to come back", async |controller: TestApp| {
+        // Its own dispatcher is out of the way.
+        controller.app().dispatcher().shutdown();
+        controller.app().dispatcher().stopped().await;
+        let policy = RolloutPolicy { offline: Offline::Skip, ..RolloutPolicy::default() };
+        let operation = controller.run_with(&["work"], "web-1", policy).await.unwrap().id;
+        let mut task = Task::new(controller.app().clone());
+        let mut due = HashSet::new();
+        task.look(&mut due).await;
+        assert!(due.contains(&operation));
+        let mut changes = Vec::new();
+        task.poll(operation, &mut changes, &mut due);
+        assert!(changes.is_empty(), "{changes:?}");
+        controller.clock.advance(GRACE_AFTER_START);
+        task.poll(operation, &mut changes, &mut due);
+        assert!(
+            matches!(changes[..], [RunTransition { event: RunEvent::Cancel(Cause::HostOffline), .. }]),
+            "{changes:?}"
+        );
     })
     .await;
 }
