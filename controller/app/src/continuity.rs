@@ -5,8 +5,8 @@
 //! again, for none says a new hello. So it notices, and ends in order: started anew it knows no more than the store does, and every
 //! host that comes back tells what it has.
 //!
-//! **How.** An operation's `seq` only grows. A store that shows a lower one than was seen committed, or the recorder's own commit
-//! that took a seq which an earlier one of its had taken, proves the loss.
+//! **How.** An operation's `seq` only grows, and each commit takes its own. A store that shows a lower one than was seen committed,
+//! or a commit of this controller that took a seq which an earlier one of it had taken, proves the loss.
 //!
 //! **What it promises.** No commit that is on its way looks like a loss: what is compared with the store is what was known before
 //! the store was read.
@@ -35,6 +35,8 @@ struct Seen {
     latest: u64,
     /// The highest of those that the recorder committed, which come in their order.
     recorded: u64,
+    /// The one that another than the recorder committed last, here.
+    committed: u64,
 }
 
 impl Continuity {
@@ -58,22 +60,30 @@ impl Continuity {
         let before = {
             let mut all = self.seen();
             let seen = all.entry(operation).or_default();
+            let before = *seen;
             seen.latest = seen.latest.max(seq);
-            let highest = seq.max(seen.recorded);
-            std::mem::replace(&mut seen.recorded, highest)
+            seen.recorded = seen.recorded.max(seq);
+            before
         };
-        if seq <= before {
-            self.tell(operation, Some(seq), before);
+        // One that was committed before another's is perhaps heard of only after it: that is no loss, the same seq is.
+        if seq <= before.recorded || seq == before.committed {
+            self.tell(operation, Some(seq), before.latest);
         }
     }
 
     /// Another one than the recorder committed this seq of an operation, here.
     pub(crate) fn note_committed(&self, operation: OperationId, seq: u64) {
-        let is_taken = self.seen().get(&operation).is_some_and(|seen| seen.recorded == seq);
-        if is_taken {
-            self.tell(operation, Some(seq), seq);
+        let before = {
+            let mut all = self.seen();
+            let seen = all.entry(operation).or_default();
+            let before = *seen;
+            seen.latest = seen.latest.max(seq);
+            seen.committed = seen.committed.max(seq);
+            before
+        };
+        if seq == before.recorded || seq == before.committed {
+            self.tell(operation, Some(seq), before.latest);
         }
-        self.note_stored(operation, seq);
     }
 
     /// The store was seen to have this seq of an operation.
@@ -165,6 +175,11 @@ mod tests {
         prop::collection::vec(step, 0..80)
     }
 
+    /// A commit of this controller.
+    fn own() -> impl Strategy<Value = Step> {
+        prop_oneof![Just(Step::Record), Just(Step::Commit)]
+    }
+
     /// A store with one operation, and what its controller knows.
     struct Model {
         continuity: Continuity,
@@ -223,26 +238,27 @@ mod tests {
             }
         }
 
-        /// What was heard of before the failover and is gone after it is missed: by the next look, or by the recorder's next commit.
+        /// What was heard of before the failover and is gone after it is missed: by the next look, or by the next commit.
         #[test]
         fn what_was_heard_of_and_is_gone_is_noticed(
             steps in steps(Just(Step::Elsewhere).boxed()),
+            last in own(),
             lost in 1..6_u64,
-            commits in 0..9_usize,
+            commits in prop::collection::vec(own(), 0..9),
         ) {
             let mut model = Model::new();
             for step in &steps {
                 model.apply(step);
             }
-            // The recorder has heard of what it did last.
-            model.apply(&Step::Record);
+            // What was done last was heard of.
+            model.apply(&last);
             while !model.unheard.is_empty() {
                 model.apply(&Step::Hear);
             }
             model.begun = None;
             model.apply(&Step::Lose(lost));
-            for _ in 0..commits {
-                model.apply(&Step::Record);
+            for commit in &commits {
+                model.apply(commit);
                 model.apply(&Step::Hear);
             }
             model.apply(&Step::Begin);
