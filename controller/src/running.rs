@@ -155,9 +155,9 @@ impl Running {
         // What follows may take longer than others wait; and if it fails, nothing may go on.
         let failing = stopping.clone().drop_guard();
         let controllers = database.controllers().clone();
-        if let Some(Place(id)) = place {
-            let (store, continuity) = (controllers.clone(), tenure.continuity.clone());
-            let beats = beat::run(store, id, continuity, found_dead.clone(), stopping.clone());
+        if place.is_some() {
+            let beats =
+                beat::run(controllers.clone(), tenure.clone(), found_dead.clone(), stopping.clone());
             tasks.spawn(tenure.vital.watch("beat", beats));
         }
         let ready = async {

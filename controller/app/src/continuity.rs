@@ -6,12 +6,14 @@
 //! host that comes back tells what it has.
 //!
 //! **How.** An operation's `seq` only grows, and each commit takes its own. A store that shows a lower one than was seen committed,
-//! or a commit of this controller that took a seq which an earlier one of it had taken, proves the loss.
+//! or a commit of this controller that took a seq which an earlier one of it had taken, proves the loss. So does the count of the
+//! controller's own beats, where it has one.
 //!
 //! **What it promises.** No commit that is on its way looks like a loss: what is compared with the store is what was known before
 //! the store was read.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use fleetward_protocol::id::OperationId;
@@ -25,6 +27,8 @@ pub struct Continuity(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     seen: Mutex<HashMap<OperationId, Seen>>,
+    /// The highest count of beats that this controller committed.
+    beat: AtomicU64,
     broken: CancellationToken,
 }
 
@@ -105,6 +109,20 @@ impl Continuity {
         }
     }
 
+    /// This controller committed this count of its beats.
+    pub(crate) fn note_beat(&self, beat: u64) {
+        self.0.beat.fetch_max(beat, Ordering::SeqCst);
+    }
+
+    /// Compares what was committed of this controller's beats with the count that its next one was given by the store, in a
+    /// transaction that no other beat can overtake.
+    pub(crate) fn compare_beat(&self, beat: u64) {
+        let committed = self.0.beat.load(Ordering::SeqCst);
+        if beat <= committed {
+            self.tell_of("the controller's beat", Some(beat), committed);
+        }
+    }
+
     /// Forgets all operations but these.
     pub(crate) fn retain(&self, is_kept: impl Fn(&OperationId) -> bool) {
         self.seen().retain(|operation, _| is_kept(operation));
@@ -115,7 +133,7 @@ impl Continuity {
     }
 
     /// Something that only grows, and was seen committed, is lower in the store or not there: ends the wait of [`Self::broken`].
-    pub fn tell_of(&self, what: &str, stored: Option<u64>, seen: u64) {
+    fn tell_of(&self, what: &str, stored: Option<u64>, seen: u64) {
         if !self.is_broken() {
             error!(
                 what,

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use fleetward_pki::Authority;
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Limits;
-use fleetward_store::{Store, StoreError, Tx};
+use fleetward_store::{Store, StoreError};
 
 pub mod clock;
 pub mod continuity;
@@ -35,7 +35,7 @@ pub mod work;
 
 use clock::{Clock, DeadlineClock};
 use continuity::Continuity;
-use fleet::controller::Tenure;
+use fleet::controller::{InPlace, Tenure};
 use fleet::online::Fleet;
 use fleet::presence::Presences;
 use fleet::sync::Syncer;
@@ -200,7 +200,7 @@ impl App {
     ///
     /// # Errors
     /// [`StoreError::TakenOver`] if another controller has taken its place.
-    pub async fn write_in_place(&self) -> Result<Tx, StoreError> {
+    pub async fn write_in_place(&self) -> Result<InPlace, StoreError> {
         self.0.tenure.write(self.store()).await
     }
 

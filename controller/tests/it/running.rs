@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use fleetward_app::fleet::controller::{self, Patience};
+use fleetward_app::fleet::controller::{self, Patience, Tenure};
 use fleetward_app::identity::IdentityError;
 use fleetward_app::people::login::login;
 use fleetward_app::testing::has_no_room;
@@ -109,9 +109,10 @@ async fn a_refused_newcomer_leaves_the_schema_of_the_living_one_as_it_is() {
         started_at: Timestamp::from_millis(1),
     };
     controller::admit(database.controllers(), &older, Patience::DEFAULT).await.unwrap();
+    let tenure = Tenure { place: Some(older.id), ..Tenure::default() };
     let beats = async {
         loop {
-            assert!(controller::beat(database.controllers(), older.id).await.unwrap().is_some());
+            tenure.beat(database.controllers()).await.unwrap();
             tokio::task::yield_now().await;
         }
     };

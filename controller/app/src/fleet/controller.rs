@@ -9,6 +9,7 @@
 //! beat, and must stop.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use fleetward_protocol::id::ControllerId;
@@ -69,34 +70,67 @@ pub struct Tenure {
 
 impl Tenure {
     /// A transaction for what the controller may write only while the database is its own: who would find it dead meanwhile waits
-    /// for its end.
+    /// for its end. It is a beat as well.
     ///
     /// # Errors
     /// [`StoreError::TakenOver`] if another controller has taken its place.
-    pub async fn write(&self, store: &Store) -> Result<Tx, StoreError> {
+    pub async fn write(&self, store: &Store) -> Result<InPlace, StoreError> {
         let mut tx = store.write().await?;
-        if let Some(place) = self.place
-            && controller::update_beat(&mut tx, place).await?.is_none()
-        {
-            return Err(StoreError::TakenOver);
-        }
-        Ok(tx)
+        let beat = match self.place {
+            Some(place) => {
+                Some(controller::update_beat(&mut tx, place).await?.ok_or(StoreError::TakenOver)?)
+            }
+            None => None,
+        };
+        beat.inspect(|beat| self.continuity.compare_beat(*beat));
+        Ok(InPlace { tx, beat, continuity: self.continuity.clone() })
+    }
+
+    /// Tells that this controller is alive.
+    ///
+    /// # Errors
+    /// [`StoreError::TakenOver`] if it was found dead: it must stop then. If the store fails otherwise, the next beat may come
+    /// through.
+    pub async fn beat(&self, store: &Store) -> Result<(), StoreError> {
+        let beat = async { self.write(store).await?.commit().await };
+        // A connection that died in silence would be waited for until TCP gives it up.
+        timeout(2 * BEAT, beat).await.unwrap_or(Err(StoreError::Busy))
     }
 }
 
-/// Tells that this controller is alive; how often it has. `None` if it was found dead: it must stop then.
-///
-/// # Errors
-/// If the store fails; the next beat may come through.
-pub async fn beat(store: &Store, id: ControllerId) -> Result<Option<u64>, StoreError> {
-    let beat = async {
-        let mut tx = store.write().await?;
-        let beat = controller::update_beat(&mut tx, id).await?;
-        tx.commit().await?;
-        Ok(beat)
-    };
-    // A connection that died in silence would be waited for until TCP gives it up.
-    timeout(2 * BEAT, beat).await.unwrap_or(Err(StoreError::Busy))
+/// A transaction of [`Tenure::write`].
+#[derive(Debug)]
+pub struct InPlace {
+    tx: Tx,
+    /// The count of beats that it commits.
+    beat: Option<u64>,
+    continuity: Continuity,
+}
+
+impl InPlace {
+    /// Commits it.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.tx.commit().await?;
+        self.beat.inspect(|beat| self.continuity.note_beat(*beat));
+        Ok(())
+    }
+}
+
+impl Deref for InPlace {
+    type Target = Tx;
+
+    fn deref(&self) -> &Tx {
+        &self.tx
+    }
+}
+
+impl DerefMut for InPlace {
+    fn deref_mut(&mut self) -> &mut Tx {
+        &mut self.tx
+    }
 }
 
 /// Leaves the database to others at once.
@@ -167,6 +201,7 @@ mod tests {
 
     use fleetward_protocol::time::Timestamp;
     use fleetward_store::on_both_engines;
+    use fleetward_store::testing::execute;
     use uuid::Uuid;
 
     use super::*;
@@ -185,8 +220,15 @@ mod tests {
         }
     }
 
-    async fn lives(store: &Store, of: &Controller) -> bool {
-        beat(store, of.id).await.unwrap().is_some()
+    fn of(who: &Controller) -> Tenure {
+        Tenure { place: Some(who.id), ..Tenure::default() }
+    }
+
+    async fn lives(store: &Store, who: &Controller) -> bool {
+        match of(who).beat(store).await {
+            Err(StoreError::TakenOver) => false,
+            told => told.map(|()| true).unwrap(),
+        }
     }
 
     on_both_engines! {
@@ -223,12 +265,36 @@ mod tests {
         async fn who_was_found_dead_writes_nothing_that_is_bound_to_its_place(store: Store) {
             let first = named("one");
             admit(&store, &first, LONG).await.unwrap();
-            let tenure = Tenure { place: Some(first.id), ..Tenure::default() };
+            let tenure = of(&first);
             tenure.write(&store).await.unwrap().commit().await.unwrap();
             admit(&store, &named("two"), QUICK).await.unwrap();
             assert!(matches!(tenure.write(&store).await, Err(StoreError::TakenOver)));
             // Where nobody else can reach the database there is no place.
             Tenure::default().write(&store).await.unwrap();
+        }
+
+        /// Writes in its place count the beats on, too: neither hides from the other what was lost.
+        async fn beats_that_were_lost_are_noticed_by_whatever_counts_on(store: Store) {
+            let first = named("one");
+            admit(&store, &first, LONG).await.unwrap();
+            let lose = async || execute(&store, "UPDATE controller SET beat = beat - 1").await;
+            for (before, after) in [(3, 0), (0, 3), (1, 1)] {
+                let tenure = of(&first);
+                for _ in 0..before {
+                    tenure.write(&store).await.unwrap().commit().await.unwrap();
+                }
+                tenure.beat(&store).await.unwrap();
+                for _ in 0..after {
+                    tenure.write(&store).await.unwrap().commit().await.unwrap();
+                }
+                // What was not committed is no loss.
+                drop(tenure.write(&store).await.unwrap());
+                tenure.beat(&store).await.unwrap();
+                assert!(!tenure.continuity.is_broken());
+                lose().await;
+                tenure.write(&store).await.unwrap().commit().await.unwrap();
+                assert!(tenure.continuity.is_broken());
+            }
         }
 
         async fn of_several_newcomers_one_starts(store: Store) {
