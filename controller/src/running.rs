@@ -156,9 +156,10 @@ impl Running {
         let failing = stopping.clone().drop_guard();
         let controllers = database.controllers().clone();
         if place.is_some() {
-            let beats =
-                beat::run(controllers.clone(), tenure.clone(), found_dead.clone(), stopping.clone());
-            tasks.spawn(tenure.vital.watch("beat", beats));
+            let beats = beat::run(controllers.clone(), tenure.clone(), found_dead.clone(), stopping.clone());
+            let (stopping, found_dead) = (stopping.clone(), found_dead.clone());
+            let may_end = move || stopping.is_cancelled() || found_dead.is_cancelled();
+            tasks.spawn(tenure.vital.watch("beat", may_end, beats));
         }
         let ready = async {
             let key = config.secret_key();
@@ -190,7 +191,8 @@ impl Running {
         let http_address = listener.address();
         let http_stopping = CancellationToken::new();
         let serving = http::serve(listener, app.clone(), http_stopping.clone(), metrics_token);
-        let http = tokio::spawn(app.vital().watch("http", serving));
+        let told = http_stopping.clone();
+        let http = tokio::spawn(app.vital().watch("http", move || told.is_cancelled(), serving));
         info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
         failing.disarm();
         Ok(Self {

@@ -40,24 +40,30 @@ pub fn start(
     stopping: &CancellationToken,
 ) {
     let vital = app.vital();
-    tasks.spawn(vital.watch("presence", presence::run(app.clone(), stopping.clone())));
-    tasks.spawn(vital.watch("expiry", expiry::run(app.clone(), stopping.clone())));
-    tasks.spawn(vital.watch("inventory", inventory::run(app.clone(), stopping.clone())));
-    tasks.spawn(vital.watch("refusal", refusal::run(app.clone(), stopping.clone())));
-    tasks.spawn(
-        vital.watch("retention", retention::run(app.clone(), config.retention.clone(), stopping.clone())),
-    );
+    let told = || {
+        let stopping = stopping.clone();
+        move || stopping.is_cancelled()
+    };
+    tasks.spawn(vital.watch("presence", told(), presence::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("expiry", told(), expiry::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("inventory", told(), inventory::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("refusal", told(), refusal::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch(
+        "retention",
+        told(),
+        retention::run(app.clone(), config.retention.clone(), stopping.clone()),
+    ));
     tasks.spawn(vital.watch(
         "space",
+        told(),
         space::run(app.clone(), config.data.clone(), config.retention.free_space, stopping.clone()),
     ));
-    tasks.spawn(vital.watch("sync", sync::run(app.syncer().clone(), stopping.clone())));
-    tasks.spawn(
-        vital.watch(
-            "certificate",
-            certificate::run(app.clone(), config.clone(), certificates, stopping.clone()),
-        ),
-    );
+    tasks.spawn(vital.watch("sync", told(), sync::run(app.syncer().clone(), stopping.clone())));
+    tasks.spawn(vital.watch(
+        "certificate",
+        told(),
+        certificate::run(app.clone(), config.clone(), certificates, stopping.clone()),
+    ));
 }
 
 /// When a task is due: at once, and then a period after it was due last.

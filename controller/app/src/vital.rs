@@ -1,7 +1,8 @@
 //! Parts that the controller is no controller without: the recorder, the dispatcher, the listeners, the background tasks.
 //!
-//! A part that ends by a panic is a defect. The others would go on without it, healthy by their looks: runs would be accepted and
-//! never start. So the whole controller ends then, and whoever supervises it starts it anew.
+//! A part that ends by a panic is a defect, and so is one that ends while nothing told it to: a port whose socket fails, say. The
+//! others would go on without it, healthy by their looks: runs would be accepted and never start. So the whole controller ends then,
+//! and whoever supervises it starts it anew.
 
 use std::future::Future;
 
@@ -13,20 +14,24 @@ use tracing::error;
 pub struct Vital(CancellationToken);
 
 impl Vital {
-    /// Does `work` in a task of its own and waits for its end. If that is a panic, it ends the wait of [`Self::failed`].
+    /// Does `work` in a task of its own and waits for its end. If that is a panic, or comes while `may_end` says that it should
+    /// not, it ends the wait of [`Self::failed`].
     pub fn watch(
         &self,
         part: &'static str,
+        may_end: impl FnOnce() -> bool + Send + 'static,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
         let Self(failed) = self.clone();
         async move {
-            // Only a runtime that is shut down ends it otherwise.
-            let ended = tokio::spawn(work).await;
-            if ended.is_err_and(|error| error.is_panic()) {
-                error!(part, remedy = "it is started anew; report the panic above", "controller.part_failed");
-                failed.cancel();
-            }
+            let remedy = match tokio::spawn(work).await {
+                Err(error) if error.is_panic() => "it is started anew; report the panic above",
+                Ok(()) if !may_end() => "it is started anew; report it with what was logged before",
+                // As it should; or the runtime is shut down.
+                Ok(()) | Err(_) => return,
+            };
+            error!(part, remedy, "controller.part_failed");
+            failed.cancel();
         }
     }
 
@@ -41,11 +46,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_part_that_panics_has_failed_and_one_that_ends_has_not() {
+    async fn a_part_that_panics_or_ends_untold_has_failed_and_one_that_was_told_has_not() {
         let vital = Vital::default();
-        vital.watch("ends", async {}).await;
+        vital.watch("was told", || true, async {}).await;
         assert!(!vital.0.is_cancelled());
-        vital.watch("panics", async { panic!("a defect") }).await;
+        vital.watch("ends", || false, async {}).await;
+        vital.failed().await;
+        let vital = Vital::default();
+        vital.watch("panics", || true, async { panic!("a defect") }).await;
         vital.failed().await;
     }
 }

@@ -91,7 +91,8 @@ impl LinkServer {
         let tasks = TaskTracker::new();
         let port = Arc::new(Port::new(app.clone(), stopping.clone()));
         let accepting = accept(endpoint.clone(), port, tasks.clone(), handshakes);
-        tasks.spawn(app.vital().watch("link", accepting));
+        let told = stopping.clone();
+        tasks.spawn(app.vital().watch("link", move || told.is_cancelled(), accepting));
         info!(%address, "link.listening");
         Ok(Self { endpoint, stopping, tasks, address })
     }
@@ -127,6 +128,7 @@ async fn accept(endpoint: Endpoint, port: Arc<Port>, tasks: TaskTracker, carried
             () = port.stopping.cancelled() => return,
             next = next => match next {
                 Some(next) => next,
+                // Its socket has failed.
                 None => return,
             },
         };
@@ -181,4 +183,31 @@ fn identity(connection: &Connection) -> Result<PeerIdentity, String> {
         .unwrap_or_default();
     let certificate = chain.first().ok_or("no client certificate")?;
     PeerIdentity::of_verified(certificate).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use fleetward_app::testing::{NAME, TestApp};
+    use fleetward_pki::ServerPurpose;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_whose_socket_fails_has_failed_and_one_that_is_shut_down_has_not() {
+        let test = TestApp::start().await;
+        let app = test.app();
+        let open = || {
+            let certificate =
+                app.authority().ensure_server(ServerPurpose::Link, NAME, test.clock.now()).unwrap();
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let certificate = Arc::new(Rotating::new(provider, certificate).unwrap());
+            LinkServer::start(app, "127.0.0.1:0".parse().unwrap(), certificate).unwrap()
+        };
+        open().shutdown().await;
+        let failed = timeout(Duration::ZERO, app.vital().failed()).await;
+        assert!(failed.is_err());
+        // As its driver does when the socket fails: it gives no more connections.
+        open().endpoint.close(0_u32.into(), b"");
+        timeout(Duration::from_secs(10), app.vital().failed()).await.expect("it is noticed");
+    }
 }

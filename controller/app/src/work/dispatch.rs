@@ -53,7 +53,8 @@ pub(crate) async fn start(app: &App, inbox: Inbox) -> Result<(), StoreError> {
     if !task.active.is_empty() {
         info!(operations = task.active.len(), "dispatcher.resumed");
     }
-    tokio::spawn(app.vital().watch("dispatcher", task.run(inbox)));
+    // It ends only where it is told to, or where commits are lost.
+    tokio::spawn(app.vital().watch("dispatcher", || true, task.run(inbox)));
     Ok(())
 }
 
@@ -315,8 +316,7 @@ impl Task {
             }
         };
         self.app.continuity().note_stored(id, operation.seq);
-        let active =
-            Active::load(&mut conn, self.app.secrets(), operation, self.skip_from, eligible).await?;
+        let active = Active::load(&mut conn, self.app.secrets(), operation, self.skip_from, eligible).await?;
         if active.is_empty() {
             warn!(operation = %id, "dispatcher.operation_without_runs");
         }

@@ -146,7 +146,9 @@ pub(crate) fn start(parts: Parts) -> Recorder {
     let (queue, receiver) = mpsc::channel(QUEUE);
     let (stop, stopped) = watch::channel(false);
     let vital = parts.vital.clone();
-    let task = tokio::spawn(vital.watch("recorder", batch::Writer::new(parts).run(receiver, stopped)));
+    // It ends only where it is told to, or nobody is left to tell it.
+    let task =
+        tokio::spawn(vital.watch("recorder", || true, batch::Writer::new(parts).run(receiver, stopped)));
     Recorder { queue, room: Arc::new(Semaphore::new(ROOM)), task: Mutex::new(Some(task)), stop }
 }
 
