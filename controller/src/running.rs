@@ -166,7 +166,7 @@ impl Running {
             let check =
                 |settings: &BTreeMap<String, String>| Ok(identity::check(settings, &authority, &key)?);
             let store = database.migrate::<StartError>(now, tenure.place, check).await?;
-            let secrets = identity::unlock(&store, &authority, &key, now).await?;
+            let secrets = identity::unlock(&store, &tenure, &authority, &key, now).await?;
             begin(&store, &tenure, now).await?;
             let kinds = Kinds::all();
             let app = App::start(settings(&config), clock, kinds, store, authority, secrets, tenure).await?;

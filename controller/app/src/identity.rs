@@ -14,6 +14,7 @@ use fleetward_store::people::user;
 use fleetward_store::{Store, StoreError, Tx, setting};
 
 use super::secret::{SecretBox, SecretError};
+use crate::fleet::controller::Tenure;
 use crate::people::actor::Actor;
 use crate::people::audit::{self, Entry};
 
@@ -68,17 +69,19 @@ pub enum IdentityError {
     Store(#[from] StoreError),
 }
 
-/// Reads the key at `path`, or makes one if the database knows none yet; and sees that the authority is the database's.
+/// Reads the key at `path`, or makes one if the database knows none yet; and sees that the authority is the database's. Bound to the
+/// controller's place: of two that come to a fresh database, one makes it its own.
 ///
 /// # Errors
-/// [`IdentityError`], which names what has to be restored.
+/// [`IdentityError`], which names what has to be restored; or that another controller has taken the place.
 pub async fn unlock(
     store: &Store,
+    tenure: &Tenure,
     authority: &Authority,
     path: &Path,
     now: Timestamp,
 ) -> Result<SecretBox, IdentityError> {
-    let mut tx = store.write().await?;
+    let mut tx = tenure.write(store).await?;
     let known = setting::list(&mut tx).await?;
     check(&known, authority, path)?;
     let secrets = SecretBox::load_or_create(path)?;
@@ -147,41 +150,54 @@ fn digest_of(secrets: &SecretBox) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fleetward_protocol::id::ControllerId;
     use fleetward_store::on_both_engines;
     use fleetward_store::people::tenant;
     use fleetward_store::testing::NOW;
+    use uuid::Uuid;
 
     use super::*;
 
     on_both_engines! {
         async fn a_database_opens_only_with_the_key_and_the_authority_of_its_first_start(store: Store) {
-            let directory = tempfile::tempdir().unwrap();
+            let (directory, tenure) = (tempfile::tempdir().unwrap(), Tenure::default());
             let (key, other_key) = (directory.path().join("secret.key"), directory.path().join("other.key"));
             let authority = Authority::create(&directory.path().join("pki"), "ctl.example.com", NOW).unwrap();
             let other = Authority::create(&directory.path().join("other"), "ctl.example.com", NOW).unwrap();
-            let sealed = unlock(&store, &authority, &key, NOW).await.unwrap().seal("x", b"secret").unwrap();
+            let sealed = unlock(&store, &tenure, &authority, &key, NOW).await.unwrap().seal("x", b"secret").unwrap();
             // The same files, later.
-            let again = unlock(&store, &authority, &key, NOW).await.unwrap();
+            let again = unlock(&store, &tenure, &authority, &key, NOW).await.unwrap();
             assert_eq!(again.open("x", &sealed).unwrap(), b"secret");
             // No key: none is made.
-            let told = unlock(&store, &authority, &other_key, NOW).await.unwrap_err();
+            let told = unlock(&store, &tenure, &authority, &other_key, NOW).await.unwrap_err();
             assert!(matches!(&told, IdentityError::KeyMissing(path) if *path == other_key), "{told}");
             assert!(!other_key.exists());
             // Another one's key.
             SecretBox::load_or_create(&other_key).unwrap();
-            let told = unlock(&store, &authority, &other_key, NOW).await.unwrap_err();
+            let told = unlock(&store, &tenure, &authority, &other_key, NOW).await.unwrap_err();
             assert!(matches!(&told, IdentityError::OtherKey(path) if *path == other_key), "{told}");
             assert!(told.to_string().contains(&other_key.display().to_string()), "{told}");
             // Another one's authority.
-            let told = unlock(&store, &other, &key, NOW).await.unwrap_err();
+            let told = unlock(&store, &tenure, &other, &key, NOW).await.unwrap_err();
             assert!(matches!(&told, IdentityError::OtherAuthority { expected, .. } if *expected == authority.digest().to_string()), "{told}");
             let mut tx = store.write().await.unwrap();
             assert!(matches!(expect_none(&mut tx).await, Err(IdentityError::Taken)));
             // Lost for good.
             forget(&mut tx, NOW).await.unwrap();
             tx.commit().await.unwrap();
-            unlock(&store, &other, &other_key, NOW).await.unwrap();
-            assert!(matches!(unlock(&store, &authority, &key, NOW).await, Err(IdentityError::OtherKey(_))));
+            unlock(&store, &tenure, &other, &other_key, NOW).await.unwrap();
+            assert!(matches!(unlock(&store, &tenure, &authority, &key, NOW).await, Err(IdentityError::OtherKey(_))));
+        }
+
+        async fn who_was_found_dead_gives_a_database_no_key(store: Store) {
+            let directory = tempfile::tempdir().unwrap();
+            let key = directory.path().join("secret.key");
+            let authority = Authority::create(&directory.path().join("pki"), "ctl.example.com", NOW).unwrap();
+            let dead = Tenure { place: Some(ControllerId::from_uuid(Uuid::now_v7())), ..Tenure::default() };
+            let told = unlock(&store, &dead, &authority, &key, NOW).await.unwrap_err();
+            assert!(matches!(told, IdentityError::Store(StoreError::TakenOver)), "{told}");
+            assert!(!key.exists());
+            assert_eq!(setting::list(&mut store.read().await.unwrap()).await.unwrap().get(KEY), None);
         }
 
         /// It was made for a controller that is yet to serve.
