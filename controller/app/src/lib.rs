@@ -161,8 +161,9 @@ impl App {
             refusals: Refusals::default(),
             endings: Endings::new(),
         }));
-        work::dispatch::start(&app, inbox).await?;
         app.twins().resume(&mut *app.store().read().await?, app.now()).await?;
+        // Last, for it holds the application and lives until it is told to end. The recorder ends when nobody can tell it anything.
+        work::dispatch::start(&app, inbox).await?;
         Ok(app)
     }
 
