@@ -77,9 +77,7 @@ impl Tenure {
     pub async fn write(&self, store: &Store) -> Result<InPlace, StoreError> {
         let mut tx = store.write().await?;
         let beat = match self.place {
-            Some(place) => {
-                Some(controller::update_beat(&mut tx, place).await?.ok_or(StoreError::TakenOver)?)
-            }
+            Some(place) => Some(controller::update_beat(&mut tx, place).await?.ok_or(StoreError::TakenOver)?),
             None => None,
         };
         beat.inspect(|beat| self.continuity.compare_beat(*beat));

@@ -8,6 +8,7 @@ use fleetward_domain::fleet::target::{Target, TargetError};
 use fleetward_protocol::name::GroupName;
 use fleetward_protocol::printable::is_line;
 use fleetward_store::fleet::group::{self, Group};
+use fleetward_store::people::tenant;
 use fleetward_store::{Scope, StoreError};
 
 use crate::App;
@@ -28,6 +29,11 @@ pub enum GroupError {
     /// Several tenants of the caller have one.
     #[error("several of your tenants have a group `{0}`; name the tenant")]
     Ambiguous(GroupName),
+    /// It is another tenant's than a group beside it in an expression.
+    #[error(
+        "the group `{0}` is another tenant's than those before it; ask for the hosts of each tenant by itself"
+    )]
+    Mixed(GroupName),
     /// Its expression cannot be read.
     #[error("the target expression cannot be read: {0}")]
     Syntax(#[from] TargetError),
@@ -85,6 +91,8 @@ pub async fn set(
     }
     let (now, tenant) = (app.now(), permit.tenant());
     let mut tx = app.store().write().await?;
+    // Who sets another one at the same time counts this one.
+    tenant::lock(&mut tx, tenant).await?;
     let all = group::list(&mut tx, &Scope::of(tenant)).await?;
     let before = all.iter().find(|group| group.name == name);
     if let Some(before) = before
@@ -106,15 +114,19 @@ pub async fn set(
     Ok(group)
 }
 
-/// The expression, knowing what the groups that it names mean in this scope. Groups that there are not stay unexplained.
+/// The expression, knowing what the groups that it names mean in this scope, and the scope of the hosts that it may mean. Groups
+/// that there are not stay unexplained.
+///
+/// A group is one tenant's, and says nothing of the hosts of others: an expression that names one means hosts of its tenant.
 ///
 /// # Errors
-/// [`GroupError::Ambiguous`], or if the store fails.
-pub(crate) async fn explain(app: &App, scope: &Scope, target: Target) -> Result<Target, GroupError> {
+/// [`GroupError::Ambiguous`], [`GroupError::Mixed`], or if the store fails.
+pub(crate) async fn explain(app: &App, scope: &Scope, target: Target) -> Result<(Target, Scope), GroupError> {
     if target.groups().is_empty() {
-        return Ok(target);
+        return Ok((target, scope.clone()));
     }
     let mut meanings = BTreeMap::new();
+    let mut tenant = None;
     let mut conn = app.store().read().await?;
     for name in target.groups() {
         let mut found = group::list_named(&mut conn, scope, name).await?;
@@ -122,9 +134,12 @@ pub(crate) async fn explain(app: &App, scope: &Scope, target: Target) -> Result<
         if !found.is_empty() {
             return Err(GroupError::Ambiguous(name.clone()));
         }
+        if tenant.replace(group.tenant).is_some_and(|before| before != group.tenant) {
+            return Err(GroupError::Mixed(name.clone()));
+        }
         meanings.insert(name.clone(), Target::parse(&group.expression)?);
     }
-    Ok(target.with_groups(&meanings))
+    Ok((target.with_groups(&meanings), tenant.map_or_else(|| scope.clone(), Scope::of)))
 }
 
 /// Deletes a group of the caller's tenant. Operations that were started on it have their hosts already.
@@ -140,4 +155,98 @@ pub async fn delete(app: &App, permit: &Permit<ManageHosts>, name: &GroupName) -
     audit::record(&mut tx, Entry::new("group.deleted", permit.actor(), name).tenant(tenant), now).await?;
     tx.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use fleetward_domain::people::permission::{Grant, Grants, Role};
+    use fleetward_store::testing::postgres;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::fleet::host::{self, Addition};
+    use crate::fleet::target;
+    use crate::testing::TestApp;
+
+    /// On SQLite, then on PostgreSQL.
+    async fn on_both(test: &str, body: impl AsyncFn(TestApp)) {
+        body(TestApp::start().await).await;
+        if let Some(store) = postgres(test).await {
+            body(TestApp::start_on(&store.url).await).await;
+            store.finish().await;
+        }
+    }
+
+    async fn put(
+        test: &TestApp,
+        permit: &Permit<ManageHosts>,
+        name: &str,
+        on: &str,
+    ) -> Result<Group, GroupError> {
+        set(test.app(), permit, name.parse().unwrap(), on.to_owned(), String::new()).await
+    }
+
+    #[tokio::test]
+    async fn a_group_means_hosts_of_its_tenant_only() {
+        on_both("groups of tenants", async |test: TestApp| {
+            let here = test.permit::<ManageHosts>();
+            let elsewhere = test.permit_elsewhere::<ManageHosts>("other").await;
+            test.add_host("web-1").await;
+            let addition = Addition {
+                name: "web-2".parse().unwrap(),
+                client_id: None,
+                kind: "VM".to_owned(),
+                provider: String::new(),
+                tags: Vec::new(),
+            };
+            host::add(test.app(), &elsewhere, addition, None).await.unwrap();
+            for (permit, name) in
+                [(&here, "mine"), (&elsewhere, "theirs"), (&here, "both"), (&elsewhere, "both")]
+            {
+                put(&test, permit, name, "web-*").await.unwrap();
+            }
+            let mut of_both = here.caller().clone();
+            let grant = |tenant| Grant { tenant, role: Role::Admin };
+            of_both.grants = Grants::new(vec![grant(here.tenant()), grant(elsewhere.tenant())]);
+            let of_both = of_both.permit::<Read>().unwrap();
+            let chosen = async |on: &str| {
+                let selected = target::preview(test.app(), &of_both, on).await?;
+                let names = selected.into_iter().map(|selected| selected.host.name.to_string());
+                Ok::<_, target::SelectError>(names.collect::<Vec<_>>())
+            };
+            assert_eq!(chosen("web-*").await.unwrap(), ["web-1", "web-2"]);
+            assert_eq!(chosen("@mine").await.unwrap(), ["web-1"]);
+            assert_eq!(chosen("@theirs").await.unwrap(), ["web-2"]);
+            let told = chosen("@both").await.unwrap_err();
+            assert!(matches!(told, target::SelectError::Group(GroupError::Ambiguous(_))), "{told}");
+            let told = chosen("@mine or @theirs").await.unwrap_err();
+            assert!(matches!(told, target::SelectError::Group(GroupError::Mixed(_))), "{told}");
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn of_several_groups_that_are_set_at_once_no_more_come_than_may() {
+        on_both("groups at once", async |test: TestApp| {
+            let permit = test.permit::<ManageHosts>();
+            let one = put(&test, &permit, "g-0", "all").await.unwrap();
+            let mut tx = test.app().store().write().await.unwrap();
+            for number in 1..MAX_GROUPS - 1 {
+                let name = format!("g-{number}").parse().unwrap();
+                group::update(&mut tx, &Group { name, ..one.clone() }).await.unwrap();
+            }
+            tx.commit().await.unwrap();
+            // Another one is on its way, and whoever comes now counts it, too.
+            let mut other = test.app().store().write().await.unwrap();
+            tenant::lock(&mut other, permit.tenant()).await.unwrap();
+            group::update(&mut other, &Group { name: "other".parse().unwrap(), ..one }).await.unwrap();
+            let mut set = std::pin::pin!(put(&test, &permit, "too-many", "all"));
+            assert!(timeout(Duration::from_millis(300), &mut set).await.is_err());
+            other.commit().await.unwrap();
+            assert!(matches!(set.await, Err(GroupError::TooMany)));
+        })
+        .await;
+    }
 }

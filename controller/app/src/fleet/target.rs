@@ -90,13 +90,13 @@ pub(crate) async fn select(app: &App, scope: &Scope, expression: &str) -> Result
     // The place first: hosts that are loaded and wait would fill the memory.
     let place = timeout(WAIT, Arc::clone(&app.selections().0).acquire_owned());
     let Ok(Ok(place)) = place.await else { return Err(StoreError::Busy.into()) };
-    let target = group::explain(app, scope, target).await.map_err(|error| match error {
+    let (target, scope) = group::explain(app, scope, target).await.map_err(|error| match error {
         GroupError::Store(error) => SelectError::Store(error),
         error => SelectError::Group(error),
     })?;
     let hosts = {
         let mut conn = app.store().search().await?;
-        host::all_for_targets(&mut conn, scope).await?
+        host::all_for_targets(&mut conn, &scope).await?
     };
     let connected: HashSet<HostId> = app.fleet().presences().keys().copied().collect();
     let chosen = spawn_blocking(move || {

@@ -121,7 +121,7 @@ impl From<GroupError> for ApiError {
             GroupError::NotFound(name) => {
                 Self::not_found("GROUP_NOT_FOUND", text).detail("group", name.as_str())
             }
-            GroupError::Ambiguous(name) => {
+            GroupError::Ambiguous(name) | GroupError::Mixed(name) => {
                 Self::new(StatusCode::CONFLICT, "GROUP_AMBIGUOUS", text).detail("group", name.as_str())
             }
             GroupError::Syntax(error) => Self::invalid("INVALID_TARGETS", text)
