@@ -100,7 +100,8 @@ fn status_detail(
     let policy = match &operation.policy {
         Ok(policy) => policy,
         Err(error) => {
-            tracing::error!(operation = %operation.id, %error, "operation.policy_unreadable");
+            // Whoever reads it is told; that it cannot be taken up the dispatcher has logged.
+            tracing::debug!(operation = %operation.id, %error, "operation.policy_unreadable");
             return Some(unreadable(operation));
         }
     };
