@@ -104,6 +104,8 @@ impl Task {
                     found.missed.extend(missed);
                     found.upto.push((id, seq));
                 }
+                // On this connection no other would be read either.
+                Err(error @ (StoreError::Unavailable(_) | StoreError::ReadOnly(_))) => return Err(error),
                 Err(error) => warn!(operation = %id, %error, "dispatcher.ends_not_read"),
             }
         }
