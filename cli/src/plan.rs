@@ -11,7 +11,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
-use fleetward_api::work::operation::{OperationCreate, OperationStep};
+use fleetward_api::work::operation::{Operation, OperationCreate, OperationStep};
 use fleetward_api::work::plan::Plan;
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
@@ -64,7 +64,10 @@ pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> 
     let plan = parse(&name, &read(&command.file)?)?;
     let hosts = plan.hosts.iter().map(|host| host.name.as_str().to_owned()).collect();
     let again = format!("`fleetward submit {name}`");
-    if !is_started(app, &plan).await? {
+    if let Some(operation) = find_started(app, &plan).await? {
+        let number = &operation.number;
+        app.out.note(format_args!("{number} was started from this plan before; nothing more is started."));
+    } else {
         let shown = compared(&name, plan.clone(), planned_now(app, &plan).await?)?;
         if command.manner.shows(&app.out) {
             app.out.note(sheet(&shown, &app.out).trim_end());
@@ -76,12 +79,12 @@ pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> 
     start::create(app, &plan.operation, hosts, &again, &command.manner, begun).await
 }
 
-/// Whether the plan's operation is there already: then nothing more is started, whatever has changed since.
-async fn is_started(app: &App, plan: &Plan) -> Result<bool, Failure> {
-    let Some(id) = plan.operation.id else { return Ok(false) };
+/// The plan's operation, if it is there already: then nothing more is started, whatever has changed since.
+async fn find_started(app: &App, plan: &Plan) -> Result<Option<Operation>, Failure> {
+    let Some(id) = plan.operation.id else { return Ok(None) };
     match app.client.get(&format!("operations/{id}")).await {
-        Ok(_) => Ok(true),
-        Err(Failure::Refused { status: 404, .. }) => Ok(false),
+        Ok(answer) => app.client.read(&answer).map(Some),
+        Err(Failure::Refused { status: 404, .. }) => Ok(None),
         Err(failure) => Err(failure),
     }
 }
@@ -101,7 +104,7 @@ fn compared(name: &str, file: Plan, now: Plan) -> Result<Plan, Failure> {
     match difference(&file, &now) {
         None => Ok(Plan { not_before: file.not_before, deadline: file.deadline, digest: file.digest, ..now }),
         Some(difference) => Err(Failure::Usage(format!(
-            "{name} is not what the controller would start now: {}; nothing was started. Hosts, scripts or settings have \
+            "{name} is not what the controller would start now: {}; nothing was started. Hosts, scripts, groups or settings have \
              changed since it was made, or the file has; make a new plan",
             neutral::text(&difference)
         ))),

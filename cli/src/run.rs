@@ -91,7 +91,8 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
     if command.manner.shows(&app.out) {
         let odd = undeclared(&command, app).await;
         if !odd.is_empty() {
-            let text = format!("  not declared by the script: {}", odd.join(", "));
+            let by = if command.scripts.len() == 1 { "the script" } else { "every script" };
+            let text = format!("  not declared by {by}: {}", odd.join(", "));
             app.out.note(Tone::Warn.paint(&neutral::text(&text), app.out.colour_notes));
         }
     }
@@ -118,7 +119,7 @@ fn operation(command: &Run) -> OperationCreate {
     }
 }
 
-/// The variables and users that none of the scripts declares: only somebody with the permission `override` gets here
+/// The variables and users that not every script declares: only somebody with the permission `override` gets here
 /// with them, perhaps by mistyping.
 async fn undeclared(command: &Run, app: &App) -> Vec<String> {
     if command.environment.is_empty() && command.user.is_none() {
@@ -140,13 +141,17 @@ fn odd<'a>(
     given: impl Iterator<Item = &'a str>,
     user: Option<&LinuxUser>,
 ) -> Vec<String> {
+    let declares =
+        |script: &Script, name: &str| script.environment.iter().any(|variable| variable.name == name);
     let declared: Vec<&str> = scripts
         .iter()
         .flat_map(|script| script.environment.iter().map(|variable| variable.name.as_str()))
         .collect();
     let mut odd: Vec<String> = given
-        .filter(|name| !declared.contains(name))
+        .filter(|name| !scripts.iter().all(|script| declares(script, name)))
         .map(|name| match nearest(name, declared.iter().copied()) {
+            // One of them has it.
+            Some(meant) if meant == name => name.to_owned(),
             Some(meant) => format!("{name} (did you mean {meant}?)"),
             None => name.to_owned(),
         })

@@ -1,5 +1,7 @@
 //! Starts, stops, restarts and reloads a unit through systemd, and says what became of it.
 
+use std::time::Duration;
+
 use fleetward_protocol::action::unit::{Unit, UnitJob, UnitName, UnitReport, UnitState, Verb};
 
 use super::Perform;
@@ -23,10 +25,10 @@ impl Perform for Unit {
             steps.look("check", unit, |steps| check(self, systemd, steps))?;
         // What began before the host restarted has changed the unit, or may have.
         let earlier = steps.earlier(self.verb.as_str());
-        let has_the_boot_done_it = steps.is_taken_up() && starts_anew(self.verb) && is_active(&before);
+        let has_the_boot_done_it = steps.is_taken_up() && does_the_boot_do_it(self.verb, &before, lasting);
         if is_as_wanted(self.verb, &before) || has_the_boot_done_it {
             let why = match earlier {
-                // Active now, it was started by the restart of the host, with the files and settings of now.
+                // It was started by the restart of the host, with the files and settings of now.
                 _ if has_the_boot_done_it => "started anew with the host, and not by this run",
                 Some(_) => "not done again after the restart of the host",
                 None => "unchanged",
@@ -43,12 +45,14 @@ impl Perform for Unit {
             |_, earlier| match (lasting, earlier) {
                 // It is not as it should be: that was looked at.
                 (Lasting::Lasts, _) | (Lasting::StaysActive, Earlier::Done) => Ok(None),
+                // The boot does the work. Asked to start it, systemd adds nothing to that, and its end is waited for.
+                (Lasting::StaysActive, Earlier::Began) if is_being_started(&before) => Ok(None),
                 (Lasting::Ends, Earlier::Done) => Ok(Some(())),
                 // Its work takes as long as its start does, and may be done: of that a new boot tells nothing.
                 (Lasting::StaysActive | Lasting::Ends, Earlier::Began) => Err(Problem::new(
                     format_args!(
                         "`{} {unit}` had begun before the host restarted, and whether {unit} had done its work cannot be told: it is a \
-                         service that does it and ends",
+                         service that does its work once",
                         self.verb
                     ),
                     format_args!("see `journalctl --unit={unit} --boot=-1` on the host, and ask again if it is still to be done"),
@@ -63,7 +67,13 @@ impl Perform for Unit {
             let verified = verify(self, &now);
             after = Some(now);
             // What systemd goes on with is not at its end.
-            if goes_on.is_some() { Ok(()) } else { verified }
+            if goes_on.is_some() {
+                return Ok(());
+            }
+            if verified.is_ok() && changed.is_ok() && has_done_its_work(self.verb, after.as_ref()) {
+                steps.say(format_args!("{unit} has done its work and ended"));
+            }
+            verified
         });
         let is_done = changed.is_ok() || goes_on.is_some() || earlier.is_some();
         let report = |changed, after| UnitReport {
@@ -139,6 +149,22 @@ const fn starts_anew(verb: Verb) -> bool {
     matches!(verb, Verb::Restart | Verb::Reload | Verb::ReloadOrRestart)
 }
 
+/// Whether the boot has done all that this verb is asked for, or is at it with a service that would be inactive afterwards: asked
+/// to start that in the moment of its end, systemd would do its work again.
+fn does_the_boot_do_it(verb: Verb, state: &UnitState, lasting: Lasting) -> bool {
+    (starts_anew(verb) && is_active(state))
+        || (verb != Verb::Stop && lasting == Lasting::Ends && is_being_started(state))
+}
+
+/// Whether the unit is inactive because it was started and has come to its end.
+fn has_done_its_work(verb: Verb, state: Option<&UnitState>) -> bool {
+    verb != Verb::Stop
+        && state.is_some_and(|state| {
+            state.active.as_str() == "inactive"
+                && state.result.as_ref().is_some_and(|result| result.as_str() == "success")
+        })
+}
+
 /// What the unit is, if anything can be done with it.
 fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Checked, Problem> {
     let Unit { unit, verb, .. } = asked;
@@ -155,7 +181,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
     let needs_daemon_reload = systemd.read_needs_reload(unit).map_err(|error| problem(asked, &error))?;
     if needs_daemon_reload {
         steps.complain(format_args!(
-            "the file of {unit} was changed since systemd read it, and the old one is used: ask with `daemon_reload`, or run \
+            "the file of {unit} was changed since systemd read it, and the old one is used: ask with `daemon_reload=true`, or run \
              `systemctl daemon-reload` on the host before"
         ));
     }
@@ -178,7 +204,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
             format_args!("run `systemd-analyze verify {unit}` on the host: it names the line"),
         )),
         // Once it is started, it has loaded what is there.
-        _ if steps.is_taken_up() && before.active.as_str() == "activating" => {
+        _ if steps.is_taken_up() && is_being_started(&before) => {
             Ok(Checked { systemd, before, needs_daemon_reload, lasting })
         }
         _ if *verb == Verb::Reload && !is_active(&before) => Err(Problem::new(
@@ -189,14 +215,18 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
     }
 }
 
-/// Tells what the unit has logged since this run began.
+/// Tells what the unit has logged since this run began; of a run that was taken up, since the host restarted.
 fn tell_log(systemd: &Systemd, unit: &UnitName, steps: &mut Steps) {
-    match systemd.read_log(unit, steps.began(), LINES) {
+    let (since, when) = match steps.is_taken_up() {
+        true => (Duration::ZERO, "the host restarted"),
+        false => (steps.began(), "this run began"),
+    };
+    match systemd.read_log(unit, since, LINES) {
         None => steps.complain(format_args!(
             "the journal could not be read: `journalctl --unit={unit}` on the host shows what {unit} has logged"
         )),
         Some(lines) if lines.is_empty() => {
-            steps.complain(format_args!("the journal has nothing of {unit} since this run began"));
+            steps.complain(format_args!("the journal has nothing of {unit} since {when}"));
         }
         Some(lines) => lines.iter().for_each(|line| steps.complain(line)),
     }
@@ -209,6 +239,10 @@ fn is_as_wanted(verb: Verb, state: &UnitState) -> bool {
         Verb::Stop => matches!(state.active.as_str(), "inactive" | "failed"),
         Verb::Restart | Verb::Reload | Verb::ReloadOrRestart => false,
     }
+}
+
+fn is_being_started(state: &UnitState) -> bool {
+    state.active.as_str() == "activating"
 }
 
 fn is_active(state: &UnitState) -> bool {
@@ -254,6 +288,10 @@ fn change(
         "dependency" => Err(Problem::new(
             format_args!("a unit that {unit} needs failed"),
             format_args!("run `systemctl list-dependencies {unit}` on the host: it shows which"),
+        )),
+        "canceled" if systemd.is_shutting_down() => Err(Problem::new(
+            format_args!("`{verb} {unit}` was cancelled: the host is shutting down"),
+            "ask again when the host is back, if it is still to be done",
         )),
         "canceled" => Err(Problem::new(
             format_args!(

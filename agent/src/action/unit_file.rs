@@ -174,6 +174,10 @@ fn problem_of(asked: &UnitFile, error: &SystemdError) -> Problem {
         SystemdError::Ended | SystemdError::Silent | SystemdError::Strange(_) => {
             format!("what became of it is not known here: see `systemctl is-enabled {unit}` on the host")
         }
+        SystemdError::Refused { .. } if *verb == FileVerb::Mask => format!(
+            "a unit whose own file is in /etc/systemd/system cannot be masked, for the link would stand in its place: move the file \
+             away, or disable the unit. Else see `systemctl cat {unit}` on the host, and whether that directory can be written to"
+        ),
         SystemdError::Refused { .. } => {
             format!(
                 "see `systemctl cat {unit}` on the host, and whether /etc/systemd/system can be written to"

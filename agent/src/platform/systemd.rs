@@ -169,6 +169,13 @@ impl Systemd {
         })
     }
 
+    /// Whether systemd is stopping everything, for the host restarts or goes down.
+    #[must_use]
+    pub fn is_shutting_down(&self) -> bool {
+        let state = property::<String>(&self.connection, PATH, MANAGER, "SystemState");
+        self.runtime.block_on(state).is_ok_and(|state| state.as_deref() == Some("stopping"))
+    }
+
     /// Has systemd read all its files again.
     ///
     /// # Errors

@@ -213,6 +213,23 @@ fn what_leaves_no_trace_is_not_done_again() {
     }
 }
 
+/// The boot starts it, too: its work is done once by that, and not once more by the run.
+#[test]
+fn what_the_boot_is_starting_is_waited_for() {
+    for (name, asked) in [("once.service", 1), ("once-stays.service", 2), ("off.service", 2)] {
+        let Some(site) = site("a boot that starts it") else { return };
+        site.is(name, "inactive", 0);
+        let request = unit(Verb::Start, name);
+        site.cut_off(&request);
+        site.is(name, "activating", 0);
+        let (end, output) = site.end(2, request.run, 0, None);
+        assert_eq!((end.outcome, text(&output.stderr)), (Outcome::Exited(0), String::new()));
+        // Of one that will be active afterwards systemd is asked for the start that it is at.
+        assert_eq!(site.asked(), vec![format!("StartUnit {name} replace"); asked]);
+        assert_eq!(output.report.unwrap()["changed"], true);
+    }
+}
+
 #[test]
 fn links_of_a_unit_are_made_in_the_next_boot() {
     for (now, asked, changed) in [("enabled", 1, true), ("disabled", 2, true)] {

@@ -90,6 +90,8 @@ pub(crate) struct World {
     pub(crate) waits: bool,
     /// Whether there was a job like those that are asked for before.
     pub(crate) had_job: bool,
+    /// Whether it stops everything, for the host goes down.
+    pub(crate) stopping: bool,
     /// Units whose files were changed since they were read.
     pub(crate) changed: Vec<&'static str>,
     /// The unit that the agent's processes belong to.
@@ -385,6 +387,9 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
             _ => Variant::from(if world.waits { "waiting" } else { "running" }),
         };
         return (world.open > 0).then_some(value);
+    }
+    if name == "SystemState" {
+        return Some(Variant::from(if world.stopping { "stopping" } else { "running" }));
     }
     let unit = unit_at(at);
     match name {

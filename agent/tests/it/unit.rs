@@ -136,6 +136,15 @@ async fn what_goes_wrong_is_told_with_what_to_do_next() {
     }
     assert_eq!(world.borrow().asked, Vec::<String>::new());
 
+    for (stopping, told) in
+        [(false, "somebody asked systemd for something else"), (true, "the host is shutting down")]
+    {
+        world.send_modify(|world| (world.result, world.stopping) = (Some("canceled"), stopping));
+        let (end, output) = done(&life, &unit(Verb::Start, "off.service")).await;
+        assert_eq!(end.outcome, Outcome::Exited(1));
+        assert!(text(&output.stderr).contains(told), "{output:?}");
+    }
+
     world.send_modify(|world| world.result = Some("failed"));
     let (end, output) = done(&life, &unit(Verb::Restart, "web.service")).await;
     assert_eq!(end.outcome, Outcome::Exited(1));
@@ -243,7 +252,7 @@ async fn a_file_that_systemd_has_not_read_again_is_told_and_read_when_asked() {
     let (end, output) = done(&life, &unit(Verb::Restart, "web.service")).await;
     let stderr = text(&output.stderr);
     assert_eq!(end.outcome, Outcome::Exited(0));
-    assert!(stderr.contains("the old one is used") && stderr.contains("`daemon_reload`"), "{stderr}");
+    assert!(stderr.contains("the old one is used") && stderr.contains("`daemon_reload=true`"), "{stderr}");
     assert!(report(&output).needs_daemon_reload);
 
     let restart = Unit { unit: "web.service".parse().unwrap(), verb: Verb::Restart, daemon_reload: true };

@@ -13,8 +13,8 @@ use crate::choice::choices;
 use crate::text::{Text, Word};
 use crate::time::Timestamp;
 
-/// Which units are looked at: those that systemd has loaded, for they run, have run, failed, or are wanted by others. A
-/// unit that is neither is a file only, and is not listed.
+/// Which units are looked at: those that systemd has loaded, for they run, failed, or are wanted by others. One that has
+/// ended and that nobody needs, or that is a file only, is not listed.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]

@@ -175,7 +175,9 @@ pub enum OperationError {
     #[error("the plan was made for {0}, who alone may submit it; plan it again")]
     PlanOfSomebodyElse(Word),
     /// The plan's time is over, or has not come.
-    #[error("the plan is for another time than now; plan it again")]
+    #[error(
+        "the plan's time has passed, or has not come yet (its deadline, and the clock of whoever made its id); plan it again"
+    )]
     PlanNotNow {
         /// From when.
         not_before: Timestamp,

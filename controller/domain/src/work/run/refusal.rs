@@ -28,7 +28,7 @@ pub fn detail(refusal: &Refusal) -> String {
         Refusal::NoSuchDirectory { path } => format!("the directory `{path}` is not there on the host"),
         Refusal::NotBash => "the script's first line does not name bash".to_owned(),
         Refusal::DeadlinePassed => "the deadline passed before it could start".to_owned(),
-        Refusal::DiskFull => "the host has no room for the run's output; free some space there".to_owned(),
+        Refusal::DiskFull => "the host has less free space than `runs.min_free_mib` in its agent.toml asks for; free some there, or lower it".to_owned(),
         Refusal::SpawnFailed { detail } => format!("the process could not be started: {detail}"),
         Refusal::CancelledBeforeStart => "cancelled before it started".to_owned(),
         Refusal::NotYet => "the host was asked before the time from which it may start".to_owned(),
