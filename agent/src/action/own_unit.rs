@@ -21,7 +21,7 @@ pub(super) fn ensure_kept(
     let by_hand = format!("run `systemctl {verb} {unit}` on the host itself if that is meant");
     let when = match change {
         Change::Disable => "after the next boot no controller could reach the host any more",
-        Change::Stop | Change::Start => "no controller could reach the host any more",
+        Change::Stop | Change::Start | Change::Restart => "no controller could reach the host any more",
     };
     let (why, advice) = match carries {
         Carries::Nothing => return Ok(Ok(())),
@@ -34,6 +34,12 @@ pub(super) fn ensure_kept(
             format!("{own}, the unit of this host's agent, would be stopped with it ({how}), and {when}"),
             by_hand,
         ),
+        Carries::Needed { own, how } if change == Change::Restart => (
+            format!(
+                "{own}, the unit of this host's agent, would be stopped with it ({how}); should the start fail, {when}"
+            ),
+            by_hand,
+        ),
         Carries::Needed { own, how } => (
             format!("{own}, the unit of this host's agent, would not start without it ({how}): {when}"),
             by_hand,
@@ -41,6 +47,15 @@ pub(super) fn ensure_kept(
         Carries::Starter { own, how } => {
             (format!("{own}, the unit of this host's agent, is started by it ({how}): {when}"), by_hand)
         }
+        Carries::Boot { own, how } => (
+            format!("{own}, the unit of this host's agent, would not be started without it ({how}): {when}"),
+            by_hand,
+        ),
+        Carries::Unknown => (
+            "so many units hang together with it, or with this host's agent, that it cannot be told whether the agent would go on"
+                .to_owned(),
+            by_hand,
+        ),
         Carries::Conflict { own, how } => (
             format!("{own}, the unit of this host's agent, would be stopped by it ({how}), and {when}"),
             by_hand,

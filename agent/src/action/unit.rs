@@ -117,7 +117,8 @@ fn ensure_agent_kept(asked: &Unit, systemd: &Systemd) -> Result<(), Problem> {
     let Unit { unit, verb, .. } = asked;
     let change = match verb {
         Verb::Stop => Change::Stop,
-        Verb::Start | Verb::Restart | Verb::ReloadOrRestart => Change::Start,
+        Verb::Start => Change::Start,
+        Verb::Restart | Verb::ReloadOrRestart => Change::Restart,
         Verb::Reload => return Ok(()),
     };
     let kept = own_unit::ensure_kept(systemd, unit, verb.as_str(), change);
@@ -361,7 +362,9 @@ fn problem(asked: &Unit, error: &SystemdError) -> Problem {
         SystemdError::Refused { name, .. } if name.ends_with("UnitMasked") => {
             format!("run `systemctl unmask {unit}` on the host if it may run")
         }
-        SystemdError::Refused { .. } => format!("see `systemctl status {unit}` on the host"),
+        SystemdError::Refused { .. } | SystemdError::Replaces { .. } => {
+            format!("see `systemctl status {unit}` on the host")
+        }
     };
     Problem::new(format_args!("`{verb} {unit}` failed: {error}"), advice)
 }

@@ -3,6 +3,8 @@
 //! What does not come out as asked for is reported and left: the opposite verb does not restore what was there (`Also=`, links
 //! that hold until the next boot, links into other directories), and could change more.
 
+use std::collections::HashSet;
+
 use fleetward_protocol::action::unit_file::{FileVerb, UnitFile, UnitFileReport};
 use fleetward_protocol::text::{Line, List, Text, Word};
 
@@ -101,8 +103,14 @@ fn is_as_wanted(verb: FileVerb, file: &Word) -> bool {
 }
 
 fn change(asked: &UnitFile, systemd: &Systemd, steps: &mut Steps) -> Result<Linked, Problem> {
-    let linked = systemd.set_links(&asked.unit, links_of(asked.verb));
-    let linked = linked.map_err(|error| problem_of(asked, &error))?;
+    let set = || {
+        let keep = match asked.verb {
+            FileVerb::Enable => systemd.read_names_to_keep()?,
+            FileVerb::Disable | FileVerb::Mask | FileVerb::Unmask => HashSet::new(),
+        };
+        systemd.set_links(&asked.unit, links_of(asked.verb), &keep)
+    };
+    let linked = set().map_err(|error| problem_of(asked, &error))?;
     for link in &linked.links {
         steps.say(shown(link));
     }
@@ -173,6 +181,14 @@ fn problem_of(asked: &UnitFile, error: &SystemdError) -> Problem {
         }
         SystemdError::Ended | SystemdError::Silent | SystemdError::Strange(_) => {
             format!("what became of it is not known here: see `systemctl is-enabled {unit}` on the host")
+        }
+        SystemdError::Replaces { undone: true, .. } => {
+            format!(
+                "its links were removed again; take that `Alias=` out of its file, see `systemctl cat {unit}`"
+            )
+        }
+        SystemdError::Replaces { undone: false, .. } => {
+            format!("remove its links before the host restarts: `systemctl disable {unit}` on the host")
         }
         SystemdError::Refused { .. } if *verb == FileVerb::Mask => format!(
             "a unit whose own file is in /etc/systemd/system cannot be masked, for the link would stand in its place: move the file \

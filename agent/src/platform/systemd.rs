@@ -91,6 +91,16 @@ pub enum SystemdError {
         /// What it said.
         text: Line,
     },
+    /// It has made a unit stand in the place of another that must stay.
+    #[error(
+        "its file has it found as {name}, in the place of the unit that this host's agent cannot be without"
+    )]
+    Replaces {
+        /// That unit's name.
+        name: Word,
+        /// Whether that was undone.
+        undone: bool,
+    },
     /// It answered what it should not.
     #[error("systemd answered what is not understood: {0}")]
     Strange(zbus::Error),

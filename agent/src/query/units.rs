@@ -150,7 +150,7 @@ fn problem(error: SystemdError) -> Stop {
             "this kind needs a host that runs systemd and the D-Bus message bus: see `systemctl status dbus`"
         }
         SystemdError::Ended | SystemdError::Silent => "ask again",
-        SystemdError::Refused { .. } | SystemdError::Strange(_) => {
+        SystemdError::Refused { .. } | SystemdError::Replaces { .. } | SystemdError::Strange(_) => {
             "see `systemctl list-units` and `journalctl --unit=fleetward-agent` on the host"
         }
     };

@@ -333,8 +333,9 @@ async fn set_links(connection: &Connection, world: &Shared, message: &Message, m
             world.files.insert(unit.clone(), state);
         }
     });
+    let called = if unit == "thief.service" { "web.service" } else { unit.as_str() };
     let change =
-        ("symlink", format!("/etc/systemd/system/{unit}"), format!("/usr/lib/systemd/system/{unit}"));
+        ("symlink", format!("/etc/systemd/system/{called}"), format!("/usr/lib/systemd/system/{unit}"));
     let changes = if says_where { vec![change] } else { Vec::new() };
     if member == "EnableUnitFiles" {
         connection.reply(&header, &(says_where, changes)).await.unwrap();

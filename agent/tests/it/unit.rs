@@ -302,6 +302,12 @@ async fn the_agents_own_unit_is_not_stopped_and_can_be_restarted() {
         assert_eq!(end.outcome, Outcome::Exited(1));
         assert!(stderr.contains(told) && stderr.contains("on the host itself"), "{stderr}");
     }
+    // Should it not start again, the agent would not either.
+    for verb in [Verb::Restart, Verb::ReloadOrRestart] {
+        let (end, output) = done(&life, &unit(verb, "base.target")).await;
+        assert_eq!(end.outcome, Outcome::Exited(1));
+        assert!(text(&output.stderr).contains("should the start fail, no controller"), "{output:?}");
+    }
     assert_eq!(world.borrow().asked, Vec::<String>::new());
     let (end, _) = done(&life, &unit(Verb::Restart, "web.service")).await;
     assert_eq!(end.outcome, Outcome::Exited(0));
@@ -347,6 +353,19 @@ async fn what_cannot_be_active_together_with_the_agent_is_not_started() {
         assert_eq!(end.outcome, Outcome::Exited(1));
         assert!(stderr.contains("would be stopped by it") && stderr.contains(told), "{stderr}");
     }
+    assert_eq!(world.borrow().asked, Vec::<String>::new());
+    // More than are looked at: what is behind them is not known.
+    world.send_modify(|world| {
+        let many: Vec<&'static str> = (0..2100).map(|number| &*format!("m{number}.service").leak()).collect();
+        for name in &many {
+            world.units.insert((*name).into(), ("loaded", "inactive".into(), 0));
+        }
+        world.units.insert("many.target".into(), ("loaded", "inactive".into(), 0));
+        world.dependencies.insert(("many.target", "Wants"), many);
+    });
+    let (end, output) = done(&life, &unit(Verb::Start, "many.target")).await;
+    assert_eq!(end.outcome, Outcome::Exited(1));
+    assert!(text(&output.stderr).contains("so many units hang together with it"), "{output:?}");
     assert_eq!(world.borrow().asked, Vec::<String>::new());
     let (end, _) = done(&life, &unit(Verb::Start, "harmless.service")).await;
     assert_eq!(end.outcome, Outcome::Exited(0));

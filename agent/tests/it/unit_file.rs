@@ -152,6 +152,14 @@ async fn the_agents_own_unit_stays_in_the_boot() {
         world.dependencies.insert(("web.service", "Requires"), vec!["middle.socket"]);
         world.dependencies.insert(("middle.socket", "BindsTo"), vec!["base.slice"]);
         world.dependencies.insert(("web.service", "WantedBy"), vec!["multi.target", "other.target"]);
+        world.dependencies.insert(("multi.target", "Requires"), vec!["early.target"]);
+        world.dependencies.insert(("early.target", "Requires"), vec!["first.target"]);
+        for unit in ["early.target", "first.target", "local-fs.target"] {
+            world.units.insert(unit.into(), ("loaded", "active".into(), 0));
+            world.files.insert(unit.into(), "static");
+        }
+        world.units.insert("thief.service".into(), ("loaded", "inactive".into(), 0));
+        world.files.insert("thief.service".into(), "disabled");
     });
     for (verb, unit, told) in [
         (
@@ -160,6 +168,12 @@ async fn the_agents_own_unit_stays_in_the_boot() {
             "would not start without it (web.service needs middle.socket, which needs base.slice)",
         ),
         (FileVerb::Mask, "multi.target", "is started by it (multi.target starts web.service)"),
+        (
+            FileVerb::Mask,
+            "first.target",
+            "multi.target needs early.target, which needs first.target, and multi.target has a part in starting web.service",
+        ),
+        (FileVerb::Mask, "local-fs.target", "no host comes up as it should without it"),
         (FileVerb::Mask, "dbus.socket", "this host's agent asks systemd through it"),
         (FileVerb::Disable, "middle.socket", "would not start without it"),
     ] {
@@ -169,6 +183,16 @@ async fn the_agents_own_unit_stays_in_the_boot() {
         assert!(stderr.contains(told), "{stderr}");
     }
     assert_eq!(site.world.borrow().asked, Vec::<String>::new());
+    // Whose file says that it is called as the agent's unit is.
+    let (outcome, output) = site.ask(FileVerb::Enable, "thief.service").await;
+    let stderr = text(&output.stderr);
+    assert_eq!(outcome, Outcome::Exited(1));
+    assert!(
+        stderr.contains("found as web.service") && stderr.contains("its links were removed again"),
+        "{stderr}"
+    );
+    let asked = site.world.borrow().asked.clone();
+    assert_eq!(asked, ["EnableUnitFiles thief.service", "DisableUnitFiles thief.service"]);
     let (outcome, _) = site.ask(FileVerb::Mask, "other.target").await;
     assert_eq!(outcome, Outcome::Exited(0), "what did not start it in this boot");
     let (outcome, _) = site.ask(FileVerb::Disable, "stubborn.service").await;

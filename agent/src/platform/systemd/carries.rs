@@ -18,8 +18,10 @@ const STARTED_BY: [&str; 4] = ["WantedBy", "RequiredBy", "BoundBy", "UpheldBy"];
 const STARTS: [&str; 4] = ["Wants", "Requires", "BindsTo", "Upholds"];
 /// Those that name the units that cannot be active together with it.
 const CONFLICTS: [&str; 2] = ["Conflicts", "ConflictedBy"];
-/// Through so many units a dependency is followed.
-const MOST: usize = 256;
+/// Through so many units a dependency is followed. What hangs together with more is not known to be harmless.
+const MOST: usize = 2048;
+/// Units without which a host does not come up as its agent needs it, whatever names them.
+const BOOT: [&str; 5] = ["-.mount", "local-fs.target", "sysinit.target", "basic.target", "default.target"];
 /// The units of the message bus, by their own names.
 const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "dbus-broker.service"];
 
@@ -28,8 +30,10 @@ const BUS: [&str; 3] = ["dbus.socket", "dbus.service", "dbus-broker.service"];
 pub enum Change {
     /// It is stopped.
     Stop,
-    /// It is started, or stopped and started.
+    /// It is started.
     Start,
+    /// It is stopped and started, and is stopped all the same if the start fails.
+    Restart,
     /// It is not started any more from the next boot on.
     Disable,
 }
@@ -62,8 +66,17 @@ pub enum Carries {
         /// What is started and what is stopped: `a.target would be started with it, and stops b.target`.
         how: Line,
     },
+    /// What starts that unit at each boot does not come up without it.
+    Boot {
+        /// The unit's name.
+        own: Word,
+        /// How: `b.target, which starts a.service, needs c.target`.
+        how: Line,
+    },
     /// The agent asks systemd through it.
     Bus,
+    /// That cannot be told: more units hang together than are looked at.
+    Unknown,
 }
 
 /// A unit as far as it matters here.
@@ -83,8 +96,21 @@ impl Seen {
     }
 }
 
-/// Units that were reached from one, the nearest first, each with the place of the one that it was reached from.
-type Reached = Vec<(Seen, usize)>;
+/// Units that were reached from one.
+#[derive(Debug)]
+struct Reached {
+    /// The nearest first, each with the place of the one that it was reached from.
+    units: Vec<(Seen, usize)>,
+    /// Whether these are all.
+    is_whole: bool,
+}
+
+impl Reached {
+    /// What it means that a unit was not reached.
+    fn otherwise(&self, carries: Carries) -> Carries {
+        if self.is_whole { carries } else { Carries::Unknown }
+    }
+}
 
 impl Systemd {
     /// What a change to this unit would do to the unit of the process that asks, by what systemd says of that process. The
@@ -94,59 +120,112 @@ impl Systemd {
     /// If systemd does not tell.
     pub fn read_carries(&self, unit: &UnitName, change: Change) -> Result<Carries, SystemdError> {
         self.runtime.block_on(async {
-            let own = (std::process::id(),);
-            let own = match ask(&self.connection, PATH, MANAGER, "GetUnitByPID", &own).await {
-                Ok(own) => self.see(&own).await?,
-                // Started by something that is no unit.
-                Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoUnitForPID") => {
-                    return Ok(Carries::Nothing);
-                }
-                Err(error) => return Err(error),
-            };
+            // Started by something that is no unit, it has none to lose.
+            let Some(own) = self.see_own().await? else { return Ok(Carries::Nothing) };
             // By its own name: it may have others.
             let asked = self.see(&self.load(unit).await?).await?;
             match change {
-                Change::Start => self.conflicts(own, asked).await,
+                // It stops and starts again.
+                Change::Start | Change::Restart if asked.id == own.id => Ok(Carries::Nothing),
                 Change::Stop | Change::Disable if asked.id == own.id => Ok(Carries::Us),
+                Change::Start => self.conflicts(own, asked).await,
+                Change::Restart => {
+                    let id = own.id.clone();
+                    let reached = self.reach(own, &STOPPED_WITH, |_| true).await?;
+                    match needed(&reached, &asked.id) {
+                        Some(needed) => Ok(needed),
+                        None => self.conflicts(self.see_named(&id).await?, asked).await,
+                    }
+                }
                 Change::Stop => {
                     let reached = self.reach(own, &STOPPED_WITH, |_| true).await?;
-                    Ok(needed(&reached, &asked.id).unwrap_or_else(|| bus(&asked.id)))
+                    let needed = needed(&reached, &asked.id);
+                    Ok(needed.unwrap_or_else(|| reached.otherwise(bus(&asked.id))))
                 }
-                Change::Disable => {
-                    let path = own.id.clone();
-                    let reached = self.reach(own, &STARTED_AFTER, |_| true).await?;
-                    if let Some(needed) = needed(&reached, &asked.id) {
-                        return Ok(needed);
-                    }
-                    let own = reached.into_iter().next().map(|(own, _)| own);
-                    let Some(own) = own else { return Ok(Carries::Nothing) };
-                    // What is not active has not started it in this boot.
-                    let reached = self.reach(own, &STARTED_BY, |unit| unit.is_active).await?;
-                    Ok(match chain(&reached, &asked.id) {
-                        Some(mut chain) if asked.is_active => {
-                            chain.reverse();
-                            Carries::Starter { own: Text::of(path), how: sentence(&chain, "starts") }
-                        }
-                        _ => bus(&asked.id),
-                    })
-                }
+                Change::Disable => self.keeps_from_starting(own, &asked).await,
             }
         })
+    }
+
+    /// The names under which a file would stand in the place of the agent's unit, of one that this needs to start, of what starts it,
+    /// or of the message bus.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_names_to_keep(&self) -> Result<HashSet<String>, SystemdError> {
+        self.runtime.block_on(async {
+            let Some(own) = self.see_own().await? else { return Ok(HashSet::new()) };
+            let id = own.id.clone();
+            let mut names: HashSet<String> = BUS.iter().chain(&BOOT).map(|name| (*name).to_owned()).collect();
+            let reached = self.reach(own, &STARTED_AFTER, |_| true).await?;
+            names.extend(reached.units.into_iter().map(|(unit, _)| unit.id));
+            let own = self.see_named(&id).await?;
+            let reached = self.reach(own, &STARTED_BY, |unit| unit.is_active).await?;
+            names.extend(reached.units.into_iter().map(|(unit, _)| unit.id));
+            Ok(names)
+        })
+    }
+
+    /// Whether the agent's unit would not be started any more without this one.
+    async fn keeps_from_starting(&self, own: Seen, asked: &Seen) -> Result<Carries, SystemdError> {
+        let id = own.id.clone();
+        let reached = self.reach(own, &STARTED_AFTER, |_| true).await?;
+        if let Some(needed) = needed(&reached, &asked.id) {
+            return Ok(needed);
+        }
+        let mut is_whole = reached.is_whole;
+        // What is not active has not started it in this boot.
+        let own = self.see_named(&id).await?;
+        let starters = self.reach(own, &STARTED_BY, |unit| unit.is_active).await?;
+        is_whole &= starters.is_whole;
+        if let Some(mut chain) = chain(&starters, &asked.id).filter(|_| asked.is_active) {
+            chain.reverse();
+            return Ok(Carries::Starter { own: Text::of(id), how: sentence(&chain, "starts") });
+        }
+        for (starter, _) in starters.units.into_iter().skip(1).filter(|(starter, _)| starter.is_active) {
+            let name = starter.id.clone();
+            let reached = self.reach(starter, &STARTED_AFTER, |_| true).await?;
+            if let Some(chain) = chain(&reached, &asked.id) {
+                let needs = sentence(&chain, "needs");
+                let how = Text::of(format_args!("{needs}, and {name} has a part in starting {id}"));
+                return Ok(Carries::Boot { own: Text::of(id), how });
+            }
+            is_whole &= reached.is_whole;
+        }
+        Ok(match asked.id.as_str() {
+            boot if BOOT.contains(&boot) => {
+                Carries::Boot { own: Text::of(id), how: Text::of("no host comes up as it should without it") }
+            }
+            other if is_whole => bus(other),
+            _ => Carries::Unknown,
+        })
+    }
+
+    /// The unit of this process, if it has one.
+    async fn see_own(&self) -> Result<Option<Seen>, SystemdError> {
+        match ask(&self.connection, PATH, MANAGER, "GetUnitByPID", &(std::process::id(),)).await {
+            Ok(own) => self.see(&own).await.map(Some),
+            Err(SystemdError::Refused { name, .. }) if name.ends_with(".NoUnitForPID") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn see_named(&self, name: &str) -> Result<Seen, SystemdError> {
+        let path = ask(&self.connection, PATH, MANAGER, "LoadUnit", &(name,)).await?;
+        self.see(&path).await
     }
 
     /// Whether what starts with this unit stops the agent's, or one that that needs.
     async fn conflicts(&self, own: Seen, asked: Seen) -> Result<Carries, SystemdError> {
         let name = own.id.clone();
-        // It stops and starts again.
-        if asked.id == own.id {
-            return Ok(Carries::Nothing);
-        }
-        let needed: HashSet<String> =
-            self.reach(own, &STOPPED_WITH, |_| true).await?.into_iter().map(|(unit, _)| unit.id).collect();
+        let needed = self.reach(own, &STOPPED_WITH, |_| true).await?;
+        let mut is_whole = needed.is_whole;
+        let needed: HashSet<String> = needed.units.into_iter().map(|(unit, _)| unit.id).collect();
         // What is active already stops nothing more.
         let first = asked.id.clone();
         let started = self.reach(asked, &STARTS, |unit| !unit.is_active).await?;
-        for (unit, _) in started.iter().filter(|(unit, _)| unit.id == first || !unit.is_active) {
+        is_whole &= started.is_whole;
+        for (unit, _) in started.units.iter().filter(|(unit, _)| unit.id == first || !unit.is_active) {
             if let Some(stopped) = unit.named(&CONFLICTS).find(|stopped| needed.contains(stopped)) {
                 let how = match unit.id == first {
                     true => format!("it cannot be active together with {stopped}"),
@@ -158,7 +237,7 @@ impl Systemd {
                 return Ok(Carries::Conflict { own: Text::of(name), how: Text::of(how) });
             }
         }
-        Ok(Carries::Nothing)
+        Ok(if is_whole { Carries::Nothing } else { Carries::Unknown })
     }
 
     async fn see(&self, path: &OwnedObjectPath) -> Result<Seen, SystemdError> {
@@ -180,7 +259,7 @@ impl Systemd {
         leads_on: fn(&Seen) -> bool,
     ) -> Result<Reached, SystemdError> {
         let mut known: HashSet<String> = HashSet::from([first.id.clone()]);
-        let mut reached = vec![(first, 0)];
+        let (mut reached, mut is_whole) = (vec![(first, 0)], true);
         let mut at = 0;
         while let Some((unit, _)) = reached.get(at) {
             let next: Vec<String> = match at == 0 || leads_on(unit) {
@@ -188,7 +267,13 @@ impl Systemd {
                 false => Vec::new(),
             };
             for name in next {
-                if reached.len() < MOST && known.insert(name.clone()) {
+                if known.contains(&name) {
+                    continue;
+                }
+                if reached.len() == MOST {
+                    is_whole = false;
+                } else {
+                    known.insert(name.clone());
                     let path = ask(&self.connection, PATH, MANAGER, "LoadUnit", &(name.as_str(),)).await;
                     match path {
                         Ok(path) => reached.push((self.see(&path).await?, at)),
@@ -200,23 +285,23 @@ impl Systemd {
             }
             at += 1;
         }
-        Ok(reached)
+        Ok(Reached { units: reached, is_whole })
     }
 }
 
 /// From the first unit to the one of this name; `None` if it was not reached.
 fn chain<'a>(reached: &'a Reached, id: &str) -> Option<Vec<&'a str>> {
-    let mut at = reached.iter().position(|(unit, _)| unit.id == id)?;
+    let mut at = reached.units.iter().position(|(unit, _)| unit.id == id)?;
     let mut chain = vec![id_at(reached, at)?];
     while at != 0 {
-        at = reached.get(at)?.1;
+        at = reached.units.get(at)?.1;
         chain.insert(0, id_at(reached, at)?);
     }
     Some(chain)
 }
 
 fn id_at(reached: &Reached, at: usize) -> Option<&str> {
-    reached.get(at).map(|(unit, _)| unit.id.as_str())
+    reached.units.get(at).map(|(unit, _)| unit.id.as_str())
 }
 
 fn needed(reached: &Reached, id: &str) -> Option<Carries> {
@@ -243,8 +328,9 @@ mod tests {
     #[test]
     fn a_chain_is_told_from_one_end_to_the_other() {
         let seen = |id: &str| Seen { id: id.into(), is_active: true, properties: HashMap::new() };
-        let reached =
+        let units =
             vec![(seen("a.service"), 0), (seen("x.slice"), 0), (seen("b.socket"), 0), (seen("c.target"), 2)];
+        let reached = Reached { units, is_whole: true };
         let Some(Carries::Needed { own, how }) = needed(&reached, "c.target") else { panic!("not reached") };
         assert_eq!(
             (own.as_str(), how.as_str()),
