@@ -12,7 +12,7 @@ use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 
 use crate::config::{Paths, Settings, SettingsError};
-use crate::identity;
+use crate::identity::{self, ClientIdError};
 use crate::link::chain;
 
 /// Reads the bytes of an order.
@@ -88,7 +88,11 @@ fn check_client(paths: &Paths, own: &ClientId, ordered: &ClientId) -> Result<(),
     let found = match identity::read_client_id(&paths.client_id) {
         Ok(Some(found)) => found,
         Ok(None) => return Err(Refusal::ClientIdMissing),
-        Err(error) => return Err(mismatch(&error.found())),
+        Err(ClientIdError::Invalid { found, .. }) => return Err(mismatch(&found)),
+        // Whom others could pass off as another host runs nothing.
+        Err(ClientIdError::File(error)) => {
+            return Err(not_allowed(&format!("the file with the host's client ID cannot be used: {error}")));
+        }
     };
     if found == *own && found == *ordered { Ok(()) } else { Err(mismatch(found.as_str())) }
 }

@@ -218,17 +218,6 @@ pub enum ClientIdError {
     },
 }
 
-impl ClientIdError {
-    /// What the file holds, as far as it is readable.
-    #[must_use]
-    pub fn found(&self) -> String {
-        match self {
-            Self::File(error) => error.to_string(),
-            Self::Invalid { found, .. } => found.clone(),
-        }
-    }
-}
-
 /// The client ID in the file; `None` if there is no file.
 ///
 /// # Errors

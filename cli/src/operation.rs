@@ -460,4 +460,4 @@ const fn stream(choice: StreamChoice) -> OutputStream {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

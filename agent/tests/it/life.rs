@@ -346,6 +346,14 @@ async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
     machine.write_client_id("not a client id");
     let found = "not a client id".to_owned();
     assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMismatch { found: Text::of(&found) });
+    std::fs::set_permissions(machine.paths().client_id, std::os::unix::fs::PermissionsExt::from_mode(0o666))
+        .unwrap();
+    match life.refusal(&script(&body)).await {
+        Refusal::NotAllowed { rule } => {
+            assert!(rule.contains("client ID cannot be used") && rule.contains("chmod"), "{rule}")
+        }
+        refusal => panic!("{refusal:?}"),
+    }
     std::fs::remove_file(machine.paths().client_id).unwrap();
     assert_eq!(life.refusal(&script(&body)).await, Refusal::ClientIdMissing);
     machine.write_client_id(machine.client.as_str());
@@ -379,7 +387,7 @@ async fn what_the_host_does_not_allow_is_refused_with_the_rule() {
     assert_eq!(life.refusal(&altered).await, Refusal::DigestMismatch);
     assert!(!starts.exists());
     // What may be refused for a passing reason is held until the controller has committed the refusal.
-    assert_eq!(life.runs.load().held, 8);
+    assert_eq!(life.runs.load().held, 9);
     assert_eq!(life.finish(&script(&body)).await.outcome, Outcome::Exited(0));
 }
 

@@ -21,7 +21,8 @@ fn an_operation_in_json_has_its_runs() {
     }
 }
 
-fn operation() -> Value {
+/// One that has ended.
+pub(crate) fn operation() -> Value {
     json!({
         "id": "01890000-0000-7000-8000-00000000000a", "number": "OP-1", "on": "all", "left_out": 0, "rollout": {},
         "steps": [], "status": "success", "counts": [], "hosts": 1, "created_by": "ann",

@@ -175,7 +175,10 @@ fn what_changed_since_a_plan_was_made_is_named() {
 /// Whoever asks again for what was started is told of it, whatever has changed since.
 #[tokio::test]
 async fn a_plan_that_was_started_is_not_compared_again() {
-    let answers = vec![answer("200 OK", "{}"), refused("409 Conflict", "REQUEST_ID_TAKEN")];
+    let answers = vec![
+        answer("200 OK", &crate::operation::tests::operation().to_string()),
+        refused("409 Conflict", "REQUEST_ID_TAKEN"),
+    ];
     let (result, asked) = submitted(&planned(), answers).await;
     result.unwrap_err();
     let lines: Vec<&str> = asked.iter().map(|request| request.split(" HTTP").next().unwrap()).collect();
