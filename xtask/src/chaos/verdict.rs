@@ -32,7 +32,7 @@ pub enum Refusal {
 impl Refusal {
     /// From the controller's words for it; they are for people, and there are no others.
     pub fn told(detail: &str) -> Self {
-        if detail.contains("no room for the run's output") {
+        if detail.contains("less free space than `runs.min_free_mib`") {
             Self::DiskFull
         } else if detail.contains("the agent stopped before it could start the run") {
             Self::AgentStopped
@@ -320,6 +320,9 @@ fn streams(facts: &Facts, lengths: (u64, u64)) -> String {
 
 #[cfg(test)]
 mod tests {
+    use fleetward_domain::work::run::refusal::detail as in_words;
+    use fleetward_protocol::run as told;
+
     use super::*;
 
     fn expected() -> Expected {
@@ -480,10 +483,11 @@ mod tests {
         }
     }
 
+    /// They are changed here and there together.
     #[test]
     fn a_refusals_reason_is_read_from_the_controllers_words() {
         for (detail, refusal) in [
-            ("the host has no room for the run's output; free some space there", Refusal::DiskFull),
+            (&*in_words(&told::Refusal::DiskFull), Refusal::DiskFull),
             (
                 "the process could not be started: the agent stopped before it could start the run",
                 Refusal::AgentStopped,
