@@ -73,9 +73,12 @@ impl Init {
         Ok(())
     }
 
-    fn report(&self, config: &Config, next: &str, [root, web]: [&Digest; 2], password: &str) -> String {
+    fn report(&self, config: &Config, next: &Next, [root, web]: [&Digest; 2], password: &str) -> String {
         let (name, admin, url) = (&config.name, &self.admin, config.url());
         let data = config.data.display();
+        let login = (format!("fleetward login {url}"), "asks for user, password and a new password");
+        let add = ("fleetward host add NAME --type VM".to_owned(), "prints the command that enrols the host");
+        let next = in_columns(&[next, &login, &add]);
         format!(
             "The controller {name} is ready in {data}.\n\n\
              First administrator   {admin}\n\
@@ -83,25 +86,34 @@ impl Init {
              (shown only here; to be changed at the first login)\n\n\
              SHA-256 of the root certificate   {root}\n\
              SHA-256 of the web certificate    {web}\n\n\
-             Next:\n  \
-             {next}\n  \
-             fleetward login {url}           # asks for user, password and a new password\n  \
-             fleetward host add NAME --type VM              # prints the command that enrols the host\n\n\
+             Next:\n{next}\n\
              Back up {data}: without {data}/pki every host must be enrolled again.\n"
         )
     }
 }
 
+/// A command, and what is to be said of it.
+type Next = (String, &'static str);
+
+fn in_columns(commands: &[&Next]) -> String {
+    let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    let line = |(command, words): &&Next| match words.is_empty() {
+        true => format!("  {command}\n"),
+        false => format!("  {command:width$}    # {words}\n"),
+    };
+    commands.iter().map(line).collect()
+}
+
 /// How the controller that was made is started.
-fn next_step(sources: &Sources) -> String {
+fn next_step(sources: &Sources) -> Next {
     if sources.are_usual() {
-        return "systemctl enable --now fleetward-controller    # or: fleetward-controller serve".to_owned();
+        return ("systemctl enable --now fleetward-controller".to_owned(), "or: fleetward-controller serve");
     }
     let mut serve = format!("fleetward-controller serve --data {}", sources.data().display());
     if let Some(file) = sources.named_file() {
         serve.push_str(&format!(" --config {}", file.display()));
     }
-    serve
+    (serve, "")
 }
 
 /// The settings that every later command finds in the data directory: all that this one was told by flags and
