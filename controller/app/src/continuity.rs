@@ -61,14 +61,7 @@ impl Continuity {
         if seq == 0 {
             return;
         }
-        let before = {
-            let mut all = self.seen();
-            let seen = all.entry(operation).or_default();
-            let before = *seen;
-            seen.latest = seen.latest.max(seq);
-            seen.recorded = seen.recorded.max(seq);
-            before
-        };
+        let before = self.raise(operation, seq, |seen| &mut seen.recorded);
         // One that was committed before another's is perhaps heard of only after it: that is no loss, the same seq is.
         if seq <= before.recorded || seq == before.committed {
             self.tell(operation, Some(seq), before.latest);
@@ -77,14 +70,7 @@ impl Continuity {
 
     /// Another one than the recorder committed this seq of an operation, here.
     pub(crate) fn note_committed(&self, operation: OperationId, seq: u64) {
-        let before = {
-            let mut all = self.seen();
-            let seen = all.entry(operation).or_default();
-            let before = *seen;
-            seen.latest = seen.latest.max(seq);
-            seen.committed = seen.committed.max(seq);
-            before
-        };
+        let before = self.raise(operation, seq, |seen| &mut seen.committed);
         if seq == before.recorded || seq == before.committed {
             self.tell(operation, Some(seq), before.latest);
         }
@@ -92,9 +78,18 @@ impl Continuity {
 
     /// The store was seen to have this seq of an operation.
     pub(crate) fn note_stored(&self, operation: OperationId, seq: u64) {
+        self.raise(operation, seq, |seen| &mut seen.latest);
+    }
+
+    /// Takes note of a seq as the latest, and as this; what was known before.
+    fn raise(&self, operation: OperationId, seq: u64, this: fn(&mut Seen) -> &mut u64) -> Seen {
         let mut all = self.seen();
         let seen = all.entry(operation).or_default();
+        let before = *seen;
         seen.latest = seen.latest.max(seq);
+        let this = this(seen);
+        *this = seq.max(*this);
+        before
     }
 
     /// The highest seq of each operation that is known to be committed now. To be taken before the store is read.

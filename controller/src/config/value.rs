@@ -17,6 +17,12 @@ pub struct InvalidValue {
     expected: &'static str,
 }
 
+impl InvalidValue {
+    fn new(text: &str, expected: &'static str) -> Self {
+        Self { text: text.chars().take(64).collect(), expected }
+    }
+}
+
 /// A span of time: `90s`, `15m`, `24h`, `30d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
@@ -72,10 +78,10 @@ impl FromStr for Span {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        span(text).filter(|span| !span.is_zero()).map(Self).ok_or_else(|| InvalidValue {
-            text: text.chars().take(64).collect(),
-            expected: "a span of time such as 90s, 15m, 24h or 30d",
-        })
+        span(text)
+            .filter(|span| !span.is_zero())
+            .map(Self)
+            .ok_or_else(|| InvalidValue::new(text, "a span of time such as 90s, 15m, 24h or 30d"))
     }
 }
 
@@ -83,10 +89,9 @@ impl FromStr for SpanOrNone {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        span(text).map(Self).ok_or_else(|| InvalidValue {
-            text: text.chars().take(64).collect(),
-            expected: "a span of time such as 90s, 15m or 24h, or 0s for none",
-        })
+        span(text)
+            .map(Self)
+            .ok_or_else(|| InvalidValue::new(text, "a span of time such as 90s, 15m or 24h, or 0s for none"))
     }
 }
 
@@ -95,10 +100,9 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("", 1)];
-        with_unit(text, &units).map(Self).ok_or_else(|| InvalidValue {
-            text: text.chars().take(64).collect(),
-            expected: "a number of bytes such as 512KiB, 64MiB or 4GiB",
-        })
+        with_unit(text, &units)
+            .map(Self)
+            .ok_or_else(|| InvalidValue::new(text, "a number of bytes such as 512KiB, 64MiB or 4GiB"))
     }
 }
 
@@ -116,10 +120,7 @@ impl FromStr for Name {
         if text.parse::<IpAddr>().is_ok() || (text.len() <= 253 && text.split('.').all(label)) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidValue {
-                text: text.chars().take(64).collect(),
-                expected: "a DNS name or an address, without scheme or port",
-            })
+            Err(InvalidValue::new(text, "a DNS name or an address, without scheme or port"))
         }
     }
 }
@@ -137,9 +138,11 @@ impl TryFrom<Several> for Controllers {
             return Err(InvalidValue { text, expected: "a list of at most 16 controllers" });
         }
         let address = |text: &String| {
-            controller_address(text).ok_or_else(|| InvalidValue {
-                text: text.chars().take(64).collect(),
-                expected: "the address of a controller, such as ctl.example.com:7443 or [2001:db8::1]:7443",
+            controller_address(text).ok_or_else(|| {
+                InvalidValue::new(
+                    text,
+                    "the address of a controller, such as ctl.example.com:7443 or [2001:db8::1]:7443",
+                )
             })
         };
         list.iter().map(address).collect::<Result<_, _>>().map(Self)
@@ -167,9 +170,11 @@ impl FromStr for Listen {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| InvalidValue {
-            text: text.chars().take(64).collect(),
-            expected: "an address and a port from 0 to 65535, such as 0.0.0.0:7443, 192.0.2.1:7443 or [::]:7443",
+        text.parse().map(Self).map_err(|_| {
+            InvalidValue::new(
+                text,
+                "an address and a port from 0 to 65535, such as 0.0.0.0:7443, 192.0.2.1:7443 or [::]:7443",
+            )
         })
     }
 }
@@ -191,11 +196,11 @@ impl FromStr for Filter {
         if is_known && !text.trim().is_empty() && EnvFilter::try_new(text).is_ok() {
             Ok(Self(text.to_owned()))
         } else {
-            Err(InvalidValue {
-                text: text.chars().take(64).collect(),
-                expected: "a filter: off, error, warn, info, debug or trace, and targets with one of them, as in \
+            Err(InvalidValue::new(
+                text,
+                "a filter: off, error, warn, info, debug or trace, and targets with one of them, as in \
                            `info,quinn=warn`",
-            })
+            ))
         }
     }
 }

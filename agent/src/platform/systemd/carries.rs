@@ -70,7 +70,7 @@ pub enum Carries {
     Boot {
         /// The unit's name.
         own: Word,
-        /// How: `b.target, which starts a.service, needs c.target`.
+        /// How: `b.target needs c.target, and b.target has a part in starting a.service`.
         how: Line,
     },
     /// The agent asks systemd through it.
@@ -105,13 +105,6 @@ struct Reached {
     is_whole: bool,
 }
 
-impl Reached {
-    /// What it means that a unit was not reached.
-    fn otherwise(&self, carries: Carries) -> Carries {
-        if self.is_whole { carries } else { Carries::Unknown }
-    }
-}
-
 impl Systemd {
     /// What a change to this unit would do to the unit of the process that asks, by what systemd says of that process. The
     /// agent is in the same unit as all that it starts.
@@ -128,19 +121,14 @@ impl Systemd {
                 // It stops and starts again.
                 Change::Start | Change::Restart if asked.id == own.id => Ok(Carries::Nothing),
                 Change::Stop | Change::Disable if asked.id == own.id => Ok(Carries::Us),
-                Change::Start => self.conflicts(own, asked).await,
-                Change::Restart => {
-                    let id = own.id.clone();
-                    let reached = self.reach(own, &STOPPED_WITH, |_| true).await?;
-                    match needed(&reached, &asked.id) {
-                        Some(needed) => Ok(needed),
-                        None => self.conflicts(self.see_named(&id).await?, asked).await,
-                    }
-                }
+                Change::Start | Change::Restart => self.conflicts(own, asked, change).await,
                 Change::Stop => {
                     let reached = self.reach(own, &STOPPED_WITH, |_| true).await?;
-                    let needed = needed(&reached, &asked.id);
-                    Ok(needed.unwrap_or_else(|| reached.otherwise(bus(&asked.id))))
+                    Ok(match needed(&reached, &asked.id) {
+                        Some(needed) => needed,
+                        None if reached.is_whole => bus(&asked.id),
+                        None => Carries::Unknown,
+                    })
                 }
                 Change::Disable => self.keeps_from_starting(own, &asked).await,
             }
@@ -215,12 +203,15 @@ impl Systemd {
         self.see(&path).await
     }
 
-    /// Whether what starts with this unit stops the agent's, or one that that needs.
-    async fn conflicts(&self, own: Seen, asked: Seen) -> Result<Carries, SystemdError> {
+    /// Whether what starts with this unit stops the agent's, or one that that needs; or, restarted, is itself such a one.
+    async fn conflicts(&self, own: Seen, asked: Seen, change: Change) -> Result<Carries, SystemdError> {
         let name = own.id.clone();
-        let needed = self.reach(own, &STOPPED_WITH, |_| true).await?;
-        let mut is_whole = needed.is_whole;
-        let needed: HashSet<String> = needed.units.into_iter().map(|(unit, _)| unit.id).collect();
+        let reached = self.reach(own, &STOPPED_WITH, |_| true).await?;
+        if let Some(needed) = needed(&reached, &asked.id).filter(|_| change == Change::Restart) {
+            return Ok(needed);
+        }
+        let mut is_whole = reached.is_whole;
+        let needed: HashSet<String> = reached.units.into_iter().map(|(unit, _)| unit.id).collect();
         // What is active already stops nothing more.
         let first = asked.id.clone();
         let started = self.reach(asked, &STARTS, |unit| !unit.is_active).await?;
