@@ -308,10 +308,10 @@ pub(crate) fn skipped(what: &str, reason: &str) {
     eprintln!("SKIPPED: {what} because {reason}");
 }
 
-/// Whether a process with this id lives (zombies do not).
+/// Whether a process with this id lives: not when it is a zombie, or dead and about to be gone (Z and X, proc_pid_stat(5)).
 pub(crate) fn lives(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'))
+    stat.is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.trim_start().starts_with(['Z', 'X']))
 }
 
 /// Blocks until the process is gone.
@@ -320,8 +320,11 @@ pub(crate) fn exited(pid: i32) {
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if let Ok(fd @ 0..) = i32::try_from(fd) {
         let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // Again when a signal interrupts it: the process that ends is a child, and its parent hears of it by one.
         // SAFETY: one valid pollfd.
-        unsafe { libc::poll(&raw mut poll, 1, 20_000) };
+        while unsafe { libc::poll(&raw mut poll, 1, 20_000) } < 0 {
+            assert_eq!(nix::errno::Errno::last(), nix::errno::Errno::EINTR);
+        }
         // SAFETY: ours.
         unsafe { libc::close(fd) };
     }

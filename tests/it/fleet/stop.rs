@@ -69,8 +69,9 @@ fn children(run: &Value) -> Vec<u32> {
     pids
 }
 
-/// A zombie's environment is empty already, but a process may become one between listing and looking.
+/// A zombie's environment is empty already, but a process may become one, or be about to go, between listing and looking.
 fn is_alive(pid: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
+        stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with(['Z', 'X']))
+    })
 }
