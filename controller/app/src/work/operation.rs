@@ -36,7 +36,7 @@ use crate::people::audit::{self, Entry};
 use crate::secret::SecretError;
 use crate::work::action;
 
-use plan::{Decided, audited, check_steps, decide, plan_runs, sealed};
+use plan::{Decided, audited, check_reason, check_steps, decide, plan_runs, sealed};
 pub use plan::{OperationPlan, plan, preview};
 
 /// The most runs of one operation.
@@ -103,6 +103,9 @@ pub enum OperationError {
     /// Nothing to do.
     #[error("an operation has at least one step, and {MAX_STEPS} at most")]
     Steps,
+    /// The reason has this many characters.
+    #[error("a reason has {MAX_REASON} characters at most; this one has {0}")]
+    Reason(usize),
     /// There is no such kind of action.
     #[error("there is no kind of action `{kind}`{}", meant(.nearest.as_deref()))]
     NoKind {
@@ -213,6 +216,7 @@ pub enum OperationError {
 pub async fn create(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<Operation, OperationError> {
     app.health().check()?;
     check_steps(&asked.steps)?;
+    check_reason(asked.reason.as_deref())?;
     // What is over is over by the database's clock, so it begins by that, too.
     let now = app.deadlines().now();
     let submitted = asked.plan.as_deref().map(Plan::decode).transpose().map_err(OperationError::NoPlan)?;

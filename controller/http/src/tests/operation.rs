@@ -143,6 +143,7 @@ async fn an_operation_is_asked_for_and_stopped() {
             "INVALID_STEPS",
         ),
         (json!({ "scripts": [{ "name": "nothing" }], "on": "web-*" }), 404, "SCRIPT_NOT_FOUND"),
+        (json!({ "scripts": call, "on": "web-*", "reason": "x".repeat(1001) }), 400, "INVALID_FIELD"),
         (json!({ "scripts": call, "on": "web-9" }), 400, "UNKNOWN_TARGETS"),
         (json!({ "scripts": call, "on": "tag:nothing" }), 400, "NO_TARGETS"),
         (json!({ "scripts": call, "on": "web-* &" }), 400, "INVALID_TARGETS"),

@@ -286,6 +286,7 @@ impl From<OperationError> for ApiError {
         match error {
             OperationError::NotTaken(error) => error.into(),
             OperationError::Steps => Self::invalid("INVALID_STEPS", text).detail("field", "steps"),
+            OperationError::Reason(_) => Self::invalid("INVALID_FIELD", text).detail("field", "reason"),
             OperationError::NoKind { kind, .. } => {
                 let text = format!("{text}; `fleetward kind list` shows those there are");
                 Self::not_found("KIND_NOT_FOUND", text).detail("kind", kind.as_str())

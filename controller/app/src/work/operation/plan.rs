@@ -17,7 +17,7 @@ use fleetward_store::work::step::{NewStep, Step};
 use fleetward_store::{Connection, Scope};
 use serde_json::{Map, Value, json};
 
-use super::{Asked, MAX_RUNS, OperationError, check_id, made_id};
+use super::{Asked, MAX_REASON, MAX_RUNS, OperationError, check_id, made_id};
 use crate::App;
 use crate::fleet::target::{self, Selected};
 use crate::people::access::{Permit, Read, Run};
@@ -69,6 +69,14 @@ pub(super) fn check_steps(steps: &[action::Asked]) -> Result<(), OperationError>
     }
 }
 
+/// Whether the reason can be kept whole.
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), OperationError> {
+    match reason.map_or(0, |reason| reason.chars().count()) {
+        0..=MAX_REASON => Ok(()),
+        length => Err(OperationError::Reason(length)),
+    }
+}
+
 /// All that is decided of an operation before anything is written.
 pub(super) struct Decided {
     pub(super) policy: RolloutPolicy,
@@ -112,6 +120,7 @@ pub struct OperationPlan {
 /// [`OperationError`]; the operation would be refused for the same reason.
 pub async fn plan(app: &App, permit: &Permit<Run>, asked: Asked) -> Result<OperationPlan, OperationError> {
     check_steps(&asked.steps)?;
+    check_reason(asked.reason.as_deref())?;
     let now = app.deadlines().now();
     let id = asked.id.unwrap_or_else(|| made_id(now));
     check_id(id, now)?;
