@@ -88,6 +88,9 @@ async fn a_retired_host_leaves_its_name_and_can_be_deleted() {
     let active = site.call("DELETE", &format!("/api/v1/hosts/{second}"), None).await;
     assert_eq!((active.status, active.code().as_str()), (StatusCode::CONFLICT, "HOST_ACTIVE"));
     assert_eq!(retire().await, StatusCode::OK);
+    let gone = site.call("POST", "/api/v1/hosts/web-1/token", None).await;
+    assert_eq!((gone.status, gone.code().as_str()), (StatusCode::CONFLICT, "HOST_RETIRED"));
+    assert!(gone.json()["error"].as_str().unwrap().contains("`fleetward host add web-1`"), "{gone:?}");
     let both = site.call("DELETE", "/api/v1/hosts/web-1", None).await;
     assert_eq!((both.status, both.code().as_str()), (StatusCode::CONFLICT, "HOST_AMBIGUOUS"));
     let told = both.json()["error"].as_str().unwrap().to_owned();

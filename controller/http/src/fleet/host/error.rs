@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use fleetward_app::fleet::enrolment::TokenError;
 use fleetward_app::fleet::host::HostError;
+use fleetward_protocol::name::HostName;
 
 use crate::error::ApiError;
 
@@ -15,7 +16,7 @@ impl From<HostError> for ApiError {
             HostError::Exists(name) => Self::conflict("HOST_TAKEN", text).detail("host", name.as_str()),
             HostError::Taken(_) => Self::conflict("HOST_TAKEN", text),
             HostError::FromGit(name) => Self::conflict("HOST_FROM_GIT", text).detail("host", name.as_str()),
-            HostError::Retired(name) => Self::conflict("HOST_RETIRED", text).detail("host", name.as_str()),
+            HostError::Retired(name) => retired(&name),
             HostError::NotRetired(name, _) => {
                 Self::conflict("HOST_ACTIVE", text).detail("host", name.as_str())
             }
@@ -45,10 +46,18 @@ impl From<TokenError> for ApiError {
         match error {
             TokenError::Lifetime => Self::invalid("INVALID_LIFETIME", text).detail("field", "lifetime_s"),
             TokenError::NoHost(name) => no_host(name.as_str()),
-            TokenError::Retired(name) => Self::conflict("HOST_RETIRED", text).detail("host", name.as_str()),
+            TokenError::Retired(name) => retired(&name),
             TokenError::Store(error) => error.into(),
         }
     }
+}
+
+/// Its name is free, whether it came from git or not.
+fn retired(name: &HostName) -> ApiError {
+    let text = format!(
+        "host `{name}` is retired; its name is free for a new entry: `fleetward host add {name}`, or one in the inventory repository"
+    );
+    ApiError::conflict("HOST_RETIRED", text).detail("host", name.as_str())
 }
 
 fn no_host(name: &str) -> ApiError {
