@@ -1,5 +1,7 @@
 //! Rows to begin with.
 
+use std::cell::Cell;
+
 use crate::testing::NOW;
 use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_domain::work::run::{Custody, RunState};
@@ -23,8 +25,22 @@ pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(NOW.as_millis() + seconds * 1000)
 }
 
+thread_local! {
+    /// How many ids this thread has counted; `None` where they are made.
+    static COUNTED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// From here on this thread's ids are counted, so that what is written with them is the same each time.
+pub(super) fn count_ids() {
+    COUNTED.set(Some(0));
+}
+
 pub(super) fn uuid() -> Uuid {
-    Uuid::now_v7()
+    let Some(count) = COUNTED.get() else { return Uuid::now_v7() };
+    COUNTED.set(Some(count + 1));
+    let mut rest = [0; 10];
+    rest[2..].copy_from_slice(&count.to_be_bytes());
+    uuid::Builder::from_unix_timestamp_millis(NOW.as_millis().unsigned_abs(), &rest).into_uuid()
 }
 
 /// A tenant of its own, so that many cases can share a database.

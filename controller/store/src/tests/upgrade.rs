@@ -93,6 +93,7 @@ fn file(step: i64) -> PathBuf {
 async fn the_generated_rows_of_the_newest_schema_stand_in_every_table_and_column() {
     let newest = STEPS.last().unwrap().number;
     let test = testing::sqlite().await;
+    count_ids();
     rows::fill(&test.store).await;
     let made = Rows::of(&test.store).await;
     if std::env::var_os("UPDATE_EXPECT").is_some() {
