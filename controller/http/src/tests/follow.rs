@@ -147,7 +147,8 @@ async fn a_stream_tells_the_end_once_more_to_who_asks_again() {
         }
         kinds.push(event.kind);
     }
-    assert_eq!(kinds.first().map(String::as_str), Some("run"));
+    // The operation comes as it is now, so its counts may be told before the run that moved them.
+    assert_eq!(kinds.iter().filter(|kind| *kind == "run").count(), 1, "{kinds:?}");
     assert_eq!(kinds.last().map(String::as_str), Some("end"));
     // Asked again from the last id there is nothing but the end; P6 of the stream's law: then it closes.
     let path = format!("/api/v1/operations/{operation}/events");
