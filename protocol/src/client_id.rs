@@ -6,7 +6,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 /// The prefix of the client IDs that Fleetward issues itself.
@@ -16,9 +17,9 @@ pub const ISSUED_PREFIX: &str = "FLEET-";
 pub const MAX_PREFIX: usize = 32;
 
 /// A parsed client ID. Equality is exact on the prefix and case-insensitive on the UUID, which is kept in
-/// lower case.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+/// lower case. On the wire it has that one form, so that no two messages mean the same.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "String")]
 pub struct ClientId(String);
 
 /// Why a text is not a client ID.
@@ -65,11 +66,16 @@ impl FromStr for ClientId {
     }
 }
 
-impl TryFrom<String> for ClientId {
-    type Error = InvalidClientId;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl<'de> Deserialize<'de> for ClientId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let is_of_a_person = deserializer.is_human_readable();
+        let text = String::deserialize(deserializer)?;
+        let id: Self = text.parse().map_err(D::Error::custom)?;
+        if id.0 == text || is_of_a_person {
+            Ok(id)
+        } else {
+            Err(D::Error::custom("the UUID of a client ID is not in lower case"))
+        }
     }
 }
 
@@ -88,6 +94,7 @@ impl fmt::Display for ClientId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire;
 
     const UUID: &str = "00000000-0000-4000-8000-000000000007";
 
@@ -118,6 +125,18 @@ mod tests {
     #[test]
     fn the_uuid_is_case_insensitive() {
         let upper = format!("FLEET-{}", "abcdef00-0000-4000-8000-000000000007".to_uppercase());
-        assert_eq!(upper.parse::<ClientId>().unwrap().as_str(), "FLEET-abcdef00-0000-4000-8000-000000000007");
+        let id = upper.parse::<ClientId>().unwrap();
+        assert_eq!(id.as_str(), "FLEET-abcdef00-0000-4000-8000-000000000007");
+        assert_eq!(serde_json::from_str::<ClientId>(&format!("\"{upper}\"")).unwrap(), id);
+    }
+
+    /// Two bodies of one meaning would be two orders of one signature.
+    #[test]
+    fn the_wire_has_one_form_of_it() {
+        let id = ClientId::issued(Uuid::from_u128(0xabc));
+        let lower = wire::encode(&id, 100).unwrap();
+        assert_eq!(wire::decode::<ClientId>(&lower, 100).unwrap(), id);
+        let upper = lower.iter().map(u8::to_ascii_uppercase).collect::<Vec<_>>();
+        assert!(matches!(wire::decode::<ClientId>(&upper, 100), Err(wire::DecodeError::Malformed(_))));
     }
 }
