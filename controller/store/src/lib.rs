@@ -96,6 +96,19 @@ impl Store {
         Ok(Conn(self.readers.acquire().await.map_err(|error| self.primary.failure(error))?))
     }
 
+    /// A transaction for reading: all its statements see what was committed before the first of them. Not to be held for long:
+    /// what it sees is kept for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if none can begin in time.
+    pub async fn snapshot(&self) -> Result<Tx, StoreError> {
+        let begin = match self.engine {
+            Engine::Sqlite => "BEGIN",
+            Engine::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        Ok(Tx(self.readers.begin_with(begin).await.map_err(|error| self.primary.failure(error))?))
+    }
+
     /// A connection for a read whose cost its caller decides: a list, a table query. There are few of them, and none
     /// of them is one of [`Store::read`]'s; a statement that takes too long is stopped.
     ///

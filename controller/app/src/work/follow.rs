@@ -165,9 +165,9 @@ impl Follower {
     }
 
     async fn read(&mut self) -> Result<Vec<(OperationChange, Position)>, StoreError> {
-        let mut conn = self.app.store().read().await?;
+        // Of one moment: what is committed while this is read waits as a whole, counts as well as runs.
+        let mut conn = self.app.store().snapshot().await?;
         let (scope, id) = (&self.scope, self.operation);
-        // The operation first: what is committed while the rest is read lies above its seq, and waits.
         let operation = store::work::operation::get(&mut conn, scope, id).await?;
         let since = self.position.seq.saturating_sub(1);
         let mut upto = operation.seq;

@@ -8,6 +8,7 @@ use super::sample::*;
 use crate::fleet::host;
 use crate::on_both_engines;
 use crate::people::tenant;
+use crate::query::query;
 use crate::testing::{self, NOW};
 use crate::work::run;
 use crate::{Scope, Store, StoreError};
@@ -102,6 +103,16 @@ on_both_engines! {
         (&mut *tx).execute(sqlx::AssertSqlSafe(later)).await.unwrap();
         let refused = crate::migrate::take(&mut tx, store.engine(), again).await;
         assert!(matches!(refused, Err(StoreError::Schema(_))), "{refused:?}");
+    }
+
+    async fn a_snapshot_sees_one_moment_and_writes_nothing(store: Store) {
+        let mut snapshot = store.snapshot().await.unwrap();
+        let before = tenant::list(&mut snapshot, &Scope::Everything).await.unwrap();
+        tenant(&store).await;
+        assert_eq!(tenant::list(&mut snapshot, &Scope::Everything).await.unwrap(), before);
+        query("UPDATE tenant SET title = 'x'").run(&mut snapshot).await.unwrap_err();
+        drop(snapshot);
+        assert_eq!(tenant::list(&mut store.snapshot().await.unwrap(), &Scope::Everything).await.unwrap().len(), before.len() + 1);
     }
 
     async fn text_is_ordered_byte_by_byte(store: Store) {
