@@ -191,8 +191,8 @@ impl Running {
         let http_address = listener.address();
         let http_stopping = CancellationToken::new();
         let serving = http::serve(listener, app.clone(), http_stopping.clone(), metrics_token);
-        let told = http_stopping.clone();
-        let http = tokio::spawn(app.vital().watch("http", move || told.is_cancelled(), serving));
+        let may_end = http_stopping.clone();
+        let http = tokio::spawn(app.vital().watch("http", move || may_end.is_cancelled(), serving));
         info!(version = env!("CARGO_PKG_VERSION"), link = %link.local_address(), http = %http_address, "controller.started");
         failing.disarm();
         Ok(Self {

@@ -40,28 +40,28 @@ pub fn start(
     stopping: &CancellationToken,
 ) {
     let vital = app.vital();
-    let told = || {
+    let may_end = || {
         let stopping = stopping.clone();
         move || stopping.is_cancelled()
     };
-    tasks.spawn(vital.watch("presence", told(), presence::run(app.clone(), stopping.clone())));
-    tasks.spawn(vital.watch("expiry", told(), expiry::run(app.clone(), stopping.clone())));
-    tasks.spawn(vital.watch("inventory", told(), inventory::run(app.clone(), stopping.clone())));
-    tasks.spawn(vital.watch("refusal", told(), refusal::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("presence", may_end(), presence::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("expiry", may_end(), expiry::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("inventory", may_end(), inventory::run(app.clone(), stopping.clone())));
+    tasks.spawn(vital.watch("refusal", may_end(), refusal::run(app.clone(), stopping.clone())));
     tasks.spawn(vital.watch(
         "retention",
-        told(),
+        may_end(),
         retention::run(app.clone(), config.retention.clone(), stopping.clone()),
     ));
     tasks.spawn(vital.watch(
         "space",
-        told(),
+        may_end(),
         space::run(app.clone(), config.data.clone(), config.retention.free_space, stopping.clone()),
     ));
-    tasks.spawn(vital.watch("sync", told(), sync::run(app.syncer().clone(), stopping.clone())));
+    tasks.spawn(vital.watch("sync", may_end(), sync::run(app.syncer().clone(), stopping.clone())));
     tasks.spawn(vital.watch(
         "certificate",
-        told(),
+        may_end(),
         certificate::run(app.clone(), config.clone(), certificates, stopping.clone()),
     ));
 }

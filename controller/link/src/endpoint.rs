@@ -91,8 +91,8 @@ impl LinkServer {
         let tasks = TaskTracker::new();
         let port = Arc::new(Port::new(app.clone(), stopping.clone()));
         let accepting = accept(endpoint.clone(), port, tasks.clone(), handshakes);
-        let told = stopping.clone();
-        tasks.spawn(app.vital().watch("link", move || told.is_cancelled(), accepting));
+        let may_end = stopping.clone();
+        tasks.spawn(app.vital().watch("link", move || may_end.is_cancelled(), accepting));
         info!(%address, "link.listening");
         Ok(Self { endpoint, stopping, tasks, address })
     }

@@ -73,7 +73,7 @@ impl Init {
         Ok(())
     }
 
-    fn report(&self, config: &Config, next: &Next, [root, web]: [&Digest; 2], password: &str) -> String {
+    fn report(&self, config: &Config, next: &NextStep, [root, web]: [&Digest; 2], password: &str) -> String {
         let (name, admin, url) = (&config.name, &self.admin, config.url());
         let data = config.data.display();
         let login = (format!("fleetward login {url}"), "asks for user, password and a new password");
@@ -93,11 +93,11 @@ impl Init {
 }
 
 /// A command, and what is to be said of it.
-type Next = (String, &'static str);
+type NextStep = (String, &'static str);
 
-fn in_columns(commands: &[&Next]) -> String {
+fn in_columns(commands: &[&NextStep]) -> String {
     let width = commands.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
-    let line = |(command, words): &&Next| match words.is_empty() {
+    let line = |(command, words): &&NextStep| match words.is_empty() {
         true => format!("  {command}\n"),
         false => format!("  {command:width$}    # {words}\n"),
     };
@@ -105,7 +105,7 @@ fn in_columns(commands: &[&Next]) -> String {
 }
 
 /// How the controller that was made is started.
-fn next_step(sources: &Sources) -> Next {
+fn next_step(sources: &Sources) -> NextStep {
     if sources.are_usual() {
         return ("systemctl enable --now fleetward-controller".to_owned(), "or: fleetward-controller serve");
     }
