@@ -64,8 +64,8 @@ pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> 
     let plan = parse(&name, &read(&command.file)?)?;
     let hosts = plan.hosts.iter().map(|host| host.name.as_str().to_owned()).collect();
     let again = format!("`fleetward submit {name}`");
-    if let Some(operation) = find_started(app, &plan).await? {
-        let number = &operation.number;
+    let started = find_started(app, &plan).await?.map(|operation| neutral::text(&operation.number));
+    if let Some(number) = &started {
         app.out.note(format_args!("{number} was started from this plan before; nothing more is started."));
     } else {
         let shown = compared(&name, plan.clone(), planned_now(app, &plan).await?)?;
@@ -76,7 +76,16 @@ pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> 
             prompt::confirm("Run it?")?;
         }
     }
-    start::create(app, &plan.operation, hosts, &again, &command.manner, begun).await
+    let followed = start::create(app, &plan.operation, hosts, &again, &command.manner, begun).await;
+    match (followed, started) {
+        (Err(Failure::Refused { body, .. }), Some(number)) if body.code == "REQUEST_ID_TAKEN" => {
+            Err(Failure::Usage(format!(
+                "{name} is not what {number} was started from: the file was changed since, or it was somebody else's. \
+                 `fleetward op show {number}` shows that operation; make a new plan for a new request"
+            )))
+        }
+        (followed, _) => followed,
+    }
 }
 
 /// The plan's operation, if it is there already: then nothing more is started, whatever has changed since.

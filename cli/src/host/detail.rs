@@ -1,6 +1,6 @@
 //! Everything known of one host.
 
-use fleetward_api::fleet::host::{DuplicateIdentity, Host, Source};
+use fleetward_api::fleet::host::{DuplicateIdentity, Enrolment, Host, Lifecycle, Source};
 use fleetward_protocol::facts::Facts;
 use fleetward_protocol::name::Tag;
 
@@ -14,7 +14,10 @@ use crate::render::{Out, words};
 pub(super) fn sheet(host: &Host, out: &Out) -> String {
     let mut sheet = Sheet::default();
     let (status, tone) = words::host_status(host);
-    let since = host.status_since.map(|time| format!(" since {}", out.clock.at_and_ago(time)));
+    // Since when it is on- or offline says nothing of when it was retired, revoked or added.
+    let is_of_link = host.lifecycle == Lifecycle::Active && host.enrolment == Enrolment::Enrolled;
+    let since =
+        host.status_since.filter(|_| is_of_link).map(|time| format!(" since {}", out.clock.at_and_ago(time)));
     let tags: Vec<&str> = host.tags.iter().map(Tag::as_str).collect();
     sheet.row("Name", host.name.as_str());
     sheet.row("ID", host.id.to_string());
@@ -124,6 +127,30 @@ mod tests {
 
     use super::*;
     use crate::args::Cli;
+
+    /// A host with this lifecycle and enrolment, offline since ten.
+    fn sheet_of(lifecycle: &str, enrolment: &str) -> String {
+        let host: Host = serde_json::from_value(serde_json::json!({
+            "id": "01890000-0000-7000-8000-000000000001",
+            "name": "web-1", "tenant": "default",
+            "client_id": "FLEET-00000000-0000-4000-8000-000000000001",
+            "type": "VM", "provider": "", "tags": [], "source": "api", "lifecycle": lifecycle,
+            "enrolment": enrolment, "status": "offline", "status_since": "2026-01-01T10:00:00Z",
+            "created_at": "2026-01-01T09:00:00Z",
+        }))
+        .unwrap();
+        sheet(
+            &host,
+            &Out::new(&Cli::parse_from(["fleetward", "version", "--utc", "--color", "never"]).globals),
+        )
+    }
+
+    #[test]
+    fn since_when_a_host_is_offline_is_not_since_when_it_is_something_else() {
+        let since = |lifecycle, enrolment| sheet_of(lifecycle, enrolment).contains("since");
+        assert!(since("active", "enrolled"));
+        assert!(!since("active", "revoked") && !since("retired", "enrolled"));
+    }
 
     #[test]
     fn two_machines_with_one_identity_are_shown_in_list_and_sheet() {

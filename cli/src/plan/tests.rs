@@ -180,7 +180,8 @@ async fn a_plan_that_was_started_is_not_compared_again() {
         refused("409 Conflict", "REQUEST_ID_TAKEN"),
     ];
     let (result, asked) = submitted(&planned(), answers).await;
-    result.unwrap_err();
+    let told = result.unwrap_err().to_string();
+    assert!(told.contains("is not what OP-1 was started from: the file was changed"), "{told}");
     let lines: Vec<&str> = asked.iter().map(|request| request.split(" HTTP").next().unwrap()).collect();
     let id = "01900000-0000-7000-8000-000000000001";
     assert_eq!(lines, [&format!("GET /api/v1/operations/{id}"), "POST /api/v1/operations"]);
