@@ -37,7 +37,7 @@ pub(crate) struct Do {
     targets: Targets,
     #[command(flatten)]
     rollout: Rollout,
-    /// Why; shown in history and audit
+    /// Why, in 1,000 characters at most; shown in history and audit
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]

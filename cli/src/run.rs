@@ -63,7 +63,7 @@ pub(crate) struct Run {
     /// Where the scripts start; the user's home when absent
     #[arg(long, value_name = "DIRECTORY", help_heading = "Runs")]
     dir: Option<String>,
-    /// Why; shown in history and audit
+    /// Why, in 1,000 characters at most; shown in history and audit
     #[arg(long, value_name = "TEXT", help_heading = "Runs")]
     reason: Option<String>,
     #[command(flatten)]
