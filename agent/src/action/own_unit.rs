@@ -60,6 +60,17 @@ pub(super) fn ensure_kept(
             format!("{own}, the unit of this host's agent, would be stopped by it ({how}), and {when}"),
             by_hand,
         ),
+        Carries::BusConflict { how } => (
+            format!(
+                "the message bus, through which this host's agent asks systemd, would be stopped by it ({how}), and nobody could take \
+                 that back from afar"
+            ),
+            by_hand,
+        ),
+        Carries::Missing { own, needs } => (
+            format!("{own}, the unit of this host's agent, needs {needs}, which is not active; should its start fail, {when}"),
+            format!("start {needs} before, or {by_hand}"),
+        ),
         Carries::Bus => {
             ("this host's agent asks systemd through it, and could not take that back".to_owned(), by_hand)
         }

@@ -308,7 +308,17 @@ async fn the_agents_own_unit_is_not_stopped_and_can_be_restarted() {
         assert_eq!(end.outcome, Outcome::Exited(1));
         assert!(text(&output.stderr).contains("should the start fail, no controller"), "{output:?}");
     }
+    // What it needs has ended, and may not start again.
+    let (end, output) = done(&life, &unit(Verb::Restart, "web.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(1));
+    let told = "needs some.slice, which is not active; should its start fail, no controller";
+    assert!(text(&output.stderr).contains(told), "{output:?}");
     assert_eq!(world.borrow().asked, Vec::<String>::new());
+    world.send_modify(|world| {
+        for name in ["some.slice", "middle.socket"] {
+            world.units.insert(name.into(), ("loaded", "active".into(), 0));
+        }
+    });
     let (end, _) = done(&life, &unit(Verb::Restart, "web.service")).await;
     assert_eq!(end.outcome, Outcome::Exited(0));
     for name in ["off.service", "wanted.service"] {
@@ -338,9 +348,21 @@ async fn what_cannot_be_active_together_with_the_agent_is_not_started() {
         world.dependencies.insert(("busy.service", "Conflicts"), vec!["web.service"]);
         world.dependencies.insert(("harmless.service", "Wants"), vec!["busy.service"]);
         world.units.insert("harmless.service".into(), ("loaded", "inactive".into(), 0));
+        world.units.insert("soon.timer".into(), ("loaded", "inactive".into(), 0));
+        world.dependencies.insert(("soon.timer", "Triggers"), vec!["late.service"]);
+        world.units.insert("mute.service".into(), ("loaded", "inactive".into(), 0));
+        world.dependencies.insert(("mute.service", "Conflicts"), vec!["dbus.socket"]);
     });
     let life = machine.start(boot(1));
+    let (end, output) = done(&life, &unit(Verb::Start, "mute.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(1));
+    assert!(text(&output.stderr).contains("the message bus, through which"), "{output:?}");
     for (verb, name, told) in [
+        (
+            Verb::Start,
+            "soon.timer",
+            "(shut.target is started with it, and cannot be active together with base.target)",
+        ),
         (Verb::Start, "shut.target", "(it cannot be active together with base.target)"),
         (
             Verb::ReloadOrRestart,

@@ -14,8 +14,8 @@ const STOPPED_WITH: [&str; 5] = ["Requires", "Requisite", "BindsTo", "PartOf", "
 const STARTED_AFTER: [&str; 3] = ["Requires", "Requisite", "BindsTo"];
 /// Those that name the units that start it with them.
 const STARTED_BY: [&str; 4] = ["WantedBy", "RequiredBy", "BoundBy", "UpheldBy"];
-/// Those that name the units that it starts.
-const STARTS: [&str; 4] = ["Wants", "Requires", "BindsTo", "Upholds"];
+/// Those that name the units that it starts, at once or (a timer, a path, a socket) later.
+const STARTS: [&str; 5] = ["Wants", "Requires", "BindsTo", "Upholds", "Triggers"];
 /// Those that name the units that cannot be active together with it.
 const CONFLICTS: [&str; 2] = ["Conflicts", "ConflictedBy"];
 /// Through so many units a dependency is followed. What hangs together with more is not known to be harmless.
@@ -75,6 +75,18 @@ pub enum Carries {
     },
     /// The agent asks systemd through it.
     Bus,
+    /// It, or what starts with it, stops the message bus, through which the agent asks systemd.
+    BusConflict {
+        /// What is started and what is stopped.
+        how: Line,
+    },
+    /// The agent's unit starts again only if this one does, which is not active now.
+    Missing {
+        /// The unit's name.
+        own: Word,
+        /// The one that it needs.
+        needs: Word,
+    },
     /// That cannot be told: more units hang together than are looked at.
     Unknown,
 }
@@ -118,8 +130,8 @@ impl Systemd {
             // By its own name: it may have others.
             let asked = self.see(&self.load(unit).await?).await?;
             match change {
-                // It stops and starts again.
-                Change::Start | Change::Restart if asked.id == own.id => Ok(Carries::Nothing),
+                Change::Start if asked.id == own.id => Ok(Carries::Nothing),
+                Change::Restart if asked.id == own.id => self.starts_again(&own).await,
                 Change::Stop | Change::Disable if asked.id == own.id => Ok(Carries::Us),
                 Change::Start | Change::Restart => self.conflicts(own, asked, change).await,
                 Change::Stop => {
@@ -189,6 +201,16 @@ impl Systemd {
         })
     }
 
+    /// Whether the agent's unit starts again once it is stopped, as far as that can be told: what it needs is active.
+    async fn starts_again(&self, own: &Seen) -> Result<Carries, SystemdError> {
+        for name in own.named(&STARTED_AFTER) {
+            if !self.see_named(&name).await?.is_active {
+                return Ok(Carries::Missing { own: Text::of(&own.id), needs: Text::of(name) });
+            }
+        }
+        Ok(Carries::Nothing)
+    }
+
     /// The unit of this process, if it has one.
     async fn see_own(&self) -> Result<Option<Seen>, SystemdError> {
         match ask(&self.connection, PATH, MANAGER, "GetUnitByPID", &(std::process::id(),)).await {
@@ -217,7 +239,8 @@ impl Systemd {
         let started = self.reach(asked, &STARTS, |unit| !unit.is_active).await?;
         is_whole &= started.is_whole;
         for (unit, _) in started.units.iter().filter(|(unit, _)| unit.id == first || !unit.is_active) {
-            if let Some(stopped) = unit.named(&CONFLICTS).find(|stopped| needed.contains(stopped)) {
+            let matters = |stopped: &String| needed.contains(stopped) || BUS.contains(&stopped.as_str());
+            if let Some(stopped) = unit.named(&CONFLICTS).find(matters) {
                 let how = match unit.id == first {
                     true => format!("it cannot be active together with {stopped}"),
                     false => format!(
@@ -225,7 +248,10 @@ impl Systemd {
                         unit.id
                     ),
                 };
-                return Ok(Carries::Conflict { own: Text::of(name), how: Text::of(how) });
+                return Ok(match needed.contains(&stopped) {
+                    true => Carries::Conflict { own: Text::of(name), how: Text::of(how) },
+                    false => Carries::BusConflict { how: Text::of(how) },
+                });
             }
         }
         Ok(if is_whole { Carries::Nothing } else { Carries::Unknown })
