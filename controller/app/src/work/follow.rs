@@ -42,6 +42,17 @@ pub struct Position {
 #[error("`{0}` is not the id of an event of this stream; begin without one")]
 pub struct InvalidPosition(String);
 
+/// Why an operation cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// Not from there.
+    #[error(transparent)]
+    Position(#[from] InvalidPosition),
+    /// The store failed, or there is no such operation.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
 /// Something to tell a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OperationChange {
@@ -113,18 +124,22 @@ impl Follower {
     /// Follows an operation that the caller may read, from a position.
     ///
     /// # Errors
+    /// [`FollowError::Position`] if it lies behind all that there is: it is another store's, or was told before commits were lost.
     /// [`StoreError::NotFound`] if there is no such operation in the caller's scope.
     pub async fn new(
         app: &App,
         permit: &Permit<ReadOutput>,
         operation: OperationId,
         position: Position,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, FollowError> {
         let scope = permit.scope();
         // Watched before it is read, so that no commit falls between the two.
         let latest = app.live().watch(operation);
         let mut conn = app.store().read().await?;
-        store::work::operation::get(&mut conn, &scope, operation).await?;
+        let latest_seq = store::work::operation::get(&mut conn, &scope, operation).await?.seq;
+        if position > Position::after(latest_seq) {
+            return Err(InvalidPosition(position.to_string()).into());
+        }
         let steps = step::list(&mut *conn, &scope, operation).await?;
         drop(conn);
         Ok(Self {

@@ -338,7 +338,8 @@ async fn a_reader_that_stops_reading_slows_nobody_and_costs_little() {
 async fn what_is_no_event_id_is_refused() {
     let site = TestSite::new().await;
     let (operation, _) = running(&site, &["web-1"]).await;
-    for text in ["x", "1-", "-1", "1-2-3", "99999999999999999999"] {
+    for text in ["x", "1-", "-1", "1-2-3", "99999999999999999999", "99999", "99999-2", "18446744073709551615"]
+    {
         let answer =
             site.call("GET", &format!("/api/v1/operations/{operation}/events?after={text}"), None).await;
         assert_eq!(answer.code(), "INVALID_EVENT_ID", "{text}");

@@ -10,7 +10,7 @@ use fleetward_api::page::Page;
 use fleetward_api::time::Time;
 use fleetward_api::work::operation::{Operation, OperationCreate, OperationQuery};
 use fleetward_api::work::run::{Run, RunQuery};
-use fleetward_app::work::follow::{Follower, InvalidPosition, OperationChange, Position};
+use fleetward_app::work::follow::{FollowError, Follower, InvalidPosition, OperationChange, Position};
 use fleetward_app::work::operation::{self, InvalidReference, OperationError, Overview, Reference};
 use fleetward_app::work::run;
 use fleetward_domain::fleet::contract::{Breach, Fault};
@@ -395,6 +395,15 @@ impl From<Breach> for ApiError {
 impl From<InvalidReference> for ApiError {
     fn from(error: InvalidReference) -> Self {
         Self::invalid("INVALID_OPERATION_ID", error.to_string())
+    }
+}
+
+impl From<FollowError> for ApiError {
+    fn from(error: FollowError) -> Self {
+        match error {
+            FollowError::Position(error) => error.into(),
+            FollowError::Store(error) => error.into(),
+        }
     }
 }
 
