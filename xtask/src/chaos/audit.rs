@@ -198,7 +198,9 @@ fn audit_run(
     let span = span(run)?;
     let stdout = curl.take(&run.id, "stdout")?;
     let stderr = curl.take(&run.id, "stderr")?;
-    let stored = |bytes: &[u8], all: &[u8]| -> (u64, Match) { (bytes.len() as u64, compare(bytes, all)) };
+    let stored = |bytes: &[u8], all: &[u8]| -> (u64, Match) {
+        (bytes.len() as u64, compare(bytes, run.output_dropped, all))
+    };
     let detail = run.state_detail.as_deref().unwrap_or_default();
     let facts = Facts {
         state: run.state,

@@ -14,6 +14,8 @@ pub enum Match {
     Beginning,
     /// Its beginning and its end; something in the middle is missing.
     Ends,
+    /// Its beginning and, behind a hole of as many bytes as a marker counts, more of it, but not to its end.
+    Holed,
     /// From this byte on they are something else.
     Foreign(usize),
 }
@@ -114,16 +116,20 @@ impl Around {
 }
 
 /// Compares what is stored with what a script writes.
-pub fn compare(stored: &[u8], expected: &[u8]) -> Match {
+pub fn compare(stored: &[u8], dropped: u64, expected: &[u8]) -> Match {
     let front = stored.iter().zip(expected).take_while(|(a, b)| a == b).count();
     if front == stored.len() {
         return if front == expected.len() { Match::Whole } else { Match::Beginning };
     }
     let back = stored.iter().rev().zip(expected.iter().rev()).take_while(|(a, b)| a == b).count();
     if stored.len() < expected.len() && front + back >= stored.len() {
-        Match::Ends
-    } else {
-        Match::Foreign(front)
+        return Match::Ends;
+    }
+    let behind =
+        usize::try_from(dropped).ok().and_then(|dropped| expected.get(front.checked_add(dropped)?..));
+    match stored.get(front..).zip(behind) {
+        Some((stored, behind)) if dropped > 0 && behind.starts_with(stored) => Match::Holed,
+        _ => Match::Foreign(front),
     }
 }
 
@@ -239,7 +245,7 @@ fn everything(facts: &Facts, expected: &Expected, around: &Around) -> Result<(),
     let whole = |(length, found): (u64, Match), least: u64| match found {
         Match::Whole => true,
         Match::Beginning => length >= least,
-        Match::Ends | Match::Foreign(_) => false,
+        Match::Ends | Match::Holed | Match::Foreign(_) => false,
     };
     if whole(facts.stdout, lengths.0) && whole(facts.stderr, lengths.1) && facts.dropped == 0 {
         return Ok(());
@@ -370,12 +376,16 @@ mod tests {
     #[test]
     fn bytes_are_compared_from_both_ends() {
         let all = b"0123456789";
-        assert_eq!(compare(all, all), Match::Whole);
-        assert_eq!(compare(b"0123", all), Match::Beginning);
-        assert_eq!(compare(b"", all), Match::Beginning);
-        assert_eq!(compare(b"01289", all), Match::Ends);
-        assert_eq!(compare(b"01x89", all), Match::Foreign(2));
-        assert_eq!(compare(b"01234567890", all), Match::Foreign(10));
+        assert_eq!(compare(all, 0, all), Match::Whole);
+        assert_eq!(compare(b"0123", 0, all), Match::Beginning);
+        assert_eq!(compare(b"", 0, all), Match::Beginning);
+        assert_eq!(compare(b"01289", 0, all), Match::Ends);
+        assert_eq!(compare(b"01x89", 0, all), Match::Foreign(2));
+        assert_eq!(compare(b"01234567890", 0, all), Match::Foreign(10));
+        // Its supervisor was killed while it brought the kept end behind the marker.
+        assert_eq!(compare(b"0145", 2, all), Match::Holed);
+        assert_eq!(compare(b"0145", 1, all), Match::Foreign(2));
+        assert_eq!(compare(b"0145", u64::MAX, all), Match::Foreign(2));
     }
 
     #[test]
@@ -426,6 +436,12 @@ mod tests {
             judged(&|facts| (facts.state, facts.stdout) = (RunState::Lost, (4, Match::Ends)), rebooted)
                 .is_err()
         );
+        let holed = |facts: &mut Facts| {
+            (facts.state, facts.stdout, facts.dropped) = (RunState::Lost, (4, Match::Holed), 2);
+        };
+        let killed = Around { supervisor_killed: true, ..Around::default() };
+        assert!(judged(&holed, Around { output_capped: true, ..killed }).is_ok());
+        assert!(judged(&holed, killed).is_err(), "nothing explains a marker");
         assert!(judged(&|facts| facts.state = RunState::Cancelled, stopped).is_ok());
         let stopped_at_the_end = |facts: &mut Facts| {
             facts.state = RunState::Cancelled;
