@@ -13,15 +13,16 @@ pub mod unit_file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use fleetward_protocol::action::{Action, ActionRequest, Actor, Contract, InvalidAction, Needs};
+use fleetward_protocol::action::{Action, ActionRequest, Actor, Contract, InvalidAction, Needs, Preview};
 use fleetward_protocol::name::ResourceName;
+use fleetward_protocol::object::Object;
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
 use serde_bytes::ByteBuf;
 
-use crate::config::BUS;
-use crate::perform::{Done, Failure, PERFORM, RESUME, Steps};
+use crate::config::{Allowed, BUS};
+use crate::perform::{Done, Failure, PERFORM, RESUME, Steps, Task};
 use crate::platform::users::{self, Account};
 
 /// A typed kind of action.
@@ -29,6 +30,12 @@ use crate::platform::users::{self, Account};
 /// It goes in steps: look at what there is, change what has to be changed, verify that it is so, and undo it if not. Each
 /// step is told through [`Steps`] as it happens; where all is as wanted, nothing is touched.
 pub(crate) trait Perform: Contract {
+    /// What carrying it out would change on this host as it is now; nothing where all is as wanted. Only looks.
+    ///
+    /// # Errors
+    /// Why it could not be carried out, as [`perform`](Self::perform) would say.
+    fn rehearse(&self, steps: &mut Steps) -> Result<Preview, Failure<Preview>>;
+
     /// Carries it out.
     ///
     /// # Errors
@@ -40,9 +47,20 @@ pub(crate) trait Perform: Contract {
 pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
     match action {
         Action::Script(_) => None,
-        Action::Unit(unit) => Some(steps.conclude(|steps| unit.perform(steps))),
-        Action::UnitFile(file) => Some(steps.conclude(|steps| file.perform(steps))),
+        Action::Unit(unit) => Some(carry_out(unit, steps)),
+        Action::UnitFile(file) => Some(carry_out(file, steps)),
     }
+}
+
+fn carry_out<C: Perform>(asked: &C, steps: &mut Steps) -> Done {
+    if !steps.is_rehearsal() {
+        return steps.conclude(|steps| asked.perform(steps));
+    }
+    steps.conclude(|steps| {
+        let preview = asked.rehearse(steps)?;
+        steps.preview(&preview);
+        Ok(preview)
+    })
 }
 
 /// One process to start.
@@ -64,6 +82,8 @@ pub struct ProcessPlan {
     pub account: Option<Account>,
     /// Resources it holds while it runs.
     pub resources: Vec<ResourceName>,
+    /// What it touches: what the host's policy is asked about, too.
+    pub objects: Vec<Object>,
     /// Whether it can go on in a later boot ([`Contract::RESUMABLE`]).
     pub resumable: bool,
 }
@@ -87,8 +107,18 @@ pub enum Argument {
     Directory,
 }
 
-/// How an action is carried out with the order's contents, by a host where `own` is the agent's account and the message
-/// bus is at `bus`.
+/// What a plan takes from its host.
+#[derive(Debug)]
+pub struct Here<'a> {
+    /// The agent's account.
+    pub own: &'a Account,
+    /// Where the message bus is, if not where it usually is.
+    pub bus: Option<&'a str>,
+    /// What the owner allows the kind to touch.
+    pub allowed: Allowed,
+}
+
+/// How an action is carried out with the order's contents, by this host; or what it would change is told.
 ///
 /// # Errors
 /// The reason why it cannot be.
@@ -96,12 +126,11 @@ pub fn plan(
     order: &Order,
     action: &ActionRequest,
     contents: &[ByteBuf],
-    own: &Account,
-    bus: Option<&str>,
+    here: &Here<'_>,
 ) -> Result<ProcessPlan, Refusal> {
     match Action::parse(action) {
-        Ok(Action::Script(script)) => script::plan(order, &script, contents, own),
-        Ok(typed) => plan_typed(order, action, &typed, own, bus),
+        Ok(Action::Script(script)) => script::plan(order, &script, contents, here.own),
+        Ok(typed) => plan_typed(order, action, &typed, here),
         Err(InvalidAction::Unsupported { kind }) => Err(Refusal::Unsupported { kind: Text::of(&kind) }),
         Err(error @ InvalidAction::Malformed { .. }) => Err(Refusal::Malformed { detail: Text::of(error) }),
     }
@@ -114,9 +143,9 @@ fn plan_typed(
     order: &Order,
     action: &ActionRequest,
     typed: &Action,
-    own: &Account,
-    bus: Option<&str>,
+    here: &Here<'_>,
 ) -> Result<ProcessPlan, Refusal> {
+    let Here { own, bus, allowed } = here;
     let Needs { actor, resources, contents: _ } = typed.needs();
     let account = match &actor {
         Actor::Agent => None,
@@ -135,16 +164,20 @@ fn plan_typed(
         environment: base(order, account.as_ref().unwrap_or(own)).into_iter().chain(bus).collect(),
         requested: BTreeSet::new(),
         // What it is told to do may hold secrets: it travels like an environment, and stands in no file and no argv.
-        input: Some(input(action)?),
+        input: Some(input(order, action, allowed)?),
         directory: "/".into(),
         account,
-        resources,
+        // Who only looks holds up nobody.
+        resources: if order.is_rehearsal() { Vec::new() } else { resources },
+        objects: typed.touches(),
         resumable: typed.is_resumable(),
     })
 }
 
-fn input(action: &ActionRequest) -> Result<Vec<u8>, Refusal> {
-    serde_json::to_vec(action).map_err(|error| Refusal::Malformed { detail: Text::of(error) })
+fn input(order: &Order, action: &ActionRequest, allowed: &Allowed) -> Result<Vec<u8>, Refusal> {
+    let (action, allowed) = (action.clone(), allowed.clone());
+    let task = Task { action, rehearsal: order.is_rehearsal(), allowed };
+    serde_json::to_vec(&task).map_err(|error| Refusal::Malformed { detail: Text::of(error) })
 }
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -169,6 +202,7 @@ fn base(order: &Order, actor: &Account) -> BTreeMap<String, String> {
 mod tests {
     use fleetward_protocol::action::unit::{Unit, Verb};
     use fleetward_protocol::id::{OperationId, RunId};
+    use fleetward_protocol::object::Class;
     use fleetward_protocol::order::{Authority, Limits};
     use fleetward_protocol::time::Timestamp;
 
@@ -197,17 +231,38 @@ mod tests {
         Account { name: "x".into(), uid, gid: uid, home: "/root".into(), shell: "/bin/sh".into() }
     }
 
+    fn here<'a>(own: &'a Account, bus: Option<&'a str>) -> Here<'a> {
+        Here { own, bus, allowed: Allowed::default() }
+    }
+
+    #[test]
+    fn a_dry_run_holds_nothing_and_is_not_for_scripts() {
+        let rehearsal =
+            |action: &ActionRequest| Order { authority: Authority::Rehearse(action.clone()), ..order() };
+        let plan = super::plan(&rehearsal(&action()), &action(), &[], &here(&account(0), None)).unwrap();
+        let task: Task = serde_json::from_slice(&plan.input.unwrap()).unwrap();
+        assert!(task.rehearsal);
+        assert_eq!(plan.resources, []);
+        assert_eq!(plan.objects, [Object::named(Class::Units, "nginx.service")]);
+        let script = ActionRequest {
+            kind: "script".into(),
+            params: format!(r#"{{"name":"a","digest":"{}"}}"#, "0".repeat(64)),
+        };
+        let refusal = super::plan(&rehearsal(&script), &script, &[], &here(&account(0), None)).unwrap_err();
+        assert!(format!("{refusal:?}").contains("no dry run"), "{refusal:?}");
+    }
+
     #[test]
     fn a_typed_kind_is_our_own_executable_and_says_nothing_in_its_argv() {
-        let plan = plan(&order(), &action(), &[], &account(0), Some("unix:path=/bus")).unwrap();
+        let plan = plan(&order(), &action(), &[], &here(&account(0), Some("unix:path=/bus"))).unwrap();
         let text = |text: &str| Argument::Text(text.into());
         assert_eq!(plan.arguments, [text("fleetward-agent"), text("perform"), Argument::Directory]);
-        let input: ActionRequest = serde_json::from_slice(&plan.input.unwrap()).unwrap();
-        assert_eq!(input, action());
+        let task: Task = serde_json::from_slice(&plan.input.unwrap()).unwrap();
+        assert_eq!((task.action, task.rehearsal), (action(), false));
         assert_eq!(plan.environment[BUS], "unix:path=/bus");
         assert_eq!((plan.account, plan.requested.len()), (None, 0));
         assert_eq!(plan.resources[0].as_str(), "unit/nginx.service");
-        let mut plan = super::plan(&order(), &action(), &[], &account(0), None).unwrap();
+        let mut plan = super::plan(&order(), &action(), &[], &here(&account(0), None)).unwrap();
         assert!(plan.resumable);
         plan.resume();
         let resumed = [text("fleetward-agent"), text("perform"), text("--resume"), Argument::Directory];
@@ -216,7 +271,7 @@ mod tests {
 
     #[test]
     fn what_needs_root_is_refused_without_it() {
-        let refusal = plan(&order(), &action(), &[], &account(1000), None).unwrap_err();
+        let refusal = plan(&order(), &action(), &[], &here(&account(1000), None)).unwrap_err();
         assert_eq!(refusal, Refusal::NoSuchUser { user: Text::of("root") });
     }
 }

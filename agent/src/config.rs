@@ -5,6 +5,7 @@
 //! nothing runs then.
 //! The only module that reads environment variables.
 
+mod rule;
 mod settings;
 
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use fleetward_protocol::wire::DEFAULT_PORT;
 use serde::{Deserialize, Deserializer};
 use tracing::Level;
 
+pub use rule::{Allowed, Names, Rule};
 pub use settings::{LiveSettings, Policy, RunSettings, Settings, SettingsError};
 
 use crate::platform::files::{self, FileError};

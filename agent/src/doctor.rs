@@ -122,7 +122,8 @@ fn settings(paths: &Paths) -> Vec<Finding> {
 
 /// A policy may name a user that only other hosts of the fleet have: that is worth a word, and no error.
 fn absent_users(policy: &Policy) -> Option<Finding> {
-    let absent = policy.users.iter().flatten().find(|name| users::read_account(name).is_none())?;
+    let users = policy.users.iter().flat_map(|names| names.iter());
+    let absent = { users }.find(|name| users::read_account(name).is_none())?;
     let known = users::read_names();
     let advice = match nearest(absent, known.iter().map(String::as_str)) {
         Some(meant) => format!("did you mean `{meant}`?"),

@@ -6,12 +6,13 @@
 use std::time::Duration;
 
 use fleetward_protocol::client_id::ClientId;
+use fleetward_protocol::object::Object;
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
 use fleetward_protocol::time::Timestamp;
 
-use crate::config::{Paths, Settings, SettingsError};
+use crate::config::{Names, Paths, Settings, SettingsError};
 use crate::identity::{self, ClientIdError};
 use crate::link::chain;
 
@@ -54,10 +55,38 @@ pub(crate) fn check(
         return Err(Refusal::DeadlinePassed);
     }
     let settings = settings.map_err(|error| not_allowed(&chain(&error)))?;
-    if settings.policy.kinds.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
-        return Err(not_named(paths, "policy.kinds", kind));
+    if let Some(kinds) = &settings.policy.kinds
+        && !kinds.contains(kind)
+    {
+        return Err(not_named(paths, "policy.kinds", kinds, kind));
     }
     Ok(settings)
+}
+
+/// Whether the owner allows that this kind touches these.
+///
+/// # Errors
+/// The first that is not allowed, with the list that would have to name it.
+pub(crate) fn check_objects(
+    paths: &Paths,
+    settings: &Settings,
+    kind: &str,
+    objects: &[Object],
+) -> Result<(), Refusal> {
+    let allowed = settings.policy.allowed(kind);
+    let Some(object) = objects.iter().find(|object| !allowed.allows(object)) else { return Ok(()) };
+    let class = object.class();
+    let list = format!("policy.rules.{kind}.{class}");
+    let Some(names) = settings.policy.rules.get(kind).and_then(|rule| rule.get(&class)) else {
+        return Ok(());
+    };
+    Err(match object.name() {
+        Some(name) => not_named(paths, &list, names, name),
+        None => not_allowed(&format!(
+            "{list} in {} allows some {class} only, and this may touch any; name those that are meant",
+            place(paths, names)
+        )),
+    })
 }
 
 /// Whether the owner allows that something is done as this user.
@@ -65,16 +94,23 @@ pub(crate) fn check(
 /// # Errors
 /// If not.
 pub(crate) fn check_user(paths: &Paths, settings: &Settings, user: &str) -> Result<(), Refusal> {
-    if settings.policy.users.as_ref().is_some_and(|users| !users.contains(user)) {
-        return Err(not_named(paths, "policy.users", user));
+    if let Some(users) = &settings.policy.users
+        && !users.contains(user)
+    {
+        return Err(not_named(paths, "policy.users", users, user));
     }
     Ok(())
 }
 
 /// A list of the owner's does not name this.
-pub(crate) fn not_named(paths: &Paths, list: &str, name: &str) -> Refusal {
-    let file = paths.config.display();
-    not_allowed(&format!("{list} in {file} does not name `{name}`; its owner can add it there, on the host"))
+pub(crate) fn not_named(paths: &Paths, list: &str, names: &Names, name: &str) -> Refusal {
+    let place = place(paths, names);
+    not_allowed(&format!("{list} in {place} does not name `{name}`; its owner can add it there, on the host"))
+}
+
+/// Where the owner wrote it.
+fn place(paths: &Paths, names: &Names) -> String {
+    format!("{}, line {},", paths.config.display(), names.line())
 }
 
 /// The owner's rule says no.

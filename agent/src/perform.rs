@@ -3,7 +3,7 @@
 //! **What for.** What a script is to bash, an action of a typed kind is to this program: it runs beside the agent, under
 //! the same supervisor, in the same control group, with the same limits, and outlives the agent as a script does.
 //!
-//! **What it is given.** The action as JSON on standard input, which nobody else can read; nothing of it is in argv, in the
+//! **What it is given.** The action, and what it may touch, as JSON on standard input, which nobody else can read; nothing of it is in argv, in the
 //! environment or in a file. Where it tells what it does is descriptor 3 ([`crate::run::told`]); without that, as when
 //! a person starts it, words go to standard output and standard error, and so do events and the report, as JSON lines.
 //!
@@ -25,10 +25,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use fleetward_protocol::action::{Action, ActionRequest};
+use serde::{Deserialize, Serialize};
 
+use steps::Mode;
 pub use steps::{Done, Failure, Left, Problem, Steps};
 
 use crate::action;
+use crate::config::Allowed;
 use crate::journal::steps::{Step, StepJournal};
 use crate::platform::stop::Stop;
 use crate::platform::{clock, files};
@@ -42,6 +45,16 @@ pub const RESUME: &str = "--resume";
 
 /// The most bytes of an action in JSON: what an order may hold, with every character escaped.
 const MAX_INPUT: u64 = 8 << 20;
+
+/// What this process is given to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Task {
+    pub(crate) action: ActionRequest,
+    /// Whether to tell only what it would change.
+    pub(crate) rehearsal: bool,
+    /// What the owner allows the kind to touch.
+    pub(crate) allowed: Allowed,
+}
 
 /// Whether this action was begun before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,8 +74,8 @@ pub fn perform(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         first => (Attempt::First, first),
     };
     match prepare(attempt, directory.map(PathBuf::from).as_deref()) {
-        Ok(Prepared { action, journal, earlier, stop }) => {
-            let mut steps = Steps::new(teller, journal, stop, began);
+        Ok(Prepared { action, mode, journal, earlier, stop }) => {
+            let mut steps = Steps::new(teller, journal, stop, began, mode);
             if attempt == Attempt::Again {
                 steps.take_up(earlier);
             }
@@ -83,6 +96,7 @@ pub fn perform(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 struct Prepared {
     action: Action,
+    mode: Mode,
     journal: StepJournal,
     earlier: Vec<Step>,
     stop: Stop,
@@ -95,14 +109,14 @@ fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, Strin
     let mut input = Vec::new();
     let read = io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input);
     read.map_err(|error| format!("read the action from standard input: {error}"))?;
-    let request: ActionRequest =
+    let Task { action, rehearsal, allowed } =
         serde_json::from_slice(&input).map_err(|error| format!("standard input holds no action: {error}"))?;
-    let action = Action::parse(&request).map_err(|error| error.to_string())?;
+    let action = Action::parse(&action).map_err(|error| error.to_string())?;
     let (journal, earlier) = StepJournal::open(directory)
         .map_err(|error| format!("open the step journal in {}: {error}", directory.display()))?;
     if attempt == Attempt::First && !earlier.is_empty() {
         // Whoever begins it anew would do again what was done.
         return Err(format!("{} holds the steps of an earlier attempt", directory.display()));
     }
-    Ok(Prepared { action, journal, earlier, stop })
+    Ok(Prepared { action, mode: Mode { rehearsal, allowed }, journal, earlier, stop })
 }

@@ -29,6 +29,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use look::{LOOK, look};
 
+use crate::config::Allowed;
 use crate::gate;
 use crate::link::chain;
 use crate::platform::clock;
@@ -82,6 +83,7 @@ impl Due {
 struct Asked {
     request: ActionRequest,
     follow: bool,
+    allowed: Allowed,
 }
 
 impl Queries {
@@ -110,6 +112,7 @@ impl Queries {
         let settings =
             gate::check(&host.paths, &host.client, self.runs.settings(), &order, kind, clock::now())?;
         gate::check_user(&host.paths, &settings, &host.account.name)?;
+        gate::check_objects(&host.paths, &settings, kind, &query.touches())?;
         let bounds = query.bounds();
         if open.follow && !bounds.follows {
             return Err(malformed(&format!("`{kind}` cannot go on to tell what changes")));
@@ -121,7 +124,8 @@ impl Queries {
             0 => bounds.timeout,
             millis => bounds.timeout.min(Duration::from_millis(millis)),
         };
-        let asked = Asked { request: request.clone(), follow: open.follow };
+        let allowed = settings.policy.allowed(kind);
+        let asked = Asked { request: request.clone(), follow: open.follow, allowed };
         let input = wire::frame(&asked, MAX_QUERY_FRAME).map_err(|error| malformed(&chain(&error)))?;
         let looker = Looker::start(&host.supervisor, LOOK, &input, host.bus.as_deref()).await;
         let looker = looker.map_err(|error| Refusal::SpawnFailed { detail: Text::of(error) })?;

@@ -11,6 +11,7 @@
 #[cfg(feature = "schema")]
 mod catalogue;
 mod contract;
+mod preview;
 
 pub mod script;
 pub mod unit;
@@ -24,7 +25,9 @@ pub(crate) use catalogue::schema;
 #[cfg(feature = "schema")]
 pub use catalogue::{Kind, catalogue};
 pub use contract::{Actor, Contract, Described, Needs, NoReport, Privilege};
+pub use preview::{Change, MAX_CHANGES, MAX_DIFF, Preview};
 
+use crate::object::{Class, Object};
 use crate::text::{Line, Text, Word};
 
 /// An action as it travels and as it is stored.
@@ -122,6 +125,14 @@ macro_rules! actions {
                 }
             }
 
+            /// [`Contract::REHEARSES`].
+            #[must_use]
+            pub const fn rehearses(&self) -> bool {
+                match self {
+                    $(Self::$Params(_) => <$module::$Params as Contract>::REHEARSES,)+
+                }
+            }
+
             /// [`Contract::PRIVILEGE`].
             #[must_use]
             pub const fn privilege(&self) -> Privilege {
@@ -146,6 +157,14 @@ macro_rules! actions {
                 }
             }
 
+            /// [`Contract::touches`].
+            #[must_use]
+            pub fn touches(&self) -> Vec<Object> {
+                match self {
+                    $(Self::$Params(params) => params.touches(),)+
+                }
+            }
+
             /// The request that carries the action.
             ///
             /// # Errors
@@ -164,6 +183,15 @@ macro_rules! actions {
                 }
             }
         )+
+
+        /// [`Contract::OBJECTS`] of this kind; `None` if there is no such kind.
+        #[must_use]
+        pub fn objects(kind: &str) -> Option<&'static [Class]> {
+            match kind {
+                $(<$module::$Params as Contract>::KIND => Some(<$module::$Params as Contract>::OBJECTS),)+
+                _ => None,
+            }
+        }
 
         /// What [`catalogue()`] lists.
         #[cfg(feature = "schema")]

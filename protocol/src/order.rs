@@ -84,7 +84,7 @@ pub struct Step {
     pub contents: List<Digest, MAX_CONTENTS>,
 }
 
-/// The three things that can be asked of a host. Append-only.
+/// What can be asked of a host: one of three things, or what one of them would change. Append-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Authority {
     /// Change something: an action, carried out as a run.
@@ -93,6 +93,8 @@ pub enum Authority {
     Query(ActionRequest),
     /// Be there.
     Session(ActionRequest),
+    /// Tell what an action would change, and change nothing; carried out as a run.
+    Rehearse(ActionRequest),
 }
 
 /// One limit of what a run may use on its host. Append-only: a host that does not know a limit refuses the run.
@@ -343,6 +345,12 @@ pub enum InvalidOrder {
 }
 
 impl Order {
+    /// Whether only what the action would change is asked for.
+    #[must_use]
+    pub const fn is_rehearsal(&self) -> bool {
+        matches!(self.authority, Authority::Rehearse(_))
+    }
+
     /// Reads the bytes of an order, and holds each of its parts against the plan's digests.
     ///
     /// # Errors

@@ -20,9 +20,10 @@ use serde_json::{Map, Value};
 
 #[cfg(feature = "schema")]
 pub use catalogue::{Kind, catalogue};
-pub use contract::{Contract, Key};
+pub use contract::{Contract, Key, Shows};
 
 use crate::action::{ActionRequest, Privilege};
+use crate::object::{Class, Object};
 use crate::printable::is_line;
 use crate::text::{Line, Text};
 
@@ -95,6 +96,14 @@ macro_rules! queries {
                 }
             }
 
+            /// [`Contract::touches`].
+            #[must_use]
+            pub fn touches(&self) -> Vec<Object> {
+                match self {
+                    $(Self::$Params(params) => params.touches(),)+
+                }
+            }
+
             /// What an answer may take and bring.
             #[must_use]
             pub const fn bounds(&self) -> Bounds {
@@ -122,6 +131,15 @@ macro_rules! queries {
             }
         )+
 
+        /// [`Contract::OBJECTS`] of this kind; `None` if there is no such kind.
+        #[must_use]
+        pub fn objects(kind: &str) -> Option<&'static [Class]> {
+            match kind {
+                $(<$module::$Params as Contract>::KIND => Some(<$module::$Params as Contract>::OBJECTS),)+
+                _ => None,
+            }
+        }
+
         /// What [`catalogue()`] lists.
         #[cfg(feature = "schema")]
         const DESCRIPTIONS: &[fn() -> Kind] = &[$(Kind::of::<$module::$Params>,)+];
@@ -137,6 +155,8 @@ queries! {
 pub struct Bounds {
     /// [`Contract::FOLLOWS`].
     pub follows: bool,
+    /// [`Contract::SHOWS`].
+    pub shows: Shows,
     /// [`Contract::DEFAULT_TIMEOUT`].
     pub timeout: Duration,
     /// [`Contract::MAX_ITEMS`].
@@ -147,7 +167,13 @@ pub struct Bounds {
 
 impl Bounds {
     const fn of<C: Contract>() -> Self {
-        Self { follows: C::FOLLOWS, timeout: C::DEFAULT_TIMEOUT, items: C::MAX_ITEMS, bytes: C::MAX_BYTES }
+        Self {
+            follows: C::FOLLOWS,
+            shows: C::SHOWS,
+            timeout: C::DEFAULT_TIMEOUT,
+            items: C::MAX_ITEMS,
+            bytes: C::MAX_BYTES,
+        }
     }
 }
 

@@ -23,6 +23,11 @@ pub(super) fn plan(
     contents: &[ByteBuf],
     own: &Account,
 ) -> Result<ProcessPlan, Refusal> {
+    if order.is_rehearsal() {
+        return Err(Refusal::Malformed {
+            detail: Text::of("a script has no dry run: what it would do is not known"),
+        });
+    }
     // A script has one content, and it is what its parameters name.
     let [content] = contents else { return Err(Refusal::DigestMismatch) };
     if Digest::of(content) != script.digest {
@@ -51,6 +56,7 @@ pub(super) fn plan(
         directory,
         account,
         resources: script.resources.clone(),
+        objects: script.touches(),
         resumable: Script::RESUMABLE,
     })
 }
@@ -92,7 +98,9 @@ fn environment(order: &Order, script: &Script, actor: &Account) -> BTreeMap<Stri
 
 #[cfg(test)]
 mod tests {
+    use super::super::Here;
     use super::*;
+    use crate::config::Allowed;
     use fleetward_protocol::action::ActionRequest;
     use fleetward_protocol::id::{OperationId, RunId};
     use fleetward_protocol::order::{Authority, Limits};
@@ -125,7 +133,9 @@ mod tests {
             limits: Limits::DEFAULT,
             contents: vec![Digest::of(content)],
         };
-        super::super::plan(&order, &action, &[ByteBuf::from(content)], &users::read_own_account(), None)
+        let own = users::read_own_account();
+        let here = Here { own: &own, bus: None, allowed: Allowed::default() };
+        super::super::plan(&order, &action, &[ByteBuf::from(content)], &here)
     }
 
     #[test]

@@ -3,18 +3,36 @@
 use std::time::Duration;
 
 use fleetward_protocol::action::unit::{Unit, UnitJob, UnitName, UnitReport, UnitState, Verb};
+use fleetward_protocol::action::{Change, Preview};
 
 use super::Perform;
 use super::own_unit;
 use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
-use crate::platform::systemd::carries::Change;
+use crate::platform::systemd::carries;
 use crate::platform::systemd::{Job, Lasting, Systemd, SystemdError};
 
 /// So many lines of a unit's log are shown at most when it failed.
 const LINES: u8 = 20;
 
 impl Perform for Unit {
+    fn rehearse(&self, steps: &mut Steps) -> Result<Preview, Failure<Preview>> {
+        let Self { unit, verb, daemon_reload } = self;
+        let Checked { before, .. } = steps.look("check", unit, |steps| check(self, None, steps))?;
+        let reload = daemon_reload.then(|| Change::new("daemon-reload"));
+        let change = (!is_as_wanted(*verb, &before)).then(|| {
+            let after = match verb {
+                Verb::Start => "active",
+                Verb::Stop => "inactive",
+                Verb::Restart => "active, started anew",
+                Verb::Reload => "active, with its configuration read again",
+                Verb::ReloadOrRestart => "active, with its configuration read again or started anew",
+            };
+            Change::new(format_args!("{verb} {unit}")).between(shown(&before), after)
+        });
+        Ok(Preview::of(reload.into_iter().chain(change).collect()))
+    }
+
     fn perform(&self, steps: &mut Steps) -> Result<UnitReport, Failure<UnitReport>> {
         let unit = &self.unit;
         let systemd = match self.daemon_reload {
@@ -116,9 +134,9 @@ fn connect(asked: &Unit) -> Result<Systemd, Problem> {
 fn ensure_agent_kept(asked: &Unit, systemd: &Systemd) -> Result<(), Problem> {
     let Unit { unit, verb, .. } = asked;
     let change = match verb {
-        Verb::Stop => Change::Stop,
-        Verb::Start => Change::Start,
-        Verb::Restart | Verb::ReloadOrRestart => Change::Restart,
+        Verb::Stop => carries::Change::Stop,
+        Verb::Start => carries::Change::Start,
+        Verb::Restart | Verb::ReloadOrRestart => carries::Change::Restart,
         Verb::Reload => return Ok(()),
     };
     let kept = own_unit::ensure_kept(systemd, unit, verb.as_str(), change);

@@ -6,13 +6,14 @@
 use std::collections::HashSet;
 
 use fleetward_protocol::action::unit_file::{FileVerb, UnitFile, UnitFileReport};
+use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::text::{Line, List, Text, Word};
 
 use super::Perform;
 use super::own_unit;
 use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
-use crate::platform::systemd::carries::Change;
+use crate::platform::systemd::carries;
 use crate::platform::systemd::files::{Link, Linked, Links};
 use crate::platform::systemd::{Systemd, SystemdError};
 
@@ -20,6 +21,20 @@ use crate::platform::systemd::{Systemd, SystemdError};
 const NO_FILE: &str = "without a file";
 
 impl Perform for UnitFile {
+    fn rehearse(&self, steps: &mut Steps) -> Result<Preview, Failure<Preview>> {
+        let Self { unit, verb } = self;
+        let (_, before) = steps.look("check", unit, |steps| check(self, steps))?;
+        if is_as_wanted(*verb, &before) {
+            return Ok(Preview::default());
+        }
+        let after = match verb {
+            FileVerb::Enable => "enabled",
+            FileVerb::Disable | FileVerb::Unmask => "not any more",
+            FileVerb::Mask => "masked",
+        };
+        Ok(Preview::of(vec![Change::new(format_args!("{verb} {unit}")).between(&before, after)]))
+    }
+
     fn perform(&self, steps: &mut Steps) -> Result<UnitFileReport, Failure<UnitFileReport>> {
         let Self { unit, verb } = self;
         let (systemd, before) = steps.look("check", unit, |steps| check(self, steps))?;
@@ -65,7 +80,7 @@ fn check(asked: &UnitFile, steps: &mut Steps) -> Result<(Systemd, Word), Problem
     let UnitFile { unit, verb } = asked;
     let systemd = Systemd::connect().map_err(|error| problem_of(asked, &error))?;
     if matches!(verb, FileVerb::Disable | FileVerb::Mask) {
-        let kept = own_unit::ensure_kept(&systemd, unit, verb.as_str(), Change::Disable);
+        let kept = own_unit::ensure_kept(&systemd, unit, verb.as_str(), carries::Change::Disable);
         kept.map_err(|error| problem_of(asked, &error))??;
     }
     let state = systemd.read_unit(unit).map_err(|error| problem_of(asked, &error))?;

@@ -1,6 +1,6 @@
 //! What `agent.toml` says, and whether it may be believed.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use fleetward_protocol::action::{KINDS, script};
@@ -9,7 +9,8 @@ use fleetward_protocol::query::QUERY_KINDS;
 use fleetward_protocol::suggest::nearest;
 use serde::Deserialize;
 
-use super::Address;
+use super::rule::{self, Names, Rule};
+use super::{Address, Allowed};
 use crate::platform::files::{self, FileError};
 use crate::platform::trust::Secrecy;
 
@@ -35,11 +36,13 @@ pub struct Settings {
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
     /// The kinds of action that may run and of query that may be answered; every kind when absent.
-    pub kinds: Option<BTreeSet<String>>,
+    pub kinds: Option<Names>,
     /// The Linux users that a run may be; every user when absent.
-    pub users: Option<BTreeSet<String>>,
+    pub users: Option<Names>,
     /// The environment variables that a run may be given; every one that is not reserved when absent.
-    pub environment: Option<BTreeSet<String>>,
+    pub environment: Option<Names>,
+    /// What each kind may touch; everything where it has no rule.
+    pub rules: BTreeMap<String, Rule>,
 }
 
 /// How much may run at once, and what each run may use.
@@ -158,31 +161,54 @@ impl Settings {
     fn parse(path: &Path, bytes: &[u8]) -> Result<Self, SettingsError> {
         let invalid = |detail: String| SettingsError::Invalid { path: path.to_owned(), detail };
         let text = str::from_utf8(bytes).map_err(|error| invalid(error.to_string()))?;
-        let settings: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let mut settings: Self = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         if settings.runs.concurrent == 0 {
             return Err(invalid("runs.concurrent is 0, but must be at least 1".into()));
         }
+        settings.policy.number(text);
         settings.policy.check().map_err(invalid)?;
         Ok(settings)
     }
 }
 
 impl Policy {
+    /// What a kind may touch.
+    #[must_use]
+    pub fn allowed(&self, kind: &str) -> Allowed {
+        Allowed::of(self.rules.get(kind))
+    }
+
+    /// Makes lines of places in the text that this was read from.
+    fn number(&mut self, text: &str) {
+        let Self { kinds, users, environment, rules } = self;
+        let lists = [kinds, users, environment].into_iter().flatten();
+        let lists = lists.chain(rules.values_mut().flat_map(BTreeMap::values_mut));
+        lists.for_each(|names| names.number(text));
+    }
+
     /// Looks for values that can have been meant otherwise only.
     fn check(&self) -> Result<(), String> {
         let known = || KINDS.iter().chain(QUERY_KINDS).copied();
-        if let Some(kind) = self.kinds.iter().flatten().find(|kind| !known().any(|known| known == *kind)) {
+        let kinds = self.kinds.iter().flat_map(|names| names.iter()).map(|kind| ("policy.kinds", kind));
+        let kinds = kinds.chain(self.rules.keys().map(|kind| ("policy.rules", kind)));
+        if let Some((list, kind)) = { kinds }.find(|(_, kind)| !known().any(|known| known == *kind)) {
             let hint = nearest(kind, known()).map_or_else(
                 || format!("; it knows {}", known().collect::<Vec<_>>().join(", ")),
                 |known| format!("; did you mean `{known}`?"),
             );
-            return Err(format!("policy.kinds names `{kind}`, a kind that this agent does not know{hint}"));
+            return Err(format!(
+                "{list} names `{}`, a kind that this agent does not know{hint}",
+                kind.escape_debug()
+            ));
         }
-        for user in self.users.iter().flatten() {
+        for user in self.users.iter().flat_map(|names| names.iter()) {
             user.parse::<LinuxUser>()
                 .map_err(|error| format!("policy.users names `{}`: {error}", user.escape_debug()))?;
         }
-        for variable in self.environment.iter().flatten() {
+        for (kind, rule) in &self.rules {
+            rule::check(kind, rule)?;
+        }
+        for variable in self.environment.iter().flat_map(|names| names.iter()) {
             script::check_variable(variable).map_err(|error| format!("policy.environment: {error}"))?;
         }
         Ok(())
@@ -400,6 +426,11 @@ mod tests {
             ("environment = ['A-B']", &["policy.environment", "`A-B`"]),
             ("environment = ['LD_PRELOAD']", &["policy.environment", "`LD_PRELOAD`", "never taken"]),
             ("environments = ['TZ']", &["environments", "expected"]),
+            ("[policy.rules.unti]", &["policy.rules names `unti`", "did you mean `unit`?"]),
+            ("[policy.rules.unit]\nunit = ['a']", &["unit", "units"]),
+            ("[policy.rules.unit]\npaths = ['/srv']", &["touches no paths", "its lists are units"]),
+            ("[policy.rules.script]\nusers = ['a']", &["policy.rules.script.users", "it has no lists"]),
+            ("[policy.rules.unit]\nunits = ['']", &["policy.rules.unit.units names ``", "empty"]),
         ] {
             fs::write(&path, format!("[policy]\n{policy}")).unwrap();
             let told = Settings::load(&path).unwrap_err().to_string();

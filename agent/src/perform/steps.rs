@@ -4,11 +4,13 @@ use std::fmt;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::event::{Event, StepName, StepState};
 use fleetward_protocol::text::{Line, Text};
 use serde::Serialize;
 
 use super::teller::Teller;
+use crate::config::Allowed;
 use crate::journal::steps::{self, Earlier, Step, StepJournal};
 use crate::platform::stop::Stop;
 
@@ -19,8 +21,18 @@ pub struct Steps {
     journal: StepJournal,
     stop: Stop,
     began: Duration,
+    mode: Mode,
     /// What was done before the host restarted; `None` if it did not.
     past: Option<Vec<Step>>,
+}
+
+/// How far this goes.
+#[derive(Debug)]
+pub(super) struct Mode {
+    /// Only as far as a look.
+    pub(super) rehearsal: bool,
+    /// What the owner allows to be touched.
+    pub(super) allowed: Allowed,
 }
 
 /// How an action ended, and the exit code of its process.
@@ -83,8 +95,24 @@ impl<R> From<Problem> for Failure<R> {
 
 impl Steps {
     /// Of an action that began at this time of the boot.
-    pub(super) const fn new(teller: Teller, journal: StepJournal, stop: Stop, began: Duration) -> Self {
-        Self { teller, journal, stop, began, past: None }
+    pub(super) const fn new(
+        teller: Teller,
+        journal: StepJournal,
+        stop: Stop,
+        began: Duration,
+        mode: Mode,
+    ) -> Self {
+        Self { teller, journal, stop, began, mode, past: None }
+    }
+
+    /// Whether only what would change is told.
+    pub const fn is_rehearsal(&self) -> bool {
+        self.mode.rehearsal
+    }
+
+    /// What the owner allows this kind to touch.
+    pub const fn allowed(&self) -> &Allowed {
+        &self.mode.allowed
     }
 
     /// Goes on with an action that a restart of the host cut off, after these steps, and says so.
@@ -157,6 +185,12 @@ impl Steps {
         work: impl FnOnce(&mut Self) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let words = line(words);
+        if self.mode.rehearsal {
+            return Err(Problem::new(
+                format_args!("`{words}` was about to be done in a dry run, which changes nothing"),
+                "nothing was done; this is a defect of the agent: report it",
+            ));
+        }
         let name: StepName = Text::of(step);
         if let Some(earlier) = self.earlier(step) {
             match past(self, earlier).and_then(|past| not_twice(past, earlier, &words)) {
@@ -218,6 +252,24 @@ impl Steps {
         let words = line(words);
         self.event(step, StepState::Unchanged, &words);
         self.say(words);
+    }
+
+    /// Tells people what would change.
+    pub(crate) fn preview(&mut self, preview: &Preview) {
+        let Preview { changes, left_out } = preview;
+        if changes.is_empty() {
+            self.say("unchanged: nothing would be done");
+        }
+        for Change { what, before, after, diff } in changes.iter() {
+            match (before, after) {
+                (Some(before), Some(after)) => self.say(format_args!("would {what}: {before} -> {after}")),
+                _ => self.say(format_args!("would {what}")),
+            }
+            diff.iter().for_each(|line| self.say(format_args!("  {line}")));
+        }
+        if *left_out > 0 {
+            self.say(format_args!("and {left_out} changes more"));
+        }
     }
 
     /// Carries an action out with these steps, and tells how it ended: its report, and what went wrong.

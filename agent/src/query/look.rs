@@ -14,6 +14,7 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 
 use super::Asked;
 use super::teller::{Stop, Teller};
+use crate::config::Allowed;
 use crate::platform::files;
 
 /// The first argument that makes the agent's executable look at what its input asks for.
@@ -54,23 +55,30 @@ async fn answer() -> io::Result<()> {
     input.read_exact(&mut prefix).await?;
     let mut body = vec![0; wire::frame_length(prefix, MAX_QUERY_FRAME).map_err(io::Error::other)?];
     input.read_exact(&mut body).await?;
-    let Asked { request, follow } = wire::decode(&body, MAX_QUERY_FRAME).map_err(io::Error::other)?;
+    let Asked { request, follow, allowed } =
+        wire::decode(&body, MAX_QUERY_FRAME).map_err(io::Error::other)?;
     let query = Query::parse(&request).map_err(io::Error::other)?;
     tokio::select! {
-        () = carry_out(&query, follow, out) => {}
+        () = carry_out(&query, follow, Voice { out, allowed }) => {}
         () = ended(input) => {}
     }
     Ok(())
 }
 
-async fn carry_out(query: &Query, follow: bool, out: Sender) {
+/// Where it is told, and what the owner allows to be told.
+struct Voice {
+    out: Sender,
+    allowed: Allowed,
+}
+
+async fn carry_out(query: &Query, follow: bool, voice: Voice) {
     match query {
-        Query::Units(units) => conclude(units, follow, out).await,
+        Query::Units(units) => conclude(units, follow, voice).await,
     }
 }
 
-async fn conclude<C: Look>(query: &C, follow: bool, out: Sender) {
-    let mut teller = Teller::new(out);
+async fn conclude<C: Look>(query: &C, follow: bool, Voice { out, allowed }: Voice) {
+    let mut teller = Teller::new(out, allowed);
     let mut how = query.look(follow, &mut teller).await;
     if how.is_ok() && !follow {
         how = teller.complete().await;

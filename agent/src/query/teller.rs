@@ -9,6 +9,8 @@ use fleetward_protocol::wire::{self, MAX_QUERY_FRAME};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
 
+use crate::config::Allowed;
+
 /// A portion is told when it has so many bytes. With one more item it fits into a frame.
 const PORTION: usize = 48 << 10;
 
@@ -16,6 +18,7 @@ const PORTION: usize = 48 << 10;
 #[derive(Debug)]
 pub(super) struct Teller<C> {
     out: Sender,
+    allowed: Allowed,
     portion: Vec<QueryItem>,
     /// The bytes of the portion.
     size: usize,
@@ -43,12 +46,29 @@ impl Stop {
 }
 
 impl<C: Contract> Teller<C> {
-    pub(super) const fn new(out: Sender) -> Self {
-        Self { out, portion: Vec::new(), size: 0, items: 0, bytes: 0, is_complete: false, kind: PhantomData }
+    pub(super) const fn new(out: Sender, allowed: Allowed) -> Self {
+        Self {
+            out,
+            allowed,
+            portion: Vec::new(),
+            size: 0,
+            items: 0,
+            bytes: 0,
+            is_complete: false,
+            kind: PhantomData,
+        }
     }
 
-    /// Tells of an item, with the next portion.
+    /// What the owner allows this kind to look at.
+    pub(super) const fn allowed(&self) -> &Allowed {
+        &self.allowed
+    }
+
+    /// Tells of an item, with the next portion, unless the owner does not allow it.
     pub(super) async fn item(&mut self, item: &C::Item) -> Result<(), Stop> {
+        if C::shown(item).is_some_and(|object| !self.allowed.allows(&object)) {
+            return Ok(());
+        }
         let key = C::key(item);
         let json =
             serde_json::to_string(item).map_err(|error| Stop::failed(format_args!("`{key}`: {error}")))?;

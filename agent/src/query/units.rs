@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fleetward_protocol::object::{Class, Object};
 use fleetward_protocol::query::Contract as _;
 use fleetward_protocol::query::units::{UnitItem, Units};
 use fleetward_protocol::text::Text;
@@ -114,7 +115,8 @@ impl UnitTable<'_> {
         let mut there = BTreeSet::new();
         for unit in self.bus.list(names.as_deref()).await.map_err(problem)? {
             let Loaded { name, load, active, .. } = &unit;
-            if !self.asked.means(name, load, active) {
+            let is_meant = self.asked.means(name, load, active);
+            if !is_meant || !teller.allowed().allows(&Object::named(Class::Units, name)) {
                 continue;
             }
             let state = self.bus.read(&unit).await.map_err(problem)?;

@@ -14,7 +14,7 @@ use super::given::Given;
 use super::outcome::RESULT;
 use super::spec::{CONTROL, Drains, SCRIPT, SPEC, Spec, User};
 use super::work::Work;
-use crate::action::{self, Argument, ProcessPlan};
+use crate::action::{self, Argument, Here, ProcessPlan};
 use crate::config::{Paths, Settings};
 use crate::gate::{self, not_allowed};
 use crate::platform::cgroup::{Group, Wanted};
@@ -67,13 +67,16 @@ fn check_policy(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, R
     let Work { order, action, contents } = work;
     let (paths, client) = (&shared.host.paths, &shared.host.client);
     let settings = gate::check(paths, client, shared.settings(), order, &action.kind, now)?;
-    let plan = action::plan(order, action, contents, &shared.host.account, shared.host.bus.as_deref())?;
+    let (own, bus) = (&shared.host.account, shared.host.bus.as_deref());
+    let here = Here { own, bus, allowed: settings.policy.allowed(&action.kind) };
+    let plan = action::plan(order, action, contents, &here)?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
     gate::check_user(paths, &settings, user)?;
+    gate::check_objects(paths, &settings, &action.kind, &plan.objects)?;
     if let Some(allowed) = &settings.policy.environment
         && let Some(variable) = plan.requested.iter().find(|variable| !allowed.contains(*variable))
     {
-        return Err(gate::not_named(paths, "policy.environment", variable));
+        return Err(gate::not_named(paths, "policy.environment", allowed, variable));
     }
     let Limits { memory, cpu_milli, tasks, .. } = order.limits;
     // A limit that is not enforced is worse than none: it would be believed.

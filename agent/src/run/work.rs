@@ -22,7 +22,9 @@ impl Work {
     /// Reads the bytes of an order for a run.
     pub(super) fn open(order: &[u8], contents: Vec<ByteBuf>) -> Result<Self, Refusal> {
         let order = gate::open(order)?;
-        let Authority::Run(action) = &order.authority else { return Err(Refusal::NotARun) };
+        let (Authority::Run(action) | Authority::Rehearse(action)) = &order.authority else {
+            return Err(Refusal::NotARun);
+        };
         let action = action.clone();
         if !order.contents.iter().copied().eq(contents.iter().map(|content| Digest::of(content))) {
             return Err(Refusal::DigestMismatch);

@@ -53,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) script: Script,
     /// Another action, in the script's place.
     pub(crate) typed: Option<ActionRequest>,
+    /// Whether it is done, or what it would change is told.
+    pub(crate) authority: fn(ActionRequest) -> Authority,
     pub(crate) limits: Limits,
     pub(crate) remaining: Duration,
 }
@@ -87,6 +89,7 @@ pub(crate) fn script(body: &str) -> Request {
             resources: vec![],
         },
         typed: None,
+        authority: Authority::Run,
         content,
         // What a failed test leaves behind ends by itself.
         limits: Limits { timeout_ms: 30_000, grace_ms: 300, ..Limits::DEFAULT },
@@ -220,7 +223,7 @@ impl Life {
 
 /// What a controller sends to start the run: the order of a plan for this host alone.
 pub(crate) fn dispatch(client: &ClientId, request: &Request) -> OpenRun {
-    asking(client, Authority::Run, request)
+    asking(client, request.authority, request)
 }
 
 /// The same, with another authority.

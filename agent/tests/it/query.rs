@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use fleetward_agent::config::Allowed;
 use fleetward_agent::query::{Answer, MAX_AT_ONCE, Queries};
 use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::message::{OpenQuery, QueryUp, StreamKind};
@@ -277,7 +278,8 @@ fn what_looks_ends_with_the_agent() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let asked = (ActionRequest { kind: "units".into(), params: "{}".into() }, true);
+    let request = ActionRequest { kind: "units".into(), params: "{}".into() };
+    let asked = (request, true, Allowed::default());
     let mut input = looking.stdin.take().unwrap();
     input.write_all(&fleetward_protocol::wire::frame(&asked, MAX_QUERY_FRAME).unwrap()).unwrap();
     // It has read what it is asked, and waits for the bus.
@@ -356,10 +358,10 @@ async fn what_a_run_would_be_refused_for_refuses_a_query() {
     };
     let file = machine.paths().config.display().to_string();
     let add = "its owner can add it there, on the host";
-    let rule = format!("policy.kinds in {file} does not name `units`; {add}");
+    let rule = format!("policy.kinds in {file}, line 2, does not name `units`; {add}");
     not_allowed("[policy]\nkinds = ['script', 'unit']", &rule).await;
     let user = fleetward_agent::platform::users::read_own_account().name;
-    let rule = format!("policy.users in {file} does not name `{user}`; {add}");
+    let rule = format!("policy.users in {file}, line 3, does not name `{user}`; {add}");
     not_allowed("[policy]\nkinds = ['units']\nusers = ['another-one']", &rule).await;
     std::fs::write(machine.paths().config, "").unwrap();
     machine.write_client_id("00000000-0000-4000-8000-0000000000ff");
@@ -443,4 +445,16 @@ async fn a_query_lasts_as_long_as_its_stream() {
     assert_eq!(reset, quinn::ReadError::Reset(close::PROTOCOL.into()));
     assert!(session.connection.close_reason().is_none());
     agent.shutdown().await;
+}
+
+/// What the owner keeps to himself is not listed, and nothing tells that it is there.
+#[tokio::test]
+async fn the_owner_decides_which_units_are_shown() {
+    let Some(Site { machine, _bus, happens: _happens }) = site("the owner's rule for units") else { return };
+    let policy = "[policy.rules.units]\nunits = ['web', '*.timer']\n";
+    std::fs::write(machine.paths().config, policy).unwrap();
+    let queries = Queries::new(machine.start(boot(1)).runs);
+    let types = r#"{"types":["service","timer"]}"#;
+    let known = list(&queries, types).await;
+    assert_eq!(known.keys().map(String::as_str).collect::<Vec<_>>(), ["backup.timer", "web.service"]);
 }

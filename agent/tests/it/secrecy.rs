@@ -279,8 +279,10 @@ async fn variables_are_narrowed_by_the_host() {
     fs::write(machine.paths().config, "[policy]\nenvironment = ['LC_ALL']").unwrap();
     match life.refusal(&with("TZ")).await {
         Refusal::NotAllowed { rule } => {
-            let wanted =
-                format!("policy.environment in {} does not name `TZ`; ", machine.paths().config.display());
+            let wanted = format!(
+                "policy.environment in {}, line 2, does not name `TZ`; ",
+                machine.paths().config.display()
+            );
             assert!(rule.starts_with(&wanted), "{rule}");
         }
         refusal => panic!("{refusal:?}"),

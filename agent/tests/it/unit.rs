@@ -1,11 +1,11 @@
 //! The kind `unit`, with a real message bus and a systemd of our own on it: what it does, what it tells, what it reports.
 
 use fleetward_agent::run::Stage;
-use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::action::unit::{Unit, UnitReport, Verb};
+use fleetward_protocol::action::{ActionRequest, Preview};
 use fleetward_protocol::event::StepState;
 use fleetward_protocol::message::Finished;
-use fleetward_protocol::order::Limits;
+use fleetward_protocol::order::{Authority, Limits};
 use fleetward_protocol::run::{CancelCause, Outcome, Refusal};
 use tokio::sync::mpsc;
 
@@ -453,7 +453,7 @@ async fn the_owner_decides_about_typed_kinds_as_about_scripts() {
         Refusal::NotAllowed { rule } => assert_eq!(
             rule.as_str(),
             format!(
-                "policy.kinds in {} does not name `unit`; its owner can add it there, on the host",
+                "policy.kinds in {}, line 2, does not name `unit`; its owner can add it there, on the host",
                 machine.paths().config.display()
             )
         ),
@@ -461,4 +461,60 @@ async fn the_owner_decides_about_typed_kinds_as_about_scripts() {
     }
     std::fs::write(machine.paths().config, "[policy]\nkinds = ['unit']\nusers = ['nobody']").unwrap();
     assert!(matches!(life.refusal(&unit(Verb::Stop, "web.service")).await, Refusal::NotAllowed { .. }));
+}
+
+#[tokio::test]
+async fn the_owner_decides_about_each_unit() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("the owner's rule") else { return };
+    let file = machine.paths().config;
+    std::fs::write(&file, "[policy]\n[policy.rules.unit]\nunits = ['web', 'app-*']\n").unwrap();
+    let life = machine.start(boot(1));
+    let (end, _) = done(&life, &unit(Verb::Restart, "web.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(0));
+    match life.refusal(&unit(Verb::Stop, "off.service")).await {
+        Refusal::NotAllowed { rule } => assert_eq!(
+            rule.as_str(),
+            format!(
+                "policy.rules.unit.units in {}, line 3, does not name `off.service`; its owner can add it there, on the host",
+                file.display()
+            )
+        ),
+        refusal => panic!("{refusal:?}"),
+    }
+    let rehearsal = Request { authority: Authority::Rehearse, ..unit(Verb::Stop, "off.service") };
+    assert!(
+        matches!(life.refusal(&rehearsal).await, Refusal::NotAllowed { .. }),
+        "nor may anybody look what it would do"
+    );
+    assert_eq!(world.borrow().asked, ["RestartUnit web.service replace"]);
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_what_would_change_and_changes_nothing() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a dry run") else { return };
+    let life = machine.start(boot(1));
+    let rehearsed = async |asked: &Unit| {
+        let request = Request { authority: Authority::Rehearse, ..asking(asked) };
+        let (end, output) = done(&life, &request).await;
+        (end.outcome, output)
+    };
+    let asked = |verb, unit: &str, daemon_reload| Unit { unit: unit.parse().unwrap(), verb, daemon_reload };
+    for (asked, changes) in [
+        (asked(Verb::Restart, "web.service", true), &["daemon-reload", "restart web.service"][..]),
+        (asked(Verb::Stop, "web.service", false), &["stop web.service"]),
+        (asked(Verb::Start, "web.service", false), &[]),
+    ] {
+        let (outcome, output) = rehearsed(&asked).await;
+        assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+        let preview: Preview = serde_json::from_value(output.report.clone().expect("a report")).unwrap();
+        let found: Vec<&str> = preview.changes.iter().map(|change| change.what.as_str()).collect();
+        assert_eq!(found, changes);
+        let said = text(&output.stdout);
+        let told = if changes.is_empty() { "unchanged: nothing would be done" } else { "would " };
+        assert!(said.contains(told), "{said}");
+    }
+    // What could not be done is told as it would be.
+    let (outcome, output) = rehearsed(&asked(Verb::Start, "masked.service", false)).await;
+    assert!(outcome == Outcome::Exited(1) && text(&output.stderr).contains("is masked"), "{output:?}");
+    assert!(world.borrow().asked.is_empty(), "{:?}", world.borrow().asked);
 }

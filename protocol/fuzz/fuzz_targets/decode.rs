@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
         Plan: MAX_ORDER,
     );
     match Step::decode(bytes).map(|step| step.authority) {
-        Ok(Authority::Run(request)) => drop(Action::parse(&request)),
+        Ok(Authority::Run(request) | Authority::Rehearse(request)) => drop(Action::parse(&request)),
         Ok(Authority::Query(request)) => drop(Query::parse(&request)),
         _ => {}
     }

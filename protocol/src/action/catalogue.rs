@@ -16,6 +16,8 @@ pub struct Kind {
     pub summary: &'static str,
     /// [`Contract::IDEMPOTENT`].
     pub idempotent: bool,
+    /// [`Contract::REHEARSES`].
+    pub rehearses: bool,
     /// [`Contract::DEFAULT_TIMEOUT`].
     pub timeout: Duration,
     /// [`Contract::PRIVILEGE`].
@@ -40,6 +42,7 @@ impl Kind {
             name: C::KIND,
             summary: C::SUMMARY,
             idempotent: C::IDEMPOTENT,
+            rehearses: C::REHEARSES,
             timeout: C::DEFAULT_TIMEOUT,
             privilege: C::PRIVILEGE,
             parameters: schema::<C::Asked>(),

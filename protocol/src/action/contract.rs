@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::name::{LinuxUser, ResourceName};
+use crate::object::{Class, Object};
 use crate::text::Word;
 
 /// A kind of action: its parameters, as its host receives them, are the type itself.
@@ -21,6 +22,10 @@ pub trait Contract: Serialize + DeserializeOwned + Described {
     /// Whether a run that a restart of its host cut off can go on in the next boot: each of its steps that changes something
     /// can tell by a look at the host whether it is still to be done. Where it cannot, such a run is lost.
     const RESUMABLE: bool;
+    /// Whether it can tell what it would do, and do nothing. Only what runs the code of others cannot.
+    const REHEARSES: bool;
+    /// The classes of objects that it can touch: what an owner's rule for it may name.
+    const OBJECTS: &'static [Class];
     /// How long a run of this kind may take when the request does not say.
     const DEFAULT_TIMEOUT: Duration;
     /// What whoever asks for it must be allowed to do.
@@ -38,6 +43,9 @@ pub trait Contract: Serialize + DeserializeOwned + Described {
 
     /// What it needs on its host before it may start.
     fn needs(&self) -> Needs;
+
+    /// The objects that it touches, as far as its parameters say: if the owner does not allow one of them, nothing is done.
+    fn touches(&self) -> Vec<Object>;
 
     /// Checks what serde cannot: limits and combinations. Pure.
     ///

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Actor, Contract, Needs, NoReport, Privilege};
 use crate::digest::Digest;
 use crate::name::{LinuxUser, ResourceName, ScriptName};
+use crate::object::{Class, Object};
 use crate::text::{Text, Word};
 
 /// The largest script, in bytes. A larger one is refused at sync.
@@ -88,6 +89,8 @@ impl Contract for Script {
     const IDEMPOTENT: bool = false;
     // Where bash was in it, and what that line had done, nobody can tell.
     const RESUMABLE: bool = false;
+    const REHEARSES: bool = false;
+    const OBJECTS: &'static [Class] = &[];
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
     const PRIVILEGE: Privilege = Privilege::Operate;
 
@@ -104,6 +107,10 @@ impl Contract for Script {
             resources: self.resources.clone(),
             contents: vec![self.digest],
         }
+    }
+
+    fn touches(&self) -> Vec<Object> {
+        Vec::new()
     }
 
     fn validate(&self) -> Result<(), String> {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Actor, Contract, Needs, Privilege};
 use crate::choice::choices;
 use crate::name::ResourceName;
+use crate::object::{Class, Object};
 use crate::suggest::nearest;
 use crate::text::{Text, Word};
 use crate::time::Timestamp;
@@ -152,6 +153,8 @@ impl Contract for Unit {
     // A restart is one each time.
     const IDEMPOTENT: bool = false;
     const RESUMABLE: bool = true;
+    const REHEARSES: bool = true;
+    const OBJECTS: &'static [Class] = &[Class::Units];
     // A unit may take 90 seconds to stop and 90 to start before systemd gives it up (systemd-system.conf(5)).
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
     const PRIVILEGE: Privilege = Privilege::Operate;
@@ -169,6 +172,10 @@ impl Contract for Unit {
             resources: self.unit.resource().into_iter().collect(),
             contents: Vec::new(),
         }
+    }
+
+    fn touches(&self) -> Vec<Object> {
+        vec![Object::named(Class::Units, &self.unit)]
     }
 
     fn validate(&self) -> Result<(), String> {

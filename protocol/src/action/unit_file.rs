@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::unit::UnitName;
 use super::{Actor, Contract, Needs, Privilege};
 use crate::choice::choices;
+use crate::object::{Class, Object};
 use crate::text::{Line, List, Text, Word};
 
 /// The most links that a report names.
@@ -64,6 +65,8 @@ impl Contract for UnitFile {
     const SUMMARY: &'static str = "Enable, disable, mask or unmask a systemd unit.";
     const IDEMPOTENT: bool = true;
     const RESUMABLE: bool = true;
+    const REHEARSES: bool = true;
+    const OBJECTS: &'static [Class] = &[Class::Units];
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
     const PRIVILEGE: Privilege = Privilege::Operate;
 
@@ -80,6 +83,10 @@ impl Contract for UnitFile {
             resources: self.unit.resource().into_iter().collect(),
             contents: Vec::new(),
         }
+    }
+
+    fn touches(&self) -> Vec<Object> {
+        vec![Object::named(Class::Units, &self.unit)]
     }
 
     fn validate(&self) -> Result<(), String> {

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Contract, Key};
+use super::{Contract, Key, Shows};
 use crate::action::Privilege;
 use crate::action::unit::{MAX_UNIT_NAME, TYPES, UnitState};
 use crate::choice::choices;
+use crate::object::{Class, Object};
 use crate::text::{Text, Word};
 use crate::time::Timestamp;
+use crate::wildcard;
 
 /// Which units are looked at: those that systemd has loaded, for they run, failed, or are wanted by others. One that has
 /// ended and that nobody needs, or that is a file only, is not listed.
@@ -138,6 +140,8 @@ impl Contract for Units {
     const SUMMARY: &'static str = "List the units of systemd with their states.";
     const PRIVILEGE: Privilege = Privilege::Observe;
     const FOLLOWS: bool = true;
+    const SHOWS: Shows = Shows::Table;
+    const OBJECTS: &'static [Class] = &[Class::Units];
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
     // A host with a thousand containers has some thousand mounts and scopes.
     const MAX_ITEMS: usize = 16_384;
@@ -147,6 +151,14 @@ impl Contract for Units {
 
     fn key(item: &UnitItem) -> Key {
         item.name.clone()
+    }
+
+    fn touches(&self) -> Vec<Object> {
+        Vec::new()
+    }
+
+    fn shown(item: &UnitItem) -> Option<Object> {
+        Some(Object::named(Class::Units, &item.name))
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -202,27 +214,7 @@ impl Pattern {
     /// Whether a name is such a one. Takes the product of their lengths at most.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        let (pattern, name) = (self.0.as_bytes(), name.as_bytes());
-        let (mut at, mut along) = (0, 0);
-        // Behind the last `*`: there it goes on, with one more character given to the `*`, when the rest does not fit.
-        let mut star = None;
-        while let Some(&byte) = name.get(along) {
-            match pattern.get(at) {
-                Some(b'*') => {
-                    star = Some((at + 1, along));
-                    at += 1;
-                }
-                Some(&wanted) if wanted == b'?' || wanted == byte => (at, along) = (at + 1, along + 1),
-                _ => match &mut star {
-                    Some((after, taken)) => {
-                        *taken += 1;
-                        (at, along) = (*after, *taken);
-                    }
-                    None => return false,
-                },
-            }
-        }
-        pattern.get(at..).is_some_and(|rest| rest.iter().all(|byte| *byte == b'*'))
+        wildcard::matches(&self.0, name)
     }
 }
 
@@ -267,8 +259,6 @@ impl fmt::Display for Pattern {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::action::ActionRequest;
     use crate::query::{MAX_ITEM, Query};
@@ -355,24 +345,5 @@ mod tests {
         };
         let item = UnitItem::new(&word(), &"\\".repeat(1000), state);
         assert!(serde_json::to_string(&item).unwrap().len() <= MAX_ITEM);
-    }
-
-    /// The same in the words of a definition: slow, and plainly right.
-    fn matches(pattern: &[u8], name: &[u8]) -> bool {
-        match (pattern, name) {
-            ([], []) => true,
-            ([b'*', rest @ ..], name) => (0..=name.len()).any(|taken| matches(rest, &name[taken..])),
-            ([b'?', rest @ ..], [_, name @ ..]) => matches(rest, name),
-            ([wanted, rest @ ..], [byte, name @ ..]) => wanted == byte && matches(rest, name),
-            _ => false,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_pattern_matches_as_shells_say(pattern in "[ab*?]{1,9}", name in "[ab]{0,9}") {
-            let parsed: Pattern = pattern.parse().unwrap();
-            prop_assert_eq!(parsed.matches(&name), matches(pattern.as_bytes(), name.as_bytes()));
-        }
     }
 }

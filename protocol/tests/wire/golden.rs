@@ -92,7 +92,12 @@ fn a_token_reads_back_and_hides_its_secret() {
 
 fn authorities() -> Vec<Authority> {
     let request = || ActionRequest { kind: "k".to_owned(), params: "{}".to_owned() };
-    vec![Authority::Run(request()), Authority::Query(request()), Authority::Session(request())]
+    vec![
+        Authority::Run(request()),
+        Authority::Query(request()),
+        Authority::Session(request()),
+        Authority::Rehearse(request()),
+    ]
 }
 
 fn section<T: Debug + Serialize>(text: &mut String, name: &str, messages: Vec<T>) {

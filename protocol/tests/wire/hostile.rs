@@ -88,7 +88,7 @@ fn decode_as_everything(bytes: &[u8]) {
     let step = within_allowance(bytes.len(), || Step::decode(bytes));
     // Parameters are JSON: they are read with the same care.
     match step.map(|step| step.authority) {
-        Ok(Authority::Run(request)) => drop(Action::parse(&request)),
+        Ok(Authority::Run(request) | Authority::Rehearse(request)) => drop(Action::parse(&request)),
         Ok(Authority::Query(request)) => drop(Query::parse(&request)),
         _ => {}
     }

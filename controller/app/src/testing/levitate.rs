@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleetward_protocol::action::{Actor, Contract, Needs, Privilege};
+use fleetward_protocol::object::{Class, Object};
 use fleetward_protocol::text::{Text, Word};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,8 @@ impl Contract for Levitate {
     const SUMMARY: &'static str = "Lift the host off the ground.";
     const IDEMPOTENT: bool = true;
     const RESUMABLE: bool = true;
+    const REHEARSES: bool = true;
+    const OBJECTS: &'static [Class] = &[];
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(7);
     const PRIVILEGE: Privilege = Privilege::Administer;
 
@@ -38,6 +41,10 @@ impl Contract for Levitate {
 
     fn needs(&self) -> Needs {
         Needs { actor: Actor::Root, resources: Vec::new(), contents: Vec::new() }
+    }
+
+    fn touches(&self) -> Vec<Object> {
+        Vec::new()
     }
 
     fn validate(&self) -> Result<(), String> {
