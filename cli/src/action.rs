@@ -29,12 +29,16 @@ Exits with 0 only if every run succeeded, 1 if some did not, 5 if the operation 
 Examples:
   fleetward do unit unit=nginx.service verb=restart --on 'web-*'
   fleetward do unit unit=nginx.service verb=reload --on tag:web --batch 25% --max-failures 0
+  fleetward do unit unit=nginx verb=stop --on tag:web --dry-run
   fleetward do unit --params unit.json --on all --offline skip --yes --output json", kind::FORMS))]
 pub(crate) struct Do {
     #[command(flatten)]
     pub(crate) call: Call,
     #[command(flatten)]
     targets: Targets,
+    /// Have each host tell what it would change, and change nothing; for kinds that can
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     rollout: Rollout,
     /// Why, in 1,000 characters at most; shown in history and audit
@@ -48,7 +52,9 @@ pub(crate) struct Do {
 
 /// `fleetward do`.
 pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
-    command.making.check(&command.manner)?;
+    if !command.dry_run {
+        command.making.check(&command.manner)?;
+    }
     let begun = Instant::now();
     let known = kind::get(app, &command.call.kind, Family::Action).await?;
     let params = command.call.params(&known)?;
@@ -60,6 +66,7 @@ pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
         scripts: Vec::new(),
         on: command.targets.on,
         skip_not_enrolled: command.targets.skip_not_enrolled,
+        dry_run: command.dry_run,
         rollout: command.rollout.into(),
         environment: std::collections::BTreeMap::new(),
         directory: None,

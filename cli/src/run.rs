@@ -107,6 +107,7 @@ fn operation(command: &Run) -> OperationCreate {
         steps: Vec::new(),
         scripts: command.scripts.iter().map(call).collect(),
         on: command.targets.on.clone(),
+        dry_run: false,
         skip_not_enrolled: command.targets.skip_not_enrolled,
         rollout: operation::Rollout {
             continue_on_failure: command.continue_on_failure.then_some(true),

@@ -142,7 +142,7 @@ pub(crate) async fn carry_out(
     if let Some(file) = &making.plan {
         return plan::write(app, &asked, file).await;
     }
-    if !manner.yes {
+    if !manner.yes && !asked.dry_run {
         prompt::confirm("Run it?")?;
     }
     let hosts = preview.hosts.into_iter().map(|target| target.name.into()).collect();
@@ -208,8 +208,9 @@ async fn follow_json(app: &App, following: &Following<'_>, operation: &Operation
 }
 
 fn show(asked: &OperationCreate, what: &str, preview: &TargetPreview, out: &Out) {
+    let dry_run = if asked.dry_run { "dry run: " } else { "" };
     out.note(format_args!(
-        "{what} on {}: {}",
+        "{dry_run}{what} on {}: {}",
         words::count(preview.hosts.len(), "host"),
         names(&preview.hosts.iter().collect::<Vec<_>>())
     ));

@@ -3,6 +3,9 @@
 use fleetward_api::work::kind::Kind;
 use fleetward_api::work::operation::Operation;
 use fleetward_api::work::run::Run;
+use fleetward_protocol::action::{Change, Preview};
+use fleetward_protocol::text::Line;
+use serde_json::Value;
 
 use crate::app::App;
 use crate::failure::Failure;
@@ -23,6 +26,9 @@ pub(super) async fn show(
 ) -> Result<(), Failure> {
     if runs.iter().all(|run| run.report.is_none()) {
         return Ok(());
+    }
+    if operation.dry_run {
+        return preview(operation, runs, app);
     }
     // Only the order of the columns and the look of times hang on it.
     let kinds = app.collect::<Kind>("kinds", &(), None).await.unwrap_or_default();
@@ -46,6 +52,58 @@ pub(super) async fn show(
         }
     }
     Ok(())
+}
+
+/// Shows what a dry run's hosts would change: a row for each change.
+fn preview(operation: &Operation, runs: &[Run], app: &App) -> Result<(), Failure> {
+    let mut differs = false;
+    for (place, step) in (0..).zip(&operation.steps) {
+        let reported = runs.iter().filter(|run| run.step == place);
+        let reported: Vec<(&Run, Preview)> = reported.filter_map(|run| Some((run, read(run)?))).collect();
+        if reported.is_empty() {
+            continue;
+        }
+        if operation.steps.len() > 1 {
+            app.out.print(format_args!("\n{}:", neutral::text(&step.subject)))?;
+        }
+        differs |=
+            reported.iter().any(|(_, preview)| preview.changes.iter().any(|change| !change.diff.is_empty()));
+        let (text, left_out) = changes(&reported, &app.out);
+        app.out.print(format_args!("\n{text}"))?;
+        app.out.note_left_out(&left_out);
+    }
+    if differs {
+        app.out.note(format_args!(
+            "`fleetward op logs {}` shows the lines that would differ.",
+            operation.number
+        ));
+    }
+    Ok(())
+}
+
+fn read(run: &Run) -> Option<Preview> {
+    serde_json::from_value(Value::Object(run.report.clone()?)).ok()
+}
+
+fn changes(reported: &[(&Run, Preview)], out: &Out) -> (String, Vec<String>) {
+    let titles = ["HOST", "WOULD", "NOW", "THEN"].map(str::to_owned);
+    let mut table = WideTable::new(out, titles);
+    for (run, Preview { changes, left_out }) in reported {
+        let row = |what: &str, now: &str, then: &str| {
+            [Cell::new(run.host.as_str()), Cell::new(what), Cell::new(now), Cell::new(then)].into_iter()
+        };
+        if changes.is_empty() {
+            table.push(row("nothing: unchanged", "", ""));
+        }
+        for Change { what, before, after, .. } in changes.iter() {
+            let word = |word: &Option<Line>| word.clone().unwrap_or_default();
+            table.push(row(what, &word(before), &word(after)));
+        }
+        if *left_out > 0 {
+            table.push(row(&format!("and {left_out} changes more"), "", ""));
+        }
+    }
+    table.finish()
 }
 
 /// The first reports, and the columns for which there was no room.
@@ -110,5 +168,25 @@ mod tests {
         "#]]
         .assert_eq(&table(&runs, &fields, SHOWN, &out).0);
         assert_eq!(table(&runs, &fields, 1, &out).0.lines().count(), 2);
+    }
+
+    #[test]
+    fn a_dry_run_has_a_row_for_each_change() {
+        let change =
+            json!({ "what": "restart a.service", "before": "active", "after": "active, started anew" });
+        let runs = [
+            run("web-1", "succeeded", json!({ "changes": [{ "what": "daemon-reload" }, change] })),
+            run("web-2", "succeeded", json!({ "changes": [] })),
+            run("web-3", "failed", json!({ "changes": [{ "what": "\u{1b}[2J" }] })),
+        ];
+        let reported: Vec<(&Run, Preview)> = runs.iter().filter_map(|run| Some((run, read(run)?))).collect();
+        let out = Out::new(&Cli::parse_from(["fleetward", "version", "--color", "never", "--utc"]).globals);
+        expect![[r#"
+            HOST   WOULD               NOW     THEN
+            web-1  daemon-reload
+            web-1  restart a.service   active  active, started anew
+            web-2  nothing: unchanged
+        "#]]
+        .assert_eq(&changes(&reported, &out).0);
     }
 }

@@ -273,7 +273,13 @@ mod tests {
     async fn a_slow_reader_takes_no_time_of_the_hosts() {
         let (answers, mut heard) = mpsc::channel(1);
         let (began, patience) = (Instant::now(), Duration::from_secs(30));
-        let bounds = Bounds { timeout: patience, items: 1, bytes: 1, follows: false };
+        let bounds = Bounds {
+            timeout: patience,
+            items: 1,
+            bytes: 1,
+            follows: false,
+            shows: fleetward_protocol::query::Shows::Table,
+        };
         let due = Some(began + patience);
         let (left, pace) = (Left::of(bounds), Pace::new());
         let mut listener = Listener { due, patience, follow: false, left, pace, answers };

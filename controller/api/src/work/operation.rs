@@ -37,6 +37,10 @@ pub struct OperationCreate {
     /// are only offline stay.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_not_enrolled: bool,
+    /// Whether each host only tells what it would change, as its run's report: `changes`, none where all is as wanted. For
+    /// kinds with `dry_run`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// How.
     #[serde(default)]
     pub rollout: Rollout,
@@ -139,6 +143,9 @@ pub struct Operation {
     pub on: String,
     /// How many of those hosts were left out because they were not enrolled.
     pub left_out: u32,
+    /// Whether its hosts only tell what they would change.
+    #[serde(default)]
+    pub dry_run: bool,
     /// How, with defaults filled in.
     pub rollout: Rollout,
     /// Where it stands.

@@ -94,6 +94,8 @@ pub(crate) struct Step {
     pub(crate) hidden: Vec<(String, String)>,
     pub(crate) undeclared: Vec<Undeclared>,
     pub(crate) timeout: Duration,
+    /// Whether the kind can tell what it would do.
+    pub(crate) rehearses: bool,
 }
 
 /// The kinds that this controller knows. Cheap to clone.
@@ -207,6 +209,7 @@ where
                 hidden,
                 undeclared,
                 timeout: timeout.unwrap_or(C::DEFAULT_TIMEOUT),
+                rehearses: C::REHEARSES,
             })
         })
     }

@@ -13,7 +13,7 @@ use fleetward_domain::work::operation::{InvalidPolicy, RolloutPolicy, RunCounts,
 use fleetward_protocol::action::InvalidAction;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::OperationId;
-use fleetward_protocol::name::ScriptName;
+use fleetward_protocol::name::{HostName, ScriptName};
 use fleetward_protocol::order::{MAX_STEPS, Plan};
 use fleetward_protocol::printable::to_line;
 use fleetward_protocol::text::Word;
@@ -114,6 +114,19 @@ pub enum OperationError {
         /// One that was perhaps meant.
         nearest: Option<String>,
     },
+    /// The kind cannot tell what it would do.
+    #[error(
+        "the kind `{0}` has no dry run: what it would do is not known before it is done; leave `dry_run` out, or ask for kinds that have one"
+    )]
+    NoDryRun(Word),
+    /// Agents do not know the kind.
+    #[error("{}", ignorant(.kind, .hosts))]
+    Ignorant {
+        /// The kind.
+        kind: Word,
+        /// Their hosts.
+        hosts: Vec<HostName>,
+    },
     /// The kind takes a permission that the caller does not have.
     #[error(transparent)]
     Denied(#[from] Denied),
@@ -207,6 +220,22 @@ pub enum OperationError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// Which agents do not know a kind, and what to do about it.
+fn ignorant(kind: &str, hosts: &[HostName]) -> String {
+    const NAMED: usize = 5;
+    let mut named: Vec<&str> = hosts.iter().take(NAMED).map(HostName::as_str).collect();
+    let more = hosts.len().saturating_sub(NAMED).to_string();
+    if hosts.len() > NAMED {
+        named.extend(["and", &more, "more"]);
+    }
+    let agents =
+        if hosts.len() == 1 { "the agent of this host does" } else { "the agents of these hosts do" };
+    format!(
+        "{agents} not know the kind `{kind}`: {}; upgrade the package fleetward-agent there, or leave them out",
+        named.join(" ")
+    )
 }
 
 /// Plans an operation, or takes the plan that is submitted: one run per step and host, all committed when this returns (P14).

@@ -1055,6 +1055,8 @@ export interface components {
         Kind: {
             /** @description The JSON schema of an action's report, or of each item that a query answers with, likewise. */
             answer: Record<string, never>;
+            /** @description Whether an action can tell what it would change, and change nothing. */
+            dry_run?: boolean;
             /** @description Whether it changes a host or looks at it. */
             family: components["schemas"]["Family"];
             /** @description Whether a query can go on to tell what changes. */
@@ -1073,6 +1075,7 @@ export interface components {
              * @example run
              */
             permission: string;
+            shows?: components["schemas"]["Shows"] | null;
             /** @description What it does, in one sentence. */
             summary: string;
             /**
@@ -1170,6 +1173,8 @@ export interface components {
             created_by: string;
             /** @description Nothing is started after this. */
             deadline: components["schemas"]["Time"];
+            /** @description Whether its hosts only tell what they would change. */
+            dry_run?: boolean;
             ended_at?: components["schemas"]["Time"] | null;
             /**
              * Format: int32
@@ -1211,6 +1216,11 @@ export interface components {
         OperationCreate: {
             /** @description Working directory of each of `scripts`; the user's home when absent. */
             directory?: string | null;
+            /**
+             * @description Whether each host only tells what it would change, as its run's report: `changes`, none where all is as wanted. For
+             *     kinds with `dry_run`.
+             */
+            dry_run?: boolean;
             /**
              * @description Environment for each of `scripts`. Every one has to declare each variable; others take the permission
              *     `override`, and what shells and loaders take as code is never taken.
@@ -1730,6 +1740,11 @@ export interface components {
             /** @description What the client called itself. */
             name: string;
         };
+        /**
+         * @description What the items of an answer are to each other.
+         * @enum {string}
+         */
+        Shows: "table" | "entries";
         /** @description A sort key. */
         Sort: {
             /** @description The column. */

@@ -293,6 +293,9 @@ pub struct RolloutPolicy {
     pub on_failure: OnFailure,
     /// How long one run may take, in milliseconds; the action's own default if absent.
     pub timeout_ms: Option<u64>,
+    /// Whether each host tells only what it would change.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }
 
 /// The longest time from an operation's request to its deadline.
@@ -314,6 +317,7 @@ impl Default for RolloutPolicy {
             offline: Offline::Wait,
             on_failure: OnFailure::StopHost,
             timeout_ms: None,
+            dry_run: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use fleetward_api::page::{Page, PageQuery};
-use fleetward_api::work::kind::{Family, Kind};
+use fleetward_api::work::kind::{Family, Kind, Shows};
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::{action, query};
 use serde_json::{Map, Value};
@@ -48,6 +48,8 @@ fn action_view(kind: &action::Kind) -> Kind {
         permission: permission(Permission::from(kind.privilege)),
         idempotent: kind.idempotent,
         timeout_s: u32::try_from(kind.timeout.as_secs()).unwrap_or(u32::MAX),
+        dry_run: kind.rehearses,
+        shows: None,
         follows: false,
         parameters: schema(&kind.parameters),
         answer: schema(&kind.report),
@@ -62,6 +64,11 @@ fn query_view(kind: &query::Kind) -> Kind {
         permission: permission(Permission::from(kind.privilege)),
         idempotent: true,
         timeout_s: u32::try_from(kind.bounds.timeout.as_secs()).unwrap_or(u32::MAX),
+        dry_run: false,
+        shows: Some(match kind.bounds.shows {
+            query::Shows::Table => Shows::Table,
+            query::Shows::Entries => Shows::Entries,
+        }),
         follows: kind.bounds.follows,
         parameters: schema(&kind.parameters),
         answer: schema(&kind.item),

@@ -291,6 +291,13 @@ impl From<OperationError> for ApiError {
                 let text = format!("{text}; `fleetward kind list` shows those there are");
                 Self::not_found("KIND_NOT_FOUND", text).detail("kind", kind.as_str())
             }
+            OperationError::NoDryRun(kind) => Self::invalid("NO_DRY_RUN", text).detail("kind", kind.as_str()),
+            OperationError::Ignorant { kind, hosts } => {
+                let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+                Self::conflict("KIND_UNKNOWN_TO_HOST", text)
+                    .detail("kind", kind.as_str())
+                    .detail("hosts", hosts)
+            }
             OperationError::Denied(error) => error.into(),
             OperationError::NoScript(name) => {
                 let text = format!("{text}; `fleetward script list` shows those there are");

@@ -37,7 +37,7 @@ pub(crate) fn asked(request: OperationCreate) -> Result<Asked, ApiError> {
         id: request.id,
         digest,
         plan: plan.map_err(|error| field("plan", &format!("it is no Base64: {error}")))?,
-        policy: policy(rollout)?,
+        policy: policy(rollout, request.dry_run)?,
         canary: share("rollout.canary", rollout.canary.as_deref())?,
         steps: steps(request.steps, request.scripts, surroundings)?,
         on: request.on,
@@ -76,7 +76,7 @@ pub(crate) fn steps(
     Ok(steps.into_iter().map(|step| action::Asked { kind: step.kind, params: step.params }).collect())
 }
 
-fn policy(rollout: &Rollout) -> Result<RolloutPolicy, ApiError> {
+fn policy(rollout: &Rollout, dry_run: bool) -> Result<RolloutPolicy, ApiError> {
     let concurrency = rollout.concurrency.unwrap_or(DEFAULT_CONCURRENCY);
     let concurrency = NonZeroU32::new(concurrency).ok_or_else(|| {
         field("rollout.concurrency", &format!("0 is not between 1 and {MAX_CONCURRENCY} hosts at a time"))
@@ -97,6 +97,7 @@ fn policy(rollout: &Rollout) -> Result<RolloutPolicy, ApiError> {
             None | Some(false) => OnFailure::StopHost,
         },
         timeout_ms: rollout.timeout_s.map(millis),
+        dry_run,
     })
 }
 

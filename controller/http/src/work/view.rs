@@ -37,6 +37,7 @@ pub(crate) fn operation_view(overview: &Overview) -> Result<Operation, ApiError>
         steps: steps.iter().map(|step| step_view(operation.id, step)).collect(),
         on: operation.targets.clone(),
         left_out: operation.left_out,
+        dry_run: operation.policy.as_ref().is_ok_and(|policy| policy.dry_run),
         rollout: operation.policy.as_ref().map(rollout_view).unwrap_or_default(),
         status: status(operation.status),
         status_detail: status_detail(operation, counts, steps.len()),

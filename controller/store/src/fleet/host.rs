@@ -15,8 +15,7 @@ use fleetward_protocol::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::query::{OneOf, Row, query, words};
-use crate::search::Reader as _;
-use crate::{Connection, Scope, StoreError};
+use crate::{Connection, Reader, Scope, StoreError};
 
 mod declare;
 mod departure;
@@ -278,6 +277,24 @@ pub async fn clients_elsewhere(
         found.append(&mut elsewhere);
     }
     Ok(found)
+}
+
+/// The active hosts whose agent has told which kinds it knows, and not this one.
+///
+/// # Errors
+/// If the database fails.
+pub async fn ignorant_of(
+    conn: &mut impl Reader,
+    scope: &Scope,
+    kind: &str,
+) -> Result<Vec<HostName>, StoreError> {
+    // The names of kinds are plain words: there is nothing to escape, neither in JSON nor in a pattern.
+    let quoted = format!("%\"{kind}\"%");
+    let select = query("SELECT h.name FROM host h WHERE h.deleted_at IS NULL AND h.lifecycle = 'active' AND h.kinds <> '[]' AND h.kinds NOT LIKE ")
+        .value(quoted)
+        .push(" AND ")
+        .scope("h.tenant_id", scope);
+    conn.rows(select).await?.iter().map(|row| row.get("name")).collect()
 }
 
 /// Keeps a host as it is until the caller's transaction ends: what decides by its row, and by its certificates,

@@ -3,15 +3,19 @@
 //! A plan follows from the request, the operation's id, the time from which it counts, and what the inventory says, for the person who asks. So a plan
 //! that was shown need not be kept: who submits it sends it back, it is made again, and both must be the same bytes.
 
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleetward_domain::work::operation::{InvalidPolicy, RolloutPolicy};
+use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{OperationId, RunId};
+use fleetward_protocol::name::HostName;
 use fleetward_protocol::order::{self as wire, Authority, Draft, Limits, MAX_STEPS, Planned, Target};
 use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::time::Timestamp;
+use fleetward_store::fleet::host;
 use fleetward_store::work::run::NewRun;
 use fleetward_store::work::step::{NewStep, Step};
 use fleetward_store::{Connection, Scope};
@@ -154,6 +158,7 @@ pub(super) async fn decide(
     policy.validate()?;
     let mut conn = app.store().read().await?;
     let steps = resolve(app, permit, &mut conn, asked.steps.clone(), &policy).await?;
+    check_known(&mut conn, &scope, &steps, &selected).await?;
     drop(conn);
     let deadline = not_before + Duration::from_millis(policy.deadline_ms);
     let digests: List<Digest, MAX_STEPS> = List::of(steps.iter().map(|step| Digest::of(&step.bytes)));
@@ -168,6 +173,26 @@ pub(super) async fn decide(
     };
     let planned = Planned::new(draft, &targets).map_err(OperationError::TooLarge)?;
     Ok(Decided { policy, selected, left_out, steps, planned, not_before, deadline })
+}
+
+/// Whether the agents of all hosts know what is asked of them, as far as they have told.
+async fn check_known(
+    conn: &mut Connection,
+    scope: &Scope,
+    steps: &[PlannedStep],
+    selected: &[Selected],
+) -> Result<(), OperationError> {
+    let kinds: BTreeSet<&str> = steps.iter().map(|step| step.shown.kind.as_str()).collect();
+    for kind in kinds {
+        let ignorant: HashSet<HostName> = host::ignorant_of(conn, scope, kind).await?.into_iter().collect();
+        let hosts =
+            selected.iter().map(|selected| &selected.host.name).filter(|name| ignorant.contains(*name));
+        let hosts: Vec<HostName> = hosts.cloned().collect();
+        if !hosts.is_empty() {
+            return Err(OperationError::Ignorant { kind: Text::of(kind), hosts });
+        }
+    }
+    Ok(())
 }
 
 /// A run for each host and step.
@@ -237,12 +262,19 @@ fn hide_in(name: &str, value: &mut Value, hidden: &[(String, String)], secrets: 
 }
 
 fn planned(step: action::Step, policy: &RolloutPolicy) -> Result<PlannedStep, OperationError> {
-    let action::Step { action, subject, contents, shown, undeclared, timeout, hidden } = step;
+    let action::Step { action, subject, contents, shown, undeclared, timeout, hidden, rehearses } = step;
+    if policy.dry_run && !rehearses {
+        return Err(OperationError::NoDryRun(Text::of(action.kind)));
+    }
+    let (authority, subject): (fn(ActionRequest) -> Authority, String) = match policy.dry_run {
+        true => (Authority::Rehearse, format!("dry run: {subject}")),
+        false => (Authority::Run, subject),
+    };
     let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let timeout_ms = policy.timeout_ms.unwrap_or_else(|| millis(timeout));
     let kind = action.kind.clone();
     let ordered = wire::Step {
-        authority: Authority::Run(action),
+        authority: authority(action),
         limits: Limits { timeout_ms, ..Limits::DEFAULT }.to_list(),
         contents: List::of(contents),
     };

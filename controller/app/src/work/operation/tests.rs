@@ -7,13 +7,17 @@ use fleetward_domain::fleet::contract::Variable;
 use fleetward_domain::people::permission::{Grant, Grants, Role};
 use fleetward_domain::work::operation::RolloutPolicy;
 use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::{BootId, JournalId};
 use fleetward_protocol::name::HostName;
+use fleetward_protocol::text::{List, Text};
 use fleetward_store::Scope;
-use fleetward_store::fleet::script;
+use fleetward_store::fleet::host::Connected;
+use fleetward_store::fleet::{host, script};
 use fleetward_store::testing::postgres;
 use serde_json::json;
+use uuid::Uuid;
 
-use super::{Asked, create, preview};
+use super::{Asked, OperationError, create, preview};
 use crate::clock::Clock;
 use crate::fleet::host::{Addition, add};
 use crate::fleet::target::NotEnrolledHosts;
@@ -111,4 +115,53 @@ async fn a_deadline_is_made_by_the_clock_that_it_is_judged_by() {
     assert!((policy.deadline_ms..policy.deadline_ms + 3_600_000).contains(&span), "{span} ms");
     controller.stop().await;
     store.finish().await;
+}
+
+/// Agents of the fleet are of several versions: who cannot do it is named before anybody begins.
+#[tokio::test]
+async fn a_kind_that_an_agent_does_not_know_is_refused_with_its_hosts() {
+    let controller = TestApp::start().await;
+    let kinds: [&[&str]; 4] = [&["script", "unit-file"], &["script", "unit"], &[], &["unit-x"]];
+    for (number, kinds) in (1..).zip(kinds) {
+        let name = format!("web-{number}");
+        controller.add_absent_host(&name).await;
+        let mut tx = controller.app().store().write().await.unwrap();
+        let scope = Scope::of(controller.tenant);
+        let found = host::get(&mut tx, &scope, &name.parse().unwrap()).await.unwrap();
+        let told = Connected {
+            agent_version: Text::of("0.1.0"),
+            boot: BootId::from_uuid(Uuid::from_u128(1)),
+            journal: JournalId::from_uuid(Uuid::from_u128(1)),
+            kinds: List::of(kinds.iter().map(Text::of)),
+            clock_skew_ms: 0,
+        };
+        host::update_connected(&mut tx, found.id, &told, controller.clock.now()).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+    let refused = controller.ask(steps(), "all", RolloutPolicy::default()).await.unwrap_err();
+    match &refused {
+        OperationError::Ignorant { kind, hosts } => {
+            let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+            assert_eq!((kind.as_str(), hosts), ("unit", vec!["web-1", "web-4"]));
+        }
+        other => panic!("{other:?}"),
+    }
+    let words = refused.to_string();
+    assert!(words.contains("`unit`: web-1 web-4; upgrade the package fleetward-agent"), "{words}");
+    controller.ask(steps(), "web-2 | web-3", RolloutPolicy::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dry_run_is_another_order_and_not_for_scripts() {
+    let controller = TestApp::start().await;
+    controller.add_absent_host("web-1").await;
+    controller.add_script("work", "#!/bin/bash\n").await;
+    let dry_run = RolloutPolicy { dry_run: true, ..RolloutPolicy::default() };
+    let operation = controller.ask(steps(), "web-1", dry_run).await.unwrap();
+    assert_eq!(operation.summary, "dry run: restart web.service");
+    assert!(operation.policy.unwrap().dry_run, "whoever reads it again knows what it was");
+    let script = action::script::asked("work".parse().unwrap(), Vec::new(), &Default::default());
+    let mixed = vec![steps().remove(0), script];
+    let refused = controller.ask(mixed, "web-1", dry_run).await.unwrap_err();
+    assert!(matches!(&refused, OperationError::NoDryRun(kind) if kind.as_str() == "script"), "{refused:?}");
 }
