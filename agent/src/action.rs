@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     fn action() -> ActionRequest {
-        let unit = Unit { unit: "nginx.service".parse().unwrap(), verb: Verb::Restart, daemon_reload: false };
+        let unit = Unit::new("nginx.service".parse().unwrap(), Verb::Restart);
         ActionRequest::new(&unit).unwrap()
     }
 

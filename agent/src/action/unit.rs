@@ -1,23 +1,25 @@
-//! Starts, stops, restarts and reloads a unit through systemd, and says what became of it.
+//! Starts, stops, restarts and reloads a unit through systemd, watches for a while whether it stays so, and says what became
+//! of it.
 
 use std::time::Duration;
 
-use fleetward_protocol::action::unit::{Unit, UnitJob, UnitName, UnitReport, UnitState, Verb};
+use fleetward_protocol::action::unit::{MAX_LOG, Unit, UnitJob, UnitName, UnitReport, UnitState, Verb};
 use fleetward_protocol::action::{Change, Preview};
+use fleetward_protocol::text::{List, Text};
 
 use super::Perform;
 use super::own_unit;
 use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::systemd::carries;
-use crate::platform::systemd::{Job, Lasting, Systemd, SystemdError};
+use crate::platform::systemd::{Job, JobType, Lasting, Settled, Systemd, SystemdError};
 
 /// So many lines of a unit's log are shown at most when it failed.
-const LINES: u8 = 20;
+const LINES: u8 = 50;
 
 impl Perform for Unit {
     fn rehearse(&self, steps: &mut Steps) -> Result<Preview, Failure<Preview>> {
-        let Self { unit, verb, daemon_reload } = self;
+        let Self { unit, verb, daemon_reload, settle_s: _ } = self;
         let Checked { before, .. } = steps.look("check", unit, |steps| check(self, None, steps))?;
         let reload = daemon_reload.then(|| Change::new("daemon-reload"));
         let change = (!is_as_wanted(*verb, &before)).then(|| {
@@ -27,6 +29,7 @@ impl Perform for Unit {
                 Verb::Restart => "active, started anew",
                 Verb::Reload => "active, with its configuration read again",
                 Verb::ReloadOrRestart => "active, with its configuration read again or started anew",
+                Verb::ResetFailed => "inactive",
             };
             Change::new(format_args!("{verb} {unit}")).between(shown(&before), after)
         });
@@ -53,7 +56,8 @@ impl Perform for Unit {
             };
             steps.unchanged(self.verb.as_str(), format_args!("{why}: {unit} is {}", shown(&before)));
             let (changed, after) = (earlier.is_some(), before.clone());
-            return Ok(UnitReport { changed, before, after, needs_daemon_reload, job: None });
+            let log = List::default();
+            return Ok(UnitReport { changed, before, after, needs_daemon_reload, job: None, log });
         }
         let words = format!("{} {unit}", self.verb);
         let mut goes_on = None;
@@ -93,22 +97,26 @@ impl Perform for Unit {
             }
             verified
         });
+        let verified = verified
+            .and_then(|()| settle(self, &systemd, &mut after, goes_on.is_some(), changed.is_ok(), steps));
         let is_done = changed.is_ok() || goes_on.is_some() || earlier.is_some();
-        let report = |changed, after| UnitReport {
+        let report = |changed, after, log| UnitReport {
             changed,
             before: before.clone(),
             after,
             needs_daemon_reload,
             job: goes_on.clone(),
+            log,
         };
         match (changed.and(verified), after) {
-            (Ok(()), after) => Ok(report(true, after.unwrap_or_else(|| before.clone()))),
+            (Ok(()), after) => Ok(report(true, after.unwrap_or_else(|| before.clone()), List::default())),
             (Err(problem), after) => {
                 // What was stopped has not failed.
-                if steps.stop().requested().is_none() {
-                    tell_log(&systemd, unit, steps);
-                }
-                let report = after.map(|after| Box::new(report(is_done || after != before, after)));
+                let log = match steps.stop().requested() {
+                    None => tell_log(&systemd, unit, steps),
+                    Some(_) => List::default(),
+                };
+                let report = after.map(|after| Box::new(report(is_done || after != before, after, log)));
                 Err(Failure { problem, left: Left::AsItIs, report })
             }
         }
@@ -137,7 +145,7 @@ fn ensure_agent_kept(asked: &Unit, systemd: &Systemd) -> Result<(), Problem> {
         Verb::Stop => carries::Change::Stop,
         Verb::Start => carries::Change::Start,
         Verb::Restart | Verb::ReloadOrRestart => carries::Change::Restart,
-        Verb::Reload => return Ok(()),
+        Verb::Reload | Verb::ResetFailed => return Ok(()),
     };
     let kept = own_unit::ensure_kept(systemd, unit, verb.as_str(), change);
     kept.map_err(|error| problem(asked, &error))?
@@ -172,12 +180,14 @@ const fn starts_anew(verb: Verb) -> bool {
 /// to start that in the moment of its end, systemd would do its work again.
 fn does_the_boot_do_it(verb: Verb, state: &UnitState, lasting: Lasting) -> bool {
     (starts_anew(verb) && is_active(state))
-        || (verb != Verb::Stop && lasting == Lasting::Ends && is_being_started(state))
+        || (!matches!(verb, Verb::Stop | Verb::ResetFailed)
+            && lasting == Lasting::Ends
+            && is_being_started(state))
 }
 
 /// Whether the unit is inactive because it was started and has come to its end.
 fn has_done_its_work(verb: Verb, state: Option<&UnitState>) -> bool {
-    verb != Verb::Stop
+    !matches!(verb, Verb::Stop | Verb::ResetFailed)
         && state.is_some_and(|state| {
             state.active.as_str() == "inactive"
                 && state.result.as_ref().is_some_and(|result| result.as_str() == "success")
@@ -204,7 +214,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
              `systemctl daemon-reload` on the host before"
         ));
     }
-    let lasting = if steps.is_taken_up() && *verb != Verb::Stop {
+    let lasting = if steps.is_taken_up() && !matches!(verb, Verb::Stop | Verb::ResetFailed) {
         systemd.read_lasting(unit).map_err(|error| problem(asked, &error))?
     } else {
         Lasting::Lasts
@@ -214,11 +224,11 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
             format_args!("there is no unit {unit} on this host"),
             "install what it belongs to, or find its right name with `systemctl list-unit-files`",
         )),
-        "masked" if *verb != Verb::Stop => Err(Problem::new(
+        "masked" if !matches!(verb, Verb::Stop | Verb::ResetFailed) => Err(Problem::new(
             format_args!("{unit} is masked: somebody decided that it must not start here"),
-            format_args!("run `systemctl unmask {unit}` on the host if it may"),
+            format_args!("ask for `unmask` with the kind `unit-file` if it may"),
         )),
-        "bad-setting" | "error" => Err(Problem::new(
+        "bad-setting" | "error" if *verb != Verb::ResetFailed => Err(Problem::new(
             format_args!("the file of {unit} cannot be used ({})", before.load),
             format_args!("run `systemd-analyze verify {unit}` on the host: it names the line"),
         )),
@@ -234,13 +244,55 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
     }
 }
 
+/// Watches for a while whether a service that was started stays so.
+fn settle(
+    asked: &Unit,
+    systemd: &Systemd,
+    after: &mut Option<UnitState>,
+    goes_on: bool,
+    changed: bool,
+    steps: &mut Steps,
+) -> Result<(), Problem> {
+    let Unit { unit, verb, settle_s, .. } = asked;
+    let runs = after.as_ref().is_some_and(|state| state.sub.as_str() == "running");
+    let is_started = matches!(verb, Verb::Start | Verb::Restart | Verb::Reload | Verb::ReloadOrRestart);
+    if *settle_s == 0 || goes_on || !changed || !runs || !is_started {
+        return Ok(());
+    }
+    steps.look("settle", format_args!("{unit}, {settle_s} s"), |steps| {
+        let span = Duration::from_secs((*settle_s).into());
+        let settled = systemd.watch(unit, span, steps.stop()).map_err(|error| problem(asked, &error))?;
+        let now = systemd.read_unit(unit).map_err(|error| problem(asked, &error))?;
+        match settled {
+            Settled::Stayed => Ok(()),
+            // That it was started is so all the same; whether it would have stayed nobody asks any more.
+            Settled::Left(why) => {
+                steps.say(format_args!("{} before {unit} was up for {settle_s} s", why.words()));
+                Ok(())
+            }
+            Settled::Died => {
+                steps.say(format_args!("{unit} is {}", shown(&now)));
+                let result = now
+                    .result
+                    .as_ref()
+                    .filter(|result| result.as_str() != "success")
+                    .map(|result| why(result));
+                *after = Some(now);
+                let why = result.map(|why| format!(": {why}")).unwrap_or_default();
+                Err(look_into_it(asked, &format!("it started, and did not stay up for {settle_s} s{why}")))
+            }
+        }
+    })
+}
+
 /// Tells what the unit has logged since this run began; of a run that was taken up, since the host restarted.
-fn tell_log(systemd: &Systemd, unit: &UnitName, steps: &mut Steps) {
+fn tell_log(systemd: &Systemd, unit: &UnitName, steps: &mut Steps) -> List<Text<512>, MAX_LOG> {
     let (since, when) = match steps.is_taken_up() {
         true => (Duration::ZERO, "the host restarted"),
         false => (steps.began(), "this run began"),
     };
-    match systemd.read_log(unit, since, LINES) {
+    let lines = systemd.read_log(unit, since, LINES);
+    match &lines {
         None => steps.complain(format_args!(
             "the journal could not be read: `journalctl --unit={unit}` on the host shows what {unit} has logged"
         )),
@@ -249,6 +301,7 @@ fn tell_log(systemd: &Systemd, unit: &UnitName, steps: &mut Steps) {
         }
         Some(lines) => lines.iter().for_each(|line| steps.complain(line)),
     }
+    List::of(lines.into_iter().flatten().map(Text::of))
 }
 
 /// Whether there is nothing to do.
@@ -256,6 +309,7 @@ fn is_as_wanted(verb: Verb, state: &UnitState) -> bool {
     match verb {
         Verb::Start => is_active(state),
         Verb::Stop => matches!(state.active.as_str(), "inactive" | "failed"),
+        Verb::ResetFailed => state.active.as_str() != "failed",
         Verb::Restart | Verb::Reload | Verb::ReloadOrRestart => false,
     }
 }
@@ -277,9 +331,16 @@ fn change(
 ) -> Result<(), Problem> {
     let Unit { unit, verb, .. } = asked;
     // After a restart of the host it is not active, or is being started: a start is all that is left to do, and joins that.
-    let asked_of_systemd = if steps.is_taken_up() && starts_anew(*verb) { Verb::Start } else { *verb };
-    let ended =
-        systemd.run_job(unit, asked_of_systemd, steps.stop()).map_err(|error| problem(asked, &error))?;
+    let does = match verb {
+        Verb::ResetFailed => return systemd.reset_failed(unit).map_err(|error| problem(asked, &error)),
+        Verb::Start => JobType::Start,
+        Verb::Stop => JobType::Stop,
+        _ if steps.is_taken_up() => JobType::Start,
+        Verb::Restart => JobType::Restart,
+        Verb::Reload => JobType::Reload,
+        Verb::ReloadOrRestart => JobType::ReloadOrRestart,
+    };
+    let ended = systemd.run_job(unit, does, steps.stop()).map_err(|error| problem(asked, &error))?;
     let result = match ended {
         // What the unit is now tells the rest.
         Job::Missed => return Ok(()),
@@ -333,7 +394,8 @@ fn change(
 fn verify(asked: &Unit, state: &UnitState) -> Result<(), Problem> {
     match (asked.verb, state.active.as_str()) {
         (Verb::Stop, "active") => Err(look_into_it(asked, "it is active again")),
-        (Verb::Stop, _) => Ok(()),
+        (Verb::ResetFailed, "failed") => Err(look_into_it(asked, "it is failed again")),
+        (Verb::Stop | Verb::ResetFailed, _) => Ok(()),
         (_, "failed") => Err(look_into_it(asked, &why(state.result.as_deref().unwrap_or("failed")))),
         // It died at once, and systemd will try again in a moment.
         _ if state.sub.starts_with("auto-restart") => {
@@ -378,7 +440,7 @@ fn problem(asked: &Unit, error: &SystemdError) -> Problem {
             format!("what became of it is not known here: see `systemctl status {unit}` on the host")
         }
         SystemdError::Refused { name, .. } if name.ends_with("UnitMasked") => {
-            format!("run `systemctl unmask {unit}` on the host if it may run")
+            "ask for `unmask` with the kind `unit-file` if it may".to_owned()
         }
         SystemdError::Refused { .. } | SystemdError::Replaces { .. } => {
             format!("see `systemctl status {unit}` on the host")

@@ -6,7 +6,10 @@
 pub mod carries;
 pub mod files;
 mod log;
+mod settle;
 pub mod units;
+
+pub use settle::Settled;
 
 use std::future::poll_fn;
 use std::io;
@@ -15,7 +18,7 @@ use std::os::fd::AsFd as _;
 use std::task::Poll;
 use std::time::Duration;
 
-use fleetward_protocol::action::unit::{UnitJob, UnitName, UnitState, Verb};
+use fleetward_protocol::action::unit::{UnitJob, UnitName, UnitState};
 use fleetward_protocol::text::{Line, Text, Word};
 use fleetward_protocol::time::Timestamp;
 use futures_core::Stream as _;
@@ -53,6 +56,21 @@ const QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 pub struct Systemd {
     connection: Connection,
     runtime: Runtime,
+}
+
+/// What a job does to a unit, as systemctl(1) calls it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobType {
+    /// Start it.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop it and start it again.
+    Restart,
+    /// Have it read its configuration again.
+    Reload,
+    /// Reload it if it can, restart it if not.
+    ReloadOrRestart,
 }
 
 /// How waiting for a job ended.
@@ -186,6 +204,15 @@ impl Systemd {
         self.runtime.block_on(state).is_ok_and(|state| state.as_deref() == Some("stopping"))
     }
 
+    /// Has systemd forget that the unit failed, and how often it was started.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn reset_failed(&self, unit: &UnitName) -> Result<(), SystemdError> {
+        let asked = (unit.as_str(),);
+        self.runtime.block_on(call(&self.connection, PATH, MANAGER, "ResetFailedUnit", &asked)).map(drop)
+    }
+
     /// Has systemd read all its files again.
     ///
     /// # Errors
@@ -206,7 +233,7 @@ impl Systemd {
     ///
     /// # Errors
     /// If systemd does not take the job, or cannot be heard any more.
-    pub fn run_job(&mut self, unit: &UnitName, verb: Verb, stop: &mut Stop) -> Result<Job, SystemdError> {
+    pub fn run_job(&mut self, unit: &UnitName, does: JobType, stop: &mut Stop) -> Result<Job, SystemdError> {
         let Self { connection, runtime } = self;
         runtime.block_on(async {
             let rule = MatchRule::builder()
@@ -226,7 +253,7 @@ impl Systemd {
             // Asked for twice, it is one job: the one that was there.
             let before = property::<(u32, OwnedObjectPath)>(connection, path.as_str(), UNIT, "Job").await?;
             let job: OwnedObjectPath =
-                ask(connection, PATH, MANAGER, method(verb), &(unit.as_str(), "replace")).await?;
+                ask(connection, PATH, MANAGER, does.method(), &(unit.as_str(), "replace")).await?;
             let is_ours = before.is_none_or(|(_, before)| before != job);
             let asked = stop.as_fd().try_clone_to_owned().map_err(SystemdError::Runtime)?;
             // SAFETY: an `OwnedFd` is open and the same one for as long as it is there.
@@ -256,7 +283,7 @@ impl Systemd {
                     ready = asked.readable() => {
                         drop(ready.map(|mut ready| ready.clear_ready()));
                         if let Some(why) = stop.requested() {
-                            return leave(connection, &job, verb, is_ours, why).await;
+                            return leave(connection, &job, does, is_ours, why).await;
                         }
                     }
                     () = tokio::time::sleep(look) => {
@@ -275,7 +302,7 @@ impl Systemd {
 async fn leave(
     connection: &Connection,
     job: &OwnedObjectPath,
-    verb: Verb,
+    asked: JobType,
     is_ours: bool,
     why: Why,
 ) -> Result<Job, SystemdError> {
@@ -286,7 +313,7 @@ async fn leave(
     )?;
     let (Some(id), Some(does), Some(state)) = (id, does, state) else { return Ok(Job::Missed) };
     // A restart whose first half is done is a start that waits: the unit is down, and without the job it stays down.
-    let has_begun = does == "start" && verb != Verb::Start;
+    let has_begun = does == "start" && asked != JobType::Start;
     if is_ours
         && state == "waiting"
         && !has_begun
@@ -404,13 +431,15 @@ fn body<T: DeserializeOwned + Type>(message: &Message) -> Result<T, SystemdError
     message.body().deserialize().map_err(SystemdError::Strange)
 }
 
-const fn method(verb: Verb) -> &'static str {
-    match verb {
-        Verb::Start => "StartUnit",
-        Verb::Stop => "StopUnit",
-        Verb::Restart => "RestartUnit",
-        Verb::Reload => "ReloadUnit",
-        Verb::ReloadOrRestart => "ReloadOrRestartUnit",
+impl JobType {
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Start => "StartUnit",
+            Self::Stop => "StopUnit",
+            Self::Restart => "RestartUnit",
+            Self::Reload => "ReloadUnit",
+            Self::ReloadOrRestart => "ReloadOrRestartUnit",
+        }
     }
 }
 

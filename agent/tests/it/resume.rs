@@ -46,7 +46,7 @@ fn runtime() -> Runtime {
 }
 
 fn unit(verb: Verb, unit: &str) -> Request {
-    let unit = Unit { unit: unit.parse().unwrap(), verb, daemon_reload: false };
+    let unit = Unit { settle_s: 0, ..Unit::new(unit.parse().unwrap(), verb) };
     Request { typed: Some(ActionRequest::new(&unit).unwrap()), content: String::new(), ..script("") }
 }
 

@@ -92,6 +92,8 @@ pub(crate) struct World {
     pub(crate) had_job: bool,
     /// Whether it stops everything, for the host goes down.
     pub(crate) stopping: bool,
+    /// Whether somebody has looked how often a service was started again.
+    pub(crate) watched: bool,
     /// Units whose files were changed since they were read.
     pub(crate) changed: Vec<&'static str>,
     /// The unit that the agent's processes belong to.
@@ -227,6 +229,16 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                 }
             }
         }
+        "ResetFailedUnit" => {
+            let (unit,): (String,) = message.body().deserialize().unwrap();
+            world.send_modify(|world| {
+                world.asked.push(format!("{member} {unit}"));
+                if let Some((_, active, _)) = world.units.get_mut(&unit) {
+                    *active = "inactive".into();
+                }
+            });
+            connection.reply(&header, &()).await.unwrap()
+        }
         "CancelJob" => {
             let (job,): (u32,) = message.body().deserialize().unwrap();
             world.send_modify(|world| {
@@ -275,6 +287,9 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
         }
         "Get" => {
             let (_, name): (String, String) = message.body().deserialize().unwrap();
+            if name == "NRestarts" {
+                world.send_modify(|world| world.watched = true);
+            }
             let value = property(&world.borrow(), &at, &name);
             match value {
                 Some(value) => connection.reply(&header, &value).await.unwrap(),

@@ -32,7 +32,12 @@ fn site(test: &str) -> Option<Site> {
 }
 
 fn unit(verb: Verb, unit: &str) -> Request {
-    asking(&Unit { unit: unit.parse().unwrap(), verb, daemon_reload: false })
+    asking(&at_once(verb, unit))
+}
+
+/// What does not wait for what becomes of it.
+fn at_once(verb: Verb, unit: &str) -> Unit {
+    Unit { settle_s: 0, ..Unit::new(unit.parse().unwrap(), verb) }
 }
 
 fn asking(unit: &Unit) -> Request {
@@ -120,7 +125,7 @@ async fn what_goes_wrong_is_told_with_what_to_do_next() {
     let life = machine.start(boot(1));
     for (name, parts) in [
         ("gone.service", ["there is no unit gone.service on this host", "systemctl list-unit-files"]),
-        ("masked.service", ["masked.service is masked", "systemctl unmask masked.service"]),
+        ("masked.service", ["masked.service is masked", "ask for `unmask`"]),
         ("off.service", ["only an active unit can reload", "`reload-or-restart`"]),
     ] {
         let verb = if name == "off.service" { Verb::Reload } else { Verb::Start };
@@ -255,7 +260,7 @@ async fn a_file_that_systemd_has_not_read_again_is_told_and_read_when_asked() {
     assert!(stderr.contains("the old one is used") && stderr.contains("`daemon_reload=true`"), "{stderr}");
     assert!(report(&output).needs_daemon_reload);
 
-    let restart = Unit { unit: "web.service".parse().unwrap(), verb: Verb::Restart, daemon_reload: true };
+    let restart = Unit { daemon_reload: true, ..at_once(Verb::Restart, "web.service") };
     let (end, output) = done(&life, &asking(&restart)).await;
     assert_eq!((end.outcome, text(&output.stderr)), (Outcome::Exited(0), String::new()));
     assert!(!report(&output).needs_daemon_reload);
@@ -405,7 +410,7 @@ async fn what_the_agent_needs_is_looked_at_again_when_files_were_read() {
         world.next_dependencies.insert(("web.service", "Requires"), vec!["base.target"]);
     });
     let life = machine.start(boot(1));
-    let stop = Unit { unit: "base.target".parse().unwrap(), verb: Verb::Stop, daemon_reload: true };
+    let stop = Unit { daemon_reload: true, ..at_once(Verb::Stop, "base.target") };
     let (end, output) = done(&life, &asking(&stop)).await;
     let stderr = text(&output.stderr);
     assert_eq!(end.outcome, Outcome::Exited(1));
@@ -498,7 +503,7 @@ async fn a_dry_run_tells_what_would_change_and_changes_nothing() {
         let (end, output) = done(&life, &request).await;
         (end.outcome, output)
     };
-    let asked = |verb, unit: &str, daemon_reload| Unit { unit: unit.parse().unwrap(), verb, daemon_reload };
+    let asked = |verb, unit: &str, daemon_reload| Unit { daemon_reload, ..at_once(verb, unit) };
     for (asked, changes) in [
         (asked(Verb::Restart, "web.service", true), &["daemon-reload", "restart web.service"][..]),
         (asked(Verb::Stop, "web.service", false), &["stop web.service"]),
@@ -517,4 +522,62 @@ async fn a_dry_run_tells_what_would_change_and_changes_nothing() {
     let (outcome, output) = rehearsed(&asked(Verb::Start, "masked.service", false)).await;
     assert!(outcome == Outcome::Exited(1) && text(&output.stderr).contains("is masked"), "{output:?}");
     assert!(world.borrow().asked.is_empty(), "{:?}", world.borrow().asked);
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_stay_up_has_failed() {
+    for (active, pid) in [("failed", 0), ("active", 99)] {
+        let Some(Site { machine, bus: _bus, world, ends }) = site("a service that dies") else { return };
+        let life = machine.start(boot(1));
+        let watched = Unit { settle_s: 300, ..at_once(Verb::Restart, "web.service") };
+        let dies = async {
+            drop(world.subscribe().wait_for(|world| world.watched).await.unwrap());
+            ends.send(Event::Is("web.service", active, pid)).unwrap();
+        };
+        let request = asking(&watched);
+        let ((end, output), ()) = tokio::join!(done(&life, &request), dies);
+        assert_eq!(end.outcome, Outcome::Exited(1), "{active}");
+        let said = text(&output.stderr);
+        assert!(said.contains("did not stay up for 300 s"), "{said}");
+        assert!(told(&output).contains(&("settle".into(), StepState::Failed)), "{:?}", told(&output));
+        assert_eq!(report(&output).after.active.as_str(), active);
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_stays_up_and_one_that_is_stopped_meanwhile_have_succeeded() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a service that stays") else { return };
+    let life = machine.start(boot(1));
+    let watched = |settle_s| asking(&Unit { settle_s, ..at_once(Verb::Restart, "web.service") });
+    let (end, output) = done(&life, &watched(1)).await;
+    assert_eq!(end.outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+    assert!(told(&output).contains(&("settle".into(), StepState::Done)));
+    world.send_modify(|world| world.watched = false);
+    let limits = Limits { grace_ms: 20_000, ..script("").limits };
+    let request = Request { limits, ..watched(300) };
+    let progress = life.begin(&request).await;
+    drop(world.subscribe().wait_for(|world| world.watched).await.unwrap());
+    life.runs.cancel(request.run, CancelCause::Requested);
+    let end = finished(progress).await;
+    let output = life.output(request.run, &end);
+    assert!(text(&output.stdout).contains("before web.service was up for 300 s"), "{output:?}");
+    assert!(report(&output).changed, "it was restarted");
+}
+
+#[tokio::test]
+async fn a_failed_unit_is_forgotten_to_have_failed() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("resetting a failed unit") else {
+        return;
+    };
+    world.send_modify(|world| {
+        world.units.insert("broken.service".into(), ("loaded", "failed".into(), 0));
+    });
+    let life = machine.start(boot(1));
+    for (unit_name, changed) in
+        [("broken.service", true), ("broken.service", false), ("masked.service", false)]
+    {
+        let (end, output) = done(&life, &unit(Verb::ResetFailed, unit_name)).await;
+        assert_eq!((end.outcome, report(&output).changed), (Outcome::Exited(0), changed), "{unit_name}");
+    }
+    assert_eq!(world.borrow().asked, ["ResetFailedUnit broken.service"]);
 }

@@ -1,4 +1,4 @@
-//! Start, stop, restart or reload a unit of systemd.
+//! Start, stop, restart or reload a unit of systemd, or forget that it failed.
 //!
 //! A unit that is already as it was asked for is left alone, and the report says so.
 
@@ -14,7 +14,7 @@ use crate::choice::choices;
 use crate::name::ResourceName;
 use crate::object::{Class, Object};
 use crate::suggest::nearest;
-use crate::text::{Text, Word};
+use crate::text::{List, Text, Word};
 use crate::time::Timestamp;
 
 /// The longest name of a unit, in bytes (systemd.unit(5)).
@@ -52,6 +52,27 @@ pub struct Unit {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "schema", schema(default = false))]
     pub daemon_reload: bool,
+    /// For how many seconds a service that was started is watched: if it ends or is started again within them, that is a failure.
+    /// 3 when absent, 300 at the most; 0 to watch none.
+    #[serde(default = "usual_settle", skip_serializing_if = "is_usual_settle")]
+    #[cfg_attr(feature = "schema", schema(default = 3, maximum = 300))]
+    pub settle_s: u16,
+}
+
+/// For how many seconds a service is watched where nothing is said: most that cannot work say so within this.
+pub const SETTLE_S: u16 = 3;
+/// The longest that a service is watched, in seconds.
+pub const MAX_SETTLE_S: u16 = 300;
+/// The most lines of a log in a report.
+pub const MAX_LOG: usize = 50;
+
+const fn usual_settle() -> u16 {
+    SETTLE_S
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it skips by reference")]
+const fn is_usual_settle(settle: &u16) -> bool {
+    *settle == SETTLE_S
 }
 
 choices! {
@@ -67,6 +88,8 @@ choices! {
         Reload = "reload",
         /// Reload it if it is able to, restart it if not; start it if it is not active.
         ReloadOrRestart = "reload-or-restart",
+        /// Forget that it failed, and how often it was started; nothing is started or stopped.
+        ResetFailed = "reset-failed",
     }
 }
 
@@ -101,6 +124,14 @@ pub struct UnitReport {
     /// The job that systemd goes on with, where this action was stopped before the end of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<UnitJob>,
+    /// What the unit logged last, where it failed: the newest lines, in their order.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
+    pub log: List<Text<512>, MAX_LOG>,
+}
+
+fn is_empty<T>(list: &[T]) -> bool {
+    list.is_empty()
 }
 
 /// A job of systemd, as `systemctl list-jobs` shows it.
@@ -149,7 +180,7 @@ pub struct UnitState {
 
 impl Contract for Unit {
     const KIND: &'static str = "unit";
-    const SUMMARY: &'static str = "Start, stop, restart or reload a systemd unit.";
+    const SUMMARY: &'static str = "Start, stop, restart or reload a systemd unit, or reset its failed state.";
     // A restart is one each time.
     const IDEMPOTENT: bool = false;
     const RESUMABLE: bool = true;
@@ -179,7 +210,18 @@ impl Contract for Unit {
     }
 
     fn validate(&self) -> Result<(), String> {
+        if self.settle_s > MAX_SETTLE_S {
+            return Err(format!("settle_s is {}, and {MAX_SETTLE_S} are allowed", self.settle_s));
+        }
         Ok(())
+    }
+}
+
+impl Unit {
+    /// This, and nothing more than is usual.
+    #[must_use]
+    pub const fn new(unit: UnitName, verb: Verb) -> Self {
+        Self { unit, verb, daemon_reload: false, settle_s: SETTLE_S }
     }
 }
 
@@ -339,6 +381,7 @@ mod tests {
             (r#"{"unit":"nginx.sevice","verb":"start"}"#, "did you mean `nginx.service`?"),
             (r#"{"unit":"nginx.service","verb":"kill"}"#, "unknown variant `kill`"),
             (r#"{"unit":"nginx.service"}"#, "missing field `verb`"),
+            (r#"{"unit":"nginx.service","verb":"start","settle_s":301}"#, "300 are allowed"),
             (r#"{"unit":"nginx.service","verb":"stop","now":true}"#, "unknown field `now`"),
         ] {
             let error = Action::parse(&request(params)).unwrap_err().to_string();
