@@ -5,6 +5,7 @@
 pub mod acl;
 pub mod cgroup;
 pub mod clock;
+pub mod confined;
 pub mod descriptor;
 pub mod facts;
 pub mod files;

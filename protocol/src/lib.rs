@@ -25,6 +25,7 @@ pub mod name;
 pub mod object;
 pub mod order;
 pub mod output;
+pub mod path;
 pub mod printable;
 pub mod query;
 pub mod run;
