@@ -18,6 +18,7 @@ pub mod digest;
 pub mod enrol;
 pub mod event;
 pub mod facts;
+pub mod file;
 pub mod id;
 pub mod merkle;
 pub mod message;

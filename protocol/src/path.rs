@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
 use crate::name::ResourceName;
+use crate::object::{Class, Object};
 use crate::printable::is_line;
 use crate::text::{Text, Word};
 
@@ -86,6 +87,13 @@ impl HostPath {
         Path::new(OsStr::from_bytes(&self.0))
     }
 
+    /// What an owner's rule is asked about.
+    #[must_use]
+    pub fn object(&self) -> Object {
+        // As it is shown it has the same directories above it, whatever bytes are in its names.
+        Object::named(Class::Paths, shown(&self.0))
+    }
+
     /// What a run that changes something there holds. Another path may hold the same one by chance: then their runs wait for
     /// each other.
     #[must_use]
@@ -127,19 +135,31 @@ pub fn is_plain(bytes: &[u8]) -> bool {
     str::from_utf8(bytes).is_ok_and(|text| is_line(text) && !text.contains('\\'))
 }
 
+/// These bytes as a text that [`decode`] reads: themselves where a person sees all of them, and else `base64:` and they.
+#[must_use]
+pub fn encode(bytes: &[u8]) -> String {
+    match str::from_utf8(bytes) {
+        Ok(text) if is_line(text) && !text.starts_with(ENCODED) => text.to_owned(),
+        _ => format!("{ENCODED}{}", STANDARD.encode(bytes)),
+    }
+}
+
+/// The bytes that a text stands for; `None` if what is behind `base64:` is none.
+#[must_use]
+pub fn decode(text: &str) -> Option<Vec<u8>> {
+    match text.strip_prefix(ENCODED) {
+        Some(encoded) => STANDARD.decode(encoded).ok(),
+        None => Some(text.as_bytes().to_vec()),
+    }
+}
+
 impl FromStr for HostPath {
     type Err = InvalidPath;
 
     fn from_str(text: &str) -> Result<Self, InvalidPath> {
         let invalid = |rule| InvalidPath { text: Text::of(shown(text.as_bytes())), rule };
-        match text.strip_prefix(ENCODED) {
-            Some(encoded) if encoded.len() > MAX_TEXT => Err(invalid("it has more than 4095 bytes")),
-            Some(encoded) => {
-                let bytes = STANDARD.decode(encoded);
-                Self::of_bytes(&bytes.map_err(|_| invalid("what is behind `base64:` is no base64"))?)
-            }
-            None => Self::of_bytes(text.as_bytes()),
-        }
+        let bytes = decode(text).ok_or_else(|| invalid("what is behind `base64:` is no base64"))?;
+        Self::of_bytes(&bytes)
     }
 }
 
@@ -159,10 +179,7 @@ impl From<HostPath> for String {
 
 impl fmt::Display for HostPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match str::from_utf8(&self.0) {
-            Ok(text) if is_line(text) => f.pad(text),
-            _ => f.pad(&format!("{ENCODED}{}", STANDARD.encode(&self.0))),
-        }
+        f.pad(&encode(&self.0))
     }
 }
 

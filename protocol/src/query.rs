@@ -11,6 +11,9 @@
 mod catalogue;
 mod contract;
 
+pub mod file_list;
+pub mod file_read;
+pub mod file_stat;
 pub mod units;
 
 use std::time::Duration;
@@ -22,7 +25,7 @@ use serde_json::{Map, Value};
 pub use catalogue::{Kind, catalogue};
 pub use contract::{Contract, Key, Shows};
 
-use crate::action::{ActionRequest, Privilege};
+use crate::action::{ActionRequest, Actor, Privilege};
 use crate::object::{Class, Object};
 use crate::printable::is_line;
 use crate::text::{Line, Text};
@@ -104,6 +107,14 @@ macro_rules! queries {
                 }
             }
 
+            /// [`Contract::actor`].
+            #[must_use]
+            pub fn actor(&self) -> Actor {
+                match self {
+                    $(Self::$Params(params) => params.actor(),)+
+                }
+            }
+
             /// What an answer may take and bring.
             #[must_use]
             pub const fn bounds(&self) -> Bounds {
@@ -148,6 +159,9 @@ macro_rules! queries {
 
 queries! {
     units::Units,
+    file_list::FileList,
+    file_stat::FileStat,
+    file_read::FileRead,
 }
 
 /// What an answer may take and bring: a host stops at these, and a controller takes no more.

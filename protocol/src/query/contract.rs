@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::action::{Described, Privilege};
+use crate::action::{Actor, Described, Privilege};
 use crate::object::{Class, Object};
 use crate::text::Word;
 
@@ -57,6 +57,11 @@ pub trait Contract: Serialize + DeserializeOwned + Described {
     /// The object that an item is, where that is one of [`OBJECTS`](Self::OBJECTS): if the owner does not allow it, it is left
     /// out.
     fn shown(item: &Self::Item) -> Option<Object>;
+
+    /// As whom it looks. A kind whose parameters name a user looks as that one.
+    fn actor(&self) -> Actor {
+        Actor::Agent
+    }
 
     /// Checks what serde cannot: limits and combinations. Pure.
     ///

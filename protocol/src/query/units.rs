@@ -266,6 +266,7 @@ mod tests {
     fn units(params: &str) -> Units {
         match Query::parse(&ActionRequest { kind: "units".into(), params: params.into() }).unwrap() {
             Query::Units(units) => units,
+            other => panic!("{other:?}"),
         }
     }
 
