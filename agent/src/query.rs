@@ -9,6 +9,10 @@
 //!
 //! To add a kind: a file beside `units.rs` that implements `Look`, its `mod` here, and one line in `look`.
 
+mod file;
+mod file_list;
+mod file_read;
+mod file_stat;
 mod look;
 mod teller;
 mod units;
@@ -16,7 +20,7 @@ mod units;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleetward_protocol::action::ActionRequest;
+use fleetward_protocol::action::{ActionRequest, Actor};
 use fleetward_protocol::message::{OpenQuery, QueryUp};
 use fleetward_protocol::order::Authority;
 use fleetward_protocol::query::{InvalidQuery, Query};
@@ -34,6 +38,7 @@ use crate::gate;
 use crate::link::chain;
 use crate::platform::clock;
 use crate::platform::looker::Looker;
+use crate::platform::users::{self, Identity};
 use crate::run::Runs;
 
 /// So many queries are answered at once.
@@ -84,6 +89,8 @@ struct Asked {
     request: ActionRequest,
     follow: bool,
     allowed: Allowed,
+    /// Who it becomes before it looks, if not the agent's own user.
+    identity: Option<Identity>,
 }
 
 impl Queries {
@@ -111,7 +118,13 @@ impl Queries {
         let kind = query.kind();
         let settings =
             gate::check(&host.paths, &host.client, self.runs.settings(), &order, kind, clock::now())?;
-        gate::check_user(&host.paths, &settings, &host.account.name)?;
+        let account = match query.actor() {
+            Actor::Agent => None,
+            Actor::Root if host.account.uid == 0 => None,
+            Actor::Root => return Err(Refusal::NoSuchUser { user: Text::of("root") }),
+            Actor::User(user) => users::account_of(&user, &host.account)?,
+        };
+        gate::check_user(&host.paths, &settings, &account.as_ref().unwrap_or(&host.account).name)?;
         gate::check_objects(&host.paths, &settings, kind, &query.touches())?;
         let bounds = query.bounds();
         if open.follow && !bounds.follows {
@@ -125,7 +138,8 @@ impl Queries {
             millis => bounds.timeout.min(Duration::from_millis(millis)),
         };
         let allowed = settings.policy.allowed(kind);
-        let asked = Asked { request: request.clone(), follow: open.follow, allowed };
+        let identity = account.as_ref().map(Identity::of);
+        let asked = Asked { request: request.clone(), follow: open.follow, allowed, identity };
         let input = wire::frame(&asked, MAX_QUERY_FRAME).map_err(|error| malformed(&chain(&error)))?;
         let looker = Looker::start(&host.supervisor, LOOK, &input, host.bus.as_deref()).await;
         let looker = looker.map_err(|error| Refusal::SpawnFailed { detail: Text::of(error) })?;

@@ -33,6 +33,22 @@ pub fn ensure_readable_by(file: &File, uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
+/// Whether a file has such a list, also one that is open for a look alone; `None` where that cannot be seen.
+#[must_use]
+pub fn read_whether_listed(file: &File) -> Option<bool> {
+    // A handle that is for a look alone has no attributes to ask for, but its link below /proc leads to the file.
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).ok()?;
+    // SAFETY: both texts are null-terminated; without a buffer only the length is told.
+    let length = unsafe { libc::getxattr(path.as_ptr(), NAME.as_ptr(), std::ptr::null_mut(), 0) };
+    if length >= 0 {
+        return Some(true);
+    }
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::ENODATA | libc::EOPNOTSUPP) => Some(false),
+        _ => None,
+    }
+}
+
 fn ensure_readable_by_group(file: &File, gid: u32) -> io::Result<()> {
     // The group first: no other is let in, not even for a moment.
     fchown(file, None, Some(gid))?;

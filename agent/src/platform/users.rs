@@ -1,12 +1,15 @@
 //! Linux accounts: what a run needs to become one.
 
+use std::collections::HashMap;
 use std::ffi::CString;
+use std::io;
 use std::path::PathBuf;
 
 use fleetward_protocol::name::LinuxUser;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
-use nix::unistd::{Gid, Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist, setgid, setgroups, setuid};
+use serde::{Deserialize, Serialize};
 
 /// An account of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,79 @@ pub fn read_groups(account: &Account) -> Vec<u32> {
 #[must_use]
 pub fn may_change_user() -> bool {
     Uid::effective().is_root()
+}
+
+/// An account as the kernel knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    uid: u32,
+    gid: u32,
+    groups: Vec<u32>,
+}
+
+impl Identity {
+    /// That of an account.
+    #[must_use]
+    pub fn of(account: &Account) -> Self {
+        Self { uid: account.uid, gid: account.gid, groups: read_groups(account) }
+    }
+
+    /// Makes this process that account's, for good. Must be called before there is a second thread.
+    ///
+    /// # Errors
+    /// If it could not be done, or could be taken back: then this process must do nothing more.
+    pub fn ensure_taken(&self) -> io::Result<()> {
+        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
+        // The user last: nobody but root may do the rest.
+        setgroups(&groups)?;
+        setgid(Gid::from_raw(self.gid))?;
+        setuid(Uid::from_raw(self.uid))?;
+        if self.uid != 0 && setuid(Uid::from_raw(0)).is_ok() {
+            return Err(io::Error::other("this process could become root again"));
+        }
+        Ok(())
+    }
+}
+
+/// The names of users and groups, each looked up once.
+#[derive(Debug, Default)]
+pub struct Names {
+    users: HashMap<u32, String>,
+    groups: HashMap<u32, String>,
+}
+
+impl Names {
+    /// The user's name; its number where it has none.
+    pub fn user(&mut self, uid: u32) -> &str {
+        self.users.entry(uid).or_insert_with(|| {
+            // As for accounts: most stand in the file, and the name service may ask somebody far away.
+            find(&read_passwd(), |account| account.uid == uid)
+                .map(|account| account.name)
+                .or_else(|| User::from_uid(Uid::from_raw(uid)).ok().flatten().map(|user| user.name))
+                .unwrap_or_else(|| uid.to_string())
+        })
+    }
+
+    /// The group's name; its number where it has none.
+    pub fn group(&mut self, gid: u32) -> &str {
+        self.groups.entry(gid).or_insert_with(|| {
+            let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+            group.map_or_else(|| gid.to_string(), |group| group.name)
+        })
+    }
+}
+
+/// The number of a user of this name, or of this number.
+#[must_use]
+pub fn read_uid(name: &str) -> Option<u32> {
+    name.parse().ok().or_else(|| read_account(name).map(|account| account.uid))
+}
+
+/// The number of a group of this name, or of this number.
+#[must_use]
+pub fn read_gid(name: &str) -> Option<u32> {
+    let known = || Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+    name.parse().ok().or_else(known)
 }
 
 impl From<User> for Account {

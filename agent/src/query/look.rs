@@ -3,8 +3,9 @@
 //! What it is asked comes in one frame on standard input, what it sees goes in frames to standard output. It ends when it
 //! has told all, when nobody listens, and when its input ends: that of whoever started it.
 
-use std::io::{self, Write as _};
-use std::os::fd::AsFd as _;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
 
 use fleetward_protocol::query::{Contract, Query};
@@ -30,8 +31,9 @@ pub(super) trait Look: Contract {
 #[must_use]
 pub fn look() -> ExitCode {
     files::ensure_private_umask();
-    let done = tokio::runtime::Builder::new_current_thread().enable_all().build().and_then(|runtime| {
-        let done = runtime.block_on(answer());
+    let done = prepare().and_then(|(asked, input)| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let done = runtime.block_on(answer(asked, input));
         runtime.shutdown_background();
         done
     });
@@ -48,15 +50,24 @@ pub fn look() -> ExitCode {
     }
 }
 
-async fn answer() -> io::Result<()> {
-    let mut input = Receiver::from_owned_fd(io::stdin().as_fd().try_clone_to_owned()?)?;
-    let out = Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
+/// What is asked; as whoever looks, from here on.
+fn prepare() -> io::Result<(Asked, OwnedFd)> {
+    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut prefix = [0; 4];
-    input.read_exact(&mut prefix).await?;
+    input.read_exact(&mut prefix)?;
     let mut body = vec![0; wire::frame_length(prefix, MAX_QUERY_FRAME).map_err(io::Error::other)?];
-    input.read_exact(&mut body).await?;
-    let Asked { request, follow, allowed } =
-        wire::decode(&body, MAX_QUERY_FRAME).map_err(io::Error::other)?;
+    input.read_exact(&mut body)?;
+    let asked: Asked = wire::decode(&body, MAX_QUERY_FRAME).map_err(io::Error::other)?;
+    if let Some(identity) = &asked.identity {
+        identity.ensure_taken()?;
+    }
+    Ok((asked, input.into()))
+}
+
+async fn answer(asked: Asked, input: OwnedFd) -> io::Result<()> {
+    let input = Receiver::from_owned_fd(input)?;
+    let out = Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
+    let Asked { request, follow, allowed, identity: _ } = asked;
     let query = Query::parse(&request).map_err(io::Error::other)?;
     tokio::select! {
         () = carry_out(&query, follow, Voice { out, allowed }) => {}
@@ -74,6 +85,9 @@ struct Voice {
 async fn carry_out(query: &Query, follow: bool, voice: Voice) {
     match query {
         Query::Units(units) => conclude(units, follow, voice).await,
+        Query::FileList(list) => conclude(list, follow, voice).await,
+        Query::FileStat(stat) => conclude(stat, follow, voice).await,
+        Query::FileRead(read) => conclude(read, follow, voice).await,
     }
 }
 
