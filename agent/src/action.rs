@@ -5,6 +5,7 @@
 //!
 //! To add a kind: a file beside `unit.rs` that implements `Perform`, its `mod` and one line in `perform`.
 
+pub mod file;
 mod own_unit;
 pub mod script;
 pub mod unit;
@@ -23,7 +24,7 @@ use serde_bytes::ByteBuf;
 
 use crate::config::{Allowed, BUS};
 use crate::perform::{Done, Failure, PERFORM, RESUME, Steps, Task};
-use crate::platform::users::{self, Account};
+use crate::platform::users::{self, Account, Identity};
 
 /// A typed kind of action.
 ///
@@ -49,6 +50,7 @@ pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
         Action::Script(_) => None,
         Action::Unit(unit) => Some(carry_out(unit, steps)),
         Action::UnitFile(file) => Some(carry_out(file, steps)),
+        Action::File(file) => Some(carry_out(file, steps)),
     }
 }
 
@@ -80,6 +82,8 @@ pub struct ProcessPlan {
     pub directory: PathBuf,
     /// The account to become; `None` to stay the agent's own.
     pub account: Option<Account>,
+    /// Whether it becomes that account by itself, when it has opened what is the agent's alone.
+    pub becomes: bool,
     /// Resources it holds while it runs.
     pub resources: Vec<ResourceName>,
     /// What it touches: what the host's policy is asked about, too.
@@ -164,9 +168,10 @@ fn plan_typed(
         environment: base(order, account.as_ref().unwrap_or(own)).into_iter().chain(bus).collect(),
         requested: BTreeSet::new(),
         // What it is told to do may hold secrets: it travels like an environment, and stands in no file and no argv.
-        input: Some(input(order, action, allowed)?),
+        input: Some(input(order, action, allowed, account.as_ref())?),
         directory: "/".into(),
         account,
+        becomes: true,
         // Who only looks holds up nobody.
         resources: if order.is_rehearsal() { Vec::new() } else { resources },
         objects: typed.touches(),
@@ -174,9 +179,15 @@ fn plan_typed(
     })
 }
 
-fn input(order: &Order, action: &ActionRequest, allowed: &Allowed) -> Result<Vec<u8>, Refusal> {
+fn input(
+    order: &Order,
+    action: &ActionRequest,
+    allowed: &Allowed,
+    account: Option<&Account>,
+) -> Result<Vec<u8>, Refusal> {
     let (action, allowed) = (action.clone(), allowed.clone());
-    let task = Task { action, rehearsal: order.is_rehearsal(), allowed };
+    let identity = account.map(Identity::of);
+    let task = Task { action, rehearsal: order.is_rehearsal(), allowed, identity };
     serde_json::to_vec(&task).map_err(|error| Refusal::Malformed { detail: Text::of(error) })
 }
 

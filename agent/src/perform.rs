@@ -34,6 +34,7 @@ use crate::action;
 use crate::config::Allowed;
 use crate::journal::steps::{Step, StepJournal};
 use crate::platform::stop::Stop;
+use crate::platform::users::Identity;
 use crate::platform::{clock, files};
 use teller::Teller;
 
@@ -54,6 +55,8 @@ pub(crate) struct Task {
     pub(crate) rehearsal: bool,
     /// What the owner allows the kind to touch.
     pub(crate) allowed: Allowed,
+    /// Whom it becomes before it does anything, if not the agent's own user.
+    pub(crate) identity: Option<Identity>,
 }
 
 /// Whether this action was begun before.
@@ -109,7 +112,7 @@ fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, Strin
     let mut input = Vec::new();
     let read = io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input);
     read.map_err(|error| format!("read the action from standard input: {error}"))?;
-    let Task { action, rehearsal, allowed } =
+    let Task { action, rehearsal, allowed, identity } =
         serde_json::from_slice(&input).map_err(|error| format!("standard input holds no action: {error}"))?;
     let action = Action::parse(&action).map_err(|error| error.to_string())?;
     let (journal, earlier) = StepJournal::open(directory)
@@ -118,5 +121,10 @@ fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, Strin
         // Whoever begins it anew would do again what was done.
         return Err(format!("{} holds the steps of an earlier attempt", directory.display()));
     }
-    Ok(Prepared { action, mode: Mode { rehearsal, allowed }, journal, earlier, stop })
+    // The journal is the agent's alone, and open by now.
+    if let Some(identity) = identity {
+        identity.ensure_taken().map_err(|error| format!("become the user who acts: {error}"))?;
+    }
+    let state = directory.ancestors().nth(2).unwrap_or(directory).to_owned();
+    Ok(Prepared { action, mode: Mode { rehearsal, allowed, state }, journal, earlier, stop })
 }

@@ -16,3 +16,4 @@ pub mod stop;
 pub mod systemd;
 pub mod trust;
 pub mod users;
+pub mod xattr;

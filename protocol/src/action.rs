@@ -13,6 +13,7 @@ mod catalogue;
 mod contract;
 mod preview;
 
+pub mod file;
 pub mod script;
 pub mod unit;
 pub mod unit_file;
@@ -208,6 +209,7 @@ macro_rules! for_each_action {
             script::Script,
             unit::Unit,
             unit_file::UnitFile,
+            file::File,
         }
     };
 }

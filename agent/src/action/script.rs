@@ -55,6 +55,7 @@ pub(super) fn plan(
         input: None,
         directory,
         account,
+        becomes: false,
         resources: script.resources.clone(),
         objects: script.touches(),
         resumable: Script::RESUMABLE,

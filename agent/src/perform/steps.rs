@@ -1,6 +1,7 @@
 //! The steps of a typed action, as it goes: told, journalled, and concluded.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ pub(super) struct Mode {
     pub(super) rehearsal: bool,
     /// What the owner allows to be touched.
     pub(super) allowed: Allowed,
+    /// Where the agent keeps its state.
+    pub(super) state: PathBuf,
 }
 
 /// How an action ended, and the exit code of its process.
@@ -113,6 +116,11 @@ impl Steps {
     /// What the owner allows this kind to touch.
     pub const fn allowed(&self) -> &Allowed {
         &self.mode.allowed
+    }
+
+    /// Where the agent keeps its state: nobody changes that through it.
+    pub fn state(&self) -> &Path {
+        &self.mode.state
     }
 
     /// Goes on with an action that a restart of the host cut off, after these steps, and says so.
@@ -238,6 +246,16 @@ impl Steps {
         }
         self.ended(step, &done);
         done
+    }
+
+    /// What a step had changed was put back.
+    pub fn undone(&mut self, step: &str, words: impl fmt::Display) {
+        let words = line(words);
+        if let Err(error) = self.journal.append(&Step::Undone(Text::of(step))) {
+            self.complain(format_args!("that `{step}` was put back could not be written down: {error}"));
+        }
+        self.event(step, StepState::Undone, &words);
+        self.say(words);
     }
 
     /// Something of a step that goes on.

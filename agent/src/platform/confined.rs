@@ -7,7 +7,10 @@
 //!
 //! What is no regular file is never read or written: opening a device can do something, and a FIFO waits for somebody.
 
+pub mod attributes;
 pub mod directory;
+pub mod replace;
+pub mod tree;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata};
@@ -17,6 +20,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Component, Path, PathBuf};
 
+use fleetward_protocol::file::FileType;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 
@@ -79,6 +83,12 @@ pub enum ConfinedError {
     /// Somebody goes on changing it.
     #[error("{} is changed all the time", shown(.0))]
     Changing(PathBuf),
+    /// Somebody else changed it between two looks.
+    #[error("{} was changed by somebody else meanwhile", shown(.0))]
+    Meanwhile(PathBuf),
+    /// Directories stand too deep in each other.
+    #[error("{} stands in too many directories to be removed with them", shown(.0))]
+    Deep(PathBuf),
     /// It is something else than what can be used.
     #[error("{} is {found}, and no {wanted}", shown(path))]
     Another {
@@ -139,6 +149,8 @@ impl ConfinedError {
             Self::Link { .. } => "name the path that it leads to, or act as the link's owner",
             Self::Loop(_) => "mend the links on the host",
             Self::Changing(_) => "see which program on the host does that, and ask again when it is done",
+            Self::Meanwhile(_) => "see what else changes it, and ask again",
+            Self::Deep(_) => "remove it by itself first",
             Self::Another { .. } => "see what it is: `fleetward file stat` shows it",
             Self::OldKernel => "this kind needs Linux 5.6 or later, and a container that lets it pass",
             Self::Failed { source, .. } => advice_for(source),
@@ -157,6 +169,7 @@ fn advice_for(error: &io::Error) -> &'static str {
         ErrorKind::NotADirectory => "something on the way is no directory: see each part of the path",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there, and ask again",
         ErrorKind::FileTooLarge => "a limit on the size of files is in the way on the host",
+        ErrorKind::CrossesDevices => "another file system is mounted there: unmount it first, or name what is in it",
         ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only: mount it for writing first",
         ErrorKind::StaleNetworkFileHandle | ErrorKind::TimedOut => "the network file system does not answer: see its server",
         _ => "see the host's kernel log (`journalctl --dmesg`)",
@@ -376,6 +389,22 @@ pub fn kind_of(metadata: &Metadata) -> &'static str {
         () if kind.is_socket() => "a socket",
         () if kind.is_char_device() || kind.is_block_device() => "a device",
         () => "something else",
+    }
+}
+
+/// What something is, for programs.
+#[must_use]
+pub fn type_of(metadata: &Metadata) -> FileType {
+    let kind = metadata.file_type();
+    match () {
+        () if kind.is_file() => FileType::File,
+        () if kind.is_dir() => FileType::Directory,
+        () if kind.is_symlink() => FileType::Link,
+        () if kind.is_fifo() => FileType::Fifo,
+        () if kind.is_socket() => FileType::Socket,
+        () if kind.is_char_device() => FileType::CharacterDevice,
+        () if kind.is_block_device() => FileType::BlockDevice,
+        () => FileType::Other,
     }
 }
 

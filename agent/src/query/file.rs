@@ -1,10 +1,9 @@
 //! What the queries about files share: where they may look, and how what they see is told.
 
 use std::fs::Metadata;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use fleetward_protocol::file::FileType;
 use fleetward_protocol::time::Timestamp;
 
 use super::teller::Stop;
@@ -16,20 +15,6 @@ pub(super) fn confines(allowed: &Allowed) -> Confines {
     match allowed.roots() {
         None => Confines::everywhere(),
         Some(roots) => Confines::beneath(&roots.map(Path::to_owned).collect::<Vec<_>>()),
-    }
-}
-
-pub(super) fn type_of(metadata: &Metadata) -> FileType {
-    let kind = metadata.file_type();
-    match () {
-        () if kind.is_file() => FileType::File,
-        () if kind.is_dir() => FileType::Directory,
-        () if kind.is_symlink() => FileType::Link,
-        () if kind.is_fifo() => FileType::Fifo,
-        () if kind.is_socket() => FileType::Socket,
-        () if kind.is_char_device() => FileType::CharacterDevice,
-        () if kind.is_block_device() => FileType::BlockDevice,
-        () => FileType::Other,
     }
 }
 

@@ -12,11 +12,11 @@ use fleetward_protocol::path::{self, HostPath};
 use fleetward_protocol::query::file_list::{FileItem, FileList, ITSELF, MAX_NAMES};
 use fleetward_protocol::text::Text;
 
-use super::file::{confines, modified, type_of};
+use super::file::{confines, modified};
 use super::look::Look;
 use super::teller::{Stop, Teller};
 use crate::platform::confined::directory::Directory;
-use crate::platform::confined::{ConfinedError, Links, Seen, read_link};
+use crate::platform::confined::{ConfinedError, Links, Seen, read_link, type_of};
 use crate::platform::users::Names;
 
 impl Look for FileList {

@@ -12,11 +12,11 @@ use fleetward_protocol::text::{Text, Word};
 use fleetward_protocol::time::Timestamp;
 use nix::sys::stat::{major, minor};
 
-use super::file::{confines, modified, time, type_of};
+use super::file::{confines, modified, time};
 use super::look::Look;
 use super::teller::{Stop, Teller};
 use crate::platform::acl;
-use crate::platform::confined::{Last, Links, Seen, read_link};
+use crate::platform::confined::{Last, Links, Seen, read_link, type_of};
 use crate::platform::users::Names;
 
 impl Look for FileStat {

@@ -142,7 +142,7 @@ fn spec(work: &Work, ready: &Ready, directory: &Path, paths: &Paths) -> Spec {
         arguments: arguments.collect(),
         script: plan.arguments.contains(&Argument::Script).then(|| script.clone()),
         directory: plan.directory.display().to_string(),
-        user: plan.account.as_ref().map(|account| User {
+        user: plan.account.as_ref().filter(|_| !plan.becomes).map(|account| User {
             name: account.name.clone(),
             uid: account.uid,
             gid: account.gid,

@@ -6,6 +6,7 @@ mod command;
 mod controller;
 mod delegation;
 mod durable;
+mod file;
 mod file_query;
 mod host;
 mod left;

@@ -47,6 +47,15 @@ impl Directory {
         &self.handle
     }
 
+    /// The same directory once more.
+    ///
+    /// # Errors
+    /// If there is no descriptor left for it.
+    pub fn again(&self) -> Result<Self, ConfinedError> {
+        let handle = self.handle.try_clone().map_err(|error| ConfinedError::new("opening", &self.path, error))?;
+        Ok(Self { handle, path: self.path.clone() })
+    }
+
     /// What it is like.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //! To add a kind whose parameters are for the host as they are, nothing is to be done here; for another, a file beside
 //! `script.rs` that implements [`Resolve`].
 
+mod file;
 pub mod script;
 
 use std::fmt;
