@@ -286,6 +286,38 @@ async fn who_is_asked_for_is_who_acts() {
     assert!(error.contains("is not beneath what this host's owner allows"), "{error}");
 }
 
+/// The kernel takes set-group-ID away without a word where who acts is not of the group: what was written is not as asked for.
+#[tokio::test]
+async fn what_does_not_come_out_is_put_back() {
+    let Some(site) = site("putting a file back") else { return };
+    fs::set_permissions(site.machine.directory.path(), Permissions::from_mode(0o711)).unwrap();
+    fs::write(site.path("motd"), "old").unwrap();
+    chown(site.path("motd"), Some(65534), Some(4)).unwrap();
+    chown(&site.top, Some(65534), Some(4)).unwrap();
+    fs::set_permissions(&site.top, Permissions::from_mode(0o2755)).unwrap();
+    let before = fs::metadata(site.path("motd")).unwrap().ino();
+    let params = |content: Option<&str>| {
+        let mut params = json!({ "state": "present", "mode": "2755", "user": "nobody", "create_parents": true });
+        content.into_iter().for_each(|content| params["content"] = content.into());
+        params
+    };
+    for (name, params) in [("motd", params(Some("new"))), ("motd", params(None)), ("new", params(Some("new")))] {
+        let (outcome, output) = site.ask(name, params).await;
+        assert_eq!(outcome, Outcome::Exited(2), "{output:?}");
+        assert!(text(&output.stderr).contains("is not as it was written"), "{output:?}");
+        assert_eq!(output.events.last().unwrap().state, StepState::Undone);
+        assert_eq!(output.report.unwrap()["changed"], false);
+        assert_eq!(site.names(), ["motd"]);
+    }
+    // Not even a directory on the way is left.
+    let params = json!({ "state": "present", "owner": "root", "user": "nobody", "create_parents": true });
+    let error = site.fails("x/y/new", params).await;
+    assert!(error.contains("nothing was changed"), "{error}");
+    assert_eq!(site.names(), ["motd"]);
+    let after = fs::metadata(site.path("motd")).unwrap();
+    assert_eq!((content(&site.path("motd")), after.ino(), after.mode() & 0o7777), ("old".to_owned(), before, 0o644));
+}
+
 /// What a power cut leaves beside a file is no part of anything: the new one not whole, and the old one perhaps replaced.
 #[tokio::test]
 async fn what_an_interrupted_run_left_is_removed_or_kept() {

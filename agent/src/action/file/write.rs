@@ -16,11 +16,13 @@ use crate::platform::confined::{ConfinedError, Seen, kind_of, read_link, shown};
 
 pub(super) fn plan(asked: &File, found: &Found) -> Result<Plan, Problem> {
     let attributes = asked_attributes(asked)?;
-    let new = |mode| attributes.or(Attributes { mode: Some(mode), ..Attributes::default() });
     let Some(seen) = &found.seen else {
         return Ok(match asked.state {
-            State::Directory => Plan::Make(new(NEW_DIRECTORY)),
-            _ => Plan::Write { content: asked.wanted().unwrap_or_default(), attributes: new(NEW_FILE) },
+            State::Directory => Plan::Make(attributes),
+            _ => {
+                let new = Attributes { mode: Some(NEW_FILE), ..Attributes::default() };
+                Plan::Write { content: asked.wanted().unwrap_or_default(), attributes: attributes.or(new) }
+            }
         });
     };
     ensure_replaceable(asked, seen)?;
@@ -190,7 +192,10 @@ fn change_in(asked: &File, found: &Found, directory: &Directory) -> Result<(Was,
 /// Makes a directory with these attributes, or none.
 fn make(parent: &Directory, name: &OsStr, attributes: Attributes) -> Result<Directory, ConfinedError> {
     let directory = parent.create_directory(name)?;
-    let ready = attributes.ensure(directory.handle());
+    // In a directory with set-group-ID a new one has it, too (mkdir(2)), unless somebody says otherwise.
+    let inherited = directory.metadata()?.mode() & 0o2000;
+    let new = Attributes { mode: Some(NEW_DIRECTORY | inherited), ..Attributes::default() };
+    let ready = attributes.or(new).ensure(directory.handle());
     let ready = ready.map_err(|error| ConfinedError::new("setting owner and mode of", directory.path(), error));
     if let Err(error) = ready.and_then(|()| parent.sync()) {
         let _ = parent.remove_directory(name);
@@ -205,11 +210,10 @@ fn make_parents(
     made: &mut Vec<(Directory, OsString)>,
 ) -> Result<Option<Directory>, ConfinedError> {
     let mut here: Option<Directory> = None;
-    let attributes = Attributes { mode: Some(NEW_DIRECTORY), ..Attributes::default() };
     for name in &found.missing {
         let parent = here.as_ref().unwrap_or(&found.directory);
         let above = parent.again()?;
-        let next = make(parent, name, attributes)?;
+        let next = make(parent, name, Attributes::default())?;
         made.push((above, name.clone()));
         here = Some(next);
     }

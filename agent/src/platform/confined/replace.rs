@@ -19,8 +19,6 @@ use crate::platform::xattr;
 
 /// The longest name that a kept file is named after.
 const MAX_NAMED: usize = 200;
-/// Kept files of one second.
-const MAX_IN_A_SECOND: usize = 100;
 
 /// A place for a file: a name in a directory.
 #[derive(Debug, Clone, Copy)]
@@ -186,32 +184,24 @@ impl Place<'_> {
         Ok(kept)
     }
 
-    /// Keeps the file of this name under a name with the time. It is no program that runs as its owner any more.
+    /// Keeps the file of this name under a name with the time, behind all that are kept already. It is no program that runs as
+    /// its owner any more.
     ///
     /// # Errors
     /// If it cannot be renamed.
     pub fn keep(&self, from: &OsStr, time: &str) -> Result<OsString, ConfinedError> {
         let seen = self.directory.look(from)?;
-        for number in 1..=MAX_IN_A_SECOND {
-            let mut name = self.kept_prefix();
-            name.push(time);
-            if number > 1 {
-                name.push(format!("-{number:02}"));
-            }
-            match self.directory.rename(from, &name, Existing::Keep) {
-                Err(ConfinedError::Failed { source, .. }) if source.raw_os_error() == Some(libc::EEXIST) => {}
-                Err(error) => return Err(error),
-                Ok(()) => {
-                    if let Some(Seen { path, handle, metadata }) = seen {
-                        let mode = Some(metadata.mode() & 0o1777);
-                        let plain = Attributes { mode, ..Attributes::default() };
-                        plain.ensure(&handle).map_err(|error| ConfinedError::new("setting the mode of", &path, error))?;
-                    }
-                    return Ok(name);
-                }
-            }
+        let prefix = self.kept_prefix();
+        let first = [prefix.as_bytes(), time.as_bytes()].concat();
+        let last = self.read_kept()?.pop().unwrap_or_default().into_vec();
+        let name = if last < first { first } else { behind(&last) };
+        let name = OsString::from_vec(name);
+        self.directory.rename(from, &name, Existing::Keep)?;
+        if let Some(Seen { path, handle, metadata }) = seen {
+            let plain = Attributes { mode: Some(metadata.mode() & 0o1777), ..Attributes::default() };
+            plain.ensure(&handle).map_err(|error| ConfinedError::new("setting the mode of", &path, error))?;
         }
-        Err(ConfinedError::new("keeping", &self.directory.path().join(self.name), Errno::EEXIST))
+        Ok(name)
     }
 
     /// Removes the oldest of the kept files, so that so many are left; how many were removed.
@@ -219,6 +209,16 @@ impl Place<'_> {
     /// # Errors
     /// If one cannot be removed.
     pub fn ensure_few_kept(&self, most: usize) -> Result<usize, ConfinedError> {
+        let kept = self.read_kept()?;
+        let oldest = kept.len().saturating_sub(most);
+        for name in kept.iter().take(oldest) {
+            self.directory.remove(name)?;
+        }
+        Ok(oldest)
+    }
+
+    /// The names of the kept files, the oldest first.
+    fn read_kept(&self) -> Result<Vec<OsString>, ConfinedError> {
         let prefix = self.kept_prefix();
         let mut kept = Vec::new();
         self.directory.read_names(|name| {
@@ -228,11 +228,7 @@ impl Place<'_> {
             true
         })?;
         kept.sort();
-        let oldest = kept.len().saturating_sub(most);
-        for name in kept.iter().take(oldest) {
-            self.directory.remove(name)?;
-        }
-        Ok(oldest)
+        Ok(kept)
     }
 
     /// A name beside the place that is ours.
@@ -249,6 +245,19 @@ impl Place<'_> {
         }
         prefix.extend(b".fleetward-");
         OsString::from_vec(prefix)
+    }
+}
+
+/// The next name behind that of a kept file: of the same second, or of one that a clock which was set back had shown.
+fn behind(last: &[u8]) -> Vec<u8> {
+    let numbered = last.len().checked_sub(4).and_then(|at| last.split_at_checked(at));
+    let number = numbered.and_then(|(stem, end)| {
+        let digits = str::from_utf8(end.strip_prefix(b"-")?).ok()?;
+        digits.parse::<u16>().ok().map(|number| (stem, number))
+    });
+    match number {
+        Some((stem, number)) if number < 999 => [stem, format!("-{:03}", number + 1).as_bytes()].concat(),
+        _ => [last, b"-002"].concat(),
     }
 }
 

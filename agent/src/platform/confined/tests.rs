@@ -187,3 +187,122 @@ fn what_has_a_name_is_kept_or_replaced_as_it_was_asked_for() {
     names.sort();
     assert_eq!(names, ["old", "sub"]);
 }
+
+/// A place in `root/in`, and what is in it.
+fn place(confines: &Confines, top: &Path) -> (Directory, OsString) {
+    let path = top.join("root/in/file");
+    (confines.open_parent(&path).unwrap().0, "file".into())
+}
+
+fn names(directory: &Directory) -> Vec<OsString> {
+    let mut names = directory.first_names(99).unwrap();
+    names.sort();
+    names
+}
+
+/// As good as a full disk: each test is a process of its own.
+#[test]
+fn without_room_nothing_is_half_done() {
+    let (_directory, top, confines) = tree();
+    let (directory, name) = place(&confines, &top);
+    let place = replace::Place { directory: &directory, name: &name };
+    let seen = directory.look(&name).unwrap();
+    // SAFETY: integers, and a structure that outlives the call.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit);
+        limit.rlim_cur = 4096;
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+    }
+    let error = place.stage(&[b'x'; 8192], attributes::Attributes::default(), seen.as_ref()).unwrap_err();
+    assert!(error.to_string().contains("File too large"), "{error}");
+    assert_eq!(names(&directory), ["file"]);
+    assert_eq!(fs::read_to_string(top.join("root/in/file")).unwrap(), "inside");
+}
+
+#[test]
+fn a_file_that_somebody_else_changes_meanwhile_is_left_to_them() {
+    use attributes::Attributes;
+    use replace::{Displaced, Must, Place};
+
+    let (_directory, top, confines) = tree();
+    let (directory, name) = place(&confines, &top);
+    let path = top.join("root/in/file");
+    let place = Place { directory: &directory, name: &name };
+    let seen = directory.look(&name).unwrap();
+    place.stage(b"new", Attributes::default(), seen.as_ref()).unwrap();
+    fs::write(&path, "theirs").unwrap();
+    let error = place.put(seen.as_ref(), Must::Replace).unwrap_err();
+    assert!(matches!(error, ConfinedError::Meanwhile(_)), "{error}");
+    assert_eq!((names(&directory), fs::read_to_string(&path).unwrap()), (vec![name.clone()], "theirs".to_owned()));
+    // One that was not there, and is.
+    place.stage(b"new", Attributes::default(), None).unwrap();
+    assert!(matches!(place.put(None, Must::Replace), Err(ConfinedError::Meanwhile(_))));
+    // Put there, and back again.
+    let seen = directory.look(&name).unwrap();
+    place.stage(b"new", Attributes::of(&seen.as_ref().unwrap().metadata), seen.as_ref()).unwrap();
+    let was = place.put(seen.as_ref(), Must::Keep).unwrap();
+    assert_eq!((was, fs::read_to_string(&path).unwrap()), (Displaced::Kept, "new".to_owned()));
+    place.put_back(was).unwrap();
+    assert_eq!((names(&directory), fs::read_to_string(&path).unwrap()), (vec![name], "theirs".to_owned()));
+}
+
+#[test]
+fn a_tree_is_removed_to_a_depth_and_until_somebody_says_stop() {
+    let (_directory, top, confines) = tree();
+    let (directory, _) = confines.open_parent(&top.join("root/in")).unwrap();
+    let deep = |depth| (0..depth).fold(top.join("root/in"), |path: PathBuf, _| path.join("d"));
+    fs::create_dir_all(deep(200)).unwrap();
+    let name = OsStr::new("in");
+    assert_eq!(tree::ensure_removed(&directory, name, &mut || true).unwrap(), None);
+    assert!(top.join("root/in/file").exists());
+    assert_eq!(tree::ensure_removed(&directory, name, &mut || false).unwrap(), Some(202));
+    assert!(!top.join("root/in").exists());
+    fs::create_dir_all(deep(300)).unwrap();
+    let error = tree::ensure_removed(&directory, name, &mut || false).unwrap_err();
+    assert!(matches!(error, ConfinedError::Deep(_)), "{error}");
+}
+
+#[test]
+fn attributes_of_the_file_that_was_there_are_kept() {
+    let (_directory, top, confines) = tree();
+    let (directory, name) = place(&confines, &top);
+    let path = std::ffi::CString::new(top.join("root/in/file").as_os_str().as_bytes()).unwrap();
+    let get = || {
+        let mut value = [0_u8; 9];
+        // SAFETY: both texts are null-terminated, and the kernel writes no more than there is room for.
+        let length = unsafe { libc::getxattr(path.as_ptr(), c"user.note".as_ptr(), value.as_mut_ptr().cast(), 9) };
+        usize::try_from(length).ok().map(|length| value[..length].to_vec())
+    };
+    // SAFETY: the same, of what is read.
+    let set = unsafe { libc::setxattr(path.as_ptr(), c"user.note".as_ptr(), b"kept".as_ptr().cast(), 4, 0) };
+    if set != 0 {
+        eprintln!("SKIPPED: attributes of files, because this file system has none");
+        return;
+    }
+    let seen = directory.look(&name).unwrap();
+    let place = replace::Place { directory: &directory, name: &name };
+    let staged = place.stage(b"new", attributes::Attributes::default(), seen.as_ref()).unwrap();
+    assert!(staged.lost.is_empty(), "{:?}", staged.lost);
+    place.put(seen.as_ref(), replace::Must::Replace).unwrap();
+    assert_eq!(get().as_deref(), Some(&b"kept"[..]));
+}
+
+#[test]
+fn what_the_disk_says_comes_with_what_to_do() {
+    for (errno, told) in [
+        (Errno::ENOSPC, "make room"),
+        (Errno::EDQUOT, "make room"),
+        (Errno::EROFS, "mounted read-only"),
+        (Errno::EPERM, "immutable"),
+        (Errno::EACCES, "as a user who may"),
+        (Errno::ENOENT, "fleetward file ls"),
+        (Errno::EXDEV, "another file system is mounted"),
+        (Errno::EIO, "kernel log"),
+    ] {
+        let error = ConfinedError::new("writing", Path::new("/a\n"), errno);
+        assert!(error.advice().contains(told), "{errno}: {}", error.advice());
+        assert!(error.to_string().starts_with("writing /a\\x0a failed: "), "{error}");
+    }
+}
