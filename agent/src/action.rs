@@ -5,10 +5,13 @@
 //!
 //! To add a kind: a file beside `unit.rs` that implements `Perform`, its `mod` and one line in `perform`.
 
+pub mod daemon_reload;
+mod difference;
 pub mod file;
 mod own_unit;
 pub mod script;
 pub mod unit;
+pub mod unit_content;
 pub mod unit_file;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,7 +51,9 @@ pub(crate) trait Perform: Contract {
 pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
     match action {
         Action::Script(_) => None,
+        Action::DaemonReload(reload) => Some(carry_out(reload, steps)),
         Action::Unit(unit) => Some(carry_out(unit, steps)),
+        Action::UnitContent(content) => Some(carry_out(content, steps)),
         Action::UnitFile(file) => Some(carry_out(file, steps)),
         Action::File(file) => Some(carry_out(file, steps)),
     }

@@ -13,9 +13,11 @@ mod catalogue;
 mod contract;
 mod preview;
 
+pub mod daemon_reload;
 pub mod file;
 pub mod script;
 pub mod unit;
+pub mod unit_content;
 pub mod unit_file;
 
 use serde::{Deserialize, Serialize};
@@ -207,7 +209,9 @@ macro_rules! for_each_action {
     ($callback:ident) => {
         $callback! {
             script::Script,
+            daemon_reload::DaemonReload,
             unit::Unit,
+            unit_content::UnitContent,
             unit_file::UnitFile,
             file::File,
         }

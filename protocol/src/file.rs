@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn modes_are_octal() {
-        for (text, bits) in [("644", 0o644), ("0644", 0o644), ("4755", 0o4755), ("000", 0), ("7777", 0o7777)] {
+        for (text, bits) in [("644", 0o644), ("0644", 0o644), ("4755", 0o4755), ("000", 0), ("7777", 0o7777)]
+        {
             let mode: FileMode = text.parse().unwrap();
             assert_eq!(mode.bits(), bits);
             assert_eq!(mode.to_string().parse(), Ok(mode));

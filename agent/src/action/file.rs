@@ -3,7 +3,6 @@
 //! Nothing is done half: a file is made whole beside its place and put there in one step; what it replaces stands beside it
 //! until the new one was looked at again, so that it can be put back.
 
-mod difference;
 mod guard;
 mod remove;
 mod write;
@@ -20,12 +19,12 @@ use fleetward_protocol::text::{Line, List, Text};
 
 use super::Perform;
 use crate::perform::{Failure, Left, Problem, Steps};
+use crate::platform::clock;
 use crate::platform::confined::attributes::Attributes;
 use crate::platform::confined::directory::Directory;
 use crate::platform::confined::replace::Place;
 use crate::platform::confined::{ConfinedError, Confines, Seen, kind_of, shown, type_of};
 use crate::platform::users::{self, Names};
-use crate::platform::clock;
 
 /// The mode of a new file that nobody asked another one for.
 const NEW_FILE: u32 = 0o644;
@@ -45,25 +44,31 @@ impl Perform for File {
             }
         }
         let before = found.seen.as_ref().map_or_else(|| "nothing".to_owned(), words);
-        let change = |what: &str, after: String| Change::new(format_args!("{what} {path}")).between(&before, after);
+        let change =
+            |what: &str, after: String| Change::new(format_args!("{what} {path}")).between(&before, after);
         match &found.plan {
             Plan::Nothing => {}
             Plan::Write { content, attributes } => {
-                let after = format!("a regular file of {} bytes{}", content.len(), attributes_words(*attributes));
+                let after =
+                    format!("a regular file of {} bytes{}", content.len(), attributes_words(*attributes));
                 let lines = match self.show {
                     Showing::Nothing => Vec::new(),
                     Showing::Changes | Showing::All => {
                         let old = found.content().map_err(|error| problem(&error))?;
-                        difference::lines(old.as_deref(), content)
+                        super::difference::lines(old.as_deref(), content)
                     }
                 };
                 changes.push(change("write", after).with_diff(lines));
             }
             Plan::Attributes(attributes) => {
-                changes.push(change("set owner and mode of", format!("the same{}", attributes_words(*attributes))));
+                changes.push(change(
+                    "set owner and mode of",
+                    format!("the same{}", attributes_words(*attributes)),
+                ));
             }
             Plan::Make(attributes) => {
-                changes.push(change("make directory", format!("a directory{}", attributes_words(*attributes))));
+                changes
+                    .push(change("make directory", format!("a directory{}", attributes_words(*attributes))));
             }
             Plan::Remove | Plan::RemoveTree => changes.push(change("remove", "nothing".to_owned())),
         }
@@ -89,7 +94,10 @@ impl Perform for File {
             report.changed = STEPS.iter().any(|step| steps.earlier(step).is_some());
             let is = found.seen.as_ref().map_or_else(|| "not there".to_owned(), words);
             match report.changed {
-                true => steps.unchanged(step, format_args!("not done again after the restart of the host: {path} is {is}")),
+                true => steps.unchanged(
+                    step,
+                    format_args!("not done again after the restart of the host: {path} is {is}"),
+                ),
                 false => steps.unchanged(step, format_args!("unchanged: {path} is {is}")),
             }
             return Ok(report);
@@ -118,7 +126,10 @@ impl Found {
 
     /// Where it is, or will be.
     fn path(&self) -> PathBuf {
-        self.missing.iter().chain([&self.name]).fold(self.directory.path().to_owned(), |path, name| path.join(name))
+        self.missing
+            .iter()
+            .chain([&self.name])
+            .fold(self.directory.path().to_owned(), |path, name| path.join(name))
     }
 
     /// What is in the file that is there, up to one byte more than could be wanted; `None` where there is none.
@@ -211,10 +222,15 @@ fn check(asked: &File, steps: &mut Steps) -> Result<Found, Problem> {
 /// Owner, group and mode that are asked for, by number.
 fn asked_attributes(asked: &File) -> Result<Attributes, Problem> {
     let unknown = |what: &str, name: &dyn std::fmt::Display| {
-        Problem::new(format_args!("there is no {what} {name} on this host"), "make it first, or give its number")
+        Problem::new(
+            format_args!("there is no {what} {name} on this host"),
+            "make it first, or give its number",
+        )
     };
-    let owner = asked.owner.as_ref().map(|name| users::read_uid(name.as_str()).ok_or_else(|| unknown("user", name)));
-    let group = asked.group.as_ref().map(|name| users::read_gid(name.as_str()).ok_or_else(|| unknown("group", name)));
+    let owner =
+        asked.owner.as_ref().map(|name| users::read_uid(name.as_str()).ok_or_else(|| unknown("user", name)));
+    let group =
+        asked.group.as_ref().map(|name| users::read_gid(name.as_str()).ok_or_else(|| unknown("group", name)));
     let mode = asked.mode.map(FileMode::bits);
     Ok(Attributes { owner: owner.transpose()?, group: group.transpose()?, mode })
 }
@@ -264,7 +280,7 @@ fn failed(problem: Problem, left: Left, report: FileReport) -> Failure<FileRepor
 }
 
 /// Now, for the name of a file that is kept: in an order that is that of time.
-fn stamp() -> String {
+pub(super) fn stamp() -> String {
     let seconds = clock::now().as_millis().div_euclid(1000);
     let at = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
     let (date, time) = (at.date(), at.time());

@@ -8,7 +8,7 @@ use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::text::{List, Text};
 
 use super::Perform;
-use super::own_unit;
+use super::{daemon_reload, own_unit};
 use crate::journal::steps::Earlier;
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::systemd::carries;
@@ -154,20 +154,7 @@ fn ensure_agent_kept(asked: &Unit, systemd: &Systemd) -> Result<(), Problem> {
 /// Has systemd read its files again.
 fn reload(asked: &Unit, steps: &mut Steps) -> Result<Systemd, Problem> {
     let systemd = steps.look("connect", &asked.unit, |_| connect(asked))?;
-    steps.change(
-        "daemon-reload",
-        "daemon-reload",
-        // It read them all when the host started.
-        |_, _| Ok(Some(())),
-        |_| {
-            systemd.reload().map_err(|error| {
-                Problem::new(
-                    format_args!("systemd did not read its files again: {error}"),
-                    "run `systemctl daemon-reload` on the host: it may say more",
-                )
-            })
-        },
-    )?;
+    daemon_reload::reload(&systemd, steps)?;
     Ok(systemd)
 }
 

@@ -165,13 +165,19 @@ fn advice_for(error: &io::Error) -> &'static str {
         ErrorKind::PermissionDenied if error.raw_os_error() == Some(libc::EPERM) => {
             "it may be immutable (`lsattr` shows that), or belong to somebody else than who acts"
         }
-        ErrorKind::PermissionDenied => "ask as a user who may, or change its mode or that of a directory above it",
+        ErrorKind::PermissionDenied => {
+            "ask as a user who may, or change its mode or that of a directory above it"
+        }
         ErrorKind::NotADirectory => "something on the way is no directory: see each part of the path",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there, and ask again",
         ErrorKind::FileTooLarge => "a limit on the size of files is in the way on the host",
-        ErrorKind::CrossesDevices => "another file system is mounted there: unmount it first, or name what is in it",
+        ErrorKind::CrossesDevices => {
+            "another file system is mounted there: unmount it first, or name what is in it"
+        }
         ErrorKind::ReadOnlyFilesystem => "the file system is mounted read-only: mount it for writing first",
-        ErrorKind::StaleNetworkFileHandle | ErrorKind::TimedOut => "the network file system does not answer: see its server",
+        ErrorKind::StaleNetworkFileHandle | ErrorKind::TimedOut => {
+            "the network file system does not answer: see its server"
+        }
         _ => "see the host's kernel log (`journalctl --dmesg`)",
     }
 }
@@ -212,7 +218,8 @@ impl Confines {
         self.anew(path, |confines| {
             let real = confines.follow(path, last, links)?;
             let handle = confines.open(&real, OFlag::O_PATH)?;
-            let metadata = handle.metadata().map_err(|error| ConfinedError::new("looking at", &real, error))?;
+            let metadata =
+                handle.metadata().map_err(|error| ConfinedError::new("looking at", &real, error))?;
             Ok(Seen { path: real, handle, metadata })
         })
     }
@@ -288,7 +295,8 @@ impl Confines {
         let root = above.max_by_key(|root| root.as_os_str().len()).ok_or_else(|| self.outside(real))?;
         let rest = real.strip_prefix(root).unwrap_or(real);
         let top = open_top()?;
-        let within = open_beneath(&top, root.strip_prefix("/").unwrap_or(root), OFlag::O_PATH | OFlag::O_DIRECTORY);
+        let within =
+            open_beneath(&top, root.strip_prefix("/").unwrap_or(root), OFlag::O_PATH | OFlag::O_DIRECTORY);
         let within = within.map_err(|errno| refused(root, errno))?;
         open_beneath(&within, rest, flags).map(File::from).map_err(|errno| refused(real, errno))
     }
@@ -336,7 +344,8 @@ impl Confines {
                 }
                 Err(errno) => return Err(refused(&next, errno)),
             };
-            let metadata = found.metadata().map_err(|error| ConfinedError::new("looking at", &next, error))?;
+            let metadata =
+                found.metadata().map_err(|error| ConfinedError::new("looking at", &next, error))?;
             if !metadata.is_symlink() || last == Last::Keep && ahead.is_empty() {
                 (real, here) = (next, found.into());
                 continue;
@@ -349,7 +358,8 @@ impl Confines {
             if followed > MAX_LINKS {
                 return Err(ConfinedError::Loop(path.to_owned()));
             }
-            let target = read_link(&found).map_err(|error| ConfinedError::new("reading the link", &next, error))?;
+            let target =
+                read_link(&found).map_err(|error| ConfinedError::new("reading the link", &next, error))?;
             let target = Path::new(&target);
             if target.has_root() {
                 (real, here) = ("/".into(), open_top()?);
@@ -431,13 +441,15 @@ pub fn read_link(link: &File) -> io::Result<OsString> {
 fn open_top() -> Result<OwnedFd, ConfinedError> {
     let top = Path::new("/");
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    nix::fcntl::open(top, flags, nix::sys::stat::Mode::empty()).map_err(|errno| ConfinedError::new("opening", top, errno))
+    nix::fcntl::open(top, flags, nix::sys::stat::Mode::empty())
+        .map_err(|errno| ConfinedError::new("opening", top, errno))
 }
 
 /// Opens what is beneath a directory, through no link.
 fn open_beneath(directory: &impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let resolve =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).resolve(resolve);
     loop {
         match openat2(directory, path, how) {

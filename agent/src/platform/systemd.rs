@@ -4,6 +4,7 @@
 //! `org.freedesktop.systemd1(5)` is the manual of everything that is called here.
 
 pub mod carries;
+pub mod content;
 pub mod files;
 mod log;
 mod settle;

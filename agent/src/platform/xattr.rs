@@ -61,6 +61,7 @@ fn read_value(path: &CStr, name: &CStr) -> io::Result<Vec<u8>> {
 
 fn ensure(file: &File, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: the name is null-terminated, and the value outlives the call.
-    let set = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    let set =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

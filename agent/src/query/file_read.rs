@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::file::{confines, modified};
 use super::look::Look;
 use super::teller::{Stop, Teller};
-use crate::platform::confined::{Confines, ConfinedError, Last, Links};
+use crate::platform::confined::{ConfinedError, Confines, Last, Links};
 
 /// How often a file is looked at that is followed.
 const ROUND: Duration = Duration::from_millis(250);

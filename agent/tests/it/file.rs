@@ -89,7 +89,8 @@ impl Site {
 
     fn names(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.top).unwrap().flatten();
-        let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     }
@@ -129,7 +130,8 @@ async fn a_file_is_written_replaced_and_left_alone_the_second_time() {
     let found = fs::metadata(&path).unwrap();
     assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777), (1, 2, 0o4750));
     assert_eq!(report.after.unwrap().owner.as_str(), "daemon");
-    let report = site.done("motd", json!({ "state": "present", "owner": "root", "group": "0", "mode": "0600" })).await;
+    let report =
+        site.done("motd", json!({ "state": "present", "owner": "root", "group": "0", "mode": "0600" })).await;
     assert!(report.changed);
     let found = fs::metadata(&path).unwrap();
     assert_eq!((found.uid(), found.gid(), found.mode() & 0o7777, found.len()), (0, 0, 0o600, 2));
@@ -145,7 +147,10 @@ async fn directories_are_made_and_what_is_removed_is_gone() {
     let error = site.fails("a/b/file", json!({ "state": "present" })).await;
     assert!(error.contains("a/b is not there") && error.contains("create_parents"), "{error}");
     site.done("a/b/file", json!({ "state": "present", "create_parents": true })).await;
-    assert_eq!((mode(&site.path("a")), mode(&site.path("a/b")), mode(&site.path("a/b/file"))), (0o755, 0o755, 0o644));
+    assert_eq!(
+        (mode(&site.path("a")), mode(&site.path("a/b")), mode(&site.path("a/b/file"))),
+        (0o755, 0o755, 0o644)
+    );
     let report = site.done("a/c", json!({ "state": "directory", "mode": "2750", "owner": "1" })).await;
     assert!(report.changed);
     assert_eq!((mode(&site.path("a/c")), fs::metadata(site.path("a/c")).unwrap().uid()), (0o2750, 1));
@@ -187,7 +192,10 @@ async fn what_stands_in_the_way_is_not_replaced() {
         let error = site.fails(name, params).await;
         assert!(error.contains(told) && error.lines().count() == 2, "{name}: {error}");
     }
-    assert_eq!((content(&site.path("file")), content(&site.path("second"))), ("content".into(), "content".into()));
+    assert_eq!(
+        (content(&site.path("file")), content(&site.path("second"))),
+        ("content".into(), "content".into())
+    );
     // A link that somebody else may change does not lead root's hand; the link itself is removed, not what it leads to.
     symlink("directory", site.path("bait")).unwrap();
     std::os::unix::fs::lchown(site.path("bait"), Some(1), None).unwrap();
@@ -226,7 +234,11 @@ async fn the_last_versions_are_kept_where_they_are_found() {
         let report = site.done("motd", params).await;
         let backup = report.backup.expect("where it is kept").to_string();
         assert_eq!(content(Path::new(&backup)), (number - 1).to_string());
-        assert_eq!(mode(Path::new(&backup)), 0o755, "a program of an earlier version is no way to become its owner");
+        assert_eq!(
+            mode(Path::new(&backup)),
+            0o755,
+            "a program of an earlier version is no way to become its owner"
+        );
         kept.push(backup);
     }
     let left: Vec<_> = kept.iter().filter(|path| Path::new(path).exists()).collect();
@@ -281,7 +293,10 @@ async fn who_is_asked_for_is_who_acts() {
     fs::write(site.machine.paths().config, rule).unwrap();
     site.done("in/new", json!({ "state": "present" })).await;
     let refusal = site.life.refusal(&site.request("motd", &json!({ "state": "absent" }))).await;
-    assert!(matches!(&refusal, Refusal::NotAllowed { rule } if rule.contains("policy.rules.file.paths")), "{refusal:?}");
+    assert!(
+        matches!(&refusal, Refusal::NotAllowed { rule } if rule.contains("policy.rules.file.paths")),
+        "{refusal:?}"
+    );
     let error = site.fails("in/out/new", json!({ "state": "present" })).await;
     assert!(error.contains("is not beneath what this host's owner allows"), "{error}");
 }
@@ -297,11 +312,14 @@ async fn what_does_not_come_out_is_put_back() {
     fs::set_permissions(&site.top, Permissions::from_mode(0o2755)).unwrap();
     let before = fs::metadata(site.path("motd")).unwrap().ino();
     let params = |content: Option<&str>| {
-        let mut params = json!({ "state": "present", "mode": "2755", "user": "nobody", "create_parents": true });
+        let mut params =
+            json!({ "state": "present", "mode": "2755", "user": "nobody", "create_parents": true });
         content.into_iter().for_each(|content| params["content"] = content.into());
         params
     };
-    for (name, params) in [("motd", params(Some("new"))), ("motd", params(None)), ("new", params(Some("new")))] {
+    for (name, params) in
+        [("motd", params(Some("new"))), ("motd", params(None)), ("new", params(Some("new")))]
+    {
         let (outcome, output) = site.ask(name, params).await;
         assert_eq!(outcome, Outcome::Exited(2), "{output:?}");
         assert!(text(&output.stderr).contains("is not as it was written"), "{output:?}");
@@ -315,7 +333,10 @@ async fn what_does_not_come_out_is_put_back() {
     assert!(error.contains("nothing was changed"), "{error}");
     assert_eq!(site.names(), ["motd"]);
     let after = fs::metadata(site.path("motd")).unwrap();
-    assert_eq!((content(&site.path("motd")), after.ino(), after.mode() & 0o7777), ("old".to_owned(), before, 0o644));
+    assert_eq!(
+        (content(&site.path("motd")), after.ino(), after.mode() & 0o7777),
+        ("old".to_owned(), before, 0o644)
+    );
 }
 
 /// What a power cut leaves beside a file is no part of anything: the new one not whole, and the old one perhaps replaced.

@@ -307,7 +307,8 @@ async fn who_is_asked_for_is_who_looks() {
     let status = json!({ "path": "/proc/self/status", "user": "nobody" });
     let items: Vec<ReadItem> = site.ask("file-read", status).await.unwrap();
     let status = String::from_utf8(content(&items)).unwrap();
-    let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
     assert_eq!(line("Uid:"), ["65534"; 4].join("\t"));
     assert_eq!((line("Gid:"), line("CapEff:")), (["65534"; 4].join("\t"), "0".repeat(16)));
     assert!(!line("Groups:").split(' ').any(|group| group == "0"), "{status}");

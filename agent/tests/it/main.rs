@@ -20,4 +20,5 @@ mod stop;
 mod systemd;
 mod told;
 mod unit;
+mod unit_content;
 mod unit_file;

@@ -92,6 +92,8 @@ pub(crate) struct World {
     pub(crate) had_job: bool,
     /// Whether it stops everything, for the host goes down.
     pub(crate) stopping: bool,
+    /// The directory of the host's own units, if it has one.
+    pub(crate) directory: Option<String>,
     /// Whether somebody has looked how often a service was started again.
     pub(crate) watched: bool,
     /// Units whose files were changed since they were read.
@@ -403,6 +405,10 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
             _ => Variant::from(if world.waits { "waiting" } else { "running" }),
         };
         return (world.open > 0).then_some(value);
+    }
+    if name == "UnitPath" {
+        let own = world.directory.clone().into_iter();
+        return Some(Variant::from(own.collect::<Vec<String>>()));
     }
     if name == "SystemState" {
         return Some(Variant::from(if world.stopping { "stopping" } else { "running" }));

@@ -208,21 +208,27 @@ impl Contract for File {
             State::Absent => [
                 ("content", has_content),
                 ("create_parents", self.create_parents),
-                ("owner, group and mode", self.owner.is_some() || self.group.is_some() || self.mode.is_some()),
+                (
+                    "owner, group and mode",
+                    self.owner.is_some() || self.group.is_some() || self.mode.is_some(),
+                ),
             ],
         };
         if let Some((name, _)) = refused.into_iter().find(|(_, is_given)| *is_given) {
             return Err(format!("{name} mean nothing with the state `{}`: leave them out", self.state));
         }
         if self.backup && self.recursive {
-            return Err("a whole directory is not kept: leave `backup` out, or move it away yourself".to_owned());
+            return Err(
+                "a whole directory is not kept: leave `backup` out, or move it away yourself".to_owned()
+            );
         }
         let length = self.content.as_ref().map_or(0, String::len);
         let encoded = self.content_base64.as_ref().map_or(0, String::len);
         if length > MAX_CONTENT || encoded > MAX_CONTENT.div_ceil(3) * 4 {
             return Err(format!("the content has more than {MAX_CONTENT} bytes, and an order holds no more"));
         }
-        let escaped = self.content.as_ref().map_or(Ok(0), |text| serde_json::to_string(text).map(|json| json.len()));
+        let escaped =
+            self.content.as_ref().map_or(Ok(0), |text| serde_json::to_string(text).map(|json| json.len()));
         if escaped.is_ok_and(|length| length > MAX_PARAMS) {
             return Err("the content is too large as text: give it as `content_base64`".to_owned());
         }
@@ -298,13 +304,16 @@ mod tests {
 
     #[test]
     fn parameters_read_as_they_are_written() {
-        let file = parse(r#"{"path":"/etc//motd","state":"present","content":"hi\n","owner":"0","mode":"640"}"#).unwrap();
+        let file =
+            parse(r#"{"path":"/etc//motd","state":"present","content":"hi\n","owner":"0","mode":"640"}"#)
+                .unwrap();
         assert_eq!((file.subject().as_str(), file.wanted()), ("write /etc/motd", Some(b"hi\n".to_vec())));
         assert_eq!(file.mode.unwrap().bits(), 0o640);
         assert_eq!(file.needs().actor, Actor::Root);
         assert_eq!(file.needs().resources.len(), 1);
         assert!(!format!("{file:?}").contains("hi"));
-        let file = parse(r#"{"path":"/a","state":"present","content_base64":"/w==","user":"deploy"}"#).unwrap();
+        let file =
+            parse(r#"{"path":"/a","state":"present","content_base64":"/w==","user":"deploy"}"#).unwrap();
         assert_eq!(file.wanted(), Some(vec![0xff]));
         assert_eq!(file.needs().actor, Actor::User("deploy".parse().unwrap()));
         assert_eq!(parse(r#"{"path":"/a","state":"absent","recursive":true}"#).unwrap().wanted(), None);
@@ -336,7 +345,11 @@ mod tests {
             ActionRequest::new(&file)
         };
         let fits = |action: ActionRequest| {
-            let step = Step { authority: Authority::Run(action), limits: Limits::of(&[]).to_list(), contents: List::default() };
+            let step = Step {
+                authority: Authority::Run(action),
+                limits: Limits::of(&[]).to_list(),
+                contents: List::default(),
+            };
             step.encode().is_ok()
         };
         assert!(fits(file(Some("x".repeat(MAX_CONTENT)), None).unwrap()));

@@ -136,8 +136,12 @@ impl Contract for FileRead {
         if tail.is_some() && (offset.is_some() || length.is_some()) {
             return Err("`tail` goes from the end: give it without `offset` and `length`".to_owned());
         }
-        if length.is_some_and(|length| length == 0 || length > MAX_LENGTH) || tail.is_some_and(|tail| tail > MAX_LENGTH) {
-            return Err(format!("at most {MAX_LENGTH} bytes are told at once, and at least one: read it part after part"));
+        if length.is_some_and(|length| length == 0 || length > MAX_LENGTH)
+            || tail.is_some_and(|tail| tail > MAX_LENGTH)
+        {
+            return Err(format!(
+                "at most {MAX_LENGTH} bytes are told at once, and at least one: read it part after part"
+            ));
         }
         Ok(())
     }
@@ -173,7 +177,8 @@ mod tests {
 
     #[test]
     fn parts_and_the_end_exclude_each_other() {
-        let parse = |params: &str| Query::parse(&ActionRequest { kind: "file-read".into(), params: params.into() });
+        let parse =
+            |params: &str| Query::parse(&ActionRequest { kind: "file-read".into(), params: params.into() });
         for params in [
             r#"{"path":"/a"}"#,
             r#"{"path":"/a","offset":99999999999}"#,

@@ -4,7 +4,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use fleetward_protocol::action::file::State;
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs};
+use nix::sys::statfs::{
+    CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs,
+};
 
 use crate::config::{CONFIG_FILE, STATE_DIRECTORY};
 use crate::perform::Problem;
@@ -17,19 +19,31 @@ const OF_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 const KERNEL_TYPES: [FsType; 5] =
     [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC];
 /// The units that start the agent, and what changes them.
-const UNITS: [&str; 4] =
-    ["fleetward-agent.service", "fleetward-agent.service.d", "fleetward-agent.path", "fleetward-agent.path.d"];
+const UNITS: [&str; 4] = [
+    "fleetward-agent.service",
+    "fleetward-agent.service.d",
+    "fleetward-agent.path",
+    "fleetward-agent.path.d",
+];
 
 /// Refuses what is the agent's own or the kernel's: a path without links, that `directory` is the last directory of which
 /// is there; `state` is where the agent keeps its own.
-pub(super) fn ensure_not_ours(path: &Path, directory: &Directory, asked: State, state: &Path) -> Result<(), Problem> {
+pub(super) fn ensure_not_ours(
+    path: &Path,
+    directory: &Directory,
+    asked: State,
+    state: &Path,
+) -> Result<(), Problem> {
     let own = [Path::new(CONFIG_FILE).parent().map(Path::to_owned), Some(STATE_DIRECTORY.into())];
     let program = std::env::current_exe().ok();
     let all = own.into_iter().chain([std::fs::canonicalize(state).ok(), program]).flatten();
     for own in all {
         ensure_apart(path, &own, asked)?;
     }
-    if path.components().any(|part| matches!(part, Component::Normal(name) if UNITS.iter().any(|unit| name == *unit))) {
+    if path
+        .components()
+        .any(|part| matches!(part, Component::Normal(name) if UNITS.iter().any(|unit| name == *unit)))
+    {
         return Err(ours(path));
     }
     let is_kernels = OF_KERNEL.iter().any(|top| path.starts_with(top))
@@ -86,7 +100,9 @@ mod tests {
         for path in ["/etc", "/var", "/var/lib", "/etc/fleetward"] {
             assert!(check(Path::new(path), State::Absent).is_err(), "{path}");
         }
-        for path in ["/etc/fleetward-notes", "/etc/fleetwar", "/devices", "/srv/fleetward-agent.deb", "/var/lib"] {
+        for path in
+            ["/etc/fleetward-notes", "/etc/fleetwar", "/devices", "/srv/fleetward-agent.deb", "/var/lib"]
+        {
             assert!(check(Path::new(path), State::Present).is_ok(), "{path}");
         }
         let (process, _) = Confines::everywhere().open_parent(Path::new("/proc/self/x")).unwrap();

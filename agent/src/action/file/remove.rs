@@ -64,7 +64,10 @@ fn remove(asked: &File, found: &Found, steps: &mut Steps) -> Result<Option<Strin
             Problem::new(format_args!("{error}; what was removed before stays so"), error.advice())
         })?;
         let removed = removed.ok_or_else(|| {
-            Problem::new("stopped before all of it was removed", "what was removed stays so; ask again for the rest")
+            Problem::new(
+                "stopped before all of it was removed",
+                "what was removed stays so; ask again for the rest",
+            )
         })?;
         steps.say(format_args!("{removed} names were removed"));
         return Ok(None);

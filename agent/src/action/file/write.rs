@@ -42,8 +42,15 @@ pub(super) fn plan(asked: &File, found: &Found) -> Result<Plan, Problem> {
     // Another name of it may stand where nobody was asked for anything.
     if plan != Plan::Nothing && seen.metadata.is_file() && seen.metadata.nlink() > 1 {
         return Err(Problem::new(
-            format_args!("{} has {} names (hard links), and others would be changed or left behind", shown(&seen.path), seen.metadata.nlink()),
-            format_args!("find them with `find / -xdev -inum {}` and remove those that are not needed", seen.metadata.ino()),
+            format_args!(
+                "{} has {} names (hard links), and others would be changed or left behind",
+                shown(&seen.path),
+                seen.metadata.nlink()
+            ),
+            format_args!(
+                "find them with `find / -xdev -inum {}` and remove those that are not needed",
+                seen.metadata.ino()
+            ),
         ));
     }
     Ok(plan)
@@ -196,7 +203,8 @@ fn make(parent: &Directory, name: &OsStr, attributes: Attributes) -> Result<Dire
     let inherited = directory.metadata()?.mode() & 0o2000;
     let new = Attributes { mode: Some(NEW_DIRECTORY | inherited), ..Attributes::default() };
     let ready = attributes.or(new).ensure(directory.handle());
-    let ready = ready.map_err(|error| ConfinedError::new("setting owner and mode of", directory.path(), error));
+    let ready =
+        ready.map_err(|error| ConfinedError::new("setting owner and mode of", directory.path(), error));
     if let Err(error) = ready.and_then(|()| parent.sync()) {
         let _ = parent.remove_directory(name);
         return Err(error);
@@ -273,7 +281,9 @@ fn take_back(
     let put_back = match was {
         Was::Replaced(displaced, _) => Place { directory, name: &found.name }.put_back(displaced),
         Was::Same(before) => match &found.seen {
-            Some(seen) => before.ensure(&seen.handle).map_err(|error| ConfinedError::new("putting back", &seen.path, error)),
+            Some(seen) => before
+                .ensure(&seen.handle)
+                .map_err(|error| ConfinedError::new("putting back", &seen.path, error)),
             None => Ok(()),
         },
         Was::Nothing => directory.remove_directory(&found.name).map(drop),

@@ -52,7 +52,8 @@ impl Directory {
     /// # Errors
     /// If there is no descriptor left for it.
     pub fn again(&self) -> Result<Self, ConfinedError> {
-        let handle = self.handle.try_clone().map_err(|error| ConfinedError::new("opening", &self.path, error))?;
+        let handle =
+            self.handle.try_clone().map_err(|error| ConfinedError::new("opening", &self.path, error))?;
         Ok(Self { handle, path: self.path.clone() })
     }
 
@@ -71,7 +72,9 @@ impl Directory {
     pub fn read_names(&self, mut each: impl FnMut(&OsStr) -> bool) -> Result<(), ConfinedError> {
         let failed = |errno| ConfinedError::new("reading", &self.path, errno);
         // Opened anew: whoever reads one descriptor twice goes on where it was.
-        let again = self.open(OsStr::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty()).map_err(failed)?;
+        let again = self
+            .open(OsStr::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+            .map_err(failed)?;
         let mut directory = Dir::from_fd(again.into()).map_err(failed)?;
         for entry in directory.iter() {
             let entry = entry.map_err(failed)?;
@@ -229,8 +232,10 @@ impl Directory {
             | ResolveFlag::RESOLVE_NO_MAGICLINKS
             | ResolveFlag::RESOLVE_NO_XDEV;
         // What is mounted on a name may be looked at, and what is not opened for a look alone is asked for by its device.
-        let resolve = if flags.contains(OFlag::O_PATH) { resolve - ResolveFlag::RESOLVE_NO_XDEV } else { resolve };
-        let how = OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).mode(mode).resolve(resolve);
+        let resolve =
+            if flags.contains(OFlag::O_PATH) { resolve - ResolveFlag::RESOLVE_NO_XDEV } else { resolve };
+        let how =
+            OpenHow::new().flags(flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC).mode(mode).resolve(resolve);
         loop {
             match openat2(&self.handle, name, how) {
                 Err(Errno::EAGAIN | Errno::EINTR) => {}

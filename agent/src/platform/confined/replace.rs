@@ -92,7 +92,9 @@ impl Place<'_> {
         let failed = |act| move |error| ConfinedError::new(act, &path, error);
         file.write_all(content).map_err(failed.clone()("writing"))?;
         let lost = match like {
-            Some(like) => xattr::ensure_same(&like.handle, file).map_err(failed.clone()("reading attributes of"))?,
+            Some(like) => {
+                xattr::ensure_same(&like.handle, file).map_err(failed.clone()("reading attributes of"))?
+            }
             None => Vec::new(),
         };
         attributes.ensure(file).map_err(failed.clone()("setting owner and mode of"))?;
@@ -138,6 +140,19 @@ impl Place<'_> {
         Ok(was)
     }
 
+    /// Takes the file out of the place, if that is as it was seen; it stands beside it then.
+    ///
+    /// # Errors
+    /// If it is not, or cannot be moved; then the place is as it was.
+    pub fn displace(&self, seen: Option<&Seen>) -> Result<(), ConfinedError> {
+        let now = self.directory.look(self.name)?;
+        if !is_same(seen, now.as_ref()) {
+            return Err(ConfinedError::Meanwhile(self.directory.path().join(self.name)));
+        }
+        self.directory.rename(self.name, &self.own_name("old"), Existing::Replace)?;
+        self.directory.sync()
+    }
+
     /// Puts back what was in the place.
     ///
     /// # Errors
@@ -147,7 +162,11 @@ impl Place<'_> {
             Displaced::Kept => self.directory.rename(&self.own_name("old"), self.name, Existing::Replace)?,
             Displaced::Nothing => drop(self.directory.remove(self.name)?),
             Displaced::Lost => {
-                return Err(ConfinedError::new("putting back", &self.directory.path().join(self.name), Errno::ENOENT));
+                return Err(ConfinedError::new(
+                    "putting back",
+                    &self.directory.path().join(self.name),
+                    Errno::ENOENT,
+                ));
             }
         }
         self.directory.sync()
@@ -202,6 +221,14 @@ impl Place<'_> {
             plain.ensure(&handle).map_err(|error| ConfinedError::new("setting the mode of", &path, error))?;
         }
         Ok(name)
+    }
+
+    /// The name of the file that was kept last.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
+    pub fn last_kept(&self) -> Result<Option<OsString>, ConfinedError> {
+        Ok(self.read_kept()?.pop())
     }
 
     /// Removes the oldest of the kept files, so that so many are left; how many were removed.
@@ -273,7 +300,12 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 fn is_same(before: Option<&Seen>, now: Option<&Seen>) -> bool {
     let of = |seen: &Seen| {
         let found = &seen.metadata;
-        (identity(found), found.len(), (found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()))
+        (
+            identity(found),
+            found.len(),
+            (found.mtime(), found.mtime_nsec()),
+            (found.ctime(), found.ctime_nsec()),
+        )
     };
     before.map(of) == now.map(of)
 }

@@ -40,7 +40,8 @@ fn links_are_followed_as_long_as_they_stay_inside() {
     for inside in ["in/file", "relative/file", "absolute/file", "in/winding"] {
         assert_eq!(read(&confines, &root.join(inside)).unwrap(), "inside", "{inside}");
     }
-    for outside in ["in/escape", "escape/file", "escape/none", "../out/file", "../out/none", "top/etc/passwd"] {
+    for outside in ["in/escape", "escape/file", "escape/none", "../out/file", "../out/none", "top/etc/passwd"]
+    {
         let error = read(&confines, &root.join(outside)).unwrap_err();
         assert!(matches!(error, ConfinedError::Outside { .. }), "{outside}: {error}");
         assert!(error.to_string().contains("is not beneath what this host's owner allows"), "{error}");
@@ -182,7 +183,10 @@ fn what_has_a_name_is_kept_or_replaced_as_it_was_asked_for() {
     assert_eq!(fs::read_to_string(top.join("root/in/old")).unwrap(), "inside");
     assert!(directory.remove(file).unwrap() && !directory.remove(file).unwrap());
     directory.create_directory(OsStr::new("sub")).unwrap().create_file(file).unwrap();
-    assert!(directory.remove(OsStr::new("sub")).is_err() && directory.remove_directory(OsStr::new("sub")).is_err());
+    assert!(
+        directory.remove(OsStr::new("sub")).is_err()
+            && directory.remove_directory(OsStr::new("sub")).is_err()
+    );
     let mut names = directory.first_names(9).unwrap();
     names.sort();
     assert_eq!(names, ["old", "sub"]);
@@ -235,7 +239,10 @@ fn a_file_that_somebody_else_changes_meanwhile_is_left_to_them() {
     fs::write(&path, "theirs").unwrap();
     let error = place.put(seen.as_ref(), Must::Replace).unwrap_err();
     assert!(matches!(error, ConfinedError::Meanwhile(_)), "{error}");
-    assert_eq!((names(&directory), fs::read_to_string(&path).unwrap()), (vec![name.clone()], "theirs".to_owned()));
+    assert_eq!(
+        (names(&directory), fs::read_to_string(&path).unwrap()),
+        (vec![name.clone()], "theirs".to_owned())
+    );
     // One that was not there, and is.
     place.stage(b"new", Attributes::default(), None).unwrap();
     assert!(matches!(place.put(None, Must::Replace), Err(ConfinedError::Meanwhile(_))));
@@ -272,7 +279,8 @@ fn attributes_of_the_file_that_was_there_are_kept() {
     let get = || {
         let mut value = [0_u8; 9];
         // SAFETY: both texts are null-terminated, and the kernel writes no more than there is room for.
-        let length = unsafe { libc::getxattr(path.as_ptr(), c"user.note".as_ptr(), value.as_mut_ptr().cast(), 9) };
+        let length =
+            unsafe { libc::getxattr(path.as_ptr(), c"user.note".as_ptr(), value.as_mut_ptr().cast(), 9) };
         usize::try_from(length).ok().map(|length| value[..length].to_vec())
     };
     // SAFETY: the same, of what is read.

@@ -1,0 +1,170 @@
+//! The kind `unit-content`, with a real message bus and a systemd of our own on it, and real files.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use fleetward_protocol::action::unit_content::{UnitContent, UnitContentReport};
+use fleetward_protocol::action::{ActionRequest, Preview};
+use fleetward_protocol::order::Authority;
+use fleetward_protocol::run::Outcome;
+
+use crate::host::{Life, Machine, Output, Request, boot, script};
+use crate::systemd::{Bus, Shared, World, machine};
+
+/// A machine with a bus, our systemd on it, and a directory for its units.
+struct Site {
+    machine: Machine,
+    _bus: Bus,
+    world: Shared,
+    units: PathBuf,
+}
+
+/// `None` where there can be none here.
+fn site(test: &str) -> Option<Site> {
+    let mut world = World { result: Some("done"), own: Some("agent.service"), ..World::default() };
+    world.units.insert("app.service".into(), ("loaded", "active".into(), 40));
+    world.units.insert("agent.service".into(), ("loaded", "active".into(), 41));
+    let (machine, bus, world, _) = machine(test, world)?;
+    let units = machine.path("etc/systemd/system");
+    std::fs::create_dir_all(&units).unwrap();
+    world.send_modify(|world| world.directory = Some(units.display().to_string()));
+    Some(Site { machine, _bus: bus, world, units })
+}
+
+fn asking(params: &str) -> Request {
+    let content: UnitContent = serde_json::from_str(params).unwrap();
+    let content = UnitContent { settle_s: 0, ..content };
+    Request { typed: Some(ActionRequest::new(&content).unwrap()), content: String::new(), ..script("") }
+}
+
+async fn done(life: &Life, request: &Request) -> (Outcome, Output) {
+    let end = life.finish(request).await;
+    let output = life.output(request.run, &end);
+    (end.outcome, output)
+}
+
+fn report(output: &Output) -> UnitContentReport {
+    serde_json::from_value(output.report.clone().expect("a report")).unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+const ONE: &str = r#"{"unit":"app","verb":"write","text":"[Service]\nExecStart=/bin/true\n"}"#;
+const TWO: &str =
+    r#"{"unit":"app","verb":"write","text":"[Service]\nExecStart=/bin/false\n","then":"restart"}"#;
+const REVERT: &str = r#"{"unit":"app","verb":"revert"}"#;
+
+#[tokio::test]
+async fn a_file_is_written_once_and_what_was_there_is_kept_and_brought_back() {
+    let Some(Site { machine, _bus, world, units }) = site("writing a unit's file") else { return };
+    let life = machine.start(boot(1));
+    let file = units.join("app.service");
+    let read = || std::fs::read_to_string(&file).unwrap();
+    let (outcome, output) = done(&life, &asking(ONE)).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+    assert!(report(&output).changed && report(&output).kept.is_none());
+    assert_eq!(read(), "[Service]\nExecStart=/bin/true\n");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    let (_, output) = done(&life, &asking(ONE)).await;
+    assert!(!report(&output).changed && text(&output.stdout).contains("unchanged"), "{output:?}");
+    assert_eq!(world.borrow().asked, ["Reload"]);
+    let (outcome, output) = done(&life, &asking(TWO)).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+    let kept = report(&output).kept.unwrap();
+    assert_eq!(std::fs::read_to_string(kept.as_str()).unwrap(), "[Service]\nExecStart=/bin/true\n");
+    assert_eq!(report(&output).unit.unwrap().after.main_pid, Some(41));
+    assert_eq!(world.borrow().asked, ["Reload", "Reload", "RestartUnit app.service replace"]);
+    for wanted in ["true", "false"] {
+        let (outcome, output) = done(&life, &asking(REVERT)).await;
+        assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+        assert_eq!(read(), format!("[Service]\nExecStart=/bin/{wanted}\n"), "the other one was kept");
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_which_the_unit_does_not_come_up_is_taken_back() {
+    let Some(Site { machine, _bus, world, units }) = site("taking a unit's file back") else { return };
+    let life = machine.start(boot(1));
+    done(&life, &asking(ONE)).await;
+    world.send_modify(|world| {
+        world.asked.clear();
+        world.result = Some("failed");
+    });
+    let request = asking(TWO);
+    // What is brought back comes up.
+    let recovers = async {
+        let mut seen = world.subscribe();
+        drop(seen.wait_for(|world| world.asked.len() == 2).await.unwrap());
+        world.send_modify(|world| world.result = Some("done"));
+    };
+    let ((outcome, output), ()) = tokio::join!(done(&life, &request), recovers);
+    assert_eq!(outcome, Outcome::Exited(2), "{}", text(&output.stderr));
+    assert_eq!(
+        std::fs::read_to_string(units.join("app.service")).unwrap(),
+        "[Service]\nExecStart=/bin/true\n"
+    );
+    assert_eq!(
+        world.borrow().asked,
+        ["Reload", "RestartUnit app.service replace", "Reload", "RestartUnit app.service replace"]
+    );
+    assert!(!report(&output).changed && report(&output).unit.is_some());
+    let left: Vec<_> = std::fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["app.service"], "nothing else stands there");
+}
+
+#[tokio::test]
+async fn a_drop_in_is_written_and_removed() {
+    let Some(Site { machine, _bus, world, units }) = site("a drop-in") else { return };
+    let life = machine.start(boot(1));
+    let write = r#"{"unit":"app","drop_in":"limits","verb":"write","sections":{"Service":{"MemoryMax":"1G"}},"then":"try-restart"}"#;
+    let rehearsal = Request { authority: Authority::Rehearse, ..asking(write) };
+    let (outcome, output) = done(&life, &rehearsal).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+    let preview: Preview = serde_json::from_value(output.report.unwrap()).unwrap();
+    let changes: Vec<&str> = preview.changes.iter().map(|change| change.what.as_str()).collect();
+    let file = units.join("app.service.d/limits.conf");
+    assert_eq!(changes, [&format!("write {}", file.display()), "daemon-reload", "restart app.service"]);
+    let diff: Vec<&str> = preview.changes[0].diff.iter().map(|line| line.as_str()).collect();
+    assert_eq!(diff, ["@@ -0,0 +1,2 @@", "+[Service]", "+MemoryMax=1G"]);
+    assert!(world.borrow().asked.is_empty() && !file.exists(), "it was a dry run");
+    let (outcome, output) = done(&life, &asking(write)).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "[Service]\nMemoryMax=1G\n");
+    let remove = r#"{"unit":"app","drop_in":"limits","verb":"remove"}"#;
+    for changed in [true, false] {
+        let (outcome, output) = done(&life, &asking(remove)).await;
+        assert_eq!(
+            (outcome, report(&output).changed),
+            (Outcome::Exited(0), changed),
+            "{}",
+            text(&output.stderr)
+        );
+        assert!(!file.exists());
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_is_told_before_anything_is_written() {
+    let Some(Site { machine, _bus, world, units }) = site("refusing a unit's file") else { return };
+    let life = machine.start(boot(1));
+    std::os::unix::fs::symlink("/dev/null", units.join("masked.service")).unwrap();
+    std::fs::write(units.join("app.service"), "[Service]\n").unwrap();
+    let with_text = |unit: &str, text: &str| format!(r#"{{"unit":"{unit}","verb":"write","text":"{text}"}}"#);
+    for (params, told) in [
+        (with_text("agent", "[Service]"), "this host's agent is started by it"),
+        (with_text("masked", "[Service]"), "is a link, or no file"),
+        (
+            with_text("new", r"[Service]\nExecStart=/nonexistent/app"),
+            "systemd would not take this file of new.service",
+        ),
+        (r#"{"unit":"app","verb":"remove"}"#.to_owned(), "app.service is active, and has no other file"),
+        (r#"{"unit":"app","verb":"revert"}"#.to_owned(), "no earlier version"),
+    ] {
+        let (outcome, output) = done(&life, &asking(&params)).await;
+        assert_eq!(outcome, Outcome::Exited(1), "{params}: {output:?}");
+        assert!(text(&output.stderr).contains(told), "{params}: {}", text(&output.stderr));
+    }
+    assert!(world.borrow().asked.is_empty() && !units.join("new.service").exists());
+}
