@@ -15,6 +15,7 @@ mod preview;
 
 pub mod daemon_reload;
 pub mod file;
+pub mod package;
 pub mod script;
 pub mod unit;
 pub mod unit_content;
@@ -214,6 +215,7 @@ macro_rules! for_each_action {
             unit_content::UnitContent,
             unit_file::UnitFile,
             file::File,
+            package::Package,
         }
     };
 }

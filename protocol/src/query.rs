@@ -14,6 +14,7 @@ mod contract;
 pub mod file_list;
 pub mod file_read;
 pub mod file_stat;
+pub mod packages;
 pub mod units;
 
 use std::time::Duration;
@@ -162,6 +163,7 @@ queries! {
     file_list::FileList,
     file_stat::FileStat,
     file_read::FileRead,
+    packages::Packages,
 }
 
 /// What an answer may take and bring: a host stops at these, and a controller takes no more.
