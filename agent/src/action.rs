@@ -9,6 +9,7 @@ pub mod daemon_reload;
 mod difference;
 pub mod file;
 mod own_unit;
+mod package;
 pub mod script;
 pub mod unit;
 pub mod unit_content;
@@ -25,7 +26,7 @@ use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
 use serde_bytes::ByteBuf;
 
-use crate::config::{Allowed, BUS};
+use crate::config::Allowed;
 use crate::perform::{Done, Failure, PERFORM, RESUME, Steps, Task};
 use crate::platform::users::{self, Account, Identity};
 
@@ -56,6 +57,7 @@ pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
         Action::UnitContent(content) => Some(carry_out(content, steps)),
         Action::UnitFile(file) => Some(carry_out(file, steps)),
         Action::File(file) => Some(carry_out(file, steps)),
+        Action::Package(package) => Some(carry_out(package, steps)),
     }
 }
 
@@ -121,8 +123,8 @@ pub enum Argument {
 pub struct Here<'a> {
     /// The agent's account.
     pub own: &'a Account,
-    /// Where the message bus is, if not where it usually is.
-    pub bus: Option<&'a str>,
+    /// The variables that tell where it has its things.
+    pub places: BTreeMap<String, String>,
     /// What the owner allows the kind to touch.
     pub allowed: Allowed,
 }
@@ -154,7 +156,7 @@ fn plan_typed(
     typed: &Action,
     here: &Here<'_>,
 ) -> Result<ProcessPlan, Refusal> {
-    let Here { own, bus, allowed } = here;
+    let Here { own, places, allowed } = here;
     let Needs { actor, resources, contents: _ } = typed.needs();
     let account = match &actor {
         Actor::Agent => None,
@@ -162,7 +164,6 @@ fn plan_typed(
         Actor::Root => return Err(Refusal::NoSuchUser { user: Text::of("root") }),
         Actor::User(user) => users::account_of(user, own)?,
     };
-    let bus = bus.map(|bus| (BUS.to_owned(), bus.to_owned()));
     Ok(ProcessPlan {
         program: OWN.to_owned(),
         arguments: vec![
@@ -170,7 +171,7 @@ fn plan_typed(
             Argument::Text(PERFORM.to_owned()),
             Argument::Directory,
         ],
-        environment: base(order, account.as_ref().unwrap_or(own)).into_iter().chain(bus).collect(),
+        environment: base(order, account.as_ref().unwrap_or(own)).into_iter().chain(places.clone()).collect(),
         requested: BTreeSet::new(),
         // What it is told to do may hold secrets: it travels like an environment, and stands in no file and no argv.
         input: Some(input(order, action, allowed, account.as_ref())?),
@@ -223,6 +224,7 @@ mod tests {
     use fleetward_protocol::time::Timestamp;
 
     use super::*;
+    use crate::config::BUS;
 
     fn action() -> ActionRequest {
         let unit = Unit::new("nginx.service".parse().unwrap(), Verb::Restart);
@@ -247,8 +249,9 @@ mod tests {
         Account { name: "x".into(), uid, gid: uid, home: "/root".into(), shell: "/bin/sh".into() }
     }
 
-    fn here<'a>(own: &'a Account, bus: Option<&'a str>) -> Here<'a> {
-        Here { own, bus, allowed: Allowed::default() }
+    fn here<'a>(own: &'a Account, bus: Option<&str>) -> Here<'a> {
+        let places = bus.map(|bus| (BUS.to_owned(), bus.to_owned())).into_iter().collect();
+        Here { own, places, allowed: Allowed::default() }
     }
 
     #[test]

@@ -117,6 +117,8 @@ pub struct AgentConfig {
     pub notify_socket: Option<OsString>,
     /// The address of the system's message bus, if it is not the usual one (dbus-daemon(1)).
     pub bus: Option<String>,
+    /// The file of apt's configuration, if it is not the usual one (apt.conf(5)).
+    pub apt: Option<String>,
 }
 
 impl AgentConfig {
@@ -125,13 +127,19 @@ impl AgentConfig {
     /// `/proc/self/exe` still names that executable after a package upgrade has replaced the file.
     #[must_use]
     pub fn new(paths: Paths) -> Self {
-        Self { paths, supervisor: "/proc/self/exe".into(), notify_socket: None, bus: None }
+        Self { paths, supervisor: "/proc/self/exe".into(), notify_socket: None, bus: None, apt: None }
     }
 
-    /// Takes from the environment the notification socket, which systemd puts there, and the address of the bus.
+    /// Takes from the environment the notification socket, which systemd puts there, the address of the bus, and the file of apt's
+    /// configuration.
     #[must_use]
     pub fn with_environment(self) -> Self {
-        Self { notify_socket: std::env::var_os("NOTIFY_SOCKET"), bus: std::env::var(BUS).ok(), ..self }
+        Self {
+            notify_socket: std::env::var_os("NOTIFY_SOCKET"),
+            bus: std::env::var(BUS).ok(),
+            apt: apt_config(),
+            ..self
+        }
     }
 }
 
@@ -169,6 +177,15 @@ fn read_environment(variables: &[(OsString, OsString)]) -> (Level, Vec<String>) 
 
 /// Where the system's message bus is, for every program that uses it.
 pub const BUS: &str = "DBUS_SYSTEM_BUS_ADDRESS";
+
+/// Where apt's configuration is, if not at its usual place (apt.conf(5)), for every program of apt's.
+pub const APT: &str = "APT_CONFIG";
+
+/// What [`APT`] says.
+#[must_use]
+pub(crate) fn apt_config() -> Option<String> {
+    std::env::var(APT).ok()
+}
 
 /// How much is logged: `error`, `warn`, `info` (when absent), `debug` or `trace`.
 const LOG: &str = "FLEETWARD_LOG";

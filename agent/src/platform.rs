@@ -3,6 +3,7 @@
 //! Vocabulary: `ensure_*` changes something and may be repeated; `read_*` observes.
 
 pub mod acl;
+pub mod apt;
 pub mod cgroup;
 pub mod clock;
 pub mod confined;

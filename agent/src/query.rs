@@ -14,6 +14,7 @@ mod file_list;
 mod file_read;
 mod file_stat;
 mod look;
+mod packages;
 mod teller;
 mod units;
 
@@ -141,7 +142,7 @@ impl Queries {
         let identity = account.as_ref().map(Identity::of);
         let asked = Asked { request: request.clone(), follow: open.follow, allowed, identity };
         let input = wire::frame(&asked, MAX_QUERY_FRAME).map_err(|error| malformed(&chain(&error)))?;
-        let looker = Looker::start(&host.supervisor, LOOK, &input, host.bus.as_deref()).await;
+        let looker = Looker::start(&host.supervisor, LOOK, &input, &host.places()).await;
         let looker = looker.map_err(|error| Refusal::SpawnFailed { detail: Text::of(error) })?;
         tracing::info!(operation_id = %order.operation, issuer = %order.issuer, kind, follow = open.follow, "query_opened");
         Ok(Answer {

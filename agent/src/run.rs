@@ -27,6 +27,7 @@ pub mod told;
 pub mod tree;
 mod work;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,7 +41,7 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{LiveSettings, Paths, RunSettings};
+use crate::config::{APT, BUS, LiveSettings, Paths, RunSettings};
 use crate::identity;
 use crate::journal::{Contents, Entry, Journal};
 use crate::link::chain;
@@ -135,6 +136,17 @@ pub struct Host {
     pub delegated: Delegated,
     /// Where the system's message bus is, if not at its usual place.
     pub bus: Option<String>,
+    /// Where apt's configuration is, if not at its usual place.
+    pub apt: Option<String>,
+}
+
+impl Host {
+    /// The variables that tell each process of our own executable where this host has its things.
+    pub(crate) fn places(&self) -> BTreeMap<String, String> {
+        let places = [(BUS, &self.bus), (APT, &self.apt)];
+        let given = places.into_iter().filter_map(|(name, place)| Some((name.to_owned(), place.clone()?)));
+        given.collect()
+    }
 }
 
 #[derive(Debug)]

@@ -1,13 +1,12 @@
 //! A process of our own executable that looks at something, tells us, and ends with us.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-
-use crate::config::BUS;
 
 /// What is read of it at once, at the most.
 const CHUNK: u64 = 64 << 10;
@@ -22,16 +21,21 @@ pub struct Looker {
 }
 
 impl Looker {
-    /// Starts `PROGRAM ARGUMENT` with this input, which stays open, and the message bus at `bus`.
+    /// Starts `PROGRAM ARGUMENT` with this input, which stays open, and these variables alone.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn start(program: &Path, argument: &str, input: &[u8], bus: Option<&str>) -> io::Result<Self> {
+    pub async fn start(
+        program: &Path,
+        argument: &str,
+        input: &[u8],
+        places: &BTreeMap<String, String>,
+    ) -> io::Result<Self> {
         let mut child = Command::new(program)
             .arg0("fleetward-agent")
             .arg(argument)
             .env_clear()
-            .envs(bus.map(|bus| (BUS, bus)))
+            .envs(places)
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -8,6 +8,7 @@ pub mod content;
 pub mod files;
 mod log;
 mod settle;
+pub mod transient;
 pub mod units;
 
 pub use settle::Settled;

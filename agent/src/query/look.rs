@@ -88,6 +88,7 @@ async fn carry_out(query: &Query, follow: bool, voice: Voice) {
         Query::FileList(list) => conclude(list, follow, voice).await,
         Query::FileStat(stat) => conclude(stat, follow, voice).await,
         Query::FileRead(read) => conclude(read, follow, voice).await,
+        Query::Packages(packages) => conclude(packages, follow, voice).await,
     }
 }
 

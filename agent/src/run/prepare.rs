@@ -67,8 +67,8 @@ fn check_policy(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, R
     let Work { order, action, contents } = work;
     let (paths, client) = (&shared.host.paths, &shared.host.client);
     let settings = gate::check(paths, client, shared.settings(), order, &action.kind, now)?;
-    let (own, bus) = (&shared.host.account, shared.host.bus.as_deref());
-    let here = Here { own, bus, allowed: settings.policy.allowed(&action.kind) };
+    let (own, places) = (&shared.host.account, shared.host.places());
+    let here = Here { own, places, allowed: settings.policy.allowed(&action.kind) };
     let plan = action::plan(order, action, contents, &here)?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
     gate::check_user(paths, &settings, user)?;

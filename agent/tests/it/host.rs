@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) client: ClientId,
     /// Where its message bus is.
     pub(crate) bus: Option<String>,
+    /// Where its apt has its configuration.
+    pub(crate) apt: Option<String>,
 }
 
 /// One life of an agent on a machine, without its link.
@@ -100,7 +102,7 @@ pub(crate) fn script(body: &str) -> Request {
 impl Machine {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let machine = Self { directory, client: client(), bus: None };
+        let machine = Self { directory, client: client(), bus: None, apt: None };
         std::fs::create_dir(machine.paths().state).unwrap();
         std::fs::create_dir(machine.paths().runs()).unwrap();
         machine.write_client_id(machine.client.as_str());
@@ -145,6 +147,7 @@ impl Machine {
             account: users::read_own_account(),
             delegated,
             bus: self.bus.clone(),
+            apt: self.apt.clone(),
         };
         let (runs, notices) = Runs::recover(host, journal, &contents);
         Life { runs, journal: contents.id, notices, paths: self.paths(), client: self.client.clone() }

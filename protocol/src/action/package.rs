@@ -197,6 +197,7 @@ impl Contract for Package {
     const SUMMARY: &'static str = "Install, upgrade, hold or remove packages of Debian and Ubuntu.";
     const IDEMPOTENT: bool = true;
     const RESUMABLE: bool = true;
+    const REHEARSES: bool = true;
     const OBJECTS: &'static [Class] = &[Class::Packages];
     // A release's worth of upgrades over a slow line.
     const DEFAULT_TIMEOUT: Duration = Duration::from_secs(3600);
