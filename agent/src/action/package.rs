@@ -58,7 +58,7 @@ impl Perform for Package {
     fn perform(&self, steps: &mut Steps) -> Result<PackageReport, Failure<PackageReport>> {
         let site = steps.look("find", "apt", |_| Site::find())?;
         if !steps.look("locks", "of apt and dpkg", |steps| site.wait(self, steps))? {
-            return Err(stopped(steps, "nothing was done").into());
+            return Err(stopped(steps, "nothing more was done").into());
         }
         let began = site.read_installed()?;
         if is_interrupted(&site, &began) {
@@ -168,7 +168,7 @@ impl Site {
                 steps.going("locks", format_args!("waiting: {holder}"));
                 told = Some(holder);
             }
-            self.runtime.block_on(tokio::time::sleep(LOOK));
+            self.runtime.block_on(async { tokio::time::sleep(LOOK).await });
         }
         Ok(true)
     }
@@ -209,7 +209,7 @@ impl Site {
                 // Somebody was quicker.
                 Ended::Badly(_) if told.is_locked => {
                     if !self.wait(asked, steps)? {
-                        return Err(stopped(steps, "nothing was done"));
+                        return Err(stopped(steps, "nothing more was done"));
                     }
                 }
                 Ended::Badly(how) => return Err(told.problem(asked, &how)),

@@ -135,7 +135,7 @@ mod tests {
             contents: vec![Digest::of(content)],
         };
         let own = users::read_own_account();
-        let here = Here { own: &own, bus: None, allowed: Allowed::default() };
+        let here = Here { own: &own, places: BTreeMap::new(), allowed: Allowed::default() };
         super::super::plan(&order, &action, &[ByteBuf::from(content)], &here)
     }
 

@@ -4,6 +4,7 @@
 
 mod command;
 mod controller;
+mod debian;
 mod delegation;
 mod durable;
 mod file;
@@ -12,6 +13,7 @@ mod host;
 mod left;
 mod life;
 mod link;
+mod package;
 mod query;
 mod restart;
 mod resume;

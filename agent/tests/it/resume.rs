@@ -91,7 +91,7 @@ impl Site {
 }
 
 /// Kills the run's supervisor, which stands in the run's directory, and what it started.
-fn cut_power(life: &Life, run: RunId) {
+pub(crate) fn cut_power(life: &Life, run: RunId) {
     let directory = life.directory(run);
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let stands_there = |process: &std::fs::DirEntry| {

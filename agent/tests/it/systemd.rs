@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use tokio::sync::{mpsc, watch};
 use zbus::message::Type;
-use zbus::{Connection, Message, MessageStream, ObjectPath, Variant};
+use zbus::{Connection, Message, MessageStream, ObjectPath, OwnedVariant, Variant};
 
 use crate::host::{Machine, skipped};
 
@@ -104,6 +104,8 @@ pub(crate) struct World {
     pub(crate) dependencies: HashMap<(&'static str, &'static str), Vec<&'static str>>,
     /// The same, from the next time on that all files are read.
     pub(crate) next_dependencies: HashMap<(&'static str, &'static str), Vec<&'static str>>,
+    /// The process of the service that was started for its work.
+    pub(crate) service: Option<u32>,
     /// Other names of units.
     pub(crate) aliases: HashMap<&'static str, &'static str>,
 }
@@ -250,6 +252,13 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             connection.reply(&header, &()).await.unwrap();
             job_removed(connection, JOB, "canceled").await;
         }
+        "StartTransientUnit" => start_transient(connection, world, message).await,
+        "KillUnit" => {
+            let (unit, who, signal): (String, String, i32) = message.body().deserialize().unwrap();
+            assert!(unit.starts_with("fleetward-apt-"), "{unit}");
+            world.send_modify(|world| world.asked.push(format!("KillUnit {who} {signal}")));
+            connection.reply(&header, &()).await.unwrap()
+        }
         "ListUnitsByPatterns" => {
             let (_, names): (Vec<String>, Vec<String>) = message.body().deserialize().unwrap();
             let rows = rows(&world.borrow(), &names);
@@ -324,6 +333,47 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             }
         }
     }
+}
+
+type Properties = Vec<(String, OwnedVariant)>;
+
+/// A service that does its work once, as systemd has it done: with these files for what it says, and a job that ends when it does.
+async fn start_transient(connection: &Connection, world: &Shared, message: &Message) {
+    let (unit, mode, properties, _): (String, String, Properties, Vec<(String, Properties)>) =
+        message.body().deserialize().unwrap();
+    assert_eq!((unit.ends_with(".service"), mode.as_str()), (true, "fail"));
+    let mut properties: HashMap<String, OwnedVariant> = properties.into_iter().collect();
+    let mut take = |name: &str| Variant::from(properties.remove(name).unwrap());
+    assert_eq!(String::try_from(take("Type")).unwrap(), "oneshot");
+    let mut exec = Vec::<(String, Vec<String>, bool)>::try_from(take("ExecStart")).unwrap();
+    let (program, argv, _) = exec.remove(0);
+    let environment = Vec::<String>::try_from(take("Environment")).unwrap();
+    let file = |variant: Variant<'static>| match variant {
+        Variant::Fd(fd) => std::os::fd::OwnedFd::try_from(fd).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let (out, wrong) = (file(take("StandardOutputFileDescriptor")), file(take("StandardErrorFileDescriptor")));
+    let mut child = tokio::process::Command::new(program)
+        .args(&argv[1..])
+        .env_clear()
+        .envs(environment.iter().map(|variable| variable.split_once('=').unwrap()))
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(wrong)
+        .spawn()
+        .unwrap();
+    world.send_modify(|world| {
+        world.asked.push("StartTransientUnit".into());
+        world.service = child.id();
+        world.open += 1;
+    });
+    connection.reply(&message.header(), &ObjectPath::try_from(JOB).unwrap()).await.unwrap();
+    let (connection, world) = (connection.clone(), Arc::clone(world));
+    tokio::spawn(async move {
+        let result = if child.wait().await.unwrap().success() { "done" } else { "failed" };
+        world.send_modify(|world| (world.open, world.service) = (0, None));
+        job_removed(&connection, JOB, result).await;
+    });
 }
 
 /// A unit `static.service` does not say where in the boot it belongs; `stubborn.service` stays as it is, and
