@@ -5,6 +5,8 @@ use std::time::Instant;
 use clap::Args;
 use fleetward_api::work::kind::Family;
 use fleetward_api::work::operation::{OperationCreate, StepCall};
+use fleetward_protocol::action::Contract;
+use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};
@@ -35,6 +37,13 @@ pub(crate) struct Do {
     #[command(flatten)]
     pub(crate) call: Call,
     #[command(flatten)]
+    how: How,
+}
+
+/// Where, how and why something is done.
+#[derive(Debug, Args)]
+pub(crate) struct How {
+    #[command(flatten)]
     targets: Targets,
     /// Have each host tell what it would change, and change nothing; for kinds that can
     #[arg(long)]
@@ -52,27 +61,54 @@ pub(crate) struct Do {
 
 /// `fleetward do`.
 pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
-    if !command.dry_run {
-        command.making.check(&command.manner)?;
-    }
-    let begun = Instant::now();
+    command.how.check()?;
     let known = kind::get(app, &command.call.kind, Family::Action).await?;
     let params = command.call.params(&known)?;
     let what = neutral::text(&command.call.typed(&params));
+    start(&known.kind.name, params, &what, command.how, app).await
+}
+
+/// Does what these parameters say, with words for people in `what`.
+///
+/// # Errors
+/// If they are none of this kind's.
+pub(crate) async fn carry_out<C: Contract>(asked: &C, how: How, app: &App) -> Result<Exit, Failure> {
+    how.check()?;
+    asked.validate().map_err(Failure::Usage)?;
+    let what = neutral::text(&asked.subject());
+    let params = serde_json::to_value(asked).map_err(|error| Failure::Other(error.into()))?;
+    let Value::Object(params) = params else { return Err(Failure::Usage("nothing was asked for".to_owned())) };
+    start(C::KIND, params, &what, how, app).await
+}
+
+impl How {
+    fn check(&self) -> Result<(), Failure> {
+        if self.dry_run { Ok(()) } else { self.making.check(&self.manner) }
+    }
+}
+
+async fn start(
+    kind: &str,
+    params: Map<String, Value>,
+    what: &str,
+    how: How,
+    app: &App,
+) -> Result<Exit, Failure> {
+    let begun = Instant::now();
     let asked = OperationCreate {
         id: None,
         plan: None,
-        steps: vec![StepCall { kind: known.kind.name, params }],
+        steps: vec![StepCall { kind: kind.to_owned(), params }],
         scripts: Vec::new(),
-        on: command.targets.on,
-        skip_not_enrolled: command.targets.skip_not_enrolled,
-        dry_run: command.dry_run,
-        rollout: command.rollout.into(),
+        on: how.targets.on,
+        skip_not_enrolled: how.targets.skip_not_enrolled,
+        dry_run: how.dry_run,
+        rollout: how.rollout.into(),
         environment: std::collections::BTreeMap::new(),
         directory: None,
         user: None,
-        reason: command.reason,
+        reason: how.reason,
     };
-    let preview = start::preview(app, &asked, &what, &command.manner).await?;
-    start::carry_out(app, asked, preview, (&command.manner, &command.making), begun).await
+    let preview = start::preview(app, &asked, what, &how.manner).await?;
+    start::carry_out(app, asked, preview, (&how.manner, &how.making), begun).await
 }

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
 use crate::{
-    action, audit, auth, config, group, host, kind, operation, plan, query, repo, run, script, session,
+    action, audit, auth, config, group, host, kind, operation, package, plan, query, repo, run, script, session,
 };
 
 const EXAMPLES: &str = "\
@@ -127,6 +127,9 @@ pub(crate) enum Command {
     Submit(plan::Submit),
     /// Ask hosts what is there, now
     Ask(query::Ask),
+    /// Packages of Debian and Ubuntu: list, refresh, install, upgrade, hold, unhold, remove, purge
+    #[command(subcommand)]
+    Package(package::Command),
     /// Kinds of actions and queries: list, show
     #[command(subcommand)]
     Kind(kind::Command),

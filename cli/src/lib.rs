@@ -23,6 +23,7 @@ mod kind;
 mod live;
 mod moment;
 mod operation;
+mod package;
 mod plan;
 mod prompt;
 mod query;
@@ -97,6 +98,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Do(command) => action::execute(command, &App::new(&globals)?).await,
         Command::Submit(command) => plan::submit(command, &App::new(&globals)?).await,
         Command::Ask(command) => query::execute(command, &App::new(&globals)?).await,
+        Command::Package(command) => package::execute(command, &App::new(&globals)?).await,
         Command::Kind(command) => kind::execute(command, &App::new(&globals)?).await,
         Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,
         Command::Session(command) => session::execute(command, &App::new(&globals)?).await,

@@ -10,10 +10,11 @@ mod stream;
 use std::collections::BTreeSet;
 
 use clap::Args;
-use fleetward_api::work::kind::Family;
+use fleetward_api::work::kind::{Family, Kind};
 use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryItem};
 use fleetward_protocol::name::HostName;
-use serde_json::json;
+use fleetward_protocol::query::Contract;
+use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::client::sse::ServerEvent;
@@ -75,16 +76,38 @@ pub(crate) async fn execute(command: Ask, app: &App) -> Result<Exit, Failure> {
     if command.follow && !kind.follows {
         return Err(Failure::Usage(format!("`{}` cannot be followed; ask without --follow", kind.name)));
     }
+    answer(kind, params, command.targets, command.follow, app).await
+}
+
+/// Asks what these parameters say.
+///
+/// # Errors
+/// If they are none of this kind's, or the controller does not know it.
+pub(crate) async fn ask<C: Contract>(asked: &C, targets: Targets, app: &App) -> Result<Exit, Failure> {
+    asked.validate().map_err(Failure::Usage)?;
+    let known = kind::get(app, C::KIND, Family::Query).await?;
+    let params = serde_json::to_value(asked).map_err(|error| Failure::Other(error.into()))?;
+    let Value::Object(params) = params else { return Err(Failure::Usage("nothing was asked for".to_owned())) };
+    answer(known.kind, params, targets, false, app).await
+}
+
+async fn answer(
+    kind: Kind,
+    params: Map<String, Value>,
+    targets: Targets,
+    follow: bool,
+    app: &App,
+) -> Result<Exit, Failure> {
     let asked = QueryCreate {
         kind: kind.name.clone(),
         params,
-        on: command.targets.on,
-        skip_not_enrolled: command.targets.skip_not_enrolled,
-        follow: command.follow,
+        on: targets.on,
+        skip_not_enrolled: targets.skip_not_enrolled,
+        follow,
     };
     let fields = fields(&kind.answer);
     let mut answer = Answer::default();
-    let ending = match (app.out.format, command.follow) {
+    let ending = match (app.out.format, follow) {
         (Format::Json, _) => listen(app, &asked, &mut answer, &mut Json::default()).await?,
         (Format::Table, true) => {
             listen(app, &asked, &mut answer, &mut Changes::new(&app.out, &fields)).await?
@@ -102,7 +125,7 @@ pub(crate) async fn execute(command: Ask, app: &App) -> Result<Exit, Failure> {
             ending
         }
     };
-    if !(command.follow && app.out.format == Format::Table) {
+    if !(follow && app.out.format == Format::Table) {
         answer.tell(&app.out);
     }
     answer.sum_up(&app.out);
