@@ -10,6 +10,7 @@ mod difference;
 pub mod file;
 mod own_unit;
 mod package;
+mod reboot;
 pub mod script;
 pub mod unit;
 pub mod unit_content;
@@ -19,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use fleetward_protocol::action::{Action, ActionRequest, Actor, Contract, InvalidAction, Needs, Preview};
+use fleetward_protocol::id::BootId;
 use fleetward_protocol::name::ResourceName;
 use fleetward_protocol::object::Object;
 use fleetward_protocol::order::Order;
@@ -58,6 +60,7 @@ pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
         Action::UnitFile(file) => Some(carry_out(file, steps)),
         Action::File(file) => Some(carry_out(file, steps)),
         Action::Package(package) => Some(carry_out(package, steps)),
+        Action::Reboot(reboot) => Some(carry_out(reboot, steps)),
     }
 }
 
@@ -127,6 +130,8 @@ pub struct Here<'a> {
     pub places: BTreeMap<String, String>,
     /// What the owner allows the kind to touch.
     pub allowed: Allowed,
+    /// The boot that it is in.
+    pub boot: BootId,
 }
 
 /// How an action is carried out with the order's contents, by this host; or what it would change is told.
@@ -156,7 +161,7 @@ fn plan_typed(
     typed: &Action,
     here: &Here<'_>,
 ) -> Result<ProcessPlan, Refusal> {
-    let Here { own, places, allowed } = here;
+    let Here { own, places, .. } = here;
     let Needs { actor, resources, contents: _ } = typed.needs();
     let account = match &actor {
         Actor::Agent => None,
@@ -174,7 +179,7 @@ fn plan_typed(
         environment: base(order, account.as_ref().unwrap_or(own)).into_iter().chain(places.clone()).collect(),
         requested: BTreeSet::new(),
         // What it is told to do may hold secrets: it travels like an environment, and stands in no file and no argv.
-        input: Some(input(order, action, allowed, account.as_ref())?),
+        input: Some(input(order, action, here, account.as_ref())?),
         directory: "/".into(),
         account,
         becomes: true,
@@ -188,12 +193,12 @@ fn plan_typed(
 fn input(
     order: &Order,
     action: &ActionRequest,
-    allowed: &Allowed,
+    here: &Here<'_>,
     account: Option<&Account>,
 ) -> Result<Vec<u8>, Refusal> {
-    let (action, allowed) = (action.clone(), allowed.clone());
+    let (action, allowed, boot) = (action.clone(), here.allowed.clone(), here.boot);
     let identity = account.map(Identity::of);
-    let task = Task { action, rehearsal: order.is_rehearsal(), allowed, identity };
+    let task = Task { action, rehearsal: order.is_rehearsal(), allowed, identity, boot };
     serde_json::to_vec(&task).map_err(|error| Refusal::Malformed { detail: Text::of(error) })
 }
 
@@ -251,7 +256,7 @@ mod tests {
 
     fn here<'a>(own: &'a Account, bus: Option<&str>) -> Here<'a> {
         let places = bus.map(|bus| (BUS.to_owned(), bus.to_owned())).into_iter().collect();
-        Here { own, places, allowed: Allowed::default() }
+        Here { own, places, allowed: Allowed::default(), boot: BootId::from_uuid(uuid::Uuid::from_u128(3)) }
     }
 
     #[test]

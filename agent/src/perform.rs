@@ -25,10 +25,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use fleetward_protocol::action::{Action, ActionRequest};
+use fleetward_protocol::id::BootId;
 use serde::{Deserialize, Serialize};
 
 use steps::Mode;
-pub use steps::{Done, Failure, Left, Problem, Steps};
+pub use steps::{Done, Failure, GOES_DOWN, Left, Problem, Steps};
 
 use crate::action;
 use crate::config::Allowed;
@@ -57,6 +58,8 @@ pub(crate) struct Task {
     pub(crate) allowed: Allowed,
     /// Whom it becomes before it does anything, if not the agent's own user.
     pub(crate) identity: Option<Identity>,
+    /// The boot that the host is in.
+    pub(crate) boot: BootId,
 }
 
 /// Whether this action was begun before.
@@ -112,7 +115,7 @@ fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, Strin
     let mut input = Vec::new();
     let read = io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input);
     read.map_err(|error| format!("read the action from standard input: {error}"))?;
-    let Task { action, rehearsal, allowed, identity } =
+    let Task { action, rehearsal, allowed, identity, boot } =
         serde_json::from_slice(&input).map_err(|error| format!("standard input holds no action: {error}"))?;
     let action = Action::parse(&action).map_err(|error| error.to_string())?;
     let (journal, earlier) = StepJournal::open(directory)
@@ -126,5 +129,5 @@ fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, Strin
         identity.ensure_taken().map_err(|error| format!("become the user who acts: {error}"))?;
     }
     let state = directory.ancestors().nth(2).unwrap_or(directory).to_owned();
-    Ok(Prepared { action, mode: Mode { rehearsal, allowed, state }, journal, earlier, stop })
+    Ok(Prepared { action, mode: Mode { rehearsal, allowed, state, boot }, journal, earlier, stop })
 }

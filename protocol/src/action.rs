@@ -16,6 +16,7 @@ mod preview;
 pub mod daemon_reload;
 pub mod file;
 pub mod package;
+pub mod reboot;
 pub mod script;
 pub mod unit;
 pub mod unit_content;
@@ -28,7 +29,7 @@ use std::time::Duration;
 pub(crate) use catalogue::schema;
 #[cfg(feature = "schema")]
 pub use catalogue::{Kind, catalogue};
-pub use contract::{Actor, Contract, Described, Needs, NoReport, Privilege};
+pub use contract::{ALONE, Actor, Contract, Described, Needs, NoReport, Privilege};
 pub use preview::{Change, MAX_CHANGES, MAX_DIFF, Preview};
 
 use crate::object::{Class, Object};
@@ -216,6 +217,7 @@ macro_rules! for_each_action {
             unit_file::UnitFile,
             file::File,
             package::Package,
+            reboot::Reboot,
         }
     };
 }

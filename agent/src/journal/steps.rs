@@ -9,7 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::event::StepName;
@@ -20,6 +20,9 @@ use crate::platform::files;
 
 /// The file's name in the run's directory.
 pub const STEPS: &str = "steps";
+/// The name of the file beside it with what an action has to remember.
+const MEMORY: &str = "memory";
+const MAX_MEMORY: u64 = 256 << 10;
 const LENGTH: usize = 2;
 const CHECK: usize = 8;
 const MAX_BODY: usize = 1 << 10;
@@ -87,6 +90,7 @@ pub fn read_steps(directory: &Path) -> io::Result<Vec<Step>> {
 pub struct StepJournal {
     file: File,
     length: u64,
+    directory: PathBuf,
 }
 
 impl StepJournal {
@@ -107,7 +111,30 @@ impl StepJournal {
             // The file's own name must not be lost either.
             File::open(directory)?.sync_all()?;
         }
-        Ok((Self { file, length: sound as u64 }, steps))
+        Ok((Self { file, length: sound as u64, directory: directory.to_owned() }, steps))
+    }
+
+    /// Keeps this for whoever takes the run up again, in the place of what was kept before; it is durable when this returns.
+    ///
+    /// # Errors
+    /// If it cannot be written, or is too long.
+    pub fn remember(&self, memory: &[u8]) -> io::Result<()> {
+        if memory.len() as u64 > MAX_MEMORY {
+            return Err(io::Error::other("it is too long to be remembered"));
+        }
+        files::ensure_file(&self.directory.join(MEMORY), 0o600, memory).map_err(io::Error::other)
+    }
+
+    /// What was kept; `None` if nothing was.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn recall(&self) -> io::Result<Option<Vec<u8>>> {
+        match files::read_file(&self.directory.join(MEMORY), MAX_MEMORY) {
+            Ok(memory) => Ok(Some(memory)),
+            Err(error) if error.is_absent() => Ok(None),
+            Err(error) => Err(io::Error::other(error)),
+        }
     }
 
     /// Writes this down; it is durable when this returns.
@@ -180,6 +207,18 @@ mod tests {
         steps.push(Step::Undone(stop));
         assert_eq!(earlier(&steps, "stop"), None);
         assert_eq!(place(&[]), "before its first change");
+    }
+
+    #[test]
+    fn what_is_to_be_remembered_is_there_for_the_next_attempt() {
+        let directory = tempfile::tempdir().unwrap();
+        let (journal, _) = StepJournal::open(directory.path()).unwrap();
+        assert_eq!(journal.recall().unwrap(), None);
+        journal.remember(b"first").unwrap();
+        journal.remember(b"second").unwrap();
+        let (journal, _) = StepJournal::open(directory.path()).unwrap();
+        assert_eq!(journal.recall().unwrap().as_deref(), Some(&b"second"[..]));
+        assert!(journal.remember(&[0; 300 << 10]).is_err());
     }
 
     proptest! {

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::event::{Event, StepName, StepState};
+use fleetward_protocol::id::BootId;
 use fleetward_protocol::text::{Line, Text};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::teller::Teller;
 use crate::config::Allowed;
@@ -36,6 +38,8 @@ pub(super) struct Mode {
     pub(super) allowed: Allowed,
     /// Where the agent keeps its state.
     pub(super) state: PathBuf,
+    /// The boot of the host.
+    pub(super) boot: BootId,
 }
 
 /// How an action ended, and the exit code of its process.
@@ -49,7 +53,12 @@ pub enum Done {
     Undone,
     /// It is not, and what was done could not be undone. Exit code 3.
     NotUndone,
+    /// The host goes down, as was asked for, and the next boot goes on with it. Exit code [`GOES_DOWN`].
+    GoesDown,
 }
+
+/// The exit code of an action that the next boot goes on with: its supervisor leaves it without an end.
+pub const GOES_DOWN: u8 = 4;
 
 /// Why a step did not come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +89,8 @@ pub enum Left {
     Undone,
     /// Neither as it was nor as it was asked for.
     NotUndone,
+    /// It goes down, as was asked for: the next boot goes on with the action, and nothing is told now.
+    GoesDown,
 }
 
 impl Problem {
@@ -121,6 +132,31 @@ impl Steps {
     /// Where the agent keeps its state: nobody changes that through it.
     pub fn state(&self) -> &Path {
         &self.mode.state
+    }
+
+    /// The boot that the host is in.
+    pub const fn boot(&self) -> BootId {
+        self.mode.boot
+    }
+
+    /// Keeps this for the case that the host restarts; it is durable when this returns.
+    ///
+    /// # Errors
+    /// If it cannot be written: then nothing that relies on it must begin.
+    pub fn remember(&self, memory: &impl Serialize) -> Result<(), Problem> {
+        let kept = serde_json::to_vec(memory).map_err(std::io::Error::other);
+        kept.and_then(|kept| self.journal.remember(&kept)).map_err(|error| {
+            Problem::new(
+                format_args!("what is needed after a restart of the host could not be written down: {error}"),
+                "nothing was done; make room on the disk that holds the agent's state, and ask again",
+            )
+        })
+    }
+
+    /// What was kept before the host restarted; `None` if nothing was, or nothing that can be read.
+    pub fn recall<T: DeserializeOwned>(&self) -> Option<T> {
+        let kept = self.journal.recall().ok().flatten()?;
+        serde_json::from_slice(&kept).ok()
     }
 
     /// Goes on with an action that a restart of the host cut off, after these steps, and says so.
@@ -297,6 +333,7 @@ impl Steps {
     ) -> Done {
         let (report, mut done) = match action(self) {
             Ok(report) => (Some(Box::new(report)), Done::Well),
+            Err(Failure { left: Left::GoesDown, .. }) => return Done::GoesDown,
             Err(Failure { problem, left, report }) => {
                 self.complain(&problem.reason);
                 self.complain(&problem.advice);
@@ -348,6 +385,7 @@ impl From<Left> for Done {
             Left::AsItIs => Self::Failed,
             Left::Undone => Self::Undone,
             Left::NotUndone => Self::NotUndone,
+            Left::GoesDown => Self::GoesDown,
         }
     }
 }
@@ -359,6 +397,7 @@ impl From<Done> for ExitCode {
             Done::Failed => Self::from(1),
             Done::Undone => Self::from(2),
             Done::NotUndone => Self::from(3),
+            Done::GoesDown => Self::from(GOES_DOWN),
         }
     }
 }

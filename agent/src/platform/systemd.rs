@@ -7,6 +7,7 @@ pub mod carries;
 pub mod content;
 pub mod files;
 mod log;
+pub mod reboot;
 mod settle;
 pub mod transient;
 pub mod units;

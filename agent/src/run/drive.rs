@@ -89,10 +89,10 @@ impl Drive {
             Err(refusal) => return self.refuse_fresh(refusal).await,
         };
         let accepted = Entry::Accepted { run: self.run, order, contents: work.contents.clone(), deadline };
-        let turn = self.admit(&ready);
-        match turn {
-            None => self.start(work, ready, Some(accepted)).await,
-            Some(turn) => {
+        match self.admit(&ready) {
+            Err(refusal) => return self.refuse_fresh(refusal).await,
+            Ok(None) => self.start(work, ready, Some(accepted)).await,
+            Ok(Some(turn)) => {
                 drop((work, ready));
                 if let Err(error) = self.shared.journal.append(vec![accepted], clock::now()).await {
                     self.refuse_fresh(not_journalled(&error)).await;
@@ -129,8 +129,9 @@ impl Drive {
         match ready {
             Err(refusal) => self.refuse_accepted(refusal).await,
             Ok(ready) => match self.admit(&ready) {
-                None => self.start_held().await,
-                Some(turn) => self.wait(turn, deadline).await,
+                Err(refusal) => self.refuse_accepted(refusal).await,
+                Ok(None) => self.start_held().await,
+                Ok(Some(turn)) => self.wait(turn, deadline).await,
             },
         }
         self.shared.release(self.run);
@@ -147,8 +148,8 @@ impl Drive {
         self.cancelled.borrow().is_some()
     }
 
-    /// A place now, or the promise of one.
-    fn admit(&self, ready: &prepare::Ready) -> Option<oneshot::Receiver<()>> {
+    /// A place now, or the promise of one. None of both for who wants the host alone while others are at work.
+    fn admit(&self, ready: &prepare::Ready) -> Result<Option<oneshot::Receiver<()>>, Refusal> {
         let mut table = self.shared.table();
         let admission = table.queue.admit(self.run, ready.plan.resources.clone());
         let promised = match admission {
@@ -158,10 +159,19 @@ impl Drive {
                 table.turns.insert(self.run, turn);
                 Some(promised)
             }
+            Admission::Busy(others) => {
+                let are = if others == 1 { "run is" } else { "runs are" };
+                return Err(Refusal::Busy {
+                    detail: Text::of(format_args!(
+                        "it wants the host alone, and {others} {are} under way there; ask again when they have ended, or with \
+                         `while_busy` where the kind takes that"
+                    )),
+                });
+            }
         };
         let promoted = table.queue.set_capacity(ready.capacity());
         table.give_turns(promoted);
-        promised
+        Ok(promised)
     }
 
     /// Until the run's turn comes, it is cancelled, or it is too late.

@@ -68,7 +68,7 @@ fn check_policy(shared: &Shared, work: &Work, now: Timestamp) -> Result<Ready, R
     let (paths, client) = (&shared.host.paths, &shared.host.client);
     let settings = gate::check(paths, client, shared.settings(), order, &action.kind, now)?;
     let (own, places) = (&shared.host.account, shared.host.places());
-    let here = Here { own, places, allowed: settings.policy.allowed(&action.kind) };
+    let here = Here { own, places, allowed: settings.policy.allowed(&action.kind), boot: shared.host.boot };
     let plan = action::plan(order, action, contents, &here)?;
     let user = plan.account.as_ref().unwrap_or(&shared.host.account).name.as_str();
     gate::check_user(paths, &settings, user)?;

@@ -1,10 +1,12 @@
 //! Which run may start now: a cap on runs at once, and exclusion per resource. Pure.
 //!
 //! First come, first served, except that a run that waits for a resource does not hold up a later one that
-//! needs none of it.
+//! needs none of it. One that wants the host alone ([`ALONE`]) waits for nobody: it is refused while others are at work, and
+//! while it is, nobody else starts.
 
 use std::collections::{BTreeMap, VecDeque};
 
+use fleetward_protocol::action::ALONE;
 use fleetward_protocol::id::RunId;
 use fleetward_protocol::name::ResourceName;
 
@@ -23,6 +25,8 @@ pub enum Admission {
     Now,
     /// It waits; [`Queue::release`] or [`Queue::set_capacity`] will name it.
     Later,
+    /// It wants the host alone, and so many others are at work. It was not taken in.
+    Busy(usize),
 }
 
 impl Queue {
@@ -34,6 +38,10 @@ impl Queue {
 
     /// Takes a run in, to start now if nothing speaks against it.
     pub fn admit(&mut self, run: RunId, resources: Vec<ResourceName>) -> Admission {
+        let others = self.holding.keys().filter(|other| **other != run).count();
+        if others > 0 && is_alone(&resources) {
+            return Admission::Busy(others);
+        }
         self.waiting.push_back((run, resources));
         if self.promote().contains(&run) { Admission::Now } else { Admission::Later }
     }
@@ -85,9 +93,16 @@ impl Queue {
     /// Whether a holder, or an earlier waiter, wants the same resource.
     fn is_blocked(&self, at: usize) -> bool {
         let Some((_, wanted)) = self.waiting.get(at) else { return true };
+        if self.holding.values().any(|held| is_alone(held)) {
+            return true;
+        }
         let earlier = self.waiting.iter().take(at).map(|(_, resources)| resources);
         self.holding.values().chain(earlier).flatten().any(|resource| wanted.contains(resource))
     }
+}
+
+fn is_alone(resources: &[ResourceName]) -> bool {
+    resources.iter().any(|resource| resource.as_str() == ALONE)
 }
 
 #[cfg(test)]
@@ -114,6 +129,22 @@ mod tests {
         assert_eq!(queue.release(run(1)), [run(2)]);
         assert_eq!(queue.release(run(2)), []);
         assert_eq!((queue.holding(), queue.waiting()), (1, 0));
+    }
+
+    #[test]
+    fn who_wants_the_host_alone_is_refused_or_keeps_others_waiting() {
+        let mut queue = Queue::new(8);
+        assert_eq!(queue.admit(run(1), vec![]), Admission::Now);
+        assert_eq!(queue.admit(run(2), resources(&[ALONE])), Admission::Busy(1));
+        assert_eq!((queue.holding(), queue.waiting()), (1, 0), "it was not taken in");
+        assert_eq!(queue.release(run(1)), []);
+        assert_eq!(queue.admit(run(2), resources(&[ALONE])), Admission::Now);
+        assert_eq!(queue.admit(run(3), vec![]), Admission::Later);
+        assert_eq!(queue.admit(run(4), resources(&[ALONE])), Admission::Busy(1));
+        // What goes on behind a restart of the host holds its place, whoever else does.
+        queue.adopt(run(5), resources(&["apt"]));
+        assert_eq!(queue.release(run(5)), []);
+        assert_eq!(queue.release(run(2)), [run(3)]);
     }
 
     proptest! {

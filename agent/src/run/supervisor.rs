@@ -38,6 +38,7 @@ use super::spec::{CONTROL, STARTED, Spec};
 use super::spool::{FULL_RECORD, Kept, Spool};
 use super::told::{Frames, Kind, Parsed};
 use super::tree::Tree;
+use crate::perform::GOES_DOWN;
 use crate::platform::cgroup::Group;
 use crate::platform::stop::Why;
 use crate::platform::{clock, files, socket};
@@ -127,6 +128,7 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let deadline = (spec.timeout_ms > 0).then(|| started.checked_add(Duration::from_millis(spec.timeout_ms)));
     let mut supervisor = Supervisor {
         child,
+        is_typed: pipes.iter().any(|(_, source)| *source == Source::Told),
         ending: Ending::new(deadline.flatten(), Duration::from_millis(spec.grace_ms)),
         pipes: pipes.into_iter().map(Some).collect(),
         told: Frames::default(),
@@ -205,6 +207,8 @@ enum Source {
 
 struct Supervisor {
     child: i32,
+    /// Whether it is one of ours.
+    is_typed: bool,
     ending: Ending,
     pipes: Vec<Option<(OwnedFd, Source)>>,
     told: Frames,
@@ -373,6 +377,19 @@ impl Supervisor {
         }
     }
 
+    /// Makes the output durable and says nothing of an end: the host goes down, as the run asked for, and the next boot finds the
+    /// run as one that was cut off. Nobody who stays would be anything but waited for.
+    fn leave_to_the_next_boot(mut self) -> io::Result<()> {
+        while let Err(error) = self.spool.finish(clock::now()) {
+            if error.kind() == io::ErrorKind::NotFound {
+                return Err(error);
+            }
+            pause(FULL);
+        }
+        self.tree.ensure_groups_absent();
+        Ok(())
+    }
+
     /// Takes what is left in the pipes, makes output and result durable, and tells the agent. Then the run is over; what
     /// its script left running is read to nowhere.
     fn conclude(mut self, directory: &Path, started: Instant, over: Over, spec: &Spec) -> io::Result<()> {
@@ -380,6 +397,9 @@ impl Supervisor {
             self.empty(at);
         }
         let Some((outcome, ended)) = self.ending.exit().cloned() else { return Ok(()) };
+        if self.is_typed && outcome == Outcome::Exited(i32::from(GOES_DOWN)) {
+            return self.leave_to_the_next_boot();
+        }
         let (over, drain) = match (over, self.pipes()) {
             // The last word was in the pipe, and then its end.
             (Over::Held, Pipes::Closed) => (Over::Closed, None),

@@ -78,6 +78,10 @@ pub enum Privilege {
     Observe,
 }
 
+/// The resource that is the whole host. Whoever holds it is alone there: it is refused while other runs are under way, and while
+/// it holds it no other starts.
+pub const ALONE: &str = "host/alone";
+
 /// What an action needs on its host before it may start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needs {
