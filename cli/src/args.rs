@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
 use crate::{
-    action, audit, auth, config, group, host, kind, operation, package, plan, query, repo, run, script, session,
+    action, audit, auth, config, group, host, kind, operation, package, plan, query, reboot, repo, run, script, session,
 };
 
 const EXAMPLES: &str = "\
@@ -130,6 +130,8 @@ pub(crate) enum Command {
     /// Packages of Debian and Ubuntu: list, refresh, install, upgrade, hold, unhold, remove, purge
     #[command(subcommand)]
     Package(package::Command),
+    /// Reboot hosts and see that they come back with all that ran on them
+    Reboot(reboot::Reboot),
     /// Kinds of actions and queries: list, show
     #[command(subcommand)]
     Kind(kind::Command),

@@ -27,6 +27,7 @@ mod package;
 mod plan;
 mod prompt;
 mod query;
+mod reboot;
 mod render;
 mod repo;
 mod rollout;
@@ -99,6 +100,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Submit(command) => plan::submit(command, &App::new(&globals)?).await,
         Command::Ask(command) => query::execute(command, &App::new(&globals)?).await,
         Command::Package(command) => package::execute(command, &App::new(&globals)?).await,
+        Command::Reboot(command) => reboot::execute(command, &App::new(&globals)?).await,
         Command::Kind(command) => kind::execute(command, &App::new(&globals)?).await,
         Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,
         Command::Session(command) => session::execute(command, &App::new(&globals)?).await,

@@ -15,6 +15,7 @@ mod life;
 mod link;
 mod package;
 mod query;
+mod reboot;
 mod restart;
 mod resume;
 mod secrecy;

@@ -90,16 +90,20 @@ impl Site {
     }
 }
 
-/// Kills the run's supervisor, which stands in the run's directory, and what it started.
+/// Kills the run's supervisor, and what it started.
 pub(crate) fn cut_power(life: &Life, run: RunId) {
+    kill_with_children(supervisor(life, run));
+}
+
+/// The run's supervisor, which stands in the run's directory.
+pub(crate) fn supervisor(life: &Life, run: RunId) -> i32 {
     let directory = life.directory(run);
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let stands_there = |process: &std::fs::DirEntry| {
         std::fs::read_link(process.path().join("cwd")).is_ok_and(|at| at == directory)
     };
-    let supervisor =
-        processes.filter(stands_there).find_map(|process| process.file_name().to_str()?.parse().ok());
-    kill_with_children(supervisor.expect("a supervisor"));
+    let found = processes.filter(stands_there).find_map(|process| process.file_name().to_str()?.parse().ok());
+    found.expect("a supervisor")
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -96,6 +96,10 @@ pub(crate) struct World {
     pub(crate) directory: Option<String>,
     /// Whether somebody has looked how often a service was started again.
     pub(crate) watched: bool,
+    /// Whether it has not come to the end of the boot.
+    pub(crate) starting: bool,
+    /// What logind was asked to wait for: what, by whom, and whether it has to.
+    pub(crate) inhibitors: Vec<(&'static str, &'static str, &'static str)>,
     /// Units whose files were changed since they were read.
     pub(crate) changed: Vec<&'static str>,
     /// The unit that the agent's processes belong to.
@@ -136,6 +140,7 @@ pub(crate) fn play(address: String, world: Shared) -> mpsc::UnboundedSender<Even
             let connection = zbus::connection::Builder::address(address.as_str()).build().await.unwrap();
             let mut messages = MessageStream::from(connection.clone());
             connection.request_name("org.freedesktop.systemd1").await.unwrap();
+            connection.request_name("org.freedesktop.login1").await.unwrap();
             ready.send(()).unwrap();
             loop {
                 tokio::select! {
@@ -251,6 +256,16 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             });
             connection.reply(&header, &()).await.unwrap();
             job_removed(connection, JOB, "canceled").await;
+        }
+        "ListInhibitors" => {
+            let listed: Vec<_> = world.borrow().inhibitors.clone();
+            let listed: Vec<_> =
+                listed.into_iter().map(|(what, who, mode)| (what, who, "at work", mode, 0_u32, 4_u32)).collect();
+            connection.reply(&header, &listed).await.unwrap()
+        }
+        "Reboot" | "RebootWithFlags" => {
+            world.send_modify(|world| world.asked.push(member.clone()));
+            connection.reply(&header, &()).await.unwrap()
         }
         "StartTransientUnit" => start_transient(connection, world, message).await,
         "KillUnit" => {
@@ -438,7 +453,7 @@ fn rows(world: &World, names: &[String]) -> Vec<Row> {
 /// Of a unit: its own name, its state, and what its dependencies name.
 fn all_properties(world: &World, at: &str) -> HashMap<String, Variant<'static>> {
     let unit = unit_at(at);
-    let states = ["Id", "ActiveState"].map(|name| (name.to_owned(), property(world, at, name).unwrap()));
+    let states = ["Id", "ActiveState", "UnitFileState"].map(|name| (name.to_owned(), property(world, at, name).unwrap()));
     let named = world.dependencies.iter().filter(|((of, _), _)| *of == unit);
     let named = named.map(|((_, name), units)| {
         let units: Vec<String> = units.iter().map(|unit| (*unit).to_owned()).collect();
@@ -461,7 +476,12 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
         return Some(Variant::from(own.collect::<Vec<String>>()));
     }
     if name == "SystemState" {
-        return Some(Variant::from(if world.stopping { "stopping" } else { "running" }));
+        let state = match (world.stopping, world.starting) {
+            (true, _) => "stopping",
+            (false, true) => "starting",
+            (false, false) => "running",
+        };
+        return Some(Variant::from(state));
     }
     let unit = unit_at(at);
     match name {

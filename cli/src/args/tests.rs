@@ -67,6 +67,8 @@ fn every_line_of_the_walk_is_understood() {
         "package unhold nginx --on web-1",
         "package remove nginx --on web-1 --autoremove",
         "package purge nginx --on web-1 --reason because",
+        "reboot --on web-1",
+        "reboot --on all --only-if-required --force --while-busy --batch 1 --max-failures 0 --yes",
         "kind list --family query",
         "kind show k",
         "op list --status partial --since 2h --until 2026-01-02T03:04:05Z --kind k --subject a --host web-1",

@@ -15,8 +15,11 @@ const GENERIC: [&str; 6] = [
     "cli/",
 ];
 
-/// A kind's own place, and what offers scripts by their own name: `scripts` in a request is short for steps.
-const ALLOWED: [&str; 4] = [
+/// A kind's own place, a command of its own name, and what offers scripts by their own name: `scripts` in a request is short for
+/// steps.
+const ALLOWED: [&str; 6] = [
+    "cli/src/package.rs",
+    "cli/src/reboot.rs",
     "controller/app/src/work/action/",
     "controller/app/src/testing",
     "controller/http/src/work/rollout.rs",
