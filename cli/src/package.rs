@@ -103,6 +103,7 @@ something else were removed.
 Examples:
   fleetward package upgrade --on all --security --batch 10% --max-failures 0
   fleetward package upgrade nginx --on 'web-*' --canary 1
+  fleetward package upgrade --on all --dry-run
   fleetward package upgrade --on web-1 --autoremove --yes"))]
 pub(crate) struct Upgrade {
     /// Only these packages, which must be installed; all when absent
