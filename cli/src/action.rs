@@ -77,7 +77,9 @@ pub(crate) async fn carry_out<C: Contract>(asked: &C, how: How, app: &App) -> Re
     asked.validate().map_err(Failure::Usage)?;
     let what = neutral::text(&asked.subject());
     let params = serde_json::to_value(asked).map_err(|error| Failure::Other(error.into()))?;
-    let Value::Object(params) = params else { return Err(Failure::Usage("nothing was asked for".to_owned())) };
+    let Value::Object(params) = params else {
+        return Err(Failure::Usage("nothing was asked for".to_owned()));
+    };
     start(C::KIND, params, &what, how, app).await
 }
 

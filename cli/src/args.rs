@@ -7,7 +7,8 @@ use clap_complete::Shell;
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
 use crate::{
-    action, audit, auth, config, group, host, kind, operation, package, plan, query, reboot, repo, run, script, session,
+    action, audit, auth, config, group, host, kind, operation, package, plan, query, reboot, repo, run,
+    script, session,
 };
 
 const EXAMPLES: &str = "\

@@ -87,7 +87,9 @@ pub(crate) async fn ask<C: Contract>(asked: &C, targets: Targets, app: &App) -> 
     asked.validate().map_err(Failure::Usage)?;
     let known = kind::get(app, C::KIND, Family::Query).await?;
     let params = serde_json::to_value(asked).map_err(|error| Failure::Other(error.into()))?;
-    let Value::Object(params) = params else { return Err(Failure::Usage("nothing was asked for".to_owned())) };
+    let Value::Object(params) = params else {
+        return Err(Failure::Usage("nothing was asked for".to_owned()));
+    };
     answer(known.kind, params, targets, false, app).await
 }
 

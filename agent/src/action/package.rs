@@ -50,7 +50,9 @@ impl Perform for Package {
         if is_interrupted(&site, &installed) {
             changes.push(Change::new("run `dpkg --configure -a`, for dpkg was interrupted before"));
         }
-        let goal = steps.look("check", self.subject(), |_| site.runtime.block_on(goal::find(self, &site.apt, &installed)))?;
+        let goal = steps.look("check", self.subject(), |_| {
+            site.runtime.block_on(goal::find(self, &site.apt, &installed))
+        })?;
         changes.extend(goal.preview(self));
         Ok(Preview::of(changes))
     }
@@ -78,7 +80,13 @@ impl Perform for Package {
             };
             steps.unchanged(self.verb.as_str(), format_args!("{why}: all is as asked for"));
             let after = site.read_installed()?;
-            return Ok(site.runtime.block_on(outcome::report(&site.apt, &began, &after, earlier.is_some(), false)));
+            return Ok(site.runtime.block_on(outcome::report(
+                &site.apt,
+                &began,
+                &after,
+                earlier.is_some(),
+                false,
+            )));
         };
         let lists = site.apt.read_lists();
         let changed = steps.change(
@@ -99,12 +107,17 @@ impl Perform for Package {
         let verified = steps.look("verify", self.subject(), |_| {
             after = site.read_installed()?;
             // Why it was not reached is known.
-            if changed.is_err() { Ok(()) } else { site.runtime.block_on(outcome::verify(self, &site.apt, &after)) }
+            if changed.is_err() {
+                Ok(())
+            } else {
+                site.runtime.block_on(outcome::verify(self, &site.apt, &after))
+            }
         });
         let is_refreshed = self.verb == PackageVerb::Refresh && site.apt.read_lists() != lists;
         let is_changed = began != after || is_refreshed || earlier.is_some();
         let is_refresh = self.verb == PackageVerb::Refresh;
-        let report = site.runtime.block_on(outcome::report(&site.apt, &began, &after, is_changed, is_refresh));
+        let report =
+            site.runtime.block_on(outcome::report(&site.apt, &began, &after, is_changed, is_refresh));
         outcome::tell(&report, steps);
         match changed.and(verified) {
             Ok(()) => Ok(report),
@@ -143,7 +156,10 @@ impl Site {
     fn find() -> Result<Self, Problem> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| {
-            Problem::new(format_args!("cannot wait for events: {error}"), "see whether the host has memory left")
+            Problem::new(
+                format_args!("cannot wait for events: {error}"),
+                "see whether the host has memory left",
+            )
         })?;
         let apt = runtime.block_on(Apt::find()).map_err(|error| problem(&error))?;
         Ok(Self { runtime, apt })
@@ -227,7 +243,9 @@ fn left(why: Why, unit: Option<&str>) -> Problem {
         Some(unit) => format!(
             "apt was asked to stop, and goes on until the end of what dpkg is at: see `systemctl status {unit}` on the host"
         ),
-        None => "apt was asked to stop; should dpkg be left in the middle, the next run sets it right".to_owned(),
+        None => {
+            "apt was asked to stop; should dpkg be left in the middle, the next run sets it right".to_owned()
+        }
     };
     Problem::new(format_args!("{} in the middle of it", why.words()), advice)
 }
@@ -253,7 +271,8 @@ impl Told {
             Heard::Note(words) => steps.complain(words),
             Heard::Line(line) => {
                 self.lines = self.lines.saturating_add(1);
-                self.is_locked |= line.starts_with("E: Could not get lock") || line.contains("is locked by another process");
+                self.is_locked |= line.starts_with("E: Could not get lock")
+                    || line.contains("is locked by another process");
                 let is_error = line.starts_with("E: ") || line.starts_with("dpkg: error");
                 if is_error && self.errors.len() < 5 {
                     self.errors.push(line.trim_start_matches("E: ").to_owned());
@@ -297,10 +316,14 @@ fn problem(error: &AptError) -> Problem {
     let advice = match error {
         AptError::Absent(_) => "this kind is for hosts of Debian and Ubuntu alone",
         AptError::Silent(_) => "ask again when the host has less to do",
-        AptError::Failed { .. } if has("Unable to locate") || has("no installation candidate") || has("was not found") => {
+        AptError::Failed { .. }
+            if has("Unable to locate") || has("no installation candidate") || has("was not found") =>
+        {
             "ask for `refresh` before, or look for the right name and version with `apt-cache policy` on the host"
         }
-        AptError::Failed { .. } if has("Held packages") => "let what is held be changed with `unhold`, and ask again",
+        AptError::Failed { .. } if has("Held packages") => {
+            "let what is held be changed with `unhold`, and ask again"
+        }
         AptError::Failed { .. } if has("need to be removed") || has("remove is disabled") => {
             "nothing is removed that was not named: remove what is in the way first, or do it on the host with `apt-get`"
         }

@@ -85,9 +85,7 @@ impl Perform for Reboot {
                 left: Left::GoesDown,
                 report: None,
             },
-            Err(problem) => {
-                Failure { problem, left: Left::AsItIs, report: Some(Box::new(unchanged(boot))) }
-            }
+            Err(problem) => Failure { problem, left: Left::AsItIs, report: Some(Box::new(unchanged(boot))) },
         })
     }
 }
@@ -101,13 +99,19 @@ fn wait_for_the_end(steps: &mut Steps) -> Result<(), Problem> {
             return match goes_down && why == Why::Requested {
                 true => Ok(()),
                 false => Err(Problem::new(
-                    format_args!("{}: the host was asked to reboot, and has not gone down by now", why.words()),
+                    format_args!(
+                        "{}: the host was asked to reboot, and has not gone down by now",
+                        why.words()
+                    ),
                     "it may still go down: see `systemctl list-jobs` on the host, and its console if it does not answer",
                 )),
             };
         }
         pause(steps, PollTimeout::NONE).map_err(|error| {
-            Problem::new(format_args!("cannot wait for the host to go down: {error}"), "see whether it comes back")
+            Problem::new(
+                format_args!("cannot wait for the host to go down: {error}"),
+                "see whether it comes back",
+            )
         })?;
     }
 }
@@ -128,8 +132,11 @@ fn check(asked: &Reboot, steps: &mut Steps) -> Result<(Systemd, System), Problem
         let what = if *blocks { "wants the host to stay up" } else { "wants the host to wait a moment" };
         steps.say(format_args!("{what}: {words}"));
     }
-    let blocking: Vec<&str> =
-        inhibitors.iter().filter(|inhibitor| inhibitor.blocks).map(|inhibitor| inhibitor.words.as_str()).collect();
+    let blocking: Vec<&str> = inhibitors
+        .iter()
+        .filter(|inhibitor| inhibitor.blocks)
+        .map(|inhibitor| inhibitor.words.as_str())
+        .collect();
     if !blocking.is_empty() && !asked.force {
         return Err(Problem::new(
             format_args!("somebody wants the host to stay up: {}", blocking.join("; ")),
@@ -138,7 +145,10 @@ fn check(asked: &Reboot, steps: &mut Steps) -> Result<(Systemd, System), Problem
     }
     let system = systemd.read_system().map_err(|error| problem(&error))?;
     if system.state.as_str() == "stopping" {
-        return Err(Problem::new("the host is going down already", "ask again when it is back, if that is still needed"));
+        return Err(Problem::new(
+            "the host is going down already",
+            "ask again when it is back, if that is still needed",
+        ));
     }
     steps.say(format_args!(
         "{}: {} services are active, {} of them are to come back",
@@ -151,7 +161,11 @@ fn check(asked: &Reboot, steps: &mut Steps) -> Result<(Systemd, System), Problem
 
 /// Whether the host is in another boot, and all is back.
 fn verify(before: Before, steps: &mut Steps) -> Result<RebootReport, Failure<RebootReport>> {
-    let mut report = RebootReport { boot_after: Some(shown(steps.boot())), changed: true, ..unchanged(shown(before.boot)) };
+    let mut report = RebootReport {
+        boot_after: Some(shown(steps.boot())),
+        changed: true,
+        ..unchanged(shown(before.boot))
+    };
     let verified = steps.look("verify", "what is back", |steps| {
         let system = wait_for_the_boot(&before, steps)?;
         let took = clock::now().since(before.at);
@@ -171,7 +185,10 @@ fn verify(before: Before, steps: &mut Steps) -> Result<RebootReport, Failure<Reb
         let names: Vec<&str> = report.missing.iter().map(|name| name.as_str()).collect();
         Err(Problem::new(
             format_args!("the host is back without {}", names.join(", ")),
-            format_args!("see `systemctl status {}` on the host; what was started by hand wants `enable` to come back", names.join(" ")),
+            format_args!(
+                "see `systemctl status {}` on the host; what was started by hand wants `enable` to come back",
+                names.join(" ")
+            ),
         ))
     });
     match verified {
@@ -191,7 +208,9 @@ fn wait_for_the_boot(before: &Before, steps: &mut Steps) -> Result<System, Probl
         match system {
             Ok(system) if !matches!(system.state.as_str(), "initializing" | "starting") => return Ok(system),
             // Some unit does not come to its end: the rest can be told.
-            Ok(system) if is_over && before.services.iter().all(|service| system.active.contains(service)) => {
+            Ok(system)
+                if is_over && before.services.iter().all(|service| system.active.contains(service)) =>
+            {
                 return Ok(system);
             }
             Ok(_) if is_over => {
@@ -214,7 +233,10 @@ fn wait_for_the_boot(before: &Before, steps: &mut Steps) -> Result<System, Probl
             ));
         }
         pause(steps, PollTimeout::from(LOOK)).map_err(|error| {
-            Problem::new(format_args!("cannot wait for the boot's end: {error}"), "see `systemctl --failed` on the host")
+            Problem::new(
+                format_args!("cannot wait for the boot's end: {error}"),
+                "see `systemctl --failed` on the host",
+            )
         })?;
     }
 }
@@ -253,7 +275,9 @@ fn problem(error: &SystemdError) -> Problem {
         SystemdError::Ended | SystemdError::Silent | SystemdError::Strange(_) => {
             "what became of it is not known here: see whether the host goes down, and `systemctl list-jobs` there"
         }
-        SystemdError::Refused { .. } | SystemdError::Replaces { .. } => "see `journalctl --unit=systemd-logind` on the host",
+        SystemdError::Refused { .. } | SystemdError::Replaces { .. } => {
+            "see `journalctl --unit=systemd-logind` on the host"
+        }
     };
     Problem::new(format_args!("the host could not be rebooted: {error}"), advice)
 }

@@ -135,7 +135,12 @@ mod tests {
             contents: vec![Digest::of(content)],
         };
         let own = users::read_own_account();
-        let here = Here { own: &own, places: BTreeMap::new(), allowed: Allowed::default(), boot: fleetward_protocol::id::BootId::from_uuid(uuid::Uuid::nil()) };
+        let here = Here {
+            own: &own,
+            places: BTreeMap::new(),
+            allowed: Allowed::default(),
+            boot: fleetward_protocol::id::BootId::from_uuid(uuid::Uuid::nil()),
+        };
         super::super::plan(&order, &action, &[ByteBuf::from(content)], &here)
     }
 

@@ -151,7 +151,11 @@ async fn read(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Result<String, AptError> {
     let (status, said, wrong) = hear(program, arguments).await?;
-    if status.success() { Ok(said) } else { Err(AptError::Failed { program, said: complaint(&wrong, status) }) }
+    if status.success() {
+        Ok(said)
+    } else {
+        Err(AptError::Failed { program, said: complaint(&wrong, status) })
+    }
 }
 
 /// How a program that only looks ended, what it said, and what it said is wrong.
@@ -227,7 +231,10 @@ mod tests {
     #[test]
     fn a_complaint_is_what_apt_says_is_an_error() {
         let status = ExitStatus::from_raw(100 << 8);
-        assert_eq!(complaint("W: old\nE: Unable to locate package x\nE: two\n", status), "Unable to locate package x; two");
+        assert_eq!(
+            complaint("W: old\nE: Unable to locate package x\nE: two\n", status),
+            "Unable to locate package x; two"
+        );
         assert_eq!(complaint("dpkg: error: no\n\n", status), "dpkg: error: no");
         assert_eq!(complaint("", status), "exit status: 100");
     }

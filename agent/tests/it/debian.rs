@@ -93,7 +93,8 @@ DPkg::Options:: "--force-bad-path";
         );
         fs::write(root.join("apt.conf"), conf).unwrap();
         let debian = Self { root };
-        let source = |name: &str| format!("deb [trusted=yes] file:{at} {name}/\n", at = debian.root.display());
+        let source =
+            |name: &str| format!("deb [trusted=yes] file:{at} {name}/\n", at = debian.root.display());
         fs::write(debian.path("etc/apt/sources.list"), source(MAIN) + &source(SECURITY)).unwrap();
         debian.publish(MAIN, &[]);
         debian.publish(SECURITY, &[]);
@@ -123,14 +124,17 @@ DPkg::Options:: "--force-bad-path";
         assert!(packages.status.success(), "{packages:?}");
         fs::write(directory.join("Packages"), packages.stdout).unwrap();
         let release = match source {
-            SECURITY => "Origin: Debian\nLabel: Debian-Security\nSuite: stable-security\nCodename: tree-security\n",
+            SECURITY => {
+                "Origin: Debian\nLabel: Debian-Security\nSuite: stable-security\nCodename: tree-security\n"
+            }
             _ => "Origin: Debian\nLabel: Debian\nSuite: stable\nCodename: tree\n",
         };
         let sum = Command::new("sha256sum").arg(directory.join("Packages")).output().unwrap();
         let sum = String::from_utf8(sum.stdout).unwrap();
         let length = fs::metadata(directory.join("Packages")).unwrap().len();
         let sum = sum.split(' ').next().unwrap();
-        fs::write(directory.join("Release"), format!("{release}SHA256:\n {sum} {length} Packages\n")).unwrap();
+        fs::write(directory.join("Release"), format!("{release}SHA256:\n {sum} {length} Packages\n"))
+            .unwrap();
     }
 
     fn build(&self, directory: &Path, deb: &Deb<'_>) {
@@ -155,7 +159,8 @@ DPkg::Options:: "--force-bad-path";
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         let file = directory.join(format!("{name}_{version}.deb"));
-        let built = Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&file).output();
+        let built =
+            Command::new("dpkg-deb").args(["--root-owner-group", "--build"]).arg(&tree).arg(&file).output();
         let built = built.unwrap();
         assert!(built.status.success(), "{built:?}");
     }
@@ -168,6 +173,9 @@ DPkg::Options:: "--force-bad-path";
             .output()
             .unwrap();
         let out = String::from_utf8(out.stdout).unwrap();
-        out.lines().map(|line| line.split_once(' ').unwrap()).map(|(name, rest)| (name.into(), rest.into())).collect()
+        out.lines()
+            .map(|line| line.split_once(' ').unwrap())
+            .map(|(name, rest)| (name.into(), rest.into()))
+            .collect()
     }
 }

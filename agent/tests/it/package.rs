@@ -20,7 +20,9 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use crate::debian::{Deb, Debian, MAIN, SECURITY, deb, machine};
-use crate::host::{Life, Machine, Output, Request, asking, boot, client, exited, finished, script, skipped, written};
+use crate::host::{
+    Life, Machine, Output, Request, asking, boot, client, exited, finished, script, skipped, written,
+};
 use crate::systemd::{World, bus, play};
 
 /// What is asked of a host, as a person writes it.
@@ -82,7 +84,8 @@ async fn list(machine: &Machine, params: &str) -> BTreeMap<String, PackageItem> 
             QueryUp::Items(items) => {
                 for item in &items {
                     let fields = read_item(&item.item).expect("an item is what the controller takes");
-                    let item: PackageItem = serde_json::from_value(serde_json::Value::Object(fields)).unwrap();
+                    let item: PackageItem =
+                        serde_json::from_value(serde_json::Value::Object(fields)).unwrap();
                     found.insert(item.name.to_string(), item);
                 }
             }
@@ -104,7 +107,10 @@ async fn packages_come_are_upgraded_and_go_and_are_left_alone_the_second_time() 
     assert!(!done(&life, r#"{"verb":"refresh"}"#).await.changed, "the lists are as they were");
 
     let told = done(&life, r#"{"verb":"install","names":["tool"]}"#).await;
-    assert_eq!((told.changed, changes(&told)), (true, vec!["base >1.0-1".to_owned(), "tool >1.0-1".to_owned()]));
+    assert_eq!(
+        (told.changed, changes(&told)),
+        (true, vec!["base >1.0-1".to_owned(), "tool >1.0-1".to_owned()])
+    );
     assert_eq!(debian.installed("tool.version").as_deref(), Some("1.0-1"));
     let (outcome, output) = ask(&life, r#"{"verb":"install","names":["tool"]}"#).await;
     assert_eq!((outcome, report(&output).changed), (Outcome::Exited(0), false));
@@ -134,12 +140,19 @@ async fn packages_come_are_upgraded_and_go_and_are_left_alone_the_second_time() 
     assert_eq!((end.outcome, told), (Outcome::Exited(0), vec!["change tool"]));
     assert_eq!(debian.status()["tool"], "install installed 1.0-1");
 
-    assert_eq!(changes(&done(&life, r#"{"verb":"upgrade"}"#).await), ["tool 1.0-1>1.1-1"], "what is held stays");
+    assert_eq!(
+        changes(&done(&life, r#"{"verb":"upgrade"}"#).await),
+        ["tool 1.0-1>1.1-1"],
+        "what is held stays"
+    );
     let told = fails(&life, r#"{"verb":"upgrade","names":["base"]}"#).await;
     assert!(told.contains("base is held") && told.contains("`unhold`"), "{told}");
     assert!(done(&life, r#"{"verb":"unhold","names":["base"]}"#).await.changed);
     assert_eq!(changes(&done(&life, r#"{"verb":"upgrade","names":["base"]}"#).await), ["base 1.0-1>1.0-2"]);
-    assert!(list(&machine, r#"{"pattern":"base"}"#).await["base"].automatic, "it was installed for another one");
+    assert!(
+        list(&machine, r#"{"pattern":"base"}"#).await["base"].automatic,
+        "it was installed for another one"
+    );
     assert!(!done(&life, r#"{"verb":"upgrade"}"#).await.changed);
 
     let told = fails(&life, r#"{"verb":"remove","names":["base"]}"#).await;
@@ -185,8 +198,12 @@ async fn what_cannot_be_is_told_before_anything_is_done() {
 #[tokio::test]
 async fn the_agent_and_what_it_needs_stay() {
     let Some((machine, debian)) = machine("the agent's own package") else { return };
-    let agent = |version| Deb { control: "Depends: helper\nRecommends: friend\n", ..deb("fleetward-agent", version) };
-    debian.publish(MAIN, &[agent("1.0"), agent("1.1"), deb("helper", "1"), deb("helper", "2"), deb("friend", "1")]);
+    let agent =
+        |version| Deb { control: "Depends: helper\nRecommends: friend\n", ..deb("fleetward-agent", version) };
+    debian.publish(
+        MAIN,
+        &[agent("1.0"), agent("1.1"), deb("helper", "1"), deb("helper", "2"), deb("friend", "1")],
+    );
     let life = machine.start(boot(1));
     done(&life, r#"{"verb":"refresh"}"#).await;
     done(&life, r#"{"verb":"install","names":["fleetward-agent=1.0"]}"#).await;
@@ -200,7 +217,10 @@ async fn the_agent_and_what_it_needs_stay() {
         r#"{"verb":"install","names":["fleetward-agent=1.0"]}"#,
     ] {
         let told = fails(&life, params).await;
-        assert!(told.contains("fleetward-agent would be") && told.contains("it is this host's agent"), "{told}");
+        assert!(
+            told.contains("fleetward-agent would be") && told.contains("it is this host's agent"),
+            "{told}"
+        );
     }
     let told = fails(&life, r#"{"verb":"install","names":["helper=1"]}"#).await;
     assert!(told.contains("helper would be brought back"), "{told}");
@@ -257,7 +277,12 @@ async fn a_configuration_file_that_was_changed_stays_unless_told_otherwise() {
 }
 
 /// Waits until the run has said this.
-async fn says(life: &Life, request: &Request, progress: &mut watch::Receiver<fleetward_agent::run::Progress>, words: &str) {
+async fn says(
+    life: &Life,
+    request: &Request,
+    progress: &mut watch::Receiver<fleetward_agent::run::Progress>,
+    words: &str,
+) {
     loop {
         let length = progress.borrow().output;
         let log = life.runs.read_output(request.run, 0, length.try_into().unwrap(), Vec::new()).unwrap();
@@ -276,7 +301,8 @@ async fn whoever_holds_a_lock_is_named_and_waited_for() {
     let life = machine.start(boot(1));
     done(&life, r#"{"verb":"refresh"}"#).await;
     let lock = |name: &str| {
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(debian.path(name)).unwrap();
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(debian.path(name)).unwrap();
         // SAFETY: all fields of a flock may be zero.
         let mut lock: libc::flock = unsafe { std::mem::zeroed() };
         lock.l_type = libc::F_WRLCK.try_into().unwrap();
@@ -315,7 +341,11 @@ async fn whoever_holds_a_lock_is_named_and_waited_for() {
 fn waiting(debian: &Debian) -> String {
     let (pipe, mark) = (debian.path("pipe"), debian.path("mark"));
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    format!("if ! [ -e {0} ]; then touch {0}; echo waits; read -r word < {1}; fi", mark.display(), pipe.display())
+    format!(
+        "if ! [ -e {0} ]; then touch {0}; echo waits; read -r word < {1}; fi",
+        mark.display(),
+        pipe.display()
+    )
 }
 
 /// Kills what else runs for this run, as a power cut does: everything of it has its id in its environment.
@@ -326,8 +356,10 @@ fn kill_all_of(run: fleetward_protocol::id::RunId) {
         let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
     };
-    let found: Vec<i32> =
-        processes.filter(is_of_run).filter_map(|process| process.file_name().to_str()?.parse().ok()).collect();
+    let found: Vec<i32> = processes
+        .filter(is_of_run)
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .collect();
     assert!(!found.is_empty(), "dpkg and its script are at work");
     for pid in found {
         // It may be gone with another one.
@@ -355,7 +387,9 @@ fn what_was_cut_off_in_the_middle_of_dpkg_is_set_right_in_the_next_boot() {
     runtime().block_on(async {
         let life = machine.start(boot(2));
         let open = OpenRun { run: request.run, offset: 0, started: true, cancel: None, dispatch: None };
-        let fleetward_agent::run::Opened::Held(progress) = life.runs.open(open).await else { panic!("unknown") };
+        let fleetward_agent::run::Opened::Held(progress) = life.runs.open(open).await else {
+            panic!("unknown")
+        };
         let end = finished(progress).await;
         let output = life.output(request.run, &end);
         assert_eq!(end.outcome, Outcome::Exited(0), "{}{}", text(&output.stdout), text(&output.stderr));
@@ -415,7 +449,10 @@ async fn a_stop_lets_dpkg_come_to_its_end() {
     let output = life.output(request.run, &end);
     let told = text(&output.stderr);
     assert_eq!(end.outcome, Outcome::Cancelled);
-    assert!(told.contains("goes on until the end of what dpkg is at: see `systemctl status fleetward-apt-"), "{told}");
+    assert!(
+        told.contains("goes on until the end of what dpkg is at: see `systemctl status fleetward-apt-"),
+        "{told}"
+    );
     assert!(report(&output).changed, "{output:?}");
     let asked = world.borrow().asked.clone();
     assert_eq!(asked, ["StartTransientUnit", "StartTransientUnit", "KillUnit main 2"]);

@@ -63,7 +63,11 @@ fn report(output: &Output) -> RebootReport {
 
 impl Site {
     /// Begins the run and returns when systemd was asked.
-    async fn ask(&self, life: &Life, request: &Request) -> tokio::sync::watch::Receiver<fleetward_agent::run::Progress> {
+    async fn ask(
+        &self,
+        life: &Life,
+        request: &Request,
+    ) -> tokio::sync::watch::Receiver<fleetward_agent::run::Progress> {
         let progress = life.begin(request).await;
         let asked = |world: &World| world.asked.iter().any(|asked| asked.starts_with("Reboot"));
         drop(self.world.subscribe().wait_for(asked).await.unwrap());
@@ -81,7 +85,8 @@ impl Site {
         drop(runtime);
         self.world.send_modify(|world| world.stopping = true);
         // As systemd-shutdown(8) does. The supervisor does not listen to it, and must not be waited for all the same.
-        let children = std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+        let children =
+            std::fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
         let child = children.split_ascii_whitespace().next().unwrap().parse().unwrap();
         for pid in [supervisor, child] {
             kill(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
@@ -159,7 +164,9 @@ fn what_does_not_come_back_is_named_and_the_run_fails() {
     });
     assert_eq!(end.outcome, Outcome::Exited(1));
     let (told, stderr) = (report(&output), text(&output.stderr));
-    let names = |names: &[fleetward_protocol::text::Word]| names.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+    let names = |names: &[fleetward_protocol::text::Word]| {
+        names.iter().map(|name| name.to_string()).collect::<Vec<_>>()
+    };
     let mut missing = names(&told.missing);
     missing.sort();
     assert_eq!(missing, ["by-hand.service", "web.service"]);

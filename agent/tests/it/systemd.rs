@@ -259,8 +259,10 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
         }
         "ListInhibitors" => {
             let listed: Vec<_> = world.borrow().inhibitors.clone();
-            let listed: Vec<_> =
-                listed.into_iter().map(|(what, who, mode)| (what, who, "at work", mode, 0_u32, 4_u32)).collect();
+            let listed: Vec<_> = listed
+                .into_iter()
+                .map(|(what, who, mode)| (what, who, "at work", mode, 0_u32, 4_u32))
+                .collect();
             connection.reply(&header, &listed).await.unwrap()
         }
         "Reboot" | "RebootWithFlags" => {
@@ -367,7 +369,8 @@ async fn start_transient(connection: &Connection, world: &Shared, message: &Mess
         Variant::Fd(fd) => std::os::fd::OwnedFd::try_from(fd).unwrap(),
         other => panic!("{other:?}"),
     };
-    let (out, wrong) = (file(take("StandardOutputFileDescriptor")), file(take("StandardErrorFileDescriptor")));
+    let (out, wrong) =
+        (file(take("StandardOutputFileDescriptor")), file(take("StandardErrorFileDescriptor")));
     let mut child = tokio::process::Command::new(program)
         .args(&argv[1..])
         .env_clear()
@@ -453,7 +456,8 @@ fn rows(world: &World, names: &[String]) -> Vec<Row> {
 /// Of a unit: its own name, its state, and what its dependencies name.
 fn all_properties(world: &World, at: &str) -> HashMap<String, Variant<'static>> {
     let unit = unit_at(at);
-    let states = ["Id", "ActiveState", "UnitFileState"].map(|name| (name.to_owned(), property(world, at, name).unwrap()));
+    let states = ["Id", "ActiveState", "UnitFileState"]
+        .map(|name| (name.to_owned(), property(world, at, name).unwrap()));
     let named = world.dependencies.iter().filter(|((of, _), _)| *of == unit);
     let named = named.map(|((_, name), units)| {
         let units: Vec<String> = units.iter().map(|unit| (*unit).to_owned()).collect();

@@ -388,7 +388,9 @@ mod tests {
 
     #[test]
     fn names_are_those_of_debian_and_nothing_that_apt_reads_otherwise() {
-        for text in ["nginx", "g++", "libc6", "0ad", "python3.11-minimal", "nginx=1.24.0-2", "a1=2:1.0~rc1+b2"] {
+        for text in
+            ["nginx", "g++", "libc6", "0ad", "python3.11-minimal", "nginx=1.24.0-2", "a1=2:1.0~rc1+b2"]
+        {
             assert_eq!(text.parse::<PackageSpec>().unwrap().to_string(), text);
         }
         let long = "x".repeat(129);

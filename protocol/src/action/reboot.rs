@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn parameters_read_as_they_are_written() {
-        let parse = |params: &str| Action::parse(&ActionRequest { kind: "reboot".into(), params: params.into() });
+        let parse =
+            |params: &str| Action::parse(&ActionRequest { kind: "reboot".into(), params: params.into() });
         let plain = parse("{}").unwrap();
         assert_eq!((plain.subject().as_str(), plain.needs().resources[0].as_str()), ("reboot", ALONE));
         let busy = parse(r#"{"only_if_required":true,"while_busy":true,"force":true}"#).unwrap();

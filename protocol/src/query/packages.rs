@@ -87,7 +87,8 @@ pub struct PackageItem {
 
 impl Contract for Packages {
     const KIND: &'static str = "packages";
-    const SUMMARY: &'static str = "List the packages of Debian and Ubuntu hosts, and what there is to upgrade.";
+    const SUMMARY: &'static str =
+        "List the packages of Debian and Ubuntu hosts, and what there is to upgrade.";
     const PRIVILEGE: Privilege = Privilege::Observe;
     const FOLLOWS: bool = false;
     const SHOWS: Shows = Shows::Table;
@@ -152,9 +153,9 @@ impl FromStr for NamePattern {
         match text.len() {
             0 => Err(invalid("it is empty; leave it out to mean every name")),
             length if length > MAX_NAME => Err(invalid("it has more than 128 characters")),
-            _ if !text.chars().all(is_valid) => Err(invalid(
-                "only lower-case letters, digits, `+-.` and the signs `*` and `?` are allowed",
-            )),
+            _ if !text.chars().all(is_valid) => {
+                Err(invalid("only lower-case letters, digits, `+-.` and the signs `*` and `?` are allowed"))
+            }
             _ => Ok(Self(text.to_owned())),
         }
     }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetward_protocol::action::{Change, Contract as _};
 use fleetward_protocol::action::package::{Conffiles, Package, PackageSpec, PackageVerb};
+use fleetward_protocol::action::{Change, Contract as _};
 
 use super::problem;
 use crate::perform::{Problem, Steps};
@@ -99,7 +99,8 @@ pub(super) async fn find(
     let known = Known { asked, apt, installed, automatic };
     let goal = match asked.verb {
         PackageVerb::Refresh => {
-            let arguments = options(asked).chain(["update", "-o", "APT::Update::Error-Mode=any"].map(str::to_owned));
+            let arguments =
+                options(asked).chain(["update", "-o", "APT::Update::Error-Mode=any"].map(str::to_owned));
             return Ok(Goal::change(Program::AptGet, arguments.collect(), Vec::new()));
         }
         PackageVerb::Hold | PackageVerb::Unhold => return known.hold(),
@@ -129,7 +130,10 @@ impl Known<'_> {
     fn own(&self, name: &str) -> Option<&Installed> {
         // Of several architectures the host's own is the one that apt names without it.
         let same = || self.installed.values().filter(|package| package.name == name);
-        self.installed.get(name).or_else(|| same().find(|package| package.is_there())).or_else(|| same().next())
+        self.installed
+            .get(name)
+            .or_else(|| same().find(|package| package.is_there()))
+            .or_else(|| same().next())
     }
 
     fn there(&self, name: &str) -> Option<&Installed> {
@@ -141,8 +145,7 @@ impl Known<'_> {
     }
 
     fn ensure_not_held<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<(), Problem> {
-        let held: Vec<&str> =
-            names.filter(|name| self.there(name).is_some_and(Installed::is_held)).collect();
+        let held: Vec<&str> = names.filter(|name| self.there(name).is_some_and(Installed::is_held)).collect();
         if held.is_empty() {
             return Ok(());
         }
@@ -203,12 +206,15 @@ impl Known<'_> {
                 }
             } else if policy.candidate.is_none() {
                 return Err(Problem::new(
-                    format_args!("there is no version of {name} to install: others provide it, or only speak of it"),
+                    format_args!(
+                        "there is no version of {name} to install: others provide it, or only speak of it"
+                    ),
                     "name a package that can be installed: `apt-cache showpkg` on the host lists what provides it",
                 ));
             }
         }
-        let mut arguments: Vec<String> = options(self.asked).chain(["install", "--no-remove"].map(str::to_owned)).collect();
+        let mut arguments: Vec<String> =
+            options(self.asked).chain(["install", "--no-remove"].map(str::to_owned)).collect();
         if self.has_versions() {
             // Whoever names a version means it.
             arguments.push("--allow-downgrades".to_owned());
@@ -258,14 +264,20 @@ impl Known<'_> {
         }
         let with = |more: &[&str]| -> Vec<String> {
             let more = more.iter().map(|option| (*option).to_owned());
-            options(self.asked).chain(verb.iter().map(|word| (*word).to_owned())).chain(more).chain(named.clone()).collect()
+            options(self.asked)
+                .chain(verb.iter().map(|word| (*word).to_owned()))
+                .chain(more)
+                .chain(named.clone())
+                .collect()
         };
         let mut arguments = with(&["--no-remove"]);
         let mut would = self.simulate(&arguments).await?;
         if self.asked.autoremove {
             arguments = with(&["--auto-remove"]);
             would = self.simulate(&arguments).await?;
-            self.ensure_automatic(would.iter().filter(|would| would.after.is_none()).map(|would| would.name.as_str()))?;
+            self.ensure_automatic(
+                would.iter().filter(|would| would.after.is_none()).map(|would| would.name.as_str()),
+            )?;
         }
         if would.is_empty() {
             return Ok(Goal::Reached);
@@ -281,9 +293,7 @@ impl Known<'_> {
             .installed
             .values()
             .filter(|package| package.is_there() && !package.is_held())
-            .filter(|package| {
-                self.asked.names.is_empty() || self.named().any(|name| name == package.name)
-            })
+            .filter(|package| self.asked.names.is_empty() || self.named().any(|name| name == package.name))
             .collect();
         let names: Vec<&str> = wanted.iter().map(|package| package.full.as_str()).collect();
         let policies = self.apt.read_policies(&names).await.map_err(|error| problem(&error))?;
@@ -305,7 +315,10 @@ impl Known<'_> {
         }
         self.ensure_not_held(names.iter().copied())?;
         let with = |more: &[&str]| -> Vec<String> {
-            let words = [self.asked.verb.as_str()].into_iter().chain(more.iter().copied()).chain(names.iter().copied());
+            let words = [self.asked.verb.as_str()]
+                .into_iter()
+                .chain(more.iter().copied())
+                .chain(names.iter().copied());
             options(self.asked).chain(words.map(str::to_owned)).collect()
         };
         let arguments = with(&[]);

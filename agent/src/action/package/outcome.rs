@@ -24,8 +24,12 @@ pub(super) async fn verify(
     apt: &Apt,
     installed: &BTreeMap<String, Installed>,
 ) -> Result<(), Problem> {
-    let broken: Vec<&str> =
-        installed.values().filter(|package| !package.is_whole()).map(|package| package.full.as_str()).take(10).collect();
+    let broken: Vec<&str> = installed
+        .values()
+        .filter(|package| !package.is_whole())
+        .map(|package| package.full.as_str())
+        .take(10)
+        .collect();
     if !broken.is_empty() {
         return Err(Problem::new(
             format_args!("dpkg did not come to an end with {}", broken.join(", ")),
@@ -106,7 +110,8 @@ fn changes(before: &BTreeMap<String, Installed>, after: &BTreeMap<String, Instal
         };
         let held = |package: Option<&Installed>| package.is_some_and(Installed::is_held);
         let is_held = (held(was) != held(is)).then(|| held(is));
-        let change = PackageChange { name: Text::of(name), before: version(was), after: version(is), held: is_held };
+        let change =
+            PackageChange { name: Text::of(name), before: version(was), after: version(is), held: is_held };
         (change.before != change.after || change.held.is_some()).then_some(change)
     };
     names.into_iter().filter_map(change).collect()
@@ -160,8 +165,16 @@ mod tests {
         let told: Vec<String> = changes(&before, &after)
             .into_iter()
             .map(|change| {
-                let version = |version: Option<fleetward_protocol::text::Word>| version.map(String::from).unwrap_or_default();
-                format!("{} {}>{} {:?}", change.name, version(change.before), version(change.after), change.held)
+                let version = |version: Option<fleetward_protocol::text::Word>| {
+                    version.map(String::from).unwrap_or_default()
+                };
+                format!(
+                    "{} {}>{} {:?}",
+                    change.name,
+                    version(change.before),
+                    version(change.after),
+                    change.held
+                )
             })
             .collect();
         assert_eq!(told, ["gone 1> None", "held 1>1 Some(true)", "new >3 None", "newer 1>2 None"]);
@@ -170,8 +183,9 @@ mod tests {
     #[test]
     fn a_report_fits_however_much_has_changed() {
         let name = |number: usize| format!("\\\"{number:0>200}");
-        let after: BTreeMap<_, _> =
-            (0..5000).map(|number| installed(&name(number), &"\\".repeat(300), "hold", "installed")).collect();
+        let after: BTreeMap<_, _> = (0..5000)
+            .map(|number| installed(&name(number), &"\\".repeat(300), "hold", "installed"))
+            .collect();
         let (fit, more) = fitting(changes(&BTreeMap::new(), &after));
         assert_eq!(fit.len() + usize::try_from(more).unwrap(), 5000);
         assert!(!fit.is_empty() && serde_json::to_vec(&fit).unwrap().len() <= MAX_BYTES + 1);

@@ -104,7 +104,9 @@ impl Apt {
             io::ErrorKind::NotFound => AptError::Absent(name),
             _ => AptError::Start { program: name, source },
         };
-        let said = File::from(memfd_create(c"fleetward-apt", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.into()))?);
+        let said = File::from(
+            memfd_create(c"fleetward-apt", MFdFlags::MFD_CLOEXEC).map_err(|error| failed(error.into()))?,
+        );
         let output = said.try_clone().map_err(failed)?;
         let running = start(&argv, &environment, output.into(), heard).await.map_err(failed)?;
         // SAFETY: an `OwnedFd` is open and the same one for as long as it is there.
@@ -130,11 +132,15 @@ async fn start(
             return Err(io::Error::other(error));
         }
         Err(error) => {
-            let words = format!("no service of its own, for systemd is not there or refuses ({error}): a stop of this run ends apt at once");
+            let words = format!(
+                "no service of its own, for systemd is not there or refuses ({error}): a stop of this run ends apt at once"
+            );
             heard(Heard::Note(&words));
         }
     }
-    let Some((program, arguments)) = argv.split_first() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let Some((program, arguments)) = argv.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
     let child = Command::new(program)
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))

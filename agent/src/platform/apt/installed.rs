@@ -33,7 +33,10 @@ impl Installed {
     /// Whether dpkg has come to its end with it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        matches!(self.state.as_str(), "not-installed" | "config-files" | "installed" | "triggers-awaited" | "triggers-pending")
+        matches!(
+            self.state.as_str(),
+            "not-installed" | "config-files" | "installed" | "triggers-awaited" | "triggers-pending"
+        )
     }
 
     /// Whether nothing may upgrade or remove it.
@@ -124,7 +127,10 @@ mod tests {
         let read = lines(said);
         assert_eq!(read.keys().map(String::as_str).collect::<Vec<_>>(), ["bash", "libc6:i386", "old"]);
         let libc = &read["libc6:i386"];
-        assert_eq!((libc.name.as_str(), libc.is_there(), libc.is_whole(), libc.is_held()), ("libc6", true, false, true));
+        assert_eq!(
+            (libc.name.as_str(), libc.is_there(), libc.is_whole(), libc.is_held()),
+            ("libc6", true, false, true)
+        );
         assert!(!read["old"].is_there() && read["bash"].is_whole());
     }
 

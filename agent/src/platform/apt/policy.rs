@@ -40,7 +40,8 @@ impl Release {
     /// them in its suite.
     #[must_use]
     pub fn is_security(&self) -> bool {
-        self.label == "Debian-Security" || [&self.suite, &self.codename].iter().any(|name| name.ends_with("-security"))
+        self.label == "Debian-Security"
+            || [&self.suite, &self.codename].iter().any(|name| name.ends_with("-security"))
     }
 }
 
@@ -79,7 +80,9 @@ impl Version {
     #[must_use]
     pub fn release<'a>(&self, releases: &'a Releases) -> Option<&'a Release> {
         let known = || self.sources.iter().filter_map(|source| releases.get(source));
-        known().find(|release| release.is_security()).or_else(|| known().find(|release| !release.suite.is_empty()))
+        known()
+            .find(|release| release.is_security())
+            .or_else(|| known().find(|release| !release.suite.is_empty()))
     }
 }
 
@@ -126,7 +129,8 @@ fn policies(said: &str) -> BTreeMap<String, Policy> {
     for line in said.lines() {
         if let Some(name) = line.strip_suffix(':').filter(|name| !name.starts_with(' ') && !name.is_empty()) {
             all.extend(current.take());
-            current = Some((name.to_owned(), Policy { installed: None, candidate: None, versions: Vec::new() }));
+            current =
+                Some((name.to_owned(), Policy { installed: None, candidate: None, versions: Vec::new() }));
             continue;
         }
         let Some((_, policy)) = &mut current else { continue };
@@ -177,7 +181,8 @@ fn release(text: &str) -> Release {
     let mut release = Release::default();
     let mut field: Option<&mut String> = None;
     for part in text.split(',') {
-        let is_key = |(key, _): &(&str, &str)| key.len() == 1 && key.bytes().all(|byte| byte.is_ascii_lowercase());
+        let is_key =
+            |(key, _): &(&str, &str)| key.len() == 1 && key.bytes().all(|byte| byte.is_ascii_lowercase());
         match part.split_once('=').filter(is_key) {
             Some((key, value)) => {
                 field = match key {
@@ -276,7 +281,10 @@ lower:
     #[test]
     fn what_there_is_to_upgrade_to_and_what_of_it_fixes_security() {
         let (releases, all) = (releases(FILES), policies(POLICY));
-        assert_eq!(all.keys().map(String::as_str).collect::<Vec<_>>(), ["bash", "libc6:i386", "lower", "pinned"]);
+        assert_eq!(
+            all.keys().map(String::as_str).collect::<Vec<_>>(),
+            ["bash", "libc6:i386", "lower", "pinned"]
+        );
         let number = |version: Option<&Version>| version.map(|version| version.number.clone());
         let bash = &all["bash"];
         assert_eq!(number(bash.newer()).as_deref(), Some("5.2-4"));

@@ -23,7 +23,10 @@ impl Apt {
         let look = ["--simulate", "-o", "Debug::NoLocking=1"].map(str::to_owned);
         let (status, said, wrong) = hear("apt-get", look.iter().chain(arguments)).await?;
         if !status.success() {
-            return Err(AptError::Failed { program: "apt-get", said: reason(&said, &complaint(&wrong, status)) });
+            return Err(AptError::Failed {
+                program: "apt-get",
+                said: reason(&said, &complaint(&wrong, status)),
+            });
         }
         Ok(read(&said))
     }
@@ -32,7 +35,8 @@ impl Apt {
 /// What it says of packages that cannot be had together stands before its error.
 fn reason(said: &str, wrong: &str) -> fleetward_protocol::text::Line {
     let mut lines = said.lines().skip_while(|line| !line.contains("unmet dependencies"));
-    let unmet: Vec<&str> = lines.by_ref().skip(1).take_while(|line| line.starts_with(' ')).map(str::trim).take(8).collect();
+    let unmet: Vec<&str> =
+        lines.by_ref().skip(1).take_while(|line| line.starts_with(' ')).map(str::trim).take(8).collect();
     match unmet.is_empty() {
         true => fleetward_protocol::text::Text::of(wrong),
         false => fleetward_protocol::text::Text::of(format_args!("{wrong} ({})", unmet.join("; "))),
@@ -48,7 +52,8 @@ fn read(said: &str) -> Vec<Would> {
 fn read_one(line: &str) -> Option<Would> {
     let (verb, rest) = line.split_once(' ')?;
     let (name, rest) = rest.split_once(' ').unwrap_or((rest, ""));
-    let before = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(before, _)| before.to_owned());
+    let before =
+        rest.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(before, _)| before.to_owned());
     let after = match verb {
         "Inst" => Some(rest.split_once('(')?.1.split_ascii_whitespace().next()?.to_owned()),
         "Remv" | "Purg" => None,
@@ -67,7 +72,8 @@ mod tests {
     fn lines_tell_what_would_become_of_packages() {
         let said = "NOTE: This is only a simulation!\nReading package lists...\nInst libc6 [2.36-9] (2.36-10 Debian:12.4/stable, Debian-Security:12/stable-security [amd64]) []\n\
             Inst nginx (1.24-1 Debian:12.4/stable [all])\nInst libc6:i386 [2.36-9] (2.36-10 Debian:12.4/stable [i386])\nRemv old [1.0]\nPurg older [1.1] [a:amd64 ]\nPurg config-only\nConf nginx (1.24-1 Debian:12.4/stable [all])\nInst torn\n";
-        let told: Vec<_> = read(said).into_iter().map(|would| (would.name, would.before, would.after)).collect();
+        let told: Vec<_> =
+            read(said).into_iter().map(|would| (would.name, would.before, would.after)).collect();
         let some = |text: &str| Some(text.to_owned());
         let name = |text: &str| text.to_owned();
         assert_eq!(
@@ -87,7 +93,10 @@ mod tests {
     fn what_cannot_be_had_together_is_told() {
         let said = "Some packages could not be installed.\nThe following packages have unmet dependencies:\n a : Depends: b (= 2) but 1 is to be installed\n c : Depends: d\nrest\n";
         let told = reason(said, "Unable to correct problems");
-        assert_eq!(told, "Unable to correct problems (a : Depends: b (= 2) but 1 is to be installed; c : Depends: d)");
+        assert_eq!(
+            told,
+            "Unable to correct problems (a : Depends: b (= 2) but 1 is to be installed; c : Depends: d)"
+        );
         assert_eq!(reason("", "no"), "no");
     }
 

@@ -65,7 +65,8 @@ pub async fn read_restarts() -> Option<Restarts> {
 fn read(said: &str) -> Restarts {
     let values = |key: &str| {
         let prefix = format!("NEEDRESTART-{key}: ");
-        said.lines().filter_map(move |line| line.strip_prefix(prefix.as_str()).map(|value| Text::of(value.trim())))
+        said.lines()
+            .filter_map(move |line| line.strip_prefix(prefix.as_str()).map(|value| Text::of(value.trim())))
     };
     let kernel: Option<Word> = values("KCUR").next();
     let next: Option<Word> = values("KEXP").next();
@@ -91,7 +92,8 @@ mod tests {
         assert_eq!(read_reboot_at(&file), RebootWanted::default());
         std::fs::write(&file, "*** System restart required ***\n").unwrap();
         assert_eq!(read_reboot_at(&file), RebootWanted { is_wanted: true, packages: vec![] });
-        std::fs::write(directory.path().join("reboot-required.pkgs"), "linux-image\ndbus\nlinux-image\n\n").unwrap();
+        std::fs::write(directory.path().join("reboot-required.pkgs"), "linux-image\ndbus\nlinux-image\n\n")
+            .unwrap();
         assert_eq!(read_reboot_at(&file).packages, ["linux-image", "dbus"]);
     }
 
@@ -99,8 +101,14 @@ mod tests {
     fn needrestart_names_services_and_an_old_kernel() {
         let said = "NEEDRESTART-VER: 3.6\nNEEDRESTART-KCUR: 6.1.0-17\nNEEDRESTART-KEXP: 6.1.0-18\nNEEDRESTART-KSTA: 3\nNEEDRESTART-SVC: a.service\nNEEDRESTART-SVC: b.service\n";
         let told = read(said);
-        assert_eq!(told.services.iter().map(|name| name.as_str()).collect::<Vec<_>>(), ["a.service", "b.service"]);
-        assert_eq!((told.kernel.as_deref(), told.next_kernel.as_deref()), (Some("6.1.0-17"), Some("6.1.0-18")));
+        assert_eq!(
+            told.services.iter().map(|name| name.as_str()).collect::<Vec<_>>(),
+            ["a.service", "b.service"]
+        );
+        assert_eq!(
+            (told.kernel.as_deref(), told.next_kernel.as_deref()),
+            (Some("6.1.0-17"), Some("6.1.0-18"))
+        );
         let told = read(&said.replace("KSTA: 3", "KSTA: 1"));
         assert_eq!((told.kernel, told.next_kernel), (None, None));
     }

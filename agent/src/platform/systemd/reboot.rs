@@ -7,7 +7,9 @@ use fleetward_protocol::text::{Line, Text, Word};
 use serde::Serialize;
 use zbus::{DynamicType, Message, OwnedObjectPath, OwnedVariant};
 
-use super::{MANAGER, PATH, PROPERTIES, Systemd, SystemdError, UNIT, ask, body, interface, patiently, property};
+use super::{
+    MANAGER, PATH, PROPERTIES, Systemd, SystemdError, UNIT, ask, body, interface, patiently, property,
+};
 
 const LOGIN: &str = "org.freedesktop.login1";
 const LOGIN_PATH: &str = "/org/freedesktop/login1";
@@ -114,16 +116,18 @@ impl Systemd {
         if file == "transient" || name.starts_with("user@") || name.starts_with("user-runtime-dir@") {
             return Ok(false);
         }
-        let has_starter = STARTED_BY.iter().flat_map(|property| names(property)).any(|starter| {
-            starter.ends_with(".target") || starter.ends_with(".service")
-        });
+        let has_starter = STARTED_BY
+            .iter()
+            .flat_map(|property| names(property))
+            .any(|starter| starter.ends_with(".target") || starter.ends_with(".service"));
         if has_starter {
             return Ok(true);
         }
         let bus: Option<String> = property(&self.connection, path, &interface(name), "BusName").await?;
         let is_on_demand = !names("TriggeredBy").is_empty() || bus.is_some_and(|bus| !bus.is_empty());
         // What has a place in the boot and is active without it was started by hand, and would be missed.
-        Ok(!is_on_demand && matches!(file.as_str(), "enabled" | "enabled-runtime" | "disabled" | "indirect" | "linked"))
+        Ok(!is_on_demand
+            && matches!(file.as_str(), "enabled" | "enabled-runtime" | "disabled" | "indirect" | "linked"))
     }
 
     /// Has the host reboot: everything is stopped in order. Whether nobody asked that it stays up is not looked at here.
@@ -159,7 +163,14 @@ impl Systemd {
         method: &str,
         arguments: &(impl Serialize + DynamicType),
     ) -> Result<Message, SystemdError> {
-        patiently(self.connection.call_method(Some(LOGIN), LOGIN_PATH, Some(LOGIN_MANAGER), method, arguments)).await
+        patiently(self.connection.call_method(
+            Some(LOGIN),
+            LOGIN_PATH,
+            Some(LOGIN_MANAGER),
+            method,
+            arguments,
+        ))
+        .await
     }
 }
 

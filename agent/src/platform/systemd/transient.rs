@@ -11,7 +11,8 @@ use zbus::message::Type as MessageType;
 use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
 
 use super::{
-    JOB, LOOK, LOOK_OFTEN, MANAGER, PATH, PATIENCE, QUEUE, SERVICE, SystemdError, ask, body, call, patiently, property, reconnect,
+    JOB, LOOK, LOOK_OFTEN, MANAGER, PATH, PATIENCE, QUEUE, SERVICE, SystemdError, ask, body, call, patiently,
+    property, reconnect,
 };
 
 /// How long such a service is given to end by itself when the host goes down, in microseconds.
@@ -91,7 +92,8 @@ impl Service {
         ];
         let others: Vec<(&str, Vec<(&str, Variant<'_>)>)> = Vec::new();
         let job: OwnedObjectPath =
-            ask(&connection, PATH, MANAGER, "StartTransientUnit", &(work.unit, "fail", properties, others)).await?;
+            ask(&connection, PATH, MANAGER, "StartTransientUnit", &(work.unit, "fail", properties, others))
+                .await?;
         Ok(Self { connection, removed: Some(Box::pin(removed)), unit: work.unit.to_owned(), job })
     }
 
@@ -142,6 +144,8 @@ impl Service {
     /// # Errors
     /// If systemd does not.
     pub async fn interrupt(&self) -> Result<(), SystemdError> {
-        call(&self.connection, PATH, MANAGER, "KillUnit", &(self.unit.as_str(), "main", libc::SIGINT)).await.map(drop)
+        call(&self.connection, PATH, MANAGER, "KillUnit", &(self.unit.as_str(), "main", libc::SIGINT))
+            .await
+            .map(drop)
     }
 }
