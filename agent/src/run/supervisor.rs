@@ -35,8 +35,8 @@ use super::given::{Given, wait_for_assignment, wait_for_go};
 use super::outcome::{End, not_prepared};
 use super::process::{self, Streams};
 use super::spec::{CONTROL, STARTED, Spec};
-use super::spool::{FULL_RECORD, Kept, Spool};
-use super::told::{Frames, Kind, Parsed};
+use super::spool::{FULL_RECORD, Spool};
+use super::told::{Frames, keep};
 use super::tree::Tree;
 use crate::perform::GOES_DOWN;
 use crate::platform::cgroup::Group;
@@ -462,24 +462,6 @@ impl Supervisor {
                 _ => return,
             }
         }
-    }
-}
-
-/// Puts into the spool what was told.
-fn keep(spool: &mut Spool, told: Parsed<'_>) {
-    let now = clock::now();
-    match told {
-        Parsed::Frame(Kind::Words, words) => spool.append(Stream::Stdout, now, words),
-        Parsed::Frame(Kind::Trouble, words) => spool.append(Stream::Stderr, now, words),
-        Parsed::Frame(Kind::Event, event) => {
-            if spool.append_event(now, event) == Kept::NoMore {
-                let words =
-                    b"fleetward: this run told too many events, or the disk is full: no more are kept\n";
-                spool.append(Stream::Stderr, now, words);
-            }
-        }
-        Parsed::Frame(Kind::Report, report) => spool.set_report(now, report),
-        Parsed::Fault(fault) => spool.append(Stream::Stderr, now, fault.as_bytes()),
     }
 }
 

@@ -8,7 +8,10 @@
 use std::os::fd::RawFd;
 
 use fleetward_protocol::event::{Event, check_report};
-use fleetward_protocol::output::MAX_RECORD;
+use fleetward_protocol::output::{MAX_RECORD, Stream};
+
+use super::spool::{Kept, Spool};
+use crate::platform::clock;
 
 /// The descriptor of the pipe in the process that tells.
 pub const TOLD: RawFd = 3;
@@ -166,6 +169,24 @@ fn read(frame: &[u8]) -> Result<(Kind, &[u8]), String> {
         Kind::Report => check_report(payload).map_err(|error| format!("a report: {error}"))?,
     }
     Ok((kind, payload))
+}
+
+/// Puts into the spool what was told.
+pub(super) fn keep(spool: &mut Spool, told: Parsed<'_>) {
+    let now = clock::now();
+    match told {
+        Parsed::Frame(Kind::Words, words) => spool.append(Stream::Stdout, now, words),
+        Parsed::Frame(Kind::Trouble, words) => spool.append(Stream::Stderr, now, words),
+        Parsed::Frame(Kind::Event, event) => {
+            if spool.append_event(now, event) == Kept::NoMore {
+                let words =
+                    b"fleetward: this run told too many events, or the disk is full: no more are kept\n";
+                spool.append(Stream::Stderr, now, words);
+            }
+        }
+        Parsed::Frame(Kind::Report, report) => spool.set_report(now, report),
+        Parsed::Fault(fault) => spool.append(Stream::Stderr, now, fault.as_bytes()),
+    }
 }
 
 #[cfg(test)]

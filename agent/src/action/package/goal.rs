@@ -314,6 +314,9 @@ impl Known<'_> {
             return Ok(Goal::Reached);
         }
         self.ensure_not_held(names.iter().copied())?;
+        // Before apt says that it cannot: this is why it must not.
+        let gone = |name: &&str| Would { name: (*name).to_owned(), before: None, after: None };
+        self.ensure_kept(&names.iter().map(gone).collect::<Vec<_>>()).await?;
         let with = |more: &[&str]| -> Vec<String> {
             let words = [self.asked.verb.as_str()]
                 .into_iter()
