@@ -33,6 +33,9 @@ const ATTEMPTS: u8 = 20;
 /// The most lines of apt's that are told.
 const MAX_LINES: u32 = 10_000;
 
+/// The steps that set right what was interrupted: one for each life of a run.
+const CONFIGURE: [&str; 4] = ["configure", "configure-2", "configure-3", "configure-4"];
+
 /// With these nobody is asked anything, and nothing is restarted but what a package itself restarts: needrestart only lists.
 const VARIABLES: [(&str, &str); 5] = [
     ("DEBIAN_FRONTEND", "noninteractive"),
@@ -113,9 +116,10 @@ impl Perform for Package {
                 site.runtime.block_on(outcome::verify(self, &site.apt, &after))
             }
         });
-        let is_refreshed = self.verb == PackageVerb::Refresh && site.apt.read_lists() != lists;
-        let is_changed = began != after || is_refreshed || earlier.is_some();
         let is_refresh = self.verb == PackageVerb::Refresh;
+        // That a package is now there on its own account is seen in no version.
+        let is_done = if is_refresh { site.apt.read_lists() != lists } else { changed.is_ok() };
+        let is_changed = began != after || is_done || earlier.is_some();
         let report =
             site.runtime.block_on(outcome::report(&site.apt, &began, &after, is_changed, is_refresh));
         outcome::tell(&report, steps);
@@ -134,8 +138,11 @@ fn is_interrupted(site: &Site, installed: &BTreeMap<String, Installed>) -> bool 
 /// Has dpkg come to the end of what was interrupted: without that nothing else can be done.
 fn configure(asked: &Package, site: &Site, steps: &mut Steps) -> Result<(), Problem> {
     let keep = ["--force-confdef", "--force-confold", "--configure", "-a"].map(str::to_owned);
+    // Each restart of the host may have interrupted it anew, behind one that was done.
+    let is_new = |step: &&&str| steps.earlier(step) != Some(Earlier::Done);
+    let step = CONFIGURE.iter().find(is_new).copied().unwrap_or("configure");
     steps.change(
-        "configure",
+        step,
         "dpkg --configure -a, for dpkg was interrupted before",
         |_, _| Ok(None),
         |steps| site.change(asked, Program::Dpkg, &keep, steps),

@@ -17,7 +17,8 @@ const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
 /// `SD_LOGIND_SKIP_INHIBITORS`.
 const SKIP_INHIBITORS: u64 = 1 << 4;
 /// Errors that say that nobody is there who could be asked.
-const NOBODY: [&str; 4] = [".ServiceUnknown", ".NameHasNoOwner", ".Spawn.ServiceNotFound", "NoSuchUnit"];
+const NOBODY: [&str; 5] =
+    [".ServiceUnknown", ".NameHasNoOwner", ".Spawn.ServiceNotFound", ".NoSuchUnit", ".UnitMasked"];
 /// The properties that name the units that have a unit started with them, at boot for one.
 const STARTED_BY: [&str; 3] = ["WantedBy", "RequiredBy", "UpheldBy"];
 
