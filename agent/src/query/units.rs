@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::look::Look;
 use super::teller::{Stop, Teller};
 use crate::platform::systemd::SystemdError;
-use crate::platform::systemd::units::{self as systemd, Loaded, Signal, Signals};
+use crate::platform::systemd::units::{self as systemd, AT_ONCE, Loaded, Signal, Signals};
 
 /// From the beginning of one round to that of the next, at least.
 const ROUND: Duration = Duration::from_millis(250);
@@ -113,24 +113,21 @@ impl UnitTable<'_> {
             Touched::Units(names) => Some(names.iter().map(String::as_str).collect()),
         };
         let mut there = BTreeSet::new();
-        for unit in self.bus.list(names.as_deref()).await.map_err(problem)? {
-            let Loaded { name, load, active, .. } = &unit;
-            let is_meant = self.asked.means(name, load, active);
-            if !is_meant || !teller.allowed().allows(&Object::named(Class::Units, name)) {
-                continue;
+        let mut meant = self.bus.list(names.as_deref()).await.map_err(problem)?;
+        meant.retain(|Loaded { name, load, active, .. }| {
+            let is_allowed = || teller.allowed().allows(&Object::named(Class::Units, name));
+            self.asked.means(name, load, active) && is_allowed()
+        });
+        let mut meant = meant.into_iter();
+        loop {
+            let some: Vec<Loaded> = meant.by_ref().take(AT_ONCE).collect();
+            if some.is_empty() {
+                break;
             }
-            let state = self.bus.read(&unit).await.map_err(problem)?;
-            let item = UnitItem::new(name, &unit.description, state);
-            there.insert(name.clone());
-            if self.items.get(name) != Some(&item) {
-                teller.item(&item).await?;
-                self.items.insert(name.clone(), item);
-            }
-            if self.items.len() > Units::MAX_ITEMS {
-                return Err(Stop::failed(format_args!(
-                    "there are more than {} units by now; ask for less",
-                    Units::MAX_ITEMS
-                )));
+            let names: Vec<String> = some.iter().map(|unit| unit.name.clone()).collect();
+            there.extend(names.iter().cloned());
+            for (name, item) in names.into_iter().zip(self.bus.read(some).await.map_err(problem)?) {
+                self.tell(name, item, teller).await?;
             }
         }
         let touches = |name: &String| match touched {
@@ -143,6 +140,22 @@ impl UnitTable<'_> {
             self.items.remove(name);
         }
         teller.gone(gone.iter().map(Text::of).collect()).await
+    }
+
+    /// Tells of a unit, unless it is in the state that was told.
+    async fn tell(&mut self, name: String, item: UnitItem, teller: &mut Teller<Units>) -> Result<(), Stop> {
+        if self.items.get(&name).is_some_and(|told| told.is_as(&item)) {
+            return Ok(());
+        }
+        teller.item(&item).await?;
+        self.items.insert(name, item);
+        if self.items.len() > Units::MAX_ITEMS {
+            return Err(Stop::failed(format_args!(
+                "there are more than {} units by now; ask for less",
+                Units::MAX_ITEMS
+            )));
+        }
+        Ok(())
     }
 }
 

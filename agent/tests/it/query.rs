@@ -125,6 +125,15 @@ async fn units_are_listed_as_they_were_asked_for() {
     assert_eq!((web.file.as_deref(), web.result.as_deref()), (Some("enabled"), Some("success")));
     assert_eq!((web.description.as_str(), web.since.is_some()), ("What it is for", true));
     assert_eq!(known["masked.service"].load, "masked");
+    assert!(web.memory.is_some_and(|bytes| bytes >= 4096), "{:?}", web.memory);
+    assert_eq!(
+        (web.cpu_ms, web.tasks, web.restarts),
+        (Some(2), None, Some(0)),
+        "what is not counted is not told"
+    );
+    let broken = &known["broken.service"];
+    assert_eq!((broken.memory, broken.restarts), (None, Some(0)));
+    assert_eq!(known["off.service"].restarts, None);
     for (params, expected) in [
         (r#"{"states":["failed"]}"#, vec!["broken.service"]),
         (r#"{"pattern":"*.timer"}"#, vec!["backup.timer"]),
@@ -225,6 +234,59 @@ async fn a_unit_that_changes_all_the_time_does_not_flood() {
     }
     let most = began.elapsed().as_millis() / 250 + 2;
     assert!(told <= most, "{told} in {:?}", began.elapsed());
+}
+
+/// Memory changes all the time: it is told with a state that changes, and not by itself.
+#[tokio::test]
+async fn what_a_unit_uses_is_told_with_its_state_alone() {
+    let mut machine = Machine::new();
+    let Some(bus) = bus(machine.directory.path()) else {
+        return skipped("following what units use", "dbus-daemon is not installed");
+    };
+    machine.bus = Some(bus.address.clone());
+    let mut world = World::default();
+    world.units.insert("web.service".into(), ("loaded", "active".into(), 40));
+    let world = Arc::new(watch::channel(world).0);
+    let happens = play(bus.address.clone(), Arc::clone(&world));
+    let queries = Queries::new(machine.start(boot(1)).runs);
+    let mut answer = queries.open(&open(r#"{"pattern":"web"}"#, true)).await.unwrap();
+    let mut known = BTreeMap::new();
+    until(&mut answer, &mut known, &QueryUp::Complete).await;
+    let before = known["web.service"].memory.unwrap();
+    let mut looked = world.subscribe();
+    for _ in 0..3 {
+        let before = world.borrow().memory;
+        happens.send(Event::Is("web.service", "active", 40)).unwrap();
+        looked.wait_for(|world| world.memory > before).await.unwrap();
+    }
+    happens.send(Event::Is("web.service", "active", 41)).unwrap();
+    change(&mut answer, &mut known).await;
+    let web = &known["web.service"];
+    assert_eq!(web.main_pid, Some(41), "nothing was told before it");
+    assert!(web.memory.unwrap() > before);
+}
+
+/// Three hundred units are looked at in a moment, and not one after the other.
+#[tokio::test]
+async fn many_units_are_asked_about_at_the_same_time() {
+    let mut machine = Machine::new();
+    let Some(bus) = bus(machine.directory.path()) else {
+        return skipped("many units", "dbus-daemon is not installed");
+    };
+    machine.bus = Some(bus.address.clone());
+    let mut world = World::default();
+    for number in 0..300 {
+        world.units.insert(format!("unit-{number:03}.service"), ("loaded", "active".into(), number + 1));
+    }
+    let _happens = play(bus.address.clone(), Arc::new(watch::channel(world).0));
+    let queries = Queries::new(machine.start(boot(1)).runs);
+    let began = Instant::now();
+    let known = list(&queries, "{}").await;
+    println!("300 units in {:?}", began.elapsed());
+    assert_eq!(known.len(), 300);
+    for (number, (name, unit)) in (1..).zip(&known) {
+        assert_eq!((unit.name.as_str(), unit.main_pid), (name.as_str(), Some(number)), "of one unit");
+    }
 }
 
 #[tokio::test]

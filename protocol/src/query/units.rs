@@ -133,6 +133,30 @@ pub struct UnitItem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(inline))]
     pub since: Option<Timestamp>,
+    /// The memory that its processes have now, in bytes; absent where systemd does not count it. What its processes use changes
+    /// all the time: it is told with what else changes, and not by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+    /// The processor time that they took since the unit was started, in milliseconds; absent where systemd does not count it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
+    /// How many processes and threads there are; absent where systemd does not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
+    /// How often systemd has started it again by itself; absent for types that it does not start again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<u32>,
+}
+
+/// What the processes of a unit use: what of it systemd counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// [`UnitItem::memory`].
+    pub memory: Option<u64>,
+    /// [`UnitItem::cpu_ms`].
+    pub cpu_ms: Option<u64>,
+    /// [`UnitItem::tasks`].
+    pub tasks: Option<u64>,
 }
 
 impl Contract for Units {
@@ -198,10 +222,32 @@ impl Units {
 impl UnitItem {
     /// A unit of this name.
     #[must_use]
-    pub fn new(name: &str, description: &str, state: UnitState) -> Self {
+    pub fn new(name: &str, description: &str, state: UnitState, usage: Usage, restarts: Option<u32>) -> Self {
         let UnitState { load, active, sub, file, main_pid, result, since } = state;
         let (name, description) = (Text::of(name), Text::of(description));
-        Self { name, description, load, active, sub, file, main_pid, result, since }
+        let Usage { memory, cpu_ms, tasks } = usage;
+        Self {
+            name,
+            description,
+            load,
+            active,
+            sub,
+            file,
+            main_pid,
+            result,
+            since,
+            memory,
+            cpu_ms,
+            tasks,
+            restarts,
+        }
+    }
+
+    /// Whether the other one is in the same state, whatever it uses.
+    #[must_use]
+    pub fn is_as(&self, other: &Self) -> bool {
+        let Self { memory, cpu_ms, tasks, .. } = *self;
+        *self == Self { memory, cpu_ms, tasks, ..other.clone() }
     }
 }
 
@@ -344,7 +390,30 @@ mod tests {
             result: Some(word()),
             since: Some(Timestamp::from_millis(i64::MIN)),
         };
-        let item = UnitItem::new(&word(), &"\\".repeat(1000), state);
+        let most = Some(u64::MAX);
+        let usage = Usage { memory: most, cpu_ms: most, tasks: most };
+        let item = UnitItem::new(&word(), &"\\".repeat(1000), state, usage, Some(u32::MAX));
         assert!(serde_json::to_string(&item).unwrap().len() <= MAX_ITEM);
+    }
+
+    #[test]
+    fn what_a_unit_uses_is_no_state() {
+        let state = |active: &str| UnitState {
+            load: Word::of("loaded"),
+            active: Word::of(active),
+            sub: Word::of("running"),
+            file: None,
+            main_pid: None,
+            result: None,
+            since: None,
+        };
+        let usage = |memory| Usage { memory: Some(memory), cpu_ms: Some(memory), tasks: None };
+        let item = |active, memory| UnitItem::new("a.service", "", state(active), usage(memory), Some(2));
+        let one = item("active", 1);
+        assert!(one.is_as(&item("active", 2)) && !one.is_as(&item("failed", 1)));
+        assert!(!one.is_as(&UnitItem { restarts: Some(3), ..one.clone() }), "it was started again");
+        let json = serde_json::to_value(&one).unwrap();
+        assert_eq!((&json["memory"], &json["cpu_ms"], json.get("tasks")), (&1.into(), &1.into(), None));
+        assert_eq!(serde_json::from_value::<UnitItem>(json).unwrap(), one);
     }
 }

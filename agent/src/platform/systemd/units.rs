@@ -7,14 +7,20 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-use fleetward_protocol::action::unit::UnitState;
+use fleetward_protocol::query::units::{UnitItem, Usage};
 use fleetward_protocol::text::Text;
 use futures_core::Stream as _;
+use tokio::task::JoinSet;
 use zbus::message::Type as MessageType;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 
-use super::{MANAGER, PATH, PATIENCE, PROPERTIES, QUEUE, SERVICE, SystemdError};
+use super::{MANAGER, PATH, PATIENCE, PROPERTIES, QUEUE, SERVICE, SystemdError, property};
 
+/// So many units are asked about at the same time, with eight questions each: a message bus lets nobody wait for more than
+/// 128 answers (`max_replies_per_connection`, dbus-daemon(1)).
+pub const AT_ONCE: usize = 12;
+/// The types that have processes of their own, which systemd may count (systemd.resource-control(5)).
+const COUNTED: [&str; 6] = ["service", "socket", "mount", "swap", "slice", "scope"];
 /// Below it stand the units' objects.
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
 
@@ -90,14 +96,24 @@ impl Units {
         Ok(rows.into_iter().map(loaded).collect())
     }
 
-    /// What a unit of the list is, in full.
+    /// What these units of the list are, in full and in their order. All of them are asked about at the same time: whoever has
+    /// many asks for [`AT_ONCE`] after each other.
     ///
     /// # Errors
     /// If systemd does not tell.
-    pub async fn read(&self, unit: &Loaded) -> Result<UnitState, SystemdError> {
-        let Loaded { name, load, active, sub, path, .. } = unit;
-        let states = [load, active, sub].map(Text::of);
-        super::read_rest(&self.connection, path.as_str(), name, states).await
+    pub async fn read(&self, units: Vec<Loaded>) -> Result<Vec<UnitItem>, SystemdError> {
+        let mut asked = JoinSet::new();
+        for (place, unit) in units.into_iter().enumerate() {
+            let connection = self.connection.clone();
+            asked.spawn(async move { read_item(&connection, &unit).await.map(|item| (place, item)) });
+        }
+        let mut items = Vec::with_capacity(asked.len());
+        while let Some(item) = asked.join_next().await {
+            // A task that fell down has fallen with the runtime.
+            items.push(item.map_err(|error| SystemdError::Runtime(error.into()))??);
+        }
+        items.sort_unstable_by_key(|(place, _)| *place);
+        Ok(items.into_iter().map(|(_, item)| item).collect())
     }
 
     /// What changes from now on. To be listened to while something is asked: answers come behind what is not heard.
@@ -122,6 +138,44 @@ impl Units {
         let stream = MessageStream::for_match_rule(rule, &self.connection, Some(QUEUE));
         Ok(Box::pin(super::patiently(stream).await?))
     }
+}
+
+async fn read_item(connection: &Connection, unit: &Loaded) -> Result<UnitItem, SystemdError> {
+    let Loaded { name, description, load, active, sub, path } = unit;
+    let states = [load, active, sub].map(Text::of);
+    let (state, (usage, restarts)) = tokio::try_join!(
+        super::read_rest(connection, path.as_str(), name, states),
+        read_usage(connection, unit),
+    )?;
+    Ok(UnitItem::new(name, description, state, usage, restarts))
+}
+
+/// What a unit uses, and how often it was started again: asked only of what may have an answer.
+async fn read_usage(connection: &Connection, unit: &Loaded) -> Result<(Usage, Option<u32>), SystemdError> {
+    let (path, own) = (unit.path.as_str(), super::interface(&unit.name));
+    let kind = unit.name.rsplit('.').next().unwrap_or_default();
+    let runs = COUNTED.contains(&kind) && !matches!(unit.active.as_str(), "inactive" | "failed");
+    let counted = async |name| {
+        if !runs {
+            return Ok(None);
+        }
+        let value: Option<u64> = property(connection, path, &own, name).await?;
+        // What is not counted is the greatest number (org.freedesktop.systemd1(5)).
+        Ok::<_, SystemdError>(value.filter(|value| *value < u64::MAX))
+    };
+    let restarts = async {
+        match kind == "service" && unit.active != "inactive" {
+            true => property::<u32>(connection, path, &own, "NRestarts").await,
+            false => Ok(None),
+        }
+    };
+    let (memory, nanoseconds, tasks, restarts) = tokio::try_join!(
+        counted("MemoryCurrent"),
+        counted("CPUUsageNSec"),
+        counted("TasksCurrent"),
+        restarts
+    )?;
+    Ok((Usage { memory, cpu_ms: nanoseconds.map(|time| time / 1_000_000), tasks }, restarts))
 }
 
 impl Signals {
