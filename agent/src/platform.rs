@@ -10,6 +10,7 @@ pub mod confined;
 pub mod descriptor;
 pub mod facts;
 pub mod files;
+pub mod journal;
 pub mod looker;
 pub mod notify;
 pub mod socket;

@@ -16,6 +16,7 @@ mod file_stat;
 mod look;
 mod packages;
 mod teller;
+mod unit_log;
 mod units;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ pub mod file_list;
 pub mod file_read;
 pub mod file_stat;
 pub mod packages;
+pub mod unit_log;
 pub mod units;
 
 use std::time::Duration;
@@ -164,6 +165,7 @@ queries! {
     file_stat::FileStat,
     file_read::FileRead,
     packages::Packages,
+    unit_log::UnitLog,
 }
 
 /// What an answer may take and bring: a host stops at these, and a controller takes no more.

@@ -89,6 +89,7 @@ async fn carry_out(query: &Query, follow: bool, voice: Voice) {
         Query::FileStat(stat) => conclude(stat, follow, voice).await,
         Query::FileRead(read) => conclude(read, follow, voice).await,
         Query::Packages(packages) => conclude(packages, follow, voice).await,
+        Query::UnitLog(log) => conclude(log, follow, voice).await,
     }
 }
 

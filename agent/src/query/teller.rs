@@ -90,6 +90,11 @@ impl<C: Contract> Teller<C> {
         if self.size >= PORTION || self.portion.len() == MAX_ITEMS { self.flush().await } else { Ok(()) }
     }
 
+    /// Whether items wait for a whole portion.
+    pub(super) const fn holds(&self) -> bool {
+        !self.portion.is_empty()
+    }
+
     /// Tells what is no more.
     pub(super) async fn gone(&mut self, keys: Vec<Key>) -> Result<(), Stop> {
         self.flush().await?;

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
+use fleetward_protocol::action::unit::UnitName;
 use fleetward_protocol::query::units::{UnitItem, Usage};
 use fleetward_protocol::text::Text;
 use futures_core::Stream as _;
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use zbus::message::Type as MessageType;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 
-use super::{MANAGER, PATH, PATIENCE, PROPERTIES, QUEUE, SERVICE, SystemdError, property};
+use super::{MANAGER, PATH, PATIENCE, PROPERTIES, QUEUE, SERVICE, SystemdError, UNIT, property};
 
 /// So many units are asked about at the same time, with eight questions each: a message bus lets nobody wait for more than
 /// 128 answers (`max_replies_per_connection`, dbus-daemon(1)).
@@ -114,6 +115,17 @@ impl Units {
         }
         items.sort_unstable_by_key(|(place, _)| *place);
         Ok(items.into_iter().map(|(_, item)| item).collect())
+    }
+
+    /// Whether there is such a unit: loaded, or to be loaded from its file.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub async fn knows(&self, unit: &UnitName) -> Result<bool, SystemdError> {
+        let path: OwnedObjectPath =
+            super::ask(&self.connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
+        let load: Option<String> = property(&self.connection, path.as_str(), UNIT, "LoadState").await?;
+        Ok(load.is_none_or(|load| load != "not-found"))
     }
 
     /// What changes from now on. To be listened to while something is asked: answers come behind what is not heard.
