@@ -16,7 +16,9 @@ mod file_stat;
 mod look;
 mod packages;
 mod teller;
+mod timers;
 mod unit_log;
+mod unit_show;
 mod units;
 
 use std::sync::Arc;

@@ -15,7 +15,9 @@ pub mod file_list;
 pub mod file_read;
 pub mod file_stat;
 pub mod packages;
+pub mod timers;
 pub mod unit_log;
+pub mod unit_show;
 pub mod units;
 
 use std::time::Duration;
@@ -166,6 +168,8 @@ queries! {
     file_read::FileRead,
     packages::Packages,
     unit_log::UnitLog,
+    unit_show::UnitShow,
+    timers::Timers,
 }
 
 /// What an answer may take and bring: a host stops at these, and a controller takes no more.

@@ -11,6 +11,9 @@ use nix::sys::stat::{Mode, umask};
 
 use super::trust::{self, Distrust, Impasse, Secrecy};
 
+/// A user that owns nothing (`nobody`).
+const NOBODY: u32 = 65_534;
+
 /// Something about a file failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -153,6 +156,29 @@ pub fn read_file(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
     read().map_err(|error| FileError::new("read", path, error))
 }
 
+/// The whole of a file that is not larger than `cap` bytes, if every user of this host may read it.
+///
+/// # Errors
+/// If it cannot be read, is larger, or is kept from some.
+pub fn read_public(path: &Path, cap: u64) -> Result<Vec<u8>, FileError> {
+    let read = || {
+        let kept = |why: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        let whole = fs::canonicalize(path)?;
+        // Whoever is neither root nor in any group.
+        if let Some(barrier) = whole.parent().and_then(|directory| read_barrier(directory, NOBODY, &[])) {
+            return kept(format!("not everybody on the host may pass through {}", barrier.display()));
+        }
+        let file = open_file(&whole)?;
+        match file.metadata()?.mode() & 0o7777 {
+            mode if mode & 0o004 == 0 => {
+                kept(format!("not everybody on the host may read it (mode {mode:04o})"))
+            }
+            _ => read_whole(file, cap),
+        }
+    };
+    read().map_err(|error| FileError::new("read", path, error))
+}
+
 /// The same, of a file that the agent obeys or keeps a secret in: nobody but root and the agent's own user may be able
 /// to write it, or to read it if it is private, and the same holds for everything on the way to it, links included.
 ///
@@ -282,6 +308,26 @@ mod tests {
                 path.display()
             );
             assert!(read_trusted(path, 10, Secrecy::Public).is_err());
+        }
+    }
+
+    #[test]
+    fn what_some_may_not_read_is_not_public() {
+        let directory = tempfile::tempdir_in("/tmp").unwrap();
+        let path = directory.path().join("a.service");
+        std::fs::write(&path, "[Unit]").unwrap();
+        let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let refused = |path: &Path| format!("{:#}", anyhow::Error::from(read_public(path, 99).unwrap_err()));
+        mode(&path, 0o644);
+        mode(directory.path(), 0o700);
+        assert!(refused(&path).contains("may pass through"), "{}", refused(&path));
+        mode(directory.path(), 0o755);
+        assert_eq!(read_public(&path, 99).unwrap(), b"[Unit]");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        mode(&path, 0o640);
+        for path in [&path, &link] {
+            assert!(refused(path).contains("may read it (mode 0640)"), "{}", refused(path));
         }
     }
 

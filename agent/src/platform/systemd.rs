@@ -10,6 +10,8 @@ mod log;
 pub mod reboot;
 mod settle;
 pub mod transient;
+pub mod show;
+mod timers;
 pub mod units;
 
 pub use settle::Settled;

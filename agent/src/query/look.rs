@@ -90,6 +90,8 @@ async fn carry_out(query: &Query, follow: bool, voice: Voice) {
         Query::FileRead(read) => conclude(read, follow, voice).await,
         Query::Packages(packages) => conclude(packages, follow, voice).await,
         Query::UnitLog(log) => conclude(log, follow, voice).await,
+        Query::UnitShow(show) => conclude(show, follow, voice).await,
+        Query::Timers(timers) => conclude(timers, follow, voice).await,
     }
 }
 

@@ -159,7 +159,8 @@ impl UnitTable<'_> {
     }
 }
 
-fn problem(error: SystemdError) -> Stop {
+/// Why systemd did not tell, and what to do about it.
+pub(super) fn problem(error: SystemdError) -> Stop {
     let advice = match &error {
         SystemdError::Bus(_) | SystemdError::Runtime(_) => {
             "this kind needs a host that runs systemd and the D-Bus message bus: see `systemctl status dbus`"

@@ -16,6 +16,7 @@ mod link;
 mod package;
 mod query;
 mod reboot;
+mod query_units;
 mod restart;
 mod resume;
 mod secrecy;

@@ -32,7 +32,7 @@ fn open(params: &str, follow: bool) -> OpenQuery {
     of(Authority::Query, "units", params, follow, Duration::from_secs(60))
 }
 
-fn of(
+pub(crate) fn of(
     authority: fn(ActionRequest) -> Authority,
     kind: &str,
     params: &str,
@@ -80,7 +80,7 @@ fn equip(machine: &mut Machine) -> Option<(Bus, mpsc::UnboundedSender<Event>)> {
     Some((bus, happens))
 }
 
-async fn next(answer: &mut Answer) -> Option<QueryUp> {
+pub(crate) async fn next(answer: &mut Answer) -> Option<QueryUp> {
     tokio::time::timeout(Duration::from_secs(60), answer.next()).await.expect("it goes on within a minute")
 }
 

@@ -116,6 +116,10 @@ pub(crate) struct World {
     pub(crate) memory: u64,
     /// How often services were started again.
     pub(crate) restarts: u32,
+    /// The file of a unit, and those that are put on top of it.
+    pub(crate) paths: HashMap<&'static str, (String, Vec<String>)>,
+    /// Of timers: when they were due, when they are by the wall clock and by the time of the boot, in microseconds.
+    pub(crate) due: HashMap<&'static str, [u64; 3]>,
 }
 
 pub(crate) type Shared = Arc<watch::Sender<World>>;
@@ -231,6 +235,15 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             let (unit,): (String,) = message.body().deserialize().unwrap();
             let path = path(world.borrow().aliases.get(unit.as_str()).copied().unwrap_or(&unit));
             connection.reply(&header, &path).await.unwrap()
+        }
+        "GetUnit" => {
+            let (unit,): (String,) = message.body().deserialize().unwrap();
+            if world.borrow().units.contains_key(&unit) {
+                connection.reply(&header, &path(&unit)).await.unwrap()
+            } else {
+                let name = "org.freedesktop.systemd1.NoSuchUnit";
+                connection.reply_error(&header, name, &"not loaded").await.unwrap()
+            }
         }
         "GetUnitByPID" => {
             let own = world.borrow().own;
@@ -465,6 +478,14 @@ fn all_properties(world: &World, at: &str) -> HashMap<String, Variant<'static>> 
     let unit = unit_at(at);
     let states = ["Id", "ActiveState", "UnitFileState"]
         .map(|name| (name.to_owned(), property(world, at, name).unwrap()));
+    let names =
+        ["Id", "LoadState", "ActiveState", "SubState", "StateChangeTimestamp", "MainPID", "TasksCurrent"];
+    let states = names.map(|name| (name.to_owned(), property(world, at, name).unwrap()));
+    let paths = world.paths.get(unit.as_str()).map(|(own, more)| {
+        [("FragmentPath", Variant::from(own.clone())), ("DropInPaths", Variant::from(more.clone()))]
+            .map(|(name, value)| (name.to_owned(), value))
+    });
+    let states = states.into_iter().chain(paths.into_iter().flatten());
     let named = world.dependencies.iter().filter(|((of, _), _)| *of == unit);
     let named = named.map(|((_, name), units)| {
         let units: Vec<String> = units.iter().map(|unit| (*unit).to_owned()).collect();
@@ -504,6 +525,15 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
             return Some(Variant::from((7_u32, ObjectPath::try_from(JOB).unwrap())));
         }
         _ => {}
+    }
+    if let Some([last, next, of_boot]) = world.due.get(unit.as_str()) {
+        match name {
+            "LastTriggerUSec" => return Some(Variant::from(*last)),
+            "NextElapseUSecRealtime" => return Some(Variant::from(*next)),
+            "NextElapseUSecMonotonic" => return Some(Variant::from(*of_boot)),
+            "Unit" => return Some(Variant::from(unit.replace(".timer", ".service"))),
+            _ => {}
+        }
     }
     let (load, active, pid) =
         world.units.get(&unit_at(at)).cloned().unwrap_or(("not-found", "inactive".into(), 0));

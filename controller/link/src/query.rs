@@ -8,7 +8,7 @@ use std::time::Duration;
 use fleetward_app::fleet::online::{Look, Seen};
 use fleetward_domain::work::run::refusal;
 use fleetward_protocol::message::{OpenQuery, QueryItem, QueryUp, StreamKind};
-use fleetward_protocol::query::{Bounds, Fields, InvalidItem, Key, read_item};
+use fleetward_protocol::query::{Bounds, Fields, InvalidItem, Key, Shows, read_item};
 use fleetward_protocol::wire::{MAX_QUERY_FRAME, close};
 use quinn::{Connection, ConnectionError, ReadError, SendStream, WriteError};
 use tokio::sync::mpsc;
@@ -21,7 +21,7 @@ use super::reason::chain;
 
 /// What a host may take on top of its own time, for the way to it and back.
 const GRACE: Duration = Duration::from_secs(15);
-/// The most changes of one host that are taken in one second.
+/// The most changes of one host's table that are taken in one second. Entries have the pace of whoever reads them.
 const CHANGES: usize = 512;
 
 /// Why an answer is not whole.
@@ -114,9 +114,8 @@ async fn ask(port: &Port, connection: &Connection, look: Look) -> Result<Seen, B
     let sent = timeout_at(due, begin(&mut send, &open)).await.map_err(silent)?;
     let result = match sent {
         Ok(()) => {
-            Listener { due: Some(due), patience, follow, left: Left::of(bounds), pace: Pace::new(), answers }
-                .listen(&mut frames)
-                .await
+            let (left, pace) = (Left::of(bounds), Pace::of(bounds.shows));
+            Listener { due: Some(due), patience, follow, left, pace, answers }.listen(&mut frames).await
         }
         // What the host has against it stands in the other direction.
         Err(SendError::Write(WriteError::Stopped(_))) => {
@@ -243,25 +242,32 @@ impl Left {
 
 /// How fast changes are taken: a host that tells of more waits.
 struct Pace {
+    /// What its items are to each other: of a table that changes faster than this nobody misses anything, for the last state of
+    /// each item is told; entries are all told, and wait for whoever reads.
+    shows: Shows,
     since: Instant,
     taken: usize,
 }
 
 impl Pace {
-    fn new() -> Self {
-        Self { since: Instant::now(), taken: 0 }
+    fn of(shows: Shows) -> Self {
+        Self { shows, since: Instant::now(), taken: 0 }
     }
 
     async fn take(&mut self, changes: usize) {
         let next = self.since + Duration::from_secs(1);
         if Instant::now() >= next {
-            *self = Self::new();
+            *self = Self::of(self.shows);
         } else if self.taken >= CHANGES {
             sleep_until(next).await;
-            *self = Self::new();
+            *self = Self::of(self.shows);
         }
         // A message without any is one, too.
-        self.taken += changes.max(1);
+        self.taken += match self.shows {
+            Shows::Table => changes.max(1),
+            // One without any tells nothing that somebody would read.
+            Shows::Entries => usize::from(changes == 0),
+        };
     }
 }
 
@@ -273,15 +279,9 @@ mod tests {
     async fn a_slow_reader_takes_no_time_of_the_hosts() {
         let (answers, mut heard) = mpsc::channel(1);
         let (began, patience) = (Instant::now(), Duration::from_secs(30));
-        let bounds = Bounds {
-            timeout: patience,
-            items: 1,
-            bytes: 1,
-            follows: false,
-            shows: fleetward_protocol::query::Shows::Table,
-        };
+        let bounds = Bounds { timeout: patience, items: 1, bytes: 1, follows: false, shows: Shows::Table };
         let due = Some(began + patience);
-        let (left, pace) = (Left::of(bounds), Pace::new());
+        let (left, pace) = (Left::of(bounds), Pace::of(bounds.shows));
         let mut listener = Listener { due, patience, follow: false, left, pace, answers };
         listener.pass(Seen::Complete).await.unwrap();
         let reads = async {
@@ -295,7 +295,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_changes_all_the_time_is_heard_at_a_pace() {
-        let (began, mut pace) = (Instant::now(), Pace::new());
+        let (began, mut pace) = (Instant::now(), Pace::of(Shows::Table));
         for _ in 0..CHANGES * 10 {
             pace.take(1).await;
         }
@@ -304,5 +304,19 @@ mod tests {
         sleep_until(quiet + Duration::from_secs(60)).await;
         pace.take(256).await;
         assert_eq!(quiet.elapsed().as_secs(), 60, "whoever was quiet is heard at once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn entries_are_heard_as_fast_as_they_are_read() {
+        let (began, mut pace) = (Instant::now(), Pace::of(Shows::Entries));
+        for _ in 0..1000 {
+            pace.take(256).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        // What nobody reads holds nobody up: messages without entries are taken at a pace.
+        for _ in 0..CHANGES * 2 + 1 {
+            pace.take(0).await;
+        }
+        assert_eq!(began.elapsed().as_secs(), 2);
     }
 }

@@ -65,6 +65,13 @@ pub enum Signal {
 
 type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
+impl Loaded {
+    /// Where its object stands.
+    pub(super) fn path(&self) -> &str {
+        self.path.as_str()
+    }
+}
+
 impl Units {
     /// Connects to the system's message bus.
     ///
@@ -103,18 +110,12 @@ impl Units {
     /// # Errors
     /// If systemd does not tell.
     pub async fn read(&self, units: Vec<Loaded>) -> Result<Vec<UnitItem>, SystemdError> {
-        let mut asked = JoinSet::new();
-        for (place, unit) in units.into_iter().enumerate() {
-            let connection = self.connection.clone();
-            asked.spawn(async move { read_item(&connection, &unit).await.map(|item| (place, item)) });
-        }
-        let mut items = Vec::with_capacity(asked.len());
-        while let Some(item) = asked.join_next().await {
-            // A task that fell down has fallen with the runtime.
-            items.push(item.map_err(|error| SystemdError::Runtime(error.into()))??);
-        }
-        items.sort_unstable_by_key(|(place, _)| *place);
-        Ok(items.into_iter().map(|(_, item)| item).collect())
+        each(&self.connection, units, |connection, unit| async move { read_item(&connection, &unit).await })
+            .await
+    }
+
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Whether there is such a unit: loaded, or to be loaded from its file.
@@ -150,6 +151,29 @@ impl Units {
         let stream = MessageStream::for_match_rule(rule, &self.connection, Some(QUEUE));
         Ok(Box::pin(super::patiently(stream).await?))
     }
+}
+
+/// Reads something of each of these units at the same time; in their order.
+pub(super) async fn each<T: Send + 'static, R>(
+    connection: &Connection,
+    units: Vec<Loaded>,
+    read: impl Fn(Connection, Loaded) -> R,
+) -> Result<Vec<T>, SystemdError>
+where
+    R: Future<Output = Result<T, SystemdError>> + Send + 'static,
+{
+    let mut asked = JoinSet::new();
+    for (place, unit) in units.into_iter().enumerate() {
+        let reading = read(connection.clone(), unit);
+        asked.spawn(async move { reading.await.map(|item| (place, item)) });
+    }
+    let mut items = Vec::with_capacity(asked.len());
+    while let Some(item) = asked.join_next().await {
+        // A task that fell down has fallen with the runtime.
+        items.push(item.map_err(|error| SystemdError::Runtime(error.into()))??);
+    }
+    items.sort_unstable_by_key(|(place, _)| *place);
+    Ok(items.into_iter().map(|(_, item)| item).collect())
 }
 
 async fn read_item(connection: &Connection, unit: &Loaded) -> Result<UnitItem, SystemdError> {
