@@ -9,6 +9,7 @@ use crate::failure::{Exit, Failure};
 use crate::{
     action, audit, auth, config, group, host, kind, operation, package, plan, query, reboot, repo, run,
     script, session,
+    action, audit, auth, config, group, host, kind, operation, plan, query, repo, run, script, session, unit,
 };
 
 const EXAMPLES: &str = "\
@@ -133,6 +134,9 @@ pub(crate) enum Command {
     Package(package::Command),
     /// Reboot hosts and see that they come back with all that ran on them
     Reboot(reboot::Reboot),
+    /// Units of systemd: list, failed, show, log, timers
+    #[command(subcommand)]
+    Unit(unit::Command),
     /// Kinds of actions and queries: list, show
     #[command(subcommand)]
     Kind(kind::Command),

@@ -2,6 +2,7 @@
 
 mod answer;
 mod changes;
+mod entries;
 mod items;
 mod listen;
 mod look_up;
@@ -11,6 +12,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use fleetward_api::work::kind::{Family, Kind};
+use fleetward_api::work::kind::{Family, Shows};
 use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryItem};
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::query::Contract;
@@ -20,16 +22,19 @@ use crate::app::App;
 use crate::client::sse::ServerEvent;
 use crate::config::Format;
 use crate::failure::{Exit, Failure};
-use crate::kind::schema::fields;
+use crate::kind::schema::{Field, fields};
 use crate::kind::{self, Call};
 use crate::live::View as _;
 use crate::live::json::JsonLines;
-use crate::render::words;
+use crate::render::{Out, words};
 use crate::start::{TARGETS, Targets};
 
-use answer::{Answer, News};
+use answer::Answer;
 use changes::Changes;
-use items::Items;
+
+pub(crate) use answer::News;
+pub(crate) use entries::{Entries, flat_lines};
+pub(crate) use items::Items;
 use listen::{Ending, listen};
 
 /// Ask hosts what is there, now
@@ -108,6 +113,40 @@ async fn answer(
         follow,
     };
     let fields = fields(&kind.answer);
+    match kind.shows {
+        Some(Shows::Entries) => {
+            tell(app, &asked, &mut Entries::new(&app.out, flat_lines(&fields, &app.out))).await
+        }
+        Some(Shows::Table) | None => show(app, &asked, &fields, |items, out| items.table(&fields, out)).await,
+    }
+}
+
+/// Asks, and shows the items when all are there, as `layout` has them (with the columns for which there was no room); what is
+/// followed is told line by line, and in JSON everything as it comes.
+pub(crate) async fn show(
+    app: &App,
+    asked: &QueryCreate,
+    fields: &[Field],
+    layout: impl FnOnce(&Items, &Out) -> (String, Vec<String>),
+) -> Result<Exit, Failure> {
+    if app.out.format == Format::Json || asked.follow {
+        return tell(app, asked, &mut Changes::new(&app.out, fields)).await;
+    }
+    let (mut answer, mut items) = (Answer::default(), Items::default());
+    let ending = listen(app, asked, &mut answer, &mut items).await?;
+    let (text, left_out) = layout(&items, &app.out);
+    app.out.print(text)?;
+    app.out.note_left_out(&left_out);
+    if items.is_empty() && answer.answered() > 0 {
+        let hosts = words::count(answer.answered(), "host");
+        app.out.note(format_args!("{}: nothing matches on {hosts}.", asked.kind));
+    }
+    answer.tell(&app.out);
+    Ok(conclude(&answer, ending, app))
+}
+
+/// Asks, and gives what comes to `sink`, who tells people of it; in JSON everything as it comes.
+pub(crate) async fn tell(app: &App, asked: &QueryCreate, sink: &mut impl Sink) -> Result<Exit, Failure> {
     let mut answer = Answer::default();
     let ending = match (app.out.format, follow) {
         (Format::Json, _) => listen(app, &asked, &mut answer, &mut Json::default()).await?,
@@ -128,24 +167,37 @@ async fn answer(
         }
     };
     if !(follow && app.out.format == Format::Table) {
+    let ending = match app.out.format {
+        Format::Json => listen(app, asked, &mut answer, &mut Json::default()).await?,
+        Format::Table => listen(app, asked, &mut answer, sink).await?,
+    };
+    if app.out.format == Format::Json || !sink.tells_of_hosts() {
         answer.tell(&app.out);
     }
+    Ok(conclude(&answer, ending, app))
+}
+
+fn conclude(answer: &Answer, ending: Ending, app: &App) -> Exit {
     answer.sum_up(&app.out);
-    Ok(match ending {
+    match ending {
         Ending::Left => Exit::Interrupted,
         Ending::Ended if answer.is_whole() => Exit::Success,
         Ending::Ended => Exit::Failed,
-    })
+    }
 }
 
 /// What is done with what comes.
-trait Sink {
+pub(crate) trait Sink {
     /// Takes an event as it came.
     fn event(&mut self, _event: &ServerEvent) -> Result<(), Failure> {
         Ok(())
     }
     /// Takes an item.
     fn item(&mut self, item: QueryItem) -> Result<(), Failure>;
+    /// Whether it tells people what became of hosts as it hears of it; else that is told at the end.
+    fn tells_of_hosts(&self) -> bool {
+        false
+    }
     /// Takes what became of a host.
     fn host(&mut self, _news: &News) -> Result<(), Failure> {
         Ok(())

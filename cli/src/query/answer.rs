@@ -19,7 +19,7 @@ const MAX_FAILURES: u32 = 5;
 
 /// What became of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum News {
+pub(crate) enum News {
     /// All there is now was told; what follows is what changes.
     Followed(HostName),
     /// It did not answer, or not any more.

@@ -68,6 +68,10 @@ impl Sink for Changes<'_> {
         Ok(())
     }
 
+    fn tells_of_hosts(&self) -> bool {
+        true
+    }
+
     fn host(&mut self, news: &News) -> Result<(), Failure> {
         let (tone, text) = self.settled(news);
         // What was told before it is written before it.

@@ -14,11 +14,11 @@ use crate::render::table::{Cell, WideTable};
 use crate::render::{Out, value};
 
 /// The most items that are kept.
-pub(super) const MAX_ITEMS: usize = 200_000;
+pub(crate) const MAX_ITEMS: usize = 200_000;
 
 /// What hosts have, kept until all of it is there.
 #[derive(Debug, Default)]
-pub(super) struct Items(BTreeMap<(HostName, String), Map<String, Value>>);
+pub(crate) struct Items(BTreeMap<(HostName, String), Map<String, Value>>);
 
 impl Sink for Items {
     fn item(&mut self, QueryItem { host, key, item }: QueryItem) -> Result<(), Failure> {
@@ -36,14 +36,19 @@ impl Sink for Items {
 }
 
 impl Items {
+    /// Each item with its host, host by host and by keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&HostName, &Map<String, Value>)> {
+        self.0.iter().map(|((host, _), item)| (host, item))
+    }
+
     /// Whether nobody has anything.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// A row for each item, with the columns of the schema as far as one item has them; and the columns for which there was
     /// no room.
-    pub(super) fn table(&self, fields: &[Field], out: &Out) -> (String, Vec<String>) {
+    pub(crate) fn table(&self, fields: &[Field], out: &Out) -> (String, Vec<String>) {
         if self.0.is_empty() {
             return (String::new(), Vec::new());
         }

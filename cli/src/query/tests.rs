@@ -413,6 +413,58 @@ fn what_becomes_of_hosts_is_told_among_what_changes() {
     assert_eq!(changes.settled(&offline).1, "web-2 offline: x␊y");
 }
 
+/// Hosts that are asked again tell their last entries once more: what was told is not told twice.
+#[test]
+fn entries_are_told_once_and_as_they_come() {
+    let out = out();
+    let fields = things();
+    let mut entries = Entries::new(&out, flat_lines(&fields, &out));
+    let followed = |entries: &mut Entries<'_, _>| entries.settled(&News::Followed("web-1".parse().unwrap()));
+    for key in ["b", "a"] {
+        entries.item(item("web-1", key, json!({ "name": key, "state": "x\ny" }))).unwrap();
+    }
+    // The same once more is another entry, unless its host was asked again.
+    entries.item(item("web-2", "c", json!({ "name": "c" }))).unwrap();
+    assert_eq!(
+        entries.text,
+        "web-1  name=b state=x\u{240a}y\nweb-1  name=a state=x\u{240a}y\nweb-2  name=c\n"
+    );
+    assert!(followed(&mut entries).is_none());
+    entries.text.clear();
+    entries.again(Some(&["web-1".parse().unwrap()].into())).unwrap();
+    for key in ["b", "a", "d"] {
+        entries.item(item("web-1", key, json!({ "name": key }))).unwrap();
+    }
+    assert_eq!(entries.text, "web-1  name=d\n");
+    assert!(followed(&mut entries).is_none(), "nothing is missing");
+    // More was written meanwhile than is told.
+    entries.again(None).unwrap();
+    entries.item(item("web-1", "z", json!({ "name": "z" }))).unwrap();
+    let told = followed(&mut entries).unwrap().1;
+    assert!(told.contains("web-1 is back; of what was written meanwhile only the last is told"), "{told}");
+}
+
+/// What a kind shows decides how it is told.
+#[tokio::test]
+async fn entries_are_asked_for_like_everything_else() {
+    let mut entries = kind(true);
+    entries["shows"] = json!("entries");
+    let events = [
+        ("item", json!({ "host": "web-1", "key": "a", "item": { "name": "a" } })),
+        host("web-1", "complete"),
+        host("web-1", "ended"),
+        end(1, 1),
+    ];
+    for follow in ["", " --follow"] {
+        let kinds = answer("200 OK", &json!({ "items": [entries] }).to_string());
+        let (address, _requests) = serve(vec![vec![kinds, stream(&events)]]).await;
+        let line =
+            format!("fleetward --quiet --token secret --controller {address} ask things --on web-1{follow}");
+        let result = crate::dispatch(Cli::try_parse_from(line.split(' ')).unwrap()).await;
+        assert_eq!(result.unwrap(), Exit::Success);
+    }
+}
+
 /// Times and what is nested are told in words.
 #[test]
 fn times_are_shown_as_all_other_times_are() {

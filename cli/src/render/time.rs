@@ -62,6 +62,14 @@ impl Clock {
         format!("{} ({})", self.at(time), self.ago(time))
     }
 
+    /// The day and the time of day, as logs have them: without year and zone.
+    pub(crate) fn day_and_time(&self, time: Time) -> String {
+        let Ok(instant) = Timestamp::from_millisecond(time.timestamp().as_millis()) else {
+            return time.to_string();
+        };
+        instant.to_zoned(self.zone()).strftime("%b %d %H:%M:%S").to_string()
+    }
+
     /// The time of day, to the millisecond.
     pub(crate) fn of_day(&self, time: Time) -> String {
         let Ok(instant) = Timestamp::from_millisecond(time.timestamp().as_millis()) else {

@@ -148,10 +148,11 @@ impl Export {
                     let is_over = ended == Some(b'\n') && self.name.is_empty();
                     match ended {
                         None => {}
+                        // An empty line behind nothing is none.
+                        Some(_) if is_over && !self.has_begun => {}
                         Some(_) if is_over => {
-                            if std::mem::take(&mut self.has_begun) {
-                                return Ok(Some(std::mem::take(&mut self.entry)));
-                            }
+                            self.has_begun = false;
+                            return Ok(Some(std::mem::take(&mut self.entry)));
                         }
                         Some(end) => {
                             let field = self.field();

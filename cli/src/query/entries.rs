@@ -1,0 +1,136 @@
+//! Entries as they come, such as lines of a log: each is told once, and none is kept.
+//!
+//! Hosts that are asked again tell the last of their entries once more. So of each host it is kept by what keys it told its last
+//! ones.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::fmt::Write as _;
+
+use fleetward_api::work::query::{QueryItem, QueryState};
+use fleetward_protocol::name::HostName;
+use serde_json::{Map, Value};
+
+use super::Sink;
+use super::answer::{News, trouble};
+use crate::failure::Failure;
+use crate::kind::columns::flat;
+use crate::kind::schema::Field;
+use crate::render::table::Tone;
+use crate::render::{Out, neutral};
+
+/// So many keys are kept of each host.
+const RECENT: usize = 1024;
+/// So many lines are written at once, at the most.
+const MAX_TEXT: usize = 64 << 10;
+
+/// Tells entries and what becomes of hosts, in the order in which they come.
+pub(crate) struct Entries<'a, F> {
+    out: &'a Out,
+    /// Writes the lines of an entry.
+    write: F,
+    recent: BTreeMap<HostName, Recent>,
+    /// The hosts that were asked again and have not told all since; and whether they told what was known.
+    again: BTreeMap<HostName, bool>,
+    /// The lines that were not written yet.
+    pub(super) text: String,
+}
+
+/// The keys of the last entries of a host.
+#[derive(Debug, Default)]
+struct Recent {
+    keys: HashSet<String>,
+    order: VecDeque<String>,
+}
+
+impl Recent {
+    fn insert(&mut self, key: String) {
+        if self.order.len() >= RECENT
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+        self.order.push_back(key.clone());
+        self.keys.insert(key);
+    }
+}
+
+impl<'a, F: FnMut(&HostName, &Map<String, Value>, &mut String)> Entries<'a, F> {
+    /// With what writes the lines of an entry.
+    pub(crate) const fn new(out: &'a Out, write: F) -> Self {
+        Self { out, write, recent: BTreeMap::new(), again: BTreeMap::new(), text: String::new() }
+    }
+
+    /// Whether an entry was told before its host was asked again.
+    fn is_known(&mut self, host: &HostName, key: &str) -> bool {
+        let Some(overlaps) = self.again.get_mut(host) else { return false };
+        let is_known = self.recent.get(host).is_some_and(|recent| recent.keys.contains(key));
+        *overlaps |= is_known;
+        is_known
+    }
+
+    /// What is said of a host.
+    pub(super) fn settled(&mut self, news: &News) -> Option<(Tone, String)> {
+        match news {
+            News::Followed(host) => {
+                let overlaps = self.again.remove(host)?;
+                let told_before = self.recent.contains_key(host);
+                (told_before && !overlaps).then(|| {
+                    let what = "is back; of what was written meanwhile only the last is told";
+                    (Tone::Warn, format!("{host} {what}"))
+                })
+            }
+            News::LeftOut(host, why) => Some((Tone::Bad, trouble(host, QueryState::Refused, why))),
+            News::Trouble(host, state, detail) => Some((Tone::Bad, trouble(host, *state, detail))),
+        }
+    }
+}
+
+impl<F: FnMut(&HostName, &Map<String, Value>, &mut String)> Sink for Entries<'_, F> {
+    fn item(&mut self, QueryItem { host, key, item }: QueryItem) -> Result<(), Failure> {
+        // An entry is never gone.
+        let Some(item) = item else { return Ok(()) };
+        if self.is_known(&host, &key) {
+            return Ok(());
+        }
+        (self.write)(&host, &item, &mut self.text);
+        self.recent.entry(host).or_default().insert(key);
+        if self.text.len() >= MAX_TEXT { self.flush() } else { Ok(()) }
+    }
+
+    fn tells_of_hosts(&self) -> bool {
+        true
+    }
+
+    fn host(&mut self, news: &News) -> Result<(), Failure> {
+        let Some((tone, text)) = self.settled(news) else { return Ok(()) };
+        // What was told before it is written before it.
+        self.flush()?;
+        self.out.warn(tone.paint(&text, self.out.colour_notes));
+        Ok(())
+    }
+
+    fn again(&mut self, hosts: Option<&BTreeSet<HostName>>) -> Result<(), Failure> {
+        let is_asked = |host: &&HostName| hosts.is_none_or(|hosts| hosts.contains(*host));
+        self.again.extend(self.recent.keys().filter(is_asked).map(|host| (host.clone(), false)));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Failure> {
+        let text = std::mem::take(&mut self.text);
+        if text.is_empty() { Ok(()) } else { self.out.print(text) }
+    }
+}
+
+/// Writes an entry of any kind: its host, and each of its values by its name.
+pub(crate) fn flat_lines<'a>(
+    fields: &'a [Field],
+    out: &'a Out,
+) -> impl FnMut(&HostName, &Map<String, Value>, &mut String) + 'a {
+    |host, item, text| {
+        let values = flat(fields, item, &out.clock);
+        let values: Vec<String> =
+            values.iter().map(|(name, value)| neutral::text(&format!("{name}={value}"))).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{host}  {}", values.join(" "));
+    }
+}
