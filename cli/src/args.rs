@@ -8,8 +8,7 @@ use crate::config::Globals;
 use crate::failure::{Exit, Failure};
 use crate::{
     action, audit, auth, config, group, host, kind, operation, package, plan, query, reboot, repo, run,
-    script, session,
-    action, audit, auth, config, group, host, kind, operation, plan, query, repo, run, script, session, unit,
+    script, session, unit,
 };
 
 const EXAMPLES: &str = "\

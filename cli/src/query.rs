@@ -11,8 +11,7 @@ mod stream;
 use std::collections::BTreeSet;
 
 use clap::Args;
-use fleetward_api::work::kind::{Family, Kind};
-use fleetward_api::work::kind::{Family, Shows};
+use fleetward_api::work::kind::{Family, Kind, Shows};
 use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryItem};
 use fleetward_protocol::name::HostName;
 use fleetward_protocol::query::Contract;
@@ -148,25 +147,6 @@ pub(crate) async fn show(
 /// Asks, and gives what comes to `sink`, who tells people of it; in JSON everything as it comes.
 pub(crate) async fn tell(app: &App, asked: &QueryCreate, sink: &mut impl Sink) -> Result<Exit, Failure> {
     let mut answer = Answer::default();
-    let ending = match (app.out.format, follow) {
-        (Format::Json, _) => listen(app, &asked, &mut answer, &mut Json::default()).await?,
-        (Format::Table, true) => {
-            listen(app, &asked, &mut answer, &mut Changes::new(&app.out, &fields)).await?
-        }
-        (Format::Table, false) => {
-            let mut items = Items::default();
-            let ending = listen(app, &asked, &mut answer, &mut items).await?;
-            let (table, left_out) = items.table(&fields, &app.out);
-            app.out.print(table)?;
-            app.out.note_left_out(&left_out);
-            if items.is_empty() && answer.answered() > 0 {
-                let hosts = words::count(answer.answered(), "host");
-                app.out.note(format_args!("{}: nothing matches on {hosts}.", kind.name));
-            }
-            ending
-        }
-    };
-    if !(follow && app.out.format == Format::Table) {
     let ending = match app.out.format {
         Format::Json => listen(app, asked, &mut answer, &mut Json::default()).await?,
         Format::Table => listen(app, asked, &mut answer, sink).await?,

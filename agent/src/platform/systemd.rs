@@ -9,9 +9,9 @@ pub mod files;
 mod log;
 pub mod reboot;
 mod settle;
-pub mod transient;
 pub mod show;
 mod timers;
+pub mod transient;
 pub mod units;
 
 pub use settle::Settled;

@@ -476,10 +476,16 @@ fn rows(world: &World, names: &[String]) -> Vec<Row> {
 /// Of a unit: its own name, its state, and what its dependencies name.
 fn all_properties(world: &World, at: &str) -> HashMap<String, Variant<'static>> {
     let unit = unit_at(at);
-    let states = ["Id", "ActiveState", "UnitFileState"]
-        .map(|name| (name.to_owned(), property(world, at, name).unwrap()));
-    let names =
-        ["Id", "LoadState", "ActiveState", "SubState", "StateChangeTimestamp", "MainPID", "TasksCurrent"];
+    let names = [
+        "Id",
+        "LoadState",
+        "ActiveState",
+        "SubState",
+        "UnitFileState",
+        "StateChangeTimestamp",
+        "MainPID",
+        "TasksCurrent",
+    ];
     let states = names.map(|name| (name.to_owned(), property(world, at, name).unwrap()));
     let paths = world.paths.get(unit.as_str()).map(|(own, more)| {
         [("FragmentPath", Variant::from(own.clone())), ("DropInPaths", Variant::from(more.clone()))]

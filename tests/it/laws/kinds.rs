@@ -17,16 +17,15 @@ const GENERIC: [&str; 6] = [
 
 /// A kind's own place, a command of its own name, and what offers scripts by their own name: `scripts` in a request is short for
 /// steps.
-const ALLOWED: [&str; 6] = [
+const ALLOWED: [&str; 8] = [
+    "cli/src/file",
     "cli/src/package.rs",
     "cli/src/reboot.rs",
-/// A kind's own place, and what offers scripts by their own name: `scripts` in a request is short for steps.
-const ALLOWED: [&str; 5] = [
+    "cli/src/unit",
     "controller/app/src/work/action/",
     "controller/app/src/testing",
     "controller/http/src/work/rollout.rs",
     "controller/http/src/work/target.rs",
-    "cli/src/unit",
 ];
 
 /// What offers scripts by their own name in the console.
