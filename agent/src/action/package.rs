@@ -25,6 +25,7 @@ use crate::platform::apt::installed::Installed;
 use crate::platform::apt::locks::Locks;
 use crate::platform::apt::{Apt, AptError};
 use crate::platform::stop::Why;
+use crate::platform::systemd::Systemd;
 
 /// Between two looks at whether a lock is still held.
 const LOOK: Duration = Duration::from_millis(500);
@@ -235,6 +236,12 @@ impl Site {
                         return Err(stopped(steps, "nothing more was done"));
                     }
                 }
+                Ended::Badly(_) if Systemd::connect().is_ok_and(|systemd| systemd.is_shutting_down()) => {
+                    return Err(Problem::new(
+                        "the host is shutting down, and had apt end behind what it was at",
+                        "ask again when the host is back: what is done already is not done again",
+                    ));
+                }
                 Ended::Badly(how) => return Err(told.problem(asked, &how)),
             }
         }
@@ -281,8 +288,14 @@ impl Told {
                 self.is_locked |= line.starts_with("E: Could not get lock")
                     || line.contains("is locked by another process");
                 let is_error = line.starts_with("E: ") || line.starts_with("dpkg: error");
-                if is_error && self.errors.len() < 5 {
-                    self.errors.push(line.trim_start_matches("E: ").to_owned());
+                let count = self.errors.len();
+                match self.errors.last_mut() {
+                    // dpkg tells its reason in the line behind it.
+                    Some(last) if last.ends_with(':') && line.starts_with(' ') => last.push_str(line),
+                    _ if is_error && count < 5 => {
+                        self.errors.push(line.trim_start_matches("E: ").to_owned());
+                    }
+                    _ => {}
                 }
                 match (self.lines <= MAX_LINES, is_error || line.starts_with("W: ")) {
                     (true, false) => steps.say(line),

@@ -436,6 +436,29 @@ async fn the_owner_decides_which_packages() {
     assert_eq!(list(&machine, "{}").await.len(), 1);
 }
 
+/// What apt itself says when it fails is the reason, and what was done up to then is told.
+#[tokio::test]
+async fn a_package_that_cannot_be_set_up_is_told_with_what_was_done() {
+    let Some((machine, debian)) = machine("a package that cannot be set up") else { return };
+    let broken =
+        Deb { control: "Depends: base\n", postinst: Some("echo no luck >&2; exit 3"), ..deb("broken", "1") };
+    debian.publish(MAIN, &[deb("base", "1"), broken, deb("other", "1")]);
+    let life = machine.start(boot(1));
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    let (outcome, output) = ask(&life, r#"{"verb":"install","names":["broken"]}"#).await;
+    let stderr = text(&output.stderr);
+    assert_eq!(outcome, Outcome::Exited(1));
+    assert!(
+        text(&output.stdout).contains("no luck\n") && stderr.contains("post-installation script"),
+        "{output:?}"
+    );
+    assert_eq!(changes(&report(&output)), ["base >1", "broken >1"]);
+    // Nothing else can be done before that is set right, and it is tried first.
+    let told = fails(&life, r#"{"verb":"install","names":["other"]}"#).await;
+    assert!(told.contains("post-installation script"), "{told}");
+    assert!(!debian.status().contains_key("other"));
+}
+
 /// Where there is systemd, apt is out of the run's reach: a stop does not kill dpkg in the middle of a package.
 #[tokio::test]
 async fn a_stop_lets_dpkg_come_to_its_end() {

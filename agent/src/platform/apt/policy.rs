@@ -118,7 +118,7 @@ impl Apt {
 ///   Candidate: 5.2.15-2+b13
 ///   Version table:
 ///      5.2.15-2+b13 500
-///         500 http://deb.debian.org/debian bookworm/main amd64 Packages
+///         500 http://deb.example.com/debian bookworm/main amd64 Packages
 ///  *** 5.2.15-2+b8 100
 ///         100 /var/lib/dpkg/status
 /// ```
@@ -154,9 +154,9 @@ fn policies(said: &str) -> BTreeMap<String, Policy> {
 
 /// ```text
 /// Package files:
-///  500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages
+///  500 http://deb.example.com/debian-security bookworm-security/main amd64 Packages
 ///      release v=12,o=Debian,a=stable-security,n=bookworm-security,l=Debian-Security,c=main,b=amd64
-///      origin deb.debian.org
+///      origin deb.example.com
 /// Pinned packages:
 /// ```
 fn releases(said: &str) -> Releases {
