@@ -60,6 +60,8 @@ pub struct Journal {
 pub struct Extent {
     /// The cursor of the oldest entry.
     pub oldest: String,
+    /// The cursor of the newest.
+    pub newest: String,
     /// How many there are.
     pub count: u32,
 }
@@ -131,13 +133,17 @@ impl Journal {
         if let Some(since) = &asked.since {
             command.arg(format!("--since={}", second(since.at(now))));
         }
-        let (mut reading, mut found) = (Reading::start(command, asked)?, None);
-        let mut count = 0;
+        let (mut reading, mut found) = (Reading::start(command, asked)?, None::<Extent>);
         while let Some(entry) = reading.next().await? {
             // Without a cursor it cannot be found again; every entry has one.
             let Some(cursor) = entry.text(Field::Cursor) else { continue };
-            count += 1;
-            found = Some(Extent { oldest: cursor.to_owned(), count });
+            let found = found.get_or_insert_with(|| Extent {
+                oldest: String::new(),
+                newest: cursor.to_owned(),
+                count: 0,
+            });
+            found.count += 1;
+            cursor.clone_into(&mut found.oldest);
         }
         Ok(found)
     }

@@ -40,8 +40,10 @@ async fn tell(
         ));
     }
     let now = clock::now();
+    // journalctl follows in the present boot alone, and what there is has to be counted as it will be told.
+    let present = UnitLog { boot: Some(0), ..asked.clone() };
+    let (asked, until) = if follow { (&present, Until::Ever) } else { (asked, Until::Now) };
     let found = journal.find(asked, now).await.map_err(problem)?;
-    let until = if follow { Until::Ever } else { Until::Now };
     let (from, mut left) = match &found {
         Some(found) => (From::Cursor(&found.oldest), found.count),
         None => {
@@ -67,10 +69,13 @@ async fn tell(
             continue;
         };
         let Some(entry) = next.map_err(problem)? else { break };
-        teller.item(&item(&entry)).await?;
+        let item = item(&entry);
+        teller.item(&item).await?;
         due = teller.holds().then(|| due.unwrap_or_else(|| Instant::now() + TOGETHER));
         if left > 0 {
-            left -= 1;
+            // Old ones may be gone by now: the last that was found is the last in any case.
+            let is_last = found.as_ref().is_some_and(|found| found.newest == item.cursor.as_str());
+            left = if is_last { 0 } else { left - 1 };
             if left == 0 && !follow {
                 // What came meanwhile was not asked for.
                 return Ok(());

@@ -211,7 +211,26 @@ async fn what_is_written_is_told_as_it_comes() {
         () = hearing => {}
     }
     let on = double.asked().pop().unwrap();
-    assert_eq!(on[4..], ["--cursor=s=1;i=1", "--follow", "--no-tail"]);
+    assert_eq!(on[4..], ["--boot=0", "--cursor=s=1;i=1", "--follow", "--no-tail"]);
+    assert!(double.asked()[0].contains(&"--boot=0".to_owned()), "what is counted is what is told");
+}
+
+/// Entries that are gone when they are to be told are not waited for.
+#[tokio::test]
+async fn what_was_removed_meanwhile_holds_nobody_up() {
+    let back: String = (1..=5).rev().map(|number| entry(number, "")).collect();
+    let on: String = (4..=5).map(|number| entry(number, "left")).collect();
+    let double = Double::new(back.as_bytes(), on.as_bytes(), "exec sleep 600");
+    let (mut teller, mut told) = teller();
+    let (journal, asked) = (double.journal(), UnitLog::default());
+    let hearing = async {
+        assert_eq!(told.items().await.len(), 2);
+        assert_eq!(told.next().await, QueryUp::Complete);
+    };
+    tokio::select! {
+        how = tell(&journal, &asked, true, &mut teller) => panic!("{how:?}"),
+        () = hearing => {}
+    }
 }
 
 /// Whoever reads slowly slows journalctl down, and misses nothing.
@@ -439,9 +458,9 @@ async fn the_real_journalctl_tells_what_is_asked_for() {
     let told = failure(all(&journal, &UnitLog { grep: Some(Text::of("(")), ..some(1) }).await.1);
     assert!(told.contains("journalctl"), "{told}");
 
-    // Followed, all of it is told and then it waits.
+    // Followed, all of the last boot is told, and then it waits: of an earlier one nothing is, and nothing is waited for.
     let (mut teller, mut told) = teller();
-    let asked = some(300);
+    let asked = some(10_000);
     let hearing = async {
         let mut count = 0;
         loop {
@@ -454,6 +473,6 @@ async fn the_real_journalctl_tells_what_is_asked_for() {
     };
     tokio::select! {
         how = tell(&journal, &asked, true, &mut teller) => panic!("{how:?}"),
-        count = hearing => assert_eq!(count, 300),
+        count = hearing => assert_eq!(count, 400),
     }
 }
