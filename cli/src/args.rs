@@ -133,7 +133,7 @@ pub(crate) enum Command {
     Package(package::Command),
     /// Reboot hosts and see that they come back with all that ran on them
     Reboot(reboot::Reboot),
-    /// Units of systemd: list, failed, show, log, timers
+    /// Units of systemd: list, failed, show, log, timers, start, stop, restart, reload, enable, mask, write, rm, …
     #[command(subcommand)]
     Unit(unit::Command),
     /// Kinds of actions and queries: list, show

@@ -420,7 +420,7 @@ mod tests {
         for (policy, parts) in [
             ("kinds = ['Script']", &["policy.kinds names `Script`", "did you mean `script`?"][..]),
             ("kinds = ['script', 'scrpit']", &["`scrpit`", "did you mean `script`?"]),
-            ("kinds = ['file']", &["`file`", "it knows script"]),
+            ("kinds = ['levitation']", &["`levitation`", "it knows script"]),
             ("users = ['dep loy']", &["policy.users names `dep loy`"]),
             ("users = ['']", &["policy.users names ``"]),
             ("environment = ['A-B']", &["policy.environment", "`A-B`"]),
