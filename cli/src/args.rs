@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use crate::config::Globals;
 use crate::failure::{Exit, Failure};
 use crate::{
-    action, audit, auth, config, group, host, kind, operation, package, plan, query, reboot, repo, run,
+    action, audit, auth, config, file, group, host, kind, operation, package, plan, query, reboot, repo, run,
     script, session, unit,
 };
 
@@ -126,6 +126,9 @@ pub(crate) enum Command {
     Do(action::Do),
     /// Start exactly what was planned, and follow it live
     Submit(plan::Submit),
+    /// Files on hosts: ls, cat, stat, put, rm
+    #[command(subcommand)]
+    File(file::Command),
     /// Ask hosts what is there, now
     Ask(query::Ask),
     /// Packages of Debian and Ubuntu: list, refresh, install, upgrade, hold, unhold, remove, purge

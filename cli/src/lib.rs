@@ -17,6 +17,7 @@ mod client;
 mod config;
 mod context;
 mod failure;
+mod file;
 mod group;
 mod host;
 mod kind;
@@ -99,6 +100,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Run(command) => run::execute(command, &App::new(&globals)?).await,
         Command::Do(command) => action::execute(command, &App::new(&globals)?).await,
         Command::Submit(command) => plan::submit(command, &App::new(&globals)?).await,
+        Command::File(command) => file::execute(command, &App::new(&globals)?).await,
         Command::Ask(command) => query::execute(command, &App::new(&globals)?).await,
         Command::Package(command) => package::execute(command, &App::new(&globals)?).await,
         Command::Reboot(command) => reboot::execute(command, &App::new(&globals)?).await,

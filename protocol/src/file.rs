@@ -46,7 +46,6 @@ impl FileMode {
     /// The mode among other bits of `st_mode`.
     #[must_use]
     pub const fn of(bits: u32) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "twelve bits are left")]
         Self((bits & 0o7777) as u16)
     }
 

@@ -4,7 +4,9 @@ use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use fleetward_agent::journal::steps::{Step, StepJournal};
 use fleetward_agent::run::Stage;
 use fleetward_protocol::action::ActionRequest;
 use fleetward_protocol::action::file::FileReport;
@@ -12,9 +14,11 @@ use fleetward_protocol::event::StepState;
 use fleetward_protocol::order::Authority;
 use fleetward_protocol::path::HostPath;
 use fleetward_protocol::run::{Outcome, Refusal};
+use fleetward_protocol::text::Text;
 use serde_json::{Value, json};
 
-use crate::host::{Life, Machine, Output, Request, asking, boot, last, script, skipped};
+use crate::host::{Life, Machine, Output, Request, asking, boot, finished, last, script, skipped};
+use crate::resume::{runtime, started_before};
 
 /// A machine with a directory of its own to change.
 struct Site {
@@ -359,4 +363,67 @@ async fn what_an_interrupted_run_left_is_removed_or_kept() {
     File::create(beside("old")).unwrap();
     site.done("motd", json!({ "state": "present", "content": "new" })).await;
     assert!(!beside("old").exists());
+}
+
+/// A host that lost power in the middle of writing a file, in its next boot.
+#[test]
+fn a_run_that_a_power_cut_ended_goes_on_and_does_nothing_twice() {
+    if !nix::unistd::geteuid().is_root() {
+        return skipped("a power cut while a file is written", "only root changes files of others");
+    }
+    let digest = fleetward_protocol::digest::Digest::of(b"motd").to_string();
+    let wanted = json!({ "state": "present", "content": "new", "backup": true });
+    let write = || Text::of("write");
+    // What the journal of its steps says, what is in the place, and what is beside it.
+    for (steps, there, old, exit, told) in [
+        (vec![], "old", None, 0, "taken up again before its first change"),
+        (vec![Step::Began(write())], "old", Some("linked"), 0, "write "),
+        (vec![Step::Began(write())], "new", Some("old"), 0, "not done again after the restart of the host"),
+        (vec![Step::Began(write()), Step::Done(write())], "new", None, 0, "not done again after the restart"),
+        (vec![Step::Began(write()), Step::Done(write())], "theirs", None, 1, ""),
+    ] {
+        let machine = Machine::new();
+        let top = machine.path("files");
+        fs::create_dir(&top).unwrap();
+        let path = top.canonicalize().unwrap().join("motd");
+        fs::write(&path, there).unwrap();
+        let beside = |what: &str| path.with_file_name(format!(".fleetward-{}.{what}", &digest[..16]));
+        match old {
+            Some("linked") => {
+                fs::hard_link(&path, beside("old")).unwrap();
+                fs::write(beside("new"), "ne").unwrap();
+            }
+            Some(old) => fs::write(beside("old"), old).unwrap(),
+            None => {}
+        }
+        let mut params = wanted.clone();
+        params["path"] = path.display().to_string().into();
+        let typed = Some(ActionRequest { kind: "file".into(), params: params.to_string() });
+        let request = Request { typed, content: String::new(), ..script("") };
+        started_before(&machine, &request, Duration::from_secs(1), true);
+        let directory = machine.paths().runs().join(request.run.to_string());
+        let (mut journal, _) = StepJournal::open(&directory).unwrap();
+        steps.iter().for_each(|step| journal.append(step).unwrap());
+        let (end, output) = runtime().block_on(async {
+            let life = machine.start(boot(2));
+            let end = finished(life.resume(request.run).await).await;
+            let output = life.output(request.run, &end);
+            (end, output)
+        });
+        let case = format!("{steps:?} {there} {old:?}: {output:?}");
+        assert_eq!(end.outcome, Outcome::Exited(exit), "{case}");
+        assert!(text(&output.stdout).contains(told), "{case}");
+        assert!(!beside("old").exists() && !beside("new").exists(), "{case}");
+        if exit == 1 {
+            assert!(text(&output.stderr).contains("was done before the host restarted"), "{case}");
+            assert_eq!(content(&path), "theirs");
+            continue;
+        }
+        assert_eq!(content(&path), "new", "{case}");
+        let report: FileReport = serde_json::from_value(output.report.unwrap()).unwrap();
+        assert!(report.changed, "{case}");
+        if there == "old" || old.is_some() {
+            assert_eq!(content(Path::new(report.backup.expect("a version").as_str())), "old", "{case}");
+        }
+    }
 }

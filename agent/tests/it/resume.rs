@@ -41,7 +41,7 @@ fn site(test: &str) -> Option<Site> {
     Some(Site { machine, world, _bus, happens })
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
@@ -436,7 +436,7 @@ fn a_run_that_was_taken_up_outlives_the_agent() {
 }
 
 /// What a run of another kind of restart finds: one that was started so long ago, with this order and this policy.
-fn started_before(machine: &Machine, request: &Request, ago: Duration, directory: bool) {
+pub(crate) fn started_before(machine: &Machine, request: &Request, ago: Duration, directory: bool) {
     runtime().block_on(async {
         let fresh = JournalId::from_uuid(uuid::Uuid::now_v7());
         let (journal, _) = Journal::open(&machine.paths().journal(), fresh, clock::now()).unwrap();

@@ -114,7 +114,8 @@ impl Contract for FileRead {
 
     fn key(item: &ReadItem) -> Key {
         match item.offset {
-            Some(offset) => Text::of(offset),
+            // In an order of texts that is theirs.
+            Some(offset) => Text::of(format_args!("{offset:020}")),
             None => Text::of("file"),
         }
     }
