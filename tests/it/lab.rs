@@ -6,5 +6,6 @@
 mod ansible;
 mod chaos;
 mod fault;
+mod kinds;
 mod package;
 mod walk;

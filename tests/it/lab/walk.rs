@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
+use super::kinds;
 use xtask::fleet::Fleet;
 use xtask::package::built;
 
@@ -23,14 +24,6 @@ echo 'at the gate'
 read -r line < /run/gate
 echo \"let through: $line\"
 ";
-/// A unit that counts its starts.
-const UNIT: &str = "[Service]
-ExecStartPre=/bin/sh -c 'echo start >> /var/tmp/walk.starts'
-ExecStart=/bin/sleep infinity
-[Install]
-WantedBy=multi-user.target
-";
-
 #[test]
 fn a_script_runs_on_a_fleet_of_real_hosts() -> Result<()> {
     let fleet = Fleet::up("walk", 5)?;
@@ -45,7 +38,7 @@ fn a_script_runs_on_a_fleet_of_real_hosts() -> Result<()> {
     run(&fleet)?;
     survive_reboot(&fleet)?;
     plan_and_submit(&fleet)?;
-    do_and_ask(&fleet)?;
+    kinds::walk(&fleet)?;
     upgrade_in_mid_script(&fleet)
 }
 
@@ -139,39 +132,6 @@ fn plan_and_submit(fleet: &Fleet) -> Result<()> {
     }
     ensure!(starts(fleet, "h2", "hello")? == before + 1);
     Ok(())
-}
-
-/// Typed kinds and queries, on a host whose systemd is a real one.
-fn do_and_ask(fleet: &Fleet) -> Result<()> {
-    let host = fleet.lab.host("h3")?;
-    std::fs::write(host.root().join("etc/systemd/system/walk.service"), UNIT)?;
-    let start = ["do", "unit", "unit=walk", "verb=start", "daemon_reload=true", "--on", "h3", "--yes"];
-    for changed in [true, false] {
-        fleet.succeed(&start)?;
-        let report = last_report(fleet)?;
-        ensure!(report["changed"] == changed && report["after"]["active"] == "active", "{report}");
-    }
-    ensure!(starts(fleet, "h3", "walk")? == 1, "a unit that was up was started again");
-
-    fleet.succeed(&["do", "unit-file", "unit=walk", "verb=enable", "--on", "h3", "--yes"])?;
-    ensure!(host.run(&["systemctl", "is-enabled", "walk.service"])? == "enabled");
-    let listed = fleet.succeed(&["ask", "units", "pattern=walk", "--on", "h3 | h1"])?;
-    ensure!(listed.contains("walk.service") && listed.contains("running"), "{listed}");
-    ensure!(listed.lines().filter(|line| line.contains("walk.service")).count() == 1, "{listed}");
-
-    let refused = fleet.exec(&["do", "unit", "unit=fleetward-agent", "verb=stop", "--on", "h3", "--yes"])?;
-    ensure!(refused.status.code() == Some(1), "{refused:?}");
-    ensure!(host.run(&["systemctl", "is-active", "fleetward-agent"])? == "active");
-    fleet.succeed(&["do", "unit", "unit=fleetward-agent", "verb=restart", "--on", "h3", "--yes"])?;
-    fleet.wait_status("h3", "online", Duration::from_secs(30))?;
-    Ok(())
-}
-
-/// What the run of the newest operation told.
-fn last_report(fleet: &Fleet) -> Result<serde_json::Value> {
-    let newest = fleet.json(&["op", "list", "--limit", "1"])?;
-    let number = newest[0]["number"].as_str().unwrap_or_default();
-    Ok(fleet.json(&["op", "show", number])?["runs"][0]["report"].clone())
 }
 
 /// The script outlives the agent that started it, and its result comes through the new one.
