@@ -8,6 +8,7 @@ mod gigabyte;
 mod idle;
 mod latency;
 mod overhead;
+mod query;
 mod report;
 mod ssh;
 mod supervisor;
@@ -57,6 +58,8 @@ enum Part {
     Transfer,
     /// 1 GiB of output against ssh.
     Gigabyte,
+    /// What is asked of all hosts, and a log that is followed.
+    Query,
     /// An agent that starts with 1,000 unacknowledged runs.
     Backlog,
     /// The process beside a script that sleeps.
@@ -74,7 +77,7 @@ pub(crate) fn execute(command: &BenchCommand) -> Result<ExitCode> {
         crate::package::build(Build::Release)?;
     }
     let wanted = |part: Part| command.only.is_empty() || command.only.contains(&part);
-    let many = wanted(Part::Idle) || wanted(Part::Latency);
+    let many = wanted(Part::Idle) || wanted(Part::Latency) || wanted(Part::Query);
     let hosts = command.hosts.unwrap_or(if many { 30 } else { 1 });
     let mut report = Report::new(hosts)?;
     if command.only.iter().any(|part| *part != Part::Overhead) || command.only.is_empty() {
@@ -112,6 +115,7 @@ fn measure_fleet(
         ("gigabyte", gigabyte::SCRIPT),
         ("outage", backlog::SCRIPT),
         ("silent", supervisor::SCRIPT),
+        ("units", query::SCRIPT),
     ])?;
     if wanted(Part::Idle) {
         println!("watching idle agents for a minute");
@@ -132,6 +136,10 @@ fn measure_fleet(
     if wanted(Part::Supervisor) {
         println!("watching a supervisor");
         supervisor::measure(&fleet, report)?;
+    }
+    if wanted(Part::Query) {
+        println!("asking for all units, and following a log");
+        query::measure(&fleet, report)?;
     }
     if wanted(Part::Backlog) {
         println!("starting an agent with 1,000 finished runs");

@@ -1,5 +1,5 @@
 //! What journal, supervisor and network add to a trivial script: one run after the other on loopback, in turn with fork
-//! and exec of the same script.
+//! and exec of the same script, and with a typed action that finds all as wanted.
 //!
 //! Controller and agent are release builds on this machine, with their files on its disk. The controller's log tells
 //! the moments: it is about to tell the host (the hand-out is committed), the result has arrived, the result is
@@ -78,17 +78,26 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
     // What was measured before may have left gigabytes for the disk to write, and every run waits for the disk.
     process::succeed(&mut Command::new("sync"), Duration::from_secs(300))?;
 
+    let nothing = json!({ "scripts": [{ "name": "nothing" }], "on": "all" });
+    let unchanged = json!({
+        "steps": [{ "kind": "file", "params": { "path": script.display().to_string(), "state": "present", "content": SCRIPT } }],
+        "on": "all",
+    });
     let (mut bare, mut asked, mut arrived, mut ended) = (vec![], vec![], vec![], vec![]);
+    let mut typed = vec![];
     for round in 0..WARM_UP + RUNS {
         let fork = fork_and_exec(&script)?;
         let request = jiff::Timestamp::now();
-        let operation = api.run("nothing")?;
+        let operation = api.start(&nothing)?;
         let [sent, reported, committed] = log.next_run(&operation)?;
+        let operation = api.start(&unchanged)?;
+        let [told, _, known] = log.next_run(&operation)?;
         if round >= WARM_UP {
             bare.push(fork);
             asked.push(between(request, committed));
             arrived.push(between(sent, reported));
             ended.push(between(sent, committed));
+            typed.push(between(told, known));
         }
     }
     children.stop();
@@ -98,6 +107,14 @@ pub(super) fn measure(report: &mut Report) -> Result<()> {
     report.row("fork and exec of the script to its end, median", alone, "ms", Goal::None);
     report.row("order sent to result committed, median", whole, "ms", Goal::None);
     report.row("added by journal, supervisor, network and store", whole - alone, "ms", Goal::AtMost(1.5));
+    let typed = median(&mut typed);
+    report.row(
+        "order of a typed action that changes nothing to result committed, median",
+        typed,
+        "ms",
+        Goal::None,
+    );
+    report.row("added to that of the script by the typed action", typed - whole, "ms", Goal::AtMost(3.0));
     report.row("order sent to result arrived, median", median(&mut arrived), "ms", Goal::None);
     report.row("order sent to result committed, 95 of 100", quantile(&mut ended, 0.95), "ms", Goal::None);
     report.row("HTTP request to result committed, median", median(&mut asked), "ms", Goal::None);
@@ -139,8 +156,8 @@ impl Api {
     }
 
     /// Gives the operation's id.
-    fn run(&mut self, script: &str) -> Result<String> {
-        let answer = self.post("operations", &json!({"scripts": [{"name": script}], "on": "all"}))?;
+    fn start(&mut self, operation: &Value) -> Result<String> {
+        let answer = self.post("operations", operation)?;
         Ok(answer["id"].as_str().with_context(|| format!("no operation: {answer}"))?.to_owned())
     }
 

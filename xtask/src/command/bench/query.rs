@@ -1,0 +1,94 @@
+//! Looking at hosts: all units of all hosts at once, and a log that many lines are written to.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::report::{Goal, Report};
+use super::{kib, main_pid, median, peak};
+use crate::fleet::Fleet;
+
+/// Makes so many units that systemd has loaded, and that cost nothing.
+pub(super) const SCRIPT: &str = "#!/bin/bash
+mkdir -p /run/systemd/system
+printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/bin/true\\n' > '/run/systemd/system/bench@.service'
+systemctl daemon-reload
+systemctl start 'bench@'{1..260}.service
+";
+/// Writes so many lines in a second, for ten seconds, to the journal.
+const WRITER: &str = "\
+for second in 1 2 3 4 5 6 7 8 9 10; do
+    seq -f \"line $second-%g of a log that somebody follows\" 20000 | systemd-cat --identifier=bench
+    sleep 0.2
+done
+echo the end of the bench | systemd-cat --identifier=bench";
+const LINES: usize = 200_000;
+const ROUNDS: usize = 10;
+
+pub(super) fn measure(fleet: &Fleet, report: &mut Report) -> Result<()> {
+    fleet.succeed(&["run", "units", "--on", "all", "--concurrency", "10", "--timeout", "5m", "--yes"])?;
+    let hosts = fleet.lab.hosts().len();
+    let mut times = Vec::new();
+    let mut units = 0;
+    for _ in 0..ROUNDS {
+        let start = Instant::now();
+        let listed = fleet.succeed(&["ask", "units", "--on", "all", "--output", "json"])?;
+        times.push(start.elapsed().as_secs_f64());
+        units = listed.lines().filter(|line| line.contains("\"event\":\"item\"")).count();
+        ensure!(units >= hosts * 260, "only {units} units of {hosts} hosts were told");
+    }
+    report.section(&format!("Looking at {hosts} hosts"));
+    report.row("units on a host", units as f64 / hosts as f64, "", Goal::None);
+    report.row(
+        "fleetward ask units --on all, start of the program to its end, median",
+        median(&mut times),
+        "s",
+        Goal::AtMost(0.5),
+    );
+    follow(fleet, report)
+}
+
+/// One host's log is followed while 20,000 lines are written to it at a time.
+fn follow(fleet: &Fleet, report: &mut Report) -> Result<()> {
+    let host = fleet.lab.hosts().first().context("a host")?;
+    // What is limited is not written: that would be the journal's doing, and not what is measured.
+    std::fs::create_dir_all(host.root().join("etc/systemd/journald.conf.d"))?;
+    std::fs::write(
+        host.root().join("etc/systemd/journald.conf.d/bench.conf"),
+        "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\n",
+    )?;
+    host.run(&["systemctl", "restart", "systemd-journald"])?;
+    let follower = fleet.start(&["unit", "log", "--on", host.name(), "--lines", "1", "--follow"])?;
+    host.run(&["sh", "-c", "echo the follower is there | systemd-cat --identifier=bench"])?;
+    follower.wait_for("the follower is there")?;
+    let used = || -> Result<f64> {
+        let stat = host.run(&["systemctl", "show", "-P", "CPUUsageNSec", "fleetward-agent"])?;
+        Ok(stat.trim().parse::<f64>()? / 1e9)
+    };
+    let (before, start) = (used()?, Instant::now());
+    host.exec(&["sh", "-c", WRITER])?;
+    follower.wait_for("the end of the bench")?;
+    let took = start.elapsed().as_secs_f64();
+    let cores = (used()? - before) / took;
+    let told =
+        follower.output().lines().filter(|line| line.contains("of a log that somebody follows")).count();
+    ensure!(told == LINES, "{told} of {LINES} lines were told");
+    let resting =
+        kib(&host.run(&["cat", &format!("/proc/{}/status", main_pid(host, "fleetward-agent")?)])?, "VmRSS")?
+            / 1024.0;
+    report.row(
+        "lines of a journal that is followed, all of them told",
+        LINES as f64 / took,
+        "lines/s",
+        Goal::AtLeast(10_000.0),
+    );
+    report.row("CPU of the agent with all that looks for it, meanwhile", cores, "cores", Goal::AtMost(0.5));
+    report.row("resident memory of the agent behind it", resting, "MiB", Goal::AtMost(15.0));
+    report.row(
+        "resident memory of the agent at its peak",
+        peak(host, "fleetward-agent")?,
+        "MiB",
+        Goal::AtMost(15.0),
+    );
+    Ok(())
+}
