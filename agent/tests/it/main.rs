@@ -4,6 +4,7 @@
 
 mod command;
 mod controller;
+mod daemon_reload;
 mod debian;
 mod delegation;
 mod durable;
