@@ -8,7 +8,7 @@ use fleetward_protocol::suggest::nearest;
 use fleetward_protocol::time::Timestamp;
 use serde::Serialize;
 
-use crate::config::{self, Address, Paths, Policy, Settings, SettingsError};
+use crate::config::{self, Address, Names, Paths, Policy, Settings, SettingsError};
 use crate::identity::{self, Identity, IdentityError};
 use crate::link;
 use crate::platform::files::{self, FileError};
@@ -101,7 +101,7 @@ fn settings(paths: &Paths) -> Vec<Finding> {
     match Settings::load(&paths.config) {
         Ok(settings) => {
             let valid = Finding::ok(check, format!("{} is valid", paths.config.display()));
-            std::iter::once(valid).chain(absent_users(&settings.policy)).collect()
+            [valid, allowed(&settings.policy)].into_iter().chain(absent_users(&settings.policy)).collect()
         }
         Err(error @ SettingsError::File(FileError::Distrusted(_))) => {
             vec![Finding::error(
@@ -118,6 +118,23 @@ fn settings(paths: &Paths) -> Vec<Finding> {
             vec![Finding::error(check, link::chain(&error), "correct the file; until then nothing runs here")]
         }
     }
+}
+
+/// What the owner allows, in a line.
+fn allowed(policy: &Policy) -> Finding {
+    let list = |names: &Option<Names>, all: &str| match names {
+        None => all.to_owned(),
+        Some(names) if names.is_empty() => "none".to_owned(),
+        Some(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(", "),
+    };
+    let mut words =
+        format!("kinds: {}; users: {}", list(&policy.kinds, "every kind"), list(&policy.users, "every user"));
+    for (kind, rule) in &policy.rules {
+        for (class, names) in rule {
+            words.push_str(&format!("; {kind}, {class}: {}", list(&Some(names.clone()), "")));
+        }
+    }
+    Finding::ok("policy", words)
 }
 
 /// A policy may name a user that only other hosts of the fleet have: that is worth a word, and no error.
@@ -503,6 +520,10 @@ mod tests {
         let wrong = words("kinds = ['Script']").unwrap();
         assert!(wrong.severity == Severity::Error && wrong.detail.contains("did you mean `script`?"));
         assert_eq!(words("kinds = ['script']"), None);
+        let all = "kinds = ['script', 'unit']\nusers = []\n[policy.rules.unit]\nunits = ['nginx', 'app-*']";
+        assert_eq!(words(all), None);
+        let told = settings(&paths).into_iter().find(|finding| finding.check == "policy").unwrap();
+        assert_eq!(told.detail, "kinds: script, unit; users: none; unit, units: app-*, nginx");
 
         if users::may_change_user() {
             fs::set_permissions(&paths.state, Permissions::from_mode(0o700)).unwrap();
