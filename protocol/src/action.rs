@@ -18,6 +18,7 @@ pub mod file;
 pub mod package;
 pub mod reboot;
 pub mod script;
+pub mod site;
 pub mod unit;
 pub mod unit_content;
 pub mod unit_file;
@@ -68,6 +69,7 @@ macro_rules! actions {
     ($($module:ident::$Params:ident,)+) => {
         /// A parsed action.
         #[derive(Debug, Clone, PartialEq)]
+        #[expect(clippy::large_enum_variant, reason = "there are as many as are carried out at once")]
         pub enum Action {
             $(
                 #[doc = concat!("What [`", stringify!($module), "`](mod@", stringify!($module), ") does.")]
@@ -218,6 +220,7 @@ macro_rules! for_each_action {
             file::File,
             package::Package,
             reboot::Reboot,
+            site::Site,
         }
     };
 }

@@ -23,6 +23,7 @@ pub mod id;
 pub mod merkle;
 pub mod message;
 pub mod name;
+pub mod nginx;
 pub mod object;
 pub mod order;
 pub mod output;
