@@ -12,6 +12,7 @@ mod own_unit;
 mod package;
 mod reboot;
 pub mod script;
+pub mod site;
 pub mod unit;
 pub mod unit_content;
 pub mod unit_file;
@@ -61,6 +62,7 @@ pub(crate) fn perform(action: &Action, steps: &mut Steps) -> Option<Done> {
         Action::File(file) => Some(carry_out(file, steps)),
         Action::Package(package) => Some(carry_out(package, steps)),
         Action::Reboot(reboot) => Some(carry_out(reboot, steps)),
+        Action::Site(site) => Some(carry_out(site, steps)),
     }
 }
 

@@ -119,6 +119,8 @@ pub struct AgentConfig {
     pub bus: Option<String>,
     /// The file of apt's configuration, if it is not the usual one (apt.conf(5)).
     pub apt: Option<String>,
+    /// The file that nginx's configuration begins with, if it is not the usual one.
+    pub nginx: Option<String>,
 }
 
 impl AgentConfig {
@@ -127,17 +129,18 @@ impl AgentConfig {
     /// `/proc/self/exe` still names that executable after a package upgrade has replaced the file.
     #[must_use]
     pub fn new(paths: Paths) -> Self {
-        Self { paths, supervisor: "/proc/self/exe".into(), notify_socket: None, bus: None, apt: None }
+        Self { paths, supervisor: "/proc/self/exe".into(), notify_socket: None, bus: None, apt: None, nginx: None }
     }
 
-    /// Takes from the environment the notification socket, which systemd puts there, the address of the bus, and the file of apt's
-    /// configuration.
+    /// Takes from the environment the notification socket, which systemd puts there, the address of the bus, and the files of
+    /// apt's and nginx's configuration.
     #[must_use]
     pub fn with_environment(self) -> Self {
         Self {
             notify_socket: std::env::var_os("NOTIFY_SOCKET"),
             bus: std::env::var(BUS).ok(),
             apt: apt_config(),
+            nginx: nginx_config(),
             ..self
         }
     }
@@ -185,6 +188,15 @@ pub const APT: &str = "APT_CONFIG";
 #[must_use]
 pub(crate) fn apt_config() -> Option<String> {
     std::env::var(APT).ok()
+}
+
+/// Where nginx's configuration begins, if not where it was built to (nginx(8), `-c`). Paths in it are relative to its directory.
+pub const NGINX: &str = "FLEETWARD_NGINX_CONFIG";
+
+/// What [`NGINX`] says.
+#[must_use]
+pub(crate) fn nginx_config() -> Option<String> {
+    std::env::var(NGINX).ok()
 }
 
 /// How much is logged: `error`, `warn`, `info` (when absent), `debug` or `trace`.

@@ -12,6 +12,7 @@ pub mod facts;
 pub mod files;
 pub mod journal;
 pub mod looker;
+pub mod nginx;
 pub mod notify;
 pub mod socket;
 pub mod stop;

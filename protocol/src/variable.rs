@@ -36,6 +36,7 @@ pub const KNOWN: &[&str] = &[
     "FLEETWARD_LOG_FILTER",
     // The agent.
     "FLEETWARD_LOG",
+    "FLEETWARD_NGINX_CONFIG",
     // The command line.
     "FLEETWARD_URL",
     "FLEETWARD_TOKEN",

@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     pub(crate) bus: Option<String>,
     /// Where its apt has its configuration.
     pub(crate) apt: Option<String>,
+    /// Where its nginx has its configuration.
+    pub(crate) nginx: Option<String>,
 }
 
 /// One life of an agent on a machine, without its link.
@@ -102,7 +104,7 @@ pub(crate) fn script(body: &str) -> Request {
 impl Machine {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let machine = Self { directory, client: client(), bus: None, apt: None };
+        let machine = Self { directory, client: client(), bus: None, apt: None, nginx: None };
         std::fs::create_dir(machine.paths().state).unwrap();
         std::fs::create_dir(machine.paths().runs()).unwrap();
         machine.write_client_id(machine.client.as_str());
@@ -148,6 +150,7 @@ impl Machine {
             delegated,
             bus: self.bus.clone(),
             apt: self.apt.clone(),
+            nginx: self.nginx.clone(),
         };
         let (runs, notices) = Runs::recover(host, journal, &contents);
         Life { runs, journal: contents.id, notices, paths: self.paths(), client: self.client.clone() }

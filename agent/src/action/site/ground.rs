@@ -1,0 +1,446 @@
+//! What there is on a host before a site is changed, and what is to be.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fleetward_protocol::action::site::{Auth, Site, SiteReport, SiteVerb};
+use fleetward_protocol::text::{Text, Word};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Runtime;
+
+use super::render::{Ground, Whose, render, whose};
+use super::turn;
+use super::{SWITCH, warnings};
+use crate::perform::{Left, Problem, Steps};
+use crate::platform::files::{self, FileError};
+use crate::platform::nginx::dump::Dump;
+use crate::platform::nginx::master::Master;
+use crate::platform::nginx::piece::{MAX_FILE, Piece, Thing};
+use crate::platform::nginx::place::{Layout, SitePlace};
+use crate::platform::nginx::server::Place;
+use crate::platform::nginx::shadow::Shadow;
+use crate::platform::nginx::{Nginx, NginxError};
+use crate::platform::users;
+
+/// A site's files, which nginx's workers and everybody else may read.
+const FILE_MODE: u32 = 0o644;
+/// A file of users, which nobody else needs to read.
+const USERS_MODE: u32 = 0o640;
+
+/// What was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) nginx: Nginx,
+    pub(super) runtime: Runtime,
+    pub(super) dump: Dump,
+    pub(super) place: SitePlace,
+    pub(super) layout: Layout,
+    pub(super) pieces: Vec<Piece>,
+    /// The master, if nginx runs.
+    pub(super) master: Option<Master>,
+    /// Whether it was started by this action.
+    pub(super) is_started: bool,
+    /// What may not be meant so.
+    warnings: Vec<String>,
+    before: Word,
+}
+
+/// What has to be known after a restart of the host.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Memory {
+    pieces: Vec<Piece>,
+    before: Word,
+}
+
+impl Found {
+    pub(super) fn check(asked: &Site, steps: &mut Steps) -> Result<Self, Problem> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Problem::new(error, "nothing was done; ask again"))?;
+        let nginx = runtime.block_on(Nginx::find()).map_err(|error| problem(&error))?;
+        let dump = match runtime.block_on(nginx.read_dump()) {
+            Ok(dump) => dump,
+            // Broken by what this run itself has put in place before the host restarted: it is put back here.
+            Err(NginxError::Broken(_)) if steps.earlier(SWITCH).is_some() => {
+                put_back(steps)?;
+                runtime.block_on(nginx.read_dump()).map_err(|error| problem(&error))?
+            }
+            Err(error) => {
+                if let NginxError::Broken(lines) = &error {
+                    lines.iter().for_each(|line| steps.complain(line));
+                }
+                return Err(problem(&error));
+            }
+        };
+        let layout = Layout::of(&dump).ok_or_else(|| {
+            Problem::new(
+                format_args!("{} includes no directory of sites", nginx.config.display()),
+                "have its `http` block include `sites-enabled/*` or `conf.d/*.conf`",
+            )
+        })?;
+        let place = layout.place(asked.name.as_str());
+        let pieces = pieces(asked, &nginx, &dump, &place)?;
+        let before = Text::of(state(&place, |piece| &piece.was, &pieces));
+        let warnings = match asked.verb {
+            SiteVerb::Ensure => collisions(asked, &dump, &place),
+            _ => Vec::new(),
+        };
+        let master = None;
+        let mut found =
+            Self { nginx, runtime, dump, place, layout, pieces, master, is_started: false, warnings, before };
+        found.master = found.read_master();
+        let runs = if found.master.is_some() { "runs" } else { "does not run" };
+        steps.say(format_args!(
+            "nginx {} {runs}; site {} is {}",
+            found.nginx.version, asked.name, found.before
+        ));
+        found.warnings.iter().for_each(|warning| steps.complain(warning));
+        Ok(found)
+    }
+
+    /// The master, if nginx runs now.
+    pub(super) fn read_master(&self) -> Option<Master> {
+        let pid = self.dump.setting("pid");
+        Master::read(&pid.map_or_else(|| self.nginx.pid.clone(), |pid| self.dump.path(pid)))
+    }
+
+    /// Has nginx say what it would make of the whole configuration with the change in it.
+    pub(super) fn test_beside(&self, steps: &mut Steps) -> Result<(), Problem> {
+        let included = self.layout.included();
+        let made = Shadow::make(&self.nginx, &self.dump, included, &self.pieces).map_err(|error| {
+            Problem::new(
+                format_args!(
+                    "the configuration could not be laid out beside {}: {error}",
+                    self.nginx.config.display()
+                ),
+                "nothing was done; see that its directory can be written",
+            )
+        })?;
+        let Some(shadow) = made else {
+            steps.say(
+                "the sites are included from within another file: the change is tested when it is in place",
+            );
+            return Ok(());
+        };
+        let verdict = self
+            .runtime
+            .block_on(self.nginx.read_verdict(shadow.config()))
+            .map_err(|error| problem(&error))?;
+        for line in &verdict.lines {
+            steps.complain(shadow.translate(line, &self.nginx, included));
+        }
+        match verdict.is_usable {
+            true => Ok(()),
+            false => Err(Problem::new(
+                "nginx would not take its configuration with this change",
+                "nothing was done; see its words above, correct the site, and ask again",
+            )),
+        }
+    }
+
+    /// Whether nginx runs with an older configuration than the one that stands in the site's files.
+    pub(super) fn is_unread(&self) -> bool {
+        let Some(master) = self.master else { return false };
+        let paths = [Some(&self.place.file), self.place.link.as_ref(), Some(&self.place.users)];
+        paths.into_iter().flatten().any(|path| master.is_older_than(path))
+    }
+
+    pub(super) fn memory(&self) -> Memory {
+        Memory { pieces: self.pieces.clone(), before: self.before.clone() }
+    }
+
+    /// Takes what was there from an earlier attempt.
+    pub(super) fn remember_as(&mut self, memory: Memory) {
+        for piece in &mut self.pieces {
+            if let Some(earlier) = memory.pieces.iter().find(|earlier| earlier.path == piece.path) {
+                piece.was = earlier.was.clone();
+            }
+        }
+        self.before = memory.before;
+    }
+
+    pub(super) fn report(&self, asked: &Site) -> SiteReport {
+        let before = self.before.clone();
+        SiteReport {
+            changed: false,
+            after: before.clone(),
+            before,
+            file: Text::of(match (&self.place.disabled, asked.verb) {
+                (Some(disabled), SiteVerb::Disable) => disabled.display(),
+                _ => self.place.file.display(),
+            }),
+            version: Text::of(&self.nginx.version),
+            running: self.master.is_some(),
+            reloaded: false,
+            probed: None,
+            warnings: warnings(&self.warnings),
+        }
+    }
+
+    pub(super) fn words(&self, asked: &Site) -> String {
+        format!("site {} is {}", asked.name, self.before)
+    }
+
+    pub(super) fn after(&self, _: &Site) -> &'static str {
+        state(&self.place, |piece| &piece.wanted, &self.pieces)
+    }
+
+    /// Puts back what was there; if nginx has read the change, or may have, it reads what was there again.
+    pub(super) fn take_back(&mut self, steps: &mut Steps, is_read: bool) -> Left {
+        let undone = steps.look("put-back", self.place.file.display(), |steps| {
+            put_all_back(&self.pieces)?;
+            steps.undone(SWITCH, format_args!("{} is as it was before", self.place.file.display()));
+            match self.master {
+                _ if self.is_started => turn::stop(steps),
+                Some(master) if is_read && master.is_alive() => turn::turn(self, &master, steps).map(drop),
+                _ => Ok(()),
+            }
+        });
+        match undone {
+            Ok(()) => Left::Undone,
+            Err(problem) => {
+                steps.complain(problem.reason);
+                steps.complain(problem.advice);
+                Left::NotUndone
+            }
+        }
+    }
+}
+
+/// Puts back what an attempt before the restart of the host had changed, for nginx does not take it.
+fn put_back(steps: &mut Steps) -> Result<(), Problem> {
+    let Some(memory) = steps.recall::<Memory>() else { return Ok(()) };
+    put_all_back(&memory.pieces)?;
+    steps.undone(
+        SWITCH,
+        "nginx does not take what was put in place before the host restarted: it is as it was before",
+    );
+    Ok(())
+}
+
+fn put_all_back(pieces: &[Piece]) -> Result<(), Problem> {
+    let mut changed = pieces.iter().rev().filter(|piece| !piece.is_as_wanted());
+    changed.try_for_each(|piece| put(&piece.was, &piece.path))
+}
+
+/// Puts the change in place: each piece of it in one step.
+pub(super) fn switch(pieces: &[Piece]) -> Result<(), Problem> {
+    pieces.iter().filter(|piece| !piece.is_as_wanted()).try_for_each(|piece| put(&piece.wanted, &piece.path))
+}
+
+fn put(thing: &Thing, path: &Path) -> Result<(), Problem> {
+    let put = || {
+        if let (Thing::File { .. } | Thing::Link(_), Some(parent)) = (thing, path.parent()) {
+            files::ensure_directory(parent, 0o755)?;
+        }
+        thing.ensure(path)
+    };
+    put().map_err(|error: FileError| {
+        Problem::new(
+            chain(&error),
+            "see that there is room on the disk, and that the directory can be written",
+        )
+    })
+}
+
+fn chain(error: &FileError) -> String {
+    crate::link::chain(error)
+}
+
+/// How a site stands by its pieces.
+fn state(place: &SitePlace, side: impl Fn(&Piece) -> &Thing, pieces: &[Piece]) -> &'static str {
+    let is_there = |path: &Path| {
+        pieces.iter().find(|piece| piece.path == path).is_some_and(|piece| *side(piece) != Thing::Nothing)
+    };
+    let is_enabled = place.link.as_deref().unwrap_or(&place.file);
+    let is_disabled = place.disabled.as_deref().unwrap_or(&place.file);
+    match (is_there(is_enabled), is_there(is_disabled)) {
+        (true, _) => "enabled",
+        (false, true) => "disabled",
+        (false, false) => "absent",
+    }
+}
+
+/// What is there, and what is to be there.
+fn pieces(asked: &Site, nginx: &Nginx, dump: &Dump, place: &SitePlace) -> Result<Vec<Piece>, Problem> {
+    let read = |path: &Path| {
+        Thing::read(path).map_err(|error| Problem::new(chain(&error), "see what stands there on the host"))
+    };
+    let file = read(&place.file)?;
+    ensure_ours(asked, &place.file, &file)?;
+    let disabled = place.disabled.as_deref().map(|path| read(path).map(|thing| (path, thing))).transpose()?;
+    if let Some((path, thing)) = &disabled {
+        ensure_ours(asked, path, thing)?;
+    }
+    let link = place.link.as_deref().map(|path| read(path).map(|thing| (path, thing))).transpose()?;
+    if let Some((path, thing)) = &link {
+        ensure_our_link(path, thing, &place.file)?;
+    }
+    let users = read(&place.users)?;
+    let there = match (&file, &disabled) {
+        (Thing::Nothing, Some((_, thing))) => thing.clone(),
+        _ => file.clone(),
+    };
+    if there == Thing::Nothing && matches!(asked.verb, SiteVerb::Enable | SiteVerb::Disable) {
+        return Err(Problem::new(
+            format_args!("there is no site {} on this host", asked.name),
+            "see which there are with the query `sites`, or write it with `ensure`",
+        ));
+    }
+    let (text, kept) = match asked.verb {
+        SiteVerb::Ensure => wanted(asked, nginx, dump, place)?,
+        SiteVerb::Remove => (Thing::Nothing, Thing::Nothing),
+        SiteVerb::Enable | SiteVerb::Disable => (there, users.clone()),
+    };
+    let is_enabled = matches!(asked.verb, SiteVerb::Ensure | SiteVerb::Enable);
+    let users = Piece { path: place.users.clone(), was: users, wanted: kept };
+    let mut pieces = Vec::new();
+    match (link, disabled) {
+        (Some((path, was)), _) => {
+            let target = if is_enabled { was.clone() } else { Thing::Nothing };
+            let target =
+                if is_enabled && target == Thing::Nothing { Thing::Link(place.file.clone()) } else { target };
+            pieces.push(Piece { path: place.file.clone(), was: file, wanted: text });
+            pieces.push(Piece { path: path.to_owned(), was, wanted: target });
+        }
+        (None, disabled) => {
+            let (on, off) = if is_enabled { (text, Thing::Nothing) } else { (Thing::Nothing, text) };
+            pieces.push(Piece { path: place.file.clone(), was: file, wanted: on });
+            pieces.extend(disabled.map(|(path, was)| Piece { path: path.to_owned(), was, wanted: off }));
+        }
+    }
+    // Whom a site lets in is there before it is, and goes after it.
+    match users.wanted {
+        Thing::Nothing => pieces.push(users),
+        _ => pieces.insert(0, users),
+    }
+    // So is its link.
+    if asked.verb == SiteVerb::Remove {
+        pieces.sort_by_key(|piece| Some(&piece.path) != place.link.as_ref());
+    }
+    Ok(pieces)
+}
+
+/// The site's file and its file of users as they are to be.
+fn wanted(asked: &Site, nginx: &Nginx, dump: &Dump, place: &SitePlace) -> Result<(Thing, Thing), Problem> {
+    let users = asked.auth.as_ref().filter(|auth| !auth.users.is_empty());
+    let path = place.users.display().to_string();
+    let has_http2 = nginx.is_at_least([1, 25, 1]);
+    let text = render(asked, Ground { has_http2, users: users.map(|_| path.as_str()) });
+    if text.len() as u64 > MAX_FILE {
+        return Err(Problem::new(
+            format_args!("the file of this site would have {} bytes, and {MAX_FILE} are allowed", text.len()),
+            "make several sites of it",
+        ));
+    }
+    let file = |content: Vec<u8>, mode, group| Thing::File { content, mode, group };
+    let users = match users {
+        None => Thing::Nothing,
+        Some(Auth { users, .. }) => {
+            let lines: String = users.iter().map(|login| format!("{login}\n")).collect();
+            file(lines.into_bytes(), USERS_MODE, worker_group(dump))
+        }
+    };
+    Ok((file(text.into_bytes(), FILE_MODE, own_group()), users))
+}
+
+fn own_group() -> u32 {
+    users::read_own_account().gid
+}
+
+/// The group of nginx's workers, who read who may come in.
+fn worker_group(dump: &Dump) -> u32 {
+    let account = users::read_account(dump.setting("user").unwrap_or("nobody"));
+    account.filter(|_| users::read_own_account().uid == 0).map_or_else(own_group, |account| account.gid)
+}
+
+/// Refuses to touch what somebody else wrote.
+fn ensure_ours(asked: &Site, path: &Path, thing: &Thing) -> Result<(), Problem> {
+    let path = path.display();
+    match thing {
+        Thing::Nothing => Ok(()),
+        Thing::File { content, .. } => match whose(&asked.name, content) {
+            Whose::Ours => Ok(()),
+            Whose::Edited
+                if asked.replace_edited || matches!(asked.verb, SiteVerb::Enable | SiteVerb::Disable) =>
+            {
+                Ok(())
+            }
+            Whose::Edited => Err(Problem::new(
+                format_args!("{path} was changed on the host since it was written"),
+                "look at what was changed, and ask again with `replace_edited` if it may go",
+            )),
+            Whose::Foreign => Err(Problem::new(
+                format_args!("{path} was not written by this agent, and is not touched"),
+                "choose another name for the site, or move that file away on the host",
+            )),
+        },
+        Thing::Link(_) | Thing::Other => Err(Problem::new(
+            format_args!("{path} is no file, and is not touched"),
+            "choose another name for the site, or move it away on the host",
+        )),
+    }
+}
+
+/// Refuses to touch a link that leads elsewhere.
+fn ensure_our_link(path: &Path, thing: &Thing, file: &Path) -> Result<(), Problem> {
+    let is_ours = match thing {
+        Thing::Nothing => true,
+        Thing::Link(target) => {
+            let target = path.parent().unwrap_or(Path::new("/")).join(target);
+            target == file
+                || target
+                    .canonicalize()
+                    .is_ok_and(|target| file.canonicalize().is_ok_and(|file| file == target))
+        }
+        Thing::File { .. } | Thing::Other => false,
+    };
+    match is_ours {
+        true => Ok(()),
+        false => Err(Problem::new(
+            format_args!("{} is no link to {}, and is not touched", path.display(), file.display()),
+            "choose another name for the site, or move it away on the host",
+        )),
+    }
+}
+
+/// What others answer to on the same port: nginx takes the one that it reads first.
+fn collisions(asked: &Site, dump: &Dump, place: &SitePlace) -> Vec<String> {
+    let own: Vec<Place> =
+        asked.listens().iter().map(|listen| Place::at(listen.address, listen.port)).collect();
+    let names: BTreeSet<&str> = asked.server_names.iter().map(|name| name.as_str()).collect();
+    let is_default = asked.listens().iter().any(|listen| listen.default_server);
+    let mut found = Vec::new();
+    for server in dump.servers() {
+        if server.file == place.file || Some(server.file) == place.link.as_deref() {
+            continue;
+        }
+        if !server.places().iter().any(|there| own.contains(there)) {
+            continue;
+        }
+        let file = server.file.display();
+        for name in server.names().filter(|name| names.contains(name)) {
+            found.push(format!(
+                "{file} answers to {name} on the same port: nginx takes the one that it reads first"
+            ));
+        }
+        let has_default = server.listens().any(|words| words.iter().any(|word| word == "default_server"));
+        if is_default && has_default {
+            found.push(format!("{file} is a default_server, too"));
+        }
+    }
+    found
+}
+
+/// What to do about what nginx says.
+pub(super) fn problem(error: &NginxError) -> Problem {
+    let advice = match error {
+        NginxError::Absent => "install it first, for example with the kind `package`",
+        NginxError::Broken(_) => {
+            "others have changed it: correct it on the host until `nginx -t` is content; nothing was done, so as not to make it worse"
+        }
+        NginxError::Start(_) | NginxError::Silent | NginxError::Much | NginxError::Strange => {
+            "nothing was done; see what `nginx -t` says on the host"
+        }
+    };
+    Problem::new(error, advice)
+}

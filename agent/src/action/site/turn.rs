@@ -1,0 +1,218 @@
+//! Has nginx work with what is in place, and sees that it does.
+
+use std::net::SocketAddr;
+
+use fleetward_protocol::action::site::{Probe, Site, SiteReport};
+use fleetward_protocol::action::unit::UnitName;
+
+use super::ground::{Found, problem};
+use super::{RELOAD, START};
+use crate::perform::{Problem, Steps};
+use crate::platform::nginx::master::{LogPlace, Master, Turn};
+use crate::platform::nginx::probe::Request;
+use crate::platform::systemd::{Job, JobType, Systemd, SystemdError};
+
+/// The unit of nginx.
+const UNIT: &str = "nginx.service";
+/// How often a probe is sent until its answer is the one that is wanted: the first may come to a server that is only starting.
+const ATTEMPTS: u32 = 3;
+
+/// Has nginx read what is in place, and sees that it answers. With what went wrong comes whether nginx may have read it.
+pub(super) fn use_it(
+    asked: &Site,
+    found: &mut Found,
+    report: &mut SiteReport,
+    steps: &mut Steps,
+) -> Result<(), (Problem, bool)> {
+    steps
+        .look("test-in-place", found.nginx.config.display(), |steps| test(found, steps))
+        .map_err(|problem| (problem, false))?;
+    match found.master {
+        None if !asked.start => {
+            steps.say("nginx does not run: the site is in place, and answers when nginx is started");
+            return Ok(());
+        }
+        None => {
+            steps
+                .change(START, format_args!("start {UNIT}"), |_, _| Ok(None), |steps| start(found, steps))
+                .map_err(|problem| (problem, true))?;
+        }
+        Some(master) => {
+            steps
+                .change(
+                    RELOAD,
+                    "reload nginx",
+                    |_, _| Ok(None),
+                    |steps| {
+                        let workers = turn(found, &master, steps)?;
+                        steps.say(format_args!(
+                            "{workers} new workers answer, and no old one takes anything new"
+                        ));
+                        Ok(())
+                    },
+                )
+                .map_err(|problem| (problem, true))?;
+        }
+    }
+    (report.running, report.reloaded) = (true, true);
+    if let Some(probe) = &asked.probe
+        && report.after.as_str() == "enabled"
+    {
+        let status = steps.look("probe", &asked.name, |steps| ask(asked, probe, steps));
+        report.probed = Some(status.map_err(|problem| (problem, true))?);
+    }
+    Ok(())
+}
+
+/// Whether nginx takes the configuration that is in place.
+fn test(found: &Found, steps: &mut Steps) -> Result<(), Problem> {
+    let verdict = found
+        .runtime
+        .block_on(found.nginx.read_verdict(&found.nginx.config))
+        .map_err(|error| problem(&error))?;
+    if verdict.is_usable {
+        return Ok(());
+    }
+    verdict.lines.iter().for_each(|line| steps.complain(line));
+    Err(Problem::new(
+        "nginx does not take its configuration with this change",
+        "what was there is put back; see its words above, correct the site, and ask again",
+    ))
+}
+
+/// Has the master read its configuration again, and waits for its new workers; how many there are.
+pub(super) fn turn(found: &Found, master: &Master, steps: &mut Steps) -> Result<usize, Problem> {
+    let log = found
+        .dump
+        .setting("error_log")
+        .map_or_else(|| found.nginx.error_log.clone(), |log| found.dump.path(log));
+    let before = master.before(LogPlace::end_of(log));
+    reload(master, steps)?;
+    match found.runtime.block_on(master.wait_for_turn(&before)) {
+        Turn::Done(workers) => Ok(workers),
+        Turn::Refused(lines) => {
+            lines.iter().for_each(|line| steps.complain(line));
+            Err(Problem::new(
+                "nginx goes on with what it had: it could not work with the new configuration",
+                "see its words above: often another program has the port",
+            ))
+        }
+        Turn::Gone => Err(gone()),
+        Turn::Silent => Err(Problem::new(
+            "nginx has not started new workers within the time",
+            "see its error log, and `systemctl status nginx` on the host",
+        )),
+    }
+}
+
+fn gone() -> Problem {
+    Problem::new(
+        "nginx ran when this began, and does not any more",
+        "see `systemctl status nginx` and its error log on the host, start it, and ask again",
+    )
+}
+
+/// Reloads through systemd where nginx is a unit's main process, so that systemd knows of it, and by a signal elsewhere.
+fn reload(master: &Master, steps: &mut Steps) -> Result<(), Problem> {
+    if !master.is_alive() {
+        return Err(gone());
+    }
+    let mut through_systemd = || -> Option<Result<Job, SystemdError>> {
+        let unit: UnitName = UNIT.parse().ok()?;
+        let mut systemd = Systemd::connect().ok()?;
+        let state = systemd.read_unit(&unit).ok()?;
+        let is_it = state.main_pid.and_then(|pid| i32::try_from(pid).ok()) == Some(master.pid());
+        is_it.then(|| systemd.run_job(&unit, JobType::Reload, steps.stop()))
+    };
+    match through_systemd() {
+        Some(Ok(Job::Ended(result))) if result.as_str() != "done" => Err(Problem::new(
+            format_args!("systemd could not reload {UNIT}: {result}"),
+            format_args!("see `systemctl status {UNIT}` on the host"),
+        )),
+        Some(Ok(Job::TakenBack(why) | Job::Left(why, _))) => {
+            Err(Problem::new(why.words(), "what was there is put back"))
+        }
+        Some(Ok(Job::Ended(_) | Job::Missed)) => Ok(()),
+        Some(Err(error)) => Err(Problem::new(
+            format_args!("systemd could not be asked to reload {UNIT}: {error}"),
+            format_args!("see `systemctl status {UNIT}` on the host"),
+        )),
+        None => master.reload().map_err(|_| gone()),
+    }
+}
+
+/// Starts nginx through systemd.
+fn start(found: &mut Found, steps: &mut Steps) -> Result<(), Problem> {
+    let advice = format!("see `systemctl status {UNIT}` on the host");
+    let failed =
+        |error: SystemdError| Problem::new(format_args!("{UNIT} could not be started: {error}"), &advice);
+    let unit: UnitName = UNIT.parse().map_err(|error| Problem::new(error, &advice))?;
+    let mut systemd = Systemd::connect().map_err(failed)?;
+    found.is_started = true;
+    let job = systemd.run_job(&unit, JobType::Start, steps.stop()).map_err(failed)?;
+    let state = systemd.read_unit(&unit).map_err(failed)?;
+    match job {
+        Job::Ended(_) | Job::Missed if state.active.as_str() == "active" => {
+            steps.say(format_args!("{UNIT} is active"));
+            found.master = found.read_master();
+            Ok(())
+        }
+        Job::TakenBack(why) | Job::Left(why, _) => Err(Problem::new(why.words(), advice)),
+        Job::Ended(_) | Job::Missed => {
+            Err(Problem::new(format_args!("{UNIT} was started, and is {}", state.active), advice))
+        }
+    }
+}
+
+/// Stops what was started.
+pub(super) fn stop(steps: &mut Steps) -> Result<(), Problem> {
+    let advice = format!("see `systemctl status {UNIT}` on the host");
+    let unit: UnitName = UNIT.parse().map_err(|error| Problem::new(error, &advice))?;
+    let stopped =
+        Systemd::connect().and_then(|mut systemd| systemd.run_job(&unit, JobType::Stop, steps.stop()));
+    match stopped {
+        Ok(Job::Ended(_) | Job::Missed) => Ok(()),
+        Ok(Job::TakenBack(why) | Job::Left(why, _)) => Err(Problem::new(why.words(), advice)),
+        Err(error) => Err(Problem::new(format_args!("{UNIT} could not be stopped again: {error}"), advice)),
+    }
+}
+
+/// Asks the site itself.
+fn ask(asked: &Site, probe: &Probe, steps: &mut Steps) -> Result<u16, Problem> {
+    let listens = asked.listens();
+    let chosen = listens.iter().find(|listen| probe.port.is_none_or(|port| port == listen.port));
+    let listen = chosen.ok_or_else(|| {
+        Problem::new("the site listens nowhere", "this is a defect of the agent: report it")
+    })?;
+    let named = || {
+        asked
+            .server_names
+            .iter()
+            .map(|name| name.as_str())
+            .find(|name| !name.contains(['*', '~']) && *name != "_")
+    };
+    let host = probe.host.as_ref().map(|host| host.as_str()).or_else(named);
+    let host = host.unwrap_or("localhost").trim_start_matches('.');
+    let path = probe.path.as_ref().map_or("/", |path| path.as_str());
+    let request =
+        Request { address: SocketAddr::new(listen.reached(), listen.port), tls: listen.tls, host, path };
+    let wanted = probe.status.unwrap_or(200);
+    let mut last = String::new();
+    for _ in 0..ATTEMPTS {
+        match request.send() {
+            Ok(status) if status == wanted => {
+                steps.say(format_args!("{host}{path} is answered with {status}"));
+                return Ok(status);
+            }
+            Ok(status) => last = format!("with {status}"),
+            Err(error) => last = format!("with an error: {error}"),
+        }
+    }
+    Err(Problem::new(
+        format_args!(
+            "the probe of {host}{path} at {} was answered {last}, and not with {wanted}",
+            request.address
+        ),
+        "what was there is put back; see the error log of the site, correct it or the probe, and ask again",
+    ))
+}

@@ -1,0 +1,124 @@
+//! The whole configuration with a change in it, beside the real one: so that nginx has its say before anything is in place.
+//!
+//! **Why.** A file that is in place can be read at any moment: by whoever restarts nginx, by a package that does, by the next
+//! boot after a power cut; and an nginx that is started with a broken file does not come up. So what nginx would not take never
+//! gets there.
+//!
+//! **How.** A copy of the first file of the configuration, in which the directory of sites is another one: with links to all
+//! files that are in the real one, but for the one that changes. It stands in the same directory, for paths are relative to
+//! that, under a name that no include means.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use fleetward_protocol::nginx::{Directive, Writer};
+use nix::unistd::mkdtemp;
+
+use super::Nginx;
+use super::dump::Dump;
+use super::piece::{Piece, Thing};
+use crate::platform::files;
+
+/// A configuration beside the real one, until it is dropped.
+#[derive(Debug)]
+pub struct Shadow {
+    config: PathBuf,
+    directory: PathBuf,
+}
+
+impl Shadow {
+    /// Makes one with these pieces in it; `None` where the first file is not as simple as that.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn make(nginx: &Nginx, dump: &Dump, included: &Path, pieces: &[Piece]) -> io::Result<Option<Self>> {
+        let root = nginx.config.parent().unwrap_or(Path::new("/"));
+        let directory = mkdtemp(&root.join(".fleetward-test-XXXXXX"))?;
+        let shadow = Self { config: directory.with_extension("conf"), directory };
+        let is_here = |pattern: &str| root.join(pattern).parent() == Some(included);
+        let mut writer = Writer::default();
+        let mut replaced = 0;
+        for directive in dump.main() {
+            writer.read(&replace(directive, &is_here, &shadow.directory, &mut replaced));
+        }
+        if replaced == 0 || !dump.is_main_whole() {
+            return Ok(None);
+        }
+        shadow.fill(included, pieces)?;
+        files::ensure_file(&shadow.config, 0o600, writer.into_text().as_bytes()).map_err(io::Error::other)?;
+        Ok(Some(shadow))
+    }
+
+    /// The file that it begins with.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// A word of nginx about it, as it would say it of the real one.
+    #[must_use]
+    pub fn translate(&self, words: &str, nginx: &Nginx, included: &Path) -> String {
+        let path = |path: &Path| path.display().to_string();
+        let words = words.replace(&path(&self.config), &path(&nginx.config));
+        words.replace(&path(&self.directory), &path(included))
+    }
+
+    fn fill(&self, included: &Path, pieces: &[Piece]) -> io::Result<()> {
+        let changed = |name: &OsStr| pieces.iter().any(|piece| piece.path == included.join(name));
+        for entry in fs::read_dir(included)? {
+            let name = entry?.file_name();
+            if !changed(&name) && !name.as_encoded_bytes().starts_with(b".") {
+                symlink(included.join(&name), self.directory.join(&name))?;
+            }
+        }
+        for piece in pieces.iter().filter(|piece| piece.path.parent() == Some(included)) {
+            let Some(name) = piece.path.file_name() else { continue };
+            // Where the change is a link, what it leads to may be another piece, which is not in place yet.
+            let content = match &piece.wanted {
+                Thing::Link(target) => {
+                    match pieces.iter().find(|piece| piece.path == included.join(target)) {
+                        Some(Piece { wanted: Thing::File { content, .. }, .. }) => content.clone(),
+                        _ => fs::read(included.join(target))?,
+                    }
+                }
+                Thing::File { content, .. } => content.clone(),
+                Thing::Nothing | Thing::Other => continue,
+            };
+            files::ensure_file(&self.directory.join(name), 0o600, &content).map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        // What is left of it is in nobody's way: no include means a name that begins with a dot.
+        drop(fs::remove_file(&self.config));
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// The same directive, with the other directory in the place of that of the sites.
+fn replace(
+    directive: &Directive,
+    is_here: &impl Fn(&str) -> bool,
+    other: &Path,
+    replaced: &mut usize,
+) -> Directive {
+    let Directive { name, words, block } = directive;
+    let words = match words.as_slice() {
+        [pattern] if name == "include" && is_here(pattern) => {
+            *replaced += 1;
+            let name = Path::new(pattern).file_name().unwrap_or_default();
+            vec![other.join(name).to_string_lossy().into_owned()]
+        }
+        words => words.to_vec(),
+    };
+    let inner =
+        |inner: &Vec<Directive>| inner.iter().map(|one| replace(one, is_here, other, replaced)).collect();
+    let block = block.as_ref().map(inner);
+    Directive { name: name.clone(), words, block }
+}
