@@ -24,7 +24,7 @@ const START: &str = "start";
 
 impl Perform for Site {
     fn rehearse(&self, steps: &mut Steps) -> Result<Preview, Failure<Preview>> {
-        let found = steps.look("check", &self.name, |steps| Found::check(self, steps))?;
+        let found = steps.look("check", &self.name, |steps| Found::check(self, steps, &mut false))?;
         let mut changes: Vec<Change> =
             found.pieces.iter().filter(|piece| !piece.is_as_wanted()).map(change).collect();
         if !changes.is_empty() {
@@ -39,7 +39,10 @@ impl Perform for Site {
     }
 
     fn perform(&self, steps: &mut Steps) -> Result<SiteReport, Failure<SiteReport>> {
-        let mut found = steps.look("check", &self.name, |steps| Found::check(self, steps))?;
+        let mut is_put_back = false;
+        let checked = steps.look("check", &self.name, |steps| Found::check(self, steps, &mut is_put_back));
+        let left = if is_put_back { Left::Undone } else { Left::AsItIs };
+        let mut found = checked.map_err(|problem| Failure { problem, left, report: None })?;
         let mut report = found.report(self);
         // What began before the host restarted has changed it, or may have.
         let earlier = steps.earlier(SWITCH);

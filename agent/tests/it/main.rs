@@ -23,6 +23,7 @@ mod restart;
 mod resume;
 mod secrecy;
 mod site;
+mod site_cut;
 mod stop;
 mod systemd;
 mod told;

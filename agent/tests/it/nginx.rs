@@ -17,7 +17,7 @@ use crate::host::{Life, Machine, Output, Request, asking, boot, client, exited, 
 
 /// A machine with an nginx.
 pub(crate) struct Web {
-    machine: Machine,
+    pub(crate) machine: Machine,
     pub(crate) life: Life,
     pub(crate) top: PathBuf,
     pub(crate) port: u16,
@@ -33,18 +33,22 @@ pub(crate) fn web(test: &str) -> Option<Web> {
         skipped(test, "nginx is not installed");
         return None;
     }
-    let mut machine = Machine::new();
+    Some(web_on(Machine::new()))
+}
+
+/// An nginx on a machine; of its systemd nothing is asked, unless the machine has one of ours.
+pub(crate) fn web_on(mut machine: Machine) -> Web {
     let top = machine.directory.path().canonicalize().unwrap().join("nginx");
     for directory in ["", "sites-available", "sites-enabled", "conf.d", "files"] {
         fs::create_dir(top.join(directory)).unwrap();
     }
     machine.nginx = Some(top.join("nginx.conf").to_str().unwrap().to_owned());
     // Nothing here is asked of the systemd of the machine that tests run on.
-    machine.bus = Some(format!("unix:path={}", top.join("no-bus").display()));
+    machine.bus = machine.bus.take().or_else(|| Some(format!("unix:path={}", top.join("no-bus").display())));
     let life = machine.start(boot(1));
     let web = Web { machine, life, port: free_port(), top };
     web.configure("include sites-enabled/*;");
-    Some(web)
+    web
 }
 
 /// A port on which nobody listens.

@@ -53,24 +53,20 @@ pub(super) struct Memory {
 }
 
 impl Found {
-    pub(super) fn check(asked: &Site, steps: &mut Steps) -> Result<Self, Problem> {
+    pub(super) fn check(asked: &Site, steps: &mut Steps, is_put_back: &mut bool) -> Result<Self, Problem> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Problem::new(error, "nothing was done; ask again"))?;
         let nginx = runtime.block_on(Nginx::find()).map_err(|error| problem(&error))?;
-        let dump = match runtime.block_on(nginx.read_dump()) {
-            Ok(dump) => dump,
-            // Broken by what this run itself has put in place before the host restarted: it is put back here.
-            Err(NginxError::Broken(_)) if steps.earlier(SWITCH).is_some() => {
-                put_back(steps)?;
-                runtime.block_on(nginx.read_dump()).map_err(|error| problem(&error))?
-            }
-            Err(error) => {
-                if let NginxError::Broken(lines) = &error {
-                    lines.iter().for_each(|line| steps.complain(line));
+        let dump = runtime.block_on(nginx.read_dump()).map_err(|error| {
+            if let NginxError::Broken(lines) = &error {
+                lines.iter().for_each(|line| steps.complain(line));
+                // Broken by what this run itself has put in place before the host restarted: it does not stay.
+                if steps.earlier(SWITCH).is_some() {
+                    return put_back(steps, is_put_back).err().unwrap_or_else(|| problem_again(&error));
                 }
-                return Err(problem(&error));
             }
-        };
+            problem(&error)
+        })?;
         let layout = Layout::of(&dump).ok_or_else(|| {
             Problem::new(
                 format_args!("{} includes no directory of sites", nginx.config.display()),
@@ -191,7 +187,9 @@ impl Found {
             steps.undone(SWITCH, format_args!("{} is as it was before", self.place.file.display()));
             match self.master {
                 _ if self.is_started => turn::stop(steps),
-                Some(master) if is_read && master.is_alive() => turn::turn(self, &master, steps).map(drop),
+                Some(master) if is_read && master.is_alive() => {
+                    turn::turn(self, &master, &mut false, steps).map(drop)
+                }
                 _ => Ok(()),
             }
         });
@@ -207,14 +205,19 @@ impl Found {
 }
 
 /// Puts back what an attempt before the restart of the host had changed, for nginx does not take it.
-fn put_back(steps: &mut Steps) -> Result<(), Problem> {
+fn put_back(steps: &mut Steps, is_put_back: &mut bool) -> Result<(), Problem> {
     let Some(memory) = steps.recall::<Memory>() else { return Ok(()) };
     put_all_back(&memory.pieces)?;
-    steps.undone(
-        SWITCH,
-        "nginx does not take what was put in place before the host restarted: it is as it was before",
-    );
+    *is_put_back = true;
+    steps.undone(SWITCH, "what was put in place before the host restarted is as it was before");
     Ok(())
+}
+
+fn problem_again(error: &NginxError) -> Problem {
+    Problem::new(
+        format_args!("{error} with what was put in place before the host restarted"),
+        "see its words above, and whether nginx runs (`systemctl status nginx`); correct the site, and ask again",
+    )
 }
 
 fn put_all_back(pieces: &[Piece]) -> Result<(), Problem> {

@@ -376,7 +376,8 @@ mod tests {
                 string_regex(signs).unwrap().new_tree(runner).unwrap().current()
             };
             let body = text("([ -#%-~äß€\n\t\"'\\\\;{}#]|\\\\n){0,24}", &mut runner);
-            let (header, path) = (text(signs, &mut runner), text("/p[!-#%-~äß\"'\\\\;{}]{0,12}", &mut runner));
+            let (header, path) =
+                (text(signs, &mut runner), text("/p[!-#%-~äß\"'\\\\;{}]{0,12}", &mut runner));
             let value = json!({
                 "name": format!("s{}", sites.len()), "server_names": [format!("s{}.example.com", sites.len())],
                 "listen": [{ "address": "127.0.0.1", "port": port }],

@@ -7,6 +7,7 @@ use fleetward_protocol::action::unit::UnitName;
 
 use super::ground::{Found, problem};
 use super::{RELOAD, START};
+use crate::journal::steps::Earlier;
 use crate::perform::{Problem, Steps};
 use crate::platform::nginx::master::{LogPlace, Master, Turn};
 use crate::platform::nginx::probe::Request;
@@ -38,20 +39,20 @@ pub(super) fn use_it(
                 .map_err(|problem| (problem, true))?;
         }
         Some(master) => {
-            steps
-                .change(
-                    RELOAD,
-                    "reload nginx",
-                    |_, _| Ok(None),
-                    |steps| {
-                        let workers = turn(found, &master, steps)?;
-                        steps.say(format_args!(
-                            "{workers} new workers answer, and no old one takes anything new"
-                        ));
-                        Ok(())
-                    },
-                )
-                .map_err(|problem| (problem, true))?;
+            let mut is_read = false;
+            let turned = steps.change(
+                RELOAD,
+                "reload nginx",
+                // Where it was done, this boot has started nginx with what is in place.
+                |_, earlier| Ok((earlier == Earlier::Done).then_some(())),
+                |steps| {
+                    let workers = turn(found, &master, &mut is_read, steps)?;
+                    steps
+                        .say(format_args!("{workers} new workers answer, and no old one takes anything new"));
+                    Ok(())
+                },
+            );
+            turned.map_err(|problem| (problem, is_read))?;
         }
     }
     (report.running, report.reloaded) = (true, true);
@@ -80,14 +81,20 @@ fn test(found: &Found, steps: &mut Steps) -> Result<(), Problem> {
     ))
 }
 
-/// Has the master read its configuration again, and waits for its new workers; how many there are.
-pub(super) fn turn(found: &Found, master: &Master, steps: &mut Steps) -> Result<usize, Problem> {
+/// Has the master read its configuration again, and waits for its new workers; how many there are. `is_read` becomes whether it
+/// may have read it.
+pub(super) fn turn(
+    found: &Found,
+    master: &Master,
+    is_read: &mut bool,
+    steps: &mut Steps,
+) -> Result<usize, Problem> {
     let log = found
         .dump
         .setting("error_log")
         .map_or_else(|| found.nginx.error_log.clone(), |log| found.dump.path(log));
     let before = master.before(LogPlace::end_of(log));
-    reload(master, steps)?;
+    reload(master, is_read, steps)?;
     match found.runtime.block_on(master.wait_for_turn(&before)) {
         Turn::Done(workers) => Ok(workers),
         Turn::Refused(lines) => {
@@ -113,10 +120,11 @@ fn gone() -> Problem {
 }
 
 /// Reloads through systemd where nginx is a unit's main process, so that systemd knows of it, and by a signal elsewhere.
-fn reload(master: &Master, steps: &mut Steps) -> Result<(), Problem> {
+fn reload(master: &Master, is_read: &mut bool, steps: &mut Steps) -> Result<(), Problem> {
     if !master.is_alive() {
         return Err(gone());
     }
+    *is_read = true;
     let mut through_systemd = || -> Option<Result<Job, SystemdError>> {
         let unit: UnitName = UNIT.parse().ok()?;
         let mut systemd = Systemd::connect().ok()?;
@@ -129,9 +137,11 @@ fn reload(master: &Master, steps: &mut Steps) -> Result<(), Problem> {
             format_args!("systemd could not reload {UNIT}: {result}"),
             format_args!("see `systemctl status {UNIT}` on the host"),
         )),
-        Some(Ok(Job::TakenBack(why) | Job::Left(why, _))) => {
+        Some(Ok(Job::TakenBack(why))) => {
+            *is_read = false;
             Err(Problem::new(why.words(), "what was there is put back"))
         }
+        Some(Ok(Job::Left(why, _))) => Err(Problem::new(why.words(), "what was there is put back")),
         Some(Ok(Job::Ended(_) | Job::Missed)) => Ok(()),
         Some(Err(error)) => Err(Problem::new(
             format_args!("systemd could not be asked to reload {UNIT}: {error}"),

@@ -1,0 +1,155 @@
+//! The kind `site` when something is cut off between the change and its effect: the host's power, nginx, or the run itself.
+
+use std::fs;
+
+use fleetward_agent::run::Opened;
+use fleetward_protocol::event::StepState;
+use fleetward_protocol::message::OpenRun;
+use fleetward_protocol::run::{CancelCause, Outcome};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::host::{Output, boot, finished, written};
+use crate::nginx::{Web, web_on};
+use crate::resume::cut_power;
+use crate::systemd::{Bus, Event, Shared, World, machine};
+
+/// An nginx that is a unit of our systemd, whose jobs do not end: whoever waits for its reload stands behind the change.
+struct Unit {
+    web: Web,
+    world: Shared,
+    happens: mpsc::UnboundedSender<Event>,
+    _bus: Bus,
+}
+
+/// `None` where there can be none here.
+async fn unit(test: &str) -> Option<Unit> {
+    crate::nginx::web(test)?;
+    let (machine, _bus, world, happens) = machine(test, World::default())?;
+    let unit = Unit { web: web_on(machine), world, happens, _bus };
+    unit.web.done(&unit.web.site("one")).await;
+    unit.web.start();
+    let master = u32::try_from(unit.web.master().unwrap()).unwrap();
+    unit.world.send_modify(|world| {
+        world.units.insert("nginx.service".into(), ("loaded", "active".into(), master));
+    });
+    Some(unit)
+}
+
+impl Unit {
+    /// Begins the change; returns when systemd has the job to reload nginx.
+    async fn begin(&self) -> crate::host::Request {
+        let request = self.web.request(&self.web.site("two"));
+        let mut progress = self.web.life.begin(&request).await;
+        drop(self.world.subscribe().wait_for(|world| world.open == 1).await.unwrap());
+        written(&mut progress, 1).await;
+        assert!(self.file().contains("two"), "the change is in place");
+        request
+    }
+
+    fn file(&self) -> String {
+        fs::read_to_string(self.web.path("sites-available/shop")).unwrap()
+    }
+
+    async fn end(&self, request: &crate::host::Request, cancel: Option<CancelCause>) -> (Outcome, Output) {
+        let open = OpenRun { run: request.run, offset: 0, started: true, cancel, dispatch: None };
+        let Opened::Held(progress) = self.web.life.runs.open(open).await else { panic!("unknown") };
+        let end = finished(progress).await;
+        let output = self.web.life.output(request.run, &end);
+        (end.outcome, output)
+    }
+}
+
+fn report(output: &Output) -> Value {
+    output.report.clone().expect("a report")
+}
+
+#[tokio::test]
+async fn a_reload_goes_through_the_unit_whose_process_nginx_is() {
+    let Some(unit) = unit("reloading through systemd").await else { return };
+    let request = unit.begin().await;
+    assert_eq!(unit.world.borrow().asked, ["ReloadUnit nginx.service replace"]);
+    // What systemd starts to reload it does as much.
+    assert!(unit.web.nginx(&["-s", "reload"]));
+    unit.world.send_modify(|world| world.result = Some("done"));
+    unit.happens.send(Event::JobDone).unwrap();
+    let (outcome, output) = unit.end(&request, None).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(report(&output)["reloaded"], json!(true));
+    assert_eq!(unit.web.body().as_deref(), Some("two"));
+}
+
+#[tokio::test]
+async fn an_nginx_that_dies_before_it_reads_the_change_leaves_none_behind() {
+    let Some(unit) = unit("an nginx that dies").await else { return };
+    let request = unit.begin().await;
+    unit.web.kill();
+    unit.world.send_modify(|world| world.result = Some("done"));
+    unit.happens.send(Event::JobDone).unwrap();
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(2), "{said}");
+    assert!(said.contains("nginx ran when this began, and does not any more"), "{said}");
+    assert!(unit.file().contains("one"));
+    assert_eq!(report(&output)["changed"], json!(false));
+    assert!(output.events.iter().any(|event| event.state == StepState::Undone));
+}
+
+#[tokio::test]
+async fn a_run_that_is_stopped_before_nginx_reads_the_change_puts_it_back() {
+    let Some(unit) = unit("stopping a change of a site").await else { return };
+    let request = unit.begin().await;
+    unit.world.send_modify(|world| world.waits = true);
+    // The job is taken back, and what nginx serves is what it served.
+    let (outcome, output) = unit.end(&request, Some(CancelCause::Requested)).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Cancelled);
+    assert!(said.contains("stopped on request"), "{said}");
+    assert_eq!(report(&output)["changed"], json!(false));
+    assert!(unit.file().contains("one"), "{said}");
+    assert_eq!(unit.web.body().as_deref(), Some("one"));
+}
+
+/// The next boot starts nginx with what is in place, and the run goes on with it.
+#[tokio::test]
+async fn a_host_that_loses_its_power_behind_the_change_goes_on_with_it() {
+    let Some(mut unit) = unit("a power cut behind the change").await else { return };
+    let request = unit.begin().await;
+    cut_power(&unit.web.life, request.run);
+    unit.web.kill();
+    unit.world.send_modify(|world| (world.open, world.result) = (0, Some("done")));
+    unit.web.start();
+    assert_eq!(unit.web.body().as_deref(), Some("two"), "nginx comes up with the change");
+    // In this boot nginx is reloaded by a signal.
+    unit.world.send_modify(|world| {
+        drop(world.units.insert("nginx.service".into(), ("loaded", "active".into(), 1)))
+    });
+    unit.web.life = unit.web.machine.start(boot(2));
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(0), "{said}");
+    let report = report(&output);
+    assert_eq!(
+        (&report["before"], &report["after"], &report["changed"]),
+        (&json!("enabled"), &json!("enabled"), &json!(true))
+    );
+    assert_eq!(unit.web.body().as_deref(), Some("two"));
+}
+
+/// What does not work in the next boot is put back as it was before the first one.
+#[tokio::test]
+async fn what_fails_in_the_next_boot_is_put_back_as_it_was_before_the_first() {
+    let Some(mut unit) = unit("a change that fails in the next boot").await else { return };
+    let request = unit.begin().await;
+    cut_power(&unit.web.life, request.run);
+    unit.web.kill();
+    // Somebody has broken the file meanwhile.
+    fs::write(unit.web.path("sites-available/shop"), unit.file() + "no_such_directive;\n").unwrap();
+    unit.world.send_modify(|world| (world.open, world.result) = (0, Some("done")));
+    unit.web.life = unit.web.machine.start(boot(2));
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(2), "{said}");
+    assert!(said.contains("unknown directive") && said.contains("before the host restarted"), "{said}");
+    assert!(unit.file().contains("one") && !unit.file().contains("no_such_directive"));
+}
