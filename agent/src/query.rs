@@ -9,12 +9,15 @@
 //!
 //! To add a kind: a file beside `units.rs` that implements `Look`, its `mod` here, and one line in `look`.
 
+mod certificates;
 mod file;
 mod file_list;
 mod file_read;
 mod file_stat;
 mod look;
 mod packages;
+mod site_errors;
+mod sites;
 mod teller;
 mod timers;
 mod unit_log;

@@ -11,10 +11,13 @@
 mod catalogue;
 mod contract;
 
+pub mod certificates;
 pub mod file_list;
 pub mod file_read;
 pub mod file_stat;
 pub mod packages;
+pub mod site_errors;
+pub mod sites;
 pub mod timers;
 pub mod unit_log;
 pub mod unit_show;
@@ -170,6 +173,9 @@ queries! {
     unit_log::UnitLog,
     unit_show::UnitShow,
     timers::Timers,
+    sites::Sites,
+    certificates::Certificates,
+    site_errors::SiteErrors,
 }
 
 /// What an answer may take and bring: a host stops at these, and a controller takes no more.

@@ -3,6 +3,8 @@
 //! What is read comes from nginx itself (`nginx -V`, `-t`, `-T`): it alone knows which files it includes.
 
 pub mod dump;
+pub mod logs;
+pub mod mark;
 pub mod master;
 pub mod piece;
 pub mod place;

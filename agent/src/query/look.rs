@@ -92,6 +92,9 @@ async fn carry_out(query: &Query, follow: bool, voice: Voice) {
         Query::UnitLog(log) => conclude(log, follow, voice).await,
         Query::UnitShow(show) => conclude(show, follow, voice).await,
         Query::Timers(timers) => conclude(timers, follow, voice).await,
+        Query::Sites(sites) => conclude(sites, follow, voice).await,
+        Query::Certificates(certificates) => conclude(certificates, follow, voice).await,
+        Query::SiteErrors(errors) => conclude(errors, follow, voice).await,
     }
 }
 

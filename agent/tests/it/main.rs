@@ -24,6 +24,7 @@ mod resume;
 mod secrecy;
 mod site;
 mod site_cut;
+mod site_query;
 mod stop;
 mod systemd;
 mod told;

@@ -131,6 +131,14 @@ impl Web {
         (outcome, said)
     }
 
+    /// Why it is not begun.
+    pub(crate) async fn refused(&self, params: &Value) -> String {
+        let progress = self.life.begin(&self.request(params)).await;
+        let stage = last(progress).await;
+        assert!(matches!(stage, Stage::Refused { .. }), "{stage:?}");
+        format!("{stage:?}")
+    }
+
     pub(crate) async fn rehearse(&self, params: &Value) -> (Outcome, Output) {
         let request = self.request(params);
         let progress = match self.life.runs.open(asking(&client(), Authority::Rehearse, &request)).await {

@@ -414,3 +414,32 @@ async fn an_nginx_that_dies_meanwhile_is_told() {
     let report = web.done(&web.site("two")).await;
     assert_eq!(report["running"], json!(false));
 }
+
+/// What the owner allows is what is there, and not what a name says.
+#[tokio::test]
+async fn a_link_does_not_lead_out_of_what_the_owner_allows() {
+    let Some(web) = web("paths and links") else { return };
+    let rule = format!(
+        "[policy.rules.site]\npaths = [\"{}\"]\nsnippets = [\"gzip\"]\n",
+        web.path("files").display()
+    );
+    fs::write(web.machine.paths().config, rule).unwrap();
+    symlink("/etc", web.path("files/out")).unwrap();
+    let log = |path: &str| with(&web.site("one"), json!({ "error_log": web.path("files").join(path) }));
+    for path in ["out/error.log", "out/new/error.log"] {
+        let (_, said) = web.fails(&log(path)).await;
+        assert!(said.contains("leads out of the directories"), "{said}");
+    }
+    assert_eq!(web.names(), ["files/out"]);
+    web.done(&with(&log("error.log"), json!({ "snippets": ["gzip on;"] }))).await;
+    for (site, told) in [
+        (with(&web.site("x"), json!({ "error_log": "/var/log/x" })), "does not name `/var/log/x`"),
+        (
+            with(&web.site("x"), json!({ "snippets": ["if ($host) { include /etc/x; }"] })),
+            "does not name `if`",
+        ),
+    ] {
+        let refused = web.refused(&site).await;
+        assert!(refused.contains(told), "{refused}");
+    }
+}

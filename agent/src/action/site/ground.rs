@@ -1,19 +1,22 @@
 //! What there is on a host before a site is changed, and what is to be.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use fleetward_protocol::action::Contract as _;
 use fleetward_protocol::action::site::{Auth, Site, SiteReport, SiteVerb};
+use fleetward_protocol::object::{Class, Object};
 use fleetward_protocol::text::{Text, Word};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use super::render::{Ground, Whose, render, whose};
+use super::render::{Ground, render};
 use super::turn;
 use super::{SWITCH, warnings};
 use crate::perform::{Left, Problem, Steps};
 use crate::platform::files::{self, FileError};
 use crate::platform::nginx::dump::Dump;
+use crate::platform::nginx::mark::{Whose, whose};
 use crate::platform::nginx::master::Master;
 use crate::platform::nginx::piece::{MAX_FILE, Piece, Thing};
 use crate::platform::nginx::place::{Layout, SitePlace};
@@ -54,6 +57,7 @@ pub(super) struct Memory {
 
 impl Found {
     pub(super) fn check(asked: &Site, steps: &mut Steps, is_put_back: &mut bool) -> Result<Self, Problem> {
+        ensure_within(asked, steps)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Problem::new(error, "nothing was done; ask again"))?;
         let nginx = runtime.block_on(Nginx::find()).map_err(|error| problem(&error))?;
@@ -202,6 +206,32 @@ impl Found {
             }
         }
     }
+}
+
+/// Refuses a path that a link leads out of what the owner allows: nginx follows it as root.
+fn ensure_within(asked: &Site, steps: &Steps) -> Result<(), Problem> {
+    let Some(roots) = steps.allowed().roots() else { return Ok(()) };
+    let roots: Vec<PathBuf> =
+        roots.map(|root| root.canonicalize().unwrap_or_else(|_| root.to_owned())).collect();
+    let touched = asked.touches();
+    let paths = touched.iter().filter(|object| object.class() == Class::Paths).filter_map(Object::name);
+    for path in paths.map(Path::new) {
+        // What is not there yet is made where its directory is.
+        let there = path.ancestors().find_map(|way| {
+            let rest = path.strip_prefix(way).ok()?;
+            Some(way.canonicalize().ok()?.join(rest))
+        });
+        if !there.is_some_and(|there| roots.iter().any(|root| there.starts_with(root))) {
+            return Err(Problem::new(
+                format_args!(
+                    "{} leads out of the directories that this host's owner allows for sites",
+                    path.display()
+                ),
+                "see where its links lead; the owner names directories in `[policy.rules.site]` of agent.toml",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Puts back what an attempt before the restart of the host had changed, for nginx does not take it.

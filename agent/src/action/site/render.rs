@@ -7,12 +7,9 @@ use std::collections::BTreeSet;
 use fleetward_protocol::action::site::{
     Does, Header, Listen, Location, Match, Proxy, Reply, Site, SiteName, Static, Upstream,
 };
-use fleetward_protocol::digest::Digest;
 use fleetward_protocol::nginx::Writer;
 
-/// What the first line of each file of ours begins with.
-const MARK: &str = "# fleetward site ";
-const TOLD: &str = "; written by fleetward-agent, which does not replace what is changed by hand; sha256 ";
+use crate::platform::nginx::mark;
 
 /// What the rendering hangs on beside the site.
 #[derive(Debug, Clone, Copy)]
@@ -21,36 +18,6 @@ pub(super) struct Ground<'a> {
     pub(super) has_http2: bool,
     /// The file of users, if the site brings its own.
     pub(super) users: Option<&'a str>,
-}
-
-/// Whose a file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// Written here, and not changed since.
-    Ours,
-    /// Written here, and changed since.
-    Edited,
-    /// Somebody else's.
-    Foreign,
-}
-
-/// Whose the file of a site is, by its first line.
-pub(super) fn whose(name: &SiteName, content: &[u8]) -> Whose {
-    let end = content.iter().position(|byte| *byte == b'\n').unwrap_or(content.len());
-    let (first, rest) = (content.get(..end).unwrap_or_default(), content.get(end + 1..).unwrap_or_default());
-    let Some(told) = str::from_utf8(first).ok().and_then(|line| line.strip_prefix(MARK)) else {
-        return Whose::Foreign;
-    };
-    match told.strip_prefix(name.as_str()).and_then(|told| told.strip_prefix(TOLD)) {
-        None => Whose::Foreign,
-        Some(digest) if digest == Digest::of(rest).to_string() => Whose::Ours,
-        Some(_) => Whose::Edited,
-    }
-}
-
-/// Text of ours, with the line that says so.
-pub(super) fn marked(name: &SiteName, text: &str) -> String {
-    format!("{MARK}{name}{TOLD}{}\n{text}", Digest::of(text.as_bytes()))
 }
 
 /// The text of a site's file.
@@ -87,7 +54,7 @@ pub(super) fn render(site: &Site, ground: Ground<'_>) -> String {
         head(writer, site, &site.listens(), ground);
         body(writer, site, &own, ground);
     });
-    marked(&site.name, &writer.into_text())
+    mark::marked(&site.name, &writer.into_text())
 }
 
 /// A name of the site's own for variables, zones and upstreams: different sites have different ones.
@@ -303,26 +270,6 @@ mod tests {
 
     fn site(value: serde_json::Value) -> Site {
         serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn a_file_says_whose_it_is() {
-        let site = site(
-            json!({ "name": "shop", "server_names": ["a"], "locations": [{ "path": "/", "deny": true }] }),
-        );
-        let text = render(&site, GROUND);
-        assert_eq!(whose(&site.name, text.as_bytes()), Whose::Ours);
-        let other = "shop2".parse().unwrap();
-        for (content, found) in [
-            (format!("{text}# more\n"), Whose::Edited),
-            (text.replace("deny", "allow"), Whose::Edited),
-            (text.lines().skip(1).collect(), Whose::Foreign),
-            (String::new(), Whose::Foreign),
-        ] {
-            assert_eq!(whose(&site.name, content.as_bytes()), found, "{content}");
-        }
-        assert_eq!(whose(&other, text.as_bytes()), Whose::Foreign, "a copy under another name");
-        assert_eq!(whose(&site.name, b"\xff\n\xff"), Whose::Foreign);
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub struct Dump {
     root: PathBuf,
     /// What other paths are relative to.
     prefix: PathBuf,
+    error_log: PathBuf,
 }
 
 /// A server of the http part.
@@ -61,7 +62,7 @@ impl Dump {
         }
         let root = nginx.config.parent().unwrap_or(Path::new("/")).to_owned();
         let files = files.into_iter().map(|(path, text)| (path, parse(text))).collect();
-        Self { files, root, prefix: nginx.prefix.clone() }
+        Self { files, root, prefix: nginx.prefix.clone(), error_log: nginx.error_log.clone() }
     }
 
     /// The file that the configuration begins with.
@@ -86,6 +87,12 @@ impl Dump {
             }
         });
         found
+    }
+
+    /// Where errors are logged when nothing is said.
+    #[must_use]
+    pub fn default_error_log(&self) -> &Path {
+        &self.error_log
     }
 
     /// A path of a log, or of files that are served.
