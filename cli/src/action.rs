@@ -84,6 +84,11 @@ pub(crate) async fn carry_out<C: Contract>(asked: &C, how: How, app: &App) -> Re
 }
 
 impl How {
+    /// The same, and nothing is changed.
+    pub(crate) fn dry(self) -> Self {
+        Self { dry_run: true, ..self }
+    }
+
     fn check(&self) -> Result<(), Failure> {
         if self.dry_run { Ok(()) } else { self.making.check(&self.manner) }
     }

@@ -8,7 +8,7 @@ use crate::config::Globals;
 use crate::failure::{Exit, Failure};
 use crate::{
     action, audit, auth, config, file, group, host, kind, operation, package, plan, query, reboot, repo, run,
-    script, session, unit,
+    script, session, site, unit,
 };
 
 const EXAMPLES: &str = "\
@@ -136,6 +136,9 @@ pub(crate) enum Command {
     Package(package::Command),
     /// Reboot hosts and see that they come back with all that ran on them
     Reboot(reboot::Reboot),
+    /// Sites of nginx: list, show, apply, test, enable, disable, rm, errors, certificates
+    #[command(subcommand)]
+    Site(site::Command),
     /// Units of systemd: list, failed, show, log, timers, start, stop, restart, reload, enable, mask, write, rm, …
     #[command(subcommand)]
     Unit(unit::Command),

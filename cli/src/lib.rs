@@ -35,6 +35,7 @@ mod rollout;
 mod run;
 mod script;
 mod session;
+mod site;
 mod start;
 mod unit;
 
@@ -104,6 +105,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Ask(command) => query::execute(command, &App::new(&globals)?).await,
         Command::Package(command) => package::execute(command, &App::new(&globals)?).await,
         Command::Reboot(command) => reboot::execute(command, &App::new(&globals)?).await,
+        Command::Site(command) => site::execute(command, &App::new(&globals)?).await,
         Command::Unit(command) => unit::execute(command, &App::new(&globals)?).await,
         Command::Kind(command) => kind::execute(command, &App::new(&globals)?).await,
         Command::Op(command) => operation::execute(command, &App::new(&globals)?).await,

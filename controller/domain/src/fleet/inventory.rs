@@ -232,6 +232,21 @@ fn inventory_file(
     Opened::Broken
 }
 
+/// A YAML file that is no part of an inventory, as JSON has it: read by the same rules, within the same bounds.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn read_yaml(file: &str, content: &[u8]) -> Result<serde_json::Value, Vec<Problem>> {
+    let mut report = problem::Report::default();
+    report.enter(file);
+    if content.len() > MAX_FILE {
+        report.error(problem::Position::START, "", too_large(content.len() as u64));
+    }
+    let node = if content.len() > MAX_FILE { None } else { yaml::parse(&mut report, content) };
+    report.finish()?;
+    Ok(node.map_or(serde_json::Value::Null, |node| fields::json(&node)))
+}
+
 fn too_large(size: u64) -> String {
     format!("is {size} bytes long, but {MAX_FILE} are allowed; it was not read")
 }
