@@ -32,7 +32,8 @@ Examples:
   fleetward-agent doctor
 
 Environment:
-  FLEETWARD_LOG    how much is logged: error, warn, info (when absent), debug or trace";
+  FLEETWARD_LOG             how much is logged: error, warn, info (when absent), debug or trace
+  FLEETWARD_NGINX_CONFIG    the file that nginx's configuration begins with, if it is not the one that nginx was built for";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]

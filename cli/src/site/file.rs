@@ -48,6 +48,18 @@ fn parse(file: &str, content: &[u8]) -> Result<Site, String> {
 mod tests {
     use super::*;
 
+    /// What the document shows is a site.
+    #[test]
+    fn the_documents_example_is_a_site() {
+        use fleetward_protocol::action::Contract as _;
+
+        let document = include_str!("../../../docs/sites.md");
+        let (_, example) = document.split_once("```yaml\n").unwrap();
+        let (example, _) = example.split_once("```").unwrap();
+        let site = parse("shop.yaml", example.as_bytes()).unwrap();
+        assert_eq!((site.validate(), site.locations.len()), (Ok(()), 5));
+    }
+
     #[test]
     fn a_file_is_a_site() {
         let text = "\
