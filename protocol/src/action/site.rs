@@ -3,6 +3,7 @@
 //! A site is a file of its own, made from typed values by one writer ([`nginx::Writer`](crate::nginx::Writer)). What nginx does
 //! not take is not left in place, and what somebody else wrote is not replaced.
 
+mod check;
 mod idn;
 mod part;
 mod value;
@@ -63,7 +64,7 @@ pub struct Site {
     /// The largest body of a request, in MiB; 0 for any, and what nginx has otherwise when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body_mib: Option<u32>,
-    /// How many requests one address may send.
+    /// How many requests one address may send, but for those that a location redirects or replies to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// Headers of every answer, those of errors too.

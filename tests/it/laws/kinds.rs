@@ -17,10 +17,11 @@ const GENERIC: [&str; 6] = [
 
 /// A kind's own place, a command of its own name, and what offers scripts by their own name: `scripts` in a request is short for
 /// steps.
-const ALLOWED: [&str; 8] = [
+const ALLOWED: [&str; 9] = [
     "cli/src/file",
     "cli/src/package.rs",
     "cli/src/reboot.rs",
+    "cli/src/site",
     "cli/src/unit",
     "controller/app/src/work/action/",
     "controller/app/src/testing",

@@ -13,6 +13,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fleetward_protocol::nginx::{Directive, Writer};
 use nix::unistd::mkdtemp;
@@ -21,6 +22,11 @@ use super::Nginx;
 use super::dump::Dump;
 use super::piece::{Piece, Thing};
 use crate::platform::files;
+
+/// What the names of all that is made here begin with.
+const PREFIX: &str = ".fleetward-test-";
+/// What is older than this was left by a process that was killed.
+const OLD: Duration = Duration::from_secs(3600);
 
 /// A configuration beside the real one, until it is dropped.
 #[derive(Debug)]
@@ -36,7 +42,8 @@ impl Shadow {
     /// If it cannot be written.
     pub fn make(nginx: &Nginx, dump: &Dump, included: &Path, pieces: &[Piece]) -> io::Result<Option<Self>> {
         let root = nginx.config.parent().unwrap_or(Path::new("/"));
-        let directory = mkdtemp(&root.join(".fleetward-test-XXXXXX"))?;
+        ensure_tidy(root);
+        let directory = mkdtemp(&root.join(format!("{PREFIX}XXXXXX")))?;
         let shadow = Self { config: directory.with_extension("conf"), directory };
         let is_here = |pattern: &str| root.join(pattern).parent() == Some(included);
         let mut writer = Writer::default();
@@ -101,6 +108,19 @@ impl Drop for Shadow {
     }
 }
 
+/// Removes what processes have left that were killed in the middle of a test. What cannot be removed is in nobody's way.
+fn ensure_tidy(root: &Path) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let is_ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let age =
+            entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
+        if is_ours && age.is_some_and(|age| age > OLD) {
+            let path = entry.path();
+            drop(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) });
+        }
+    }
+}
+
 /// The same directive, with the other directory in the place of that of the sites.
 fn replace(
     directive: &Directive,
@@ -121,4 +141,28 @@ fn replace(
         |inner: &Vec<Directive>| inner.iter().map(|one| replace(one, is_here, other, replaced)).collect();
     let block = block.as_ref().map(inner);
     Directive { name: name.clone(), words, block }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn what_was_left_is_removed_and_what_is_under_way_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let names = [".fleetward-test-a.conf", ".fleetward-test-b.conf", "nginx.conf"];
+        for name in names {
+            File::create(at(name)).unwrap();
+        }
+        for name in [".fleetward-test-a.conf", "nginx.conf"] {
+            let old = SystemTime::now() - Duration::from_secs(7200);
+            File::options().write(true).open(at(name)).unwrap().set_modified(old).unwrap();
+        }
+        ensure_tidy(directory.path());
+        assert_eq!(names.map(|name| at(name).exists()), [false, true, true]);
+    }
 }
