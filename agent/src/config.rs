@@ -129,7 +129,14 @@ impl AgentConfig {
     /// `/proc/self/exe` still names that executable after a package upgrade has replaced the file.
     #[must_use]
     pub fn new(paths: Paths) -> Self {
-        Self { paths, supervisor: "/proc/self/exe".into(), notify_socket: None, bus: None, apt: None, nginx: None }
+        Self {
+            paths,
+            supervisor: "/proc/self/exe".into(),
+            notify_socket: None,
+            bus: None,
+            apt: None,
+            nginx: None,
+        }
     }
 
     /// Takes from the environment the notification socket, which systemd puts there, the address of the bus, and the files of

@@ -247,7 +247,7 @@ impl Site {
         }
         Err(Problem::new(
             format_args!("a lock of apt or dpkg was held each of {ATTEMPTS} times that it seemed free"),
-            "see on the host what works with packages all the time: `fuser -v /var/lib/dpkg/lock-frontend`",
+            "see on the host what works with packages all the time: `ps -fC apt,apt-get,aptitude,dpkg,unattended-upgr`",
         ))
     }
 }
