@@ -16,6 +16,7 @@
 //!
 //! **Deliberately absent.** Policy: what may run here was decided before the process was made.
 
+mod hold;
 mod steps;
 mod teller;
 
@@ -37,6 +38,7 @@ use crate::journal::steps::{Step, StepJournal};
 use crate::platform::stop::Stop;
 use crate::platform::users::Identity;
 use crate::platform::{clock, files};
+use hold::Held;
 use teller::Teller;
 
 /// The first argument that makes the agent's executable carry out a typed action. The second is the run's directory.
@@ -79,8 +81,8 @@ pub fn perform(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         Some(first) if first == RESUME => (Attempt::Again, arguments.next()),
         first => (Attempt::First, first),
     };
-    match prepare(attempt, directory.map(PathBuf::from).as_deref()) {
-        Ok(Prepared { action, mode, journal, earlier, stop }) => {
+    match prepare(attempt, directory.map(PathBuf::from).as_deref(), &mut teller) {
+        Ok(Prepared { action, mode, journal, earlier, stop, _held }) => {
             let mut steps = Steps::new(teller, journal, stop, began, mode);
             if attempt == Attempt::Again {
                 steps.take_up(earlier);
@@ -106,11 +108,12 @@ struct Prepared {
     journal: StepJournal,
     earlier: Vec<Step>,
     stop: Stop,
+    _held: Held,
 }
 
-fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, String> {
+fn prepare(attempt: Attempt, directory: Option<&Path>, teller: &mut Teller) -> Result<Prepared, String> {
     files::ensure_private_umask();
-    let stop = Stop::listen().map_err(|error| format!("listen for SIGTERM: {error}"))?;
+    let mut stop = Stop::listen().map_err(|error| format!("listen for SIGTERM: {error}"))?;
     let directory = directory.ok_or("name the run's directory: fleetward-agent perform DIRECTORY")?;
     let mut input = Vec::new();
     let read = io::stdin().lock().take(MAX_INPUT).read_to_end(&mut input);
@@ -124,10 +127,13 @@ fn prepare(attempt: Attempt, directory: Option<&Path>) -> Result<Prepared, Strin
         // Whoever begins it anew would do again what was done.
         return Err(format!("{} holds the steps of an earlier attempt", directory.display()));
     }
-    // The journal is the agent's alone, and open by now.
+    let state = directory.ancestors().nth(2).unwrap_or(directory).to_owned();
+    // Who only looks waits for nobody.
+    let resources = if rehearsal { Vec::new() } else { action.needs().resources };
+    let _held = hold::hold(&state, &resources, &mut stop, teller)?;
+    // Journal and locks are the agent's alone, and open by now.
     if let Some(identity) = identity {
         identity.ensure_taken().map_err(|error| format!("become the user who acts: {error}"))?;
     }
-    let state = directory.ancestors().nth(2).unwrap_or(directory).to_owned();
-    Ok(Prepared { action, mode: Mode { rehearsal, allowed, state, boot }, journal, earlier, stop })
+    Ok(Prepared { action, mode: Mode { rehearsal, allowed, state, boot }, journal, earlier, stop, _held })
 }

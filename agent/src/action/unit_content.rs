@@ -7,7 +7,7 @@
 mod place;
 
 use fleetward_protocol::action::unit::{Unit, UnitName, UnitReport, UnitState, Verb};
-use fleetward_protocol::action::unit_content::{Then, UnitContent, UnitContentReport};
+use fleetward_protocol::action::unit_content::{ContentVerb, Then, UnitContent, UnitContentReport};
 use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::text::{Line, Text};
 
@@ -68,6 +68,10 @@ impl Perform for UnitContent {
                 daemon_reload::reload(&found.systemd, steps)?;
             }
             return Ok(report);
+        }
+        if self.verb == ContentVerb::Revert {
+            let name = found.place.reverted(steps)?;
+            steps.remember(&name.to_string_lossy())?;
         }
         let words = format!("{step} {}", report.path);
         let is_there = found.place.has(&found.wanted);
@@ -143,7 +147,7 @@ fn check(asked: &UnitContent, steps: &mut Steps) -> Result<Found, Problem> {
         ensure_not_ours(&systemd, unit, asked)?;
     }
     let place = FilePlace::open(&systemd.read_own_directory().map_err(problem)?, asked)?;
-    let wanted = place.wanted(asked)?;
+    let wanted = place.wanted(asked, steps)?;
     let before = match unit {
         Some(unit) => {
             let state = systemd.read_unit(&unit).map_err(problem)?;

@@ -2,13 +2,18 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use fleetward_agent::journal::steps::{Step, StepJournal};
 use fleetward_protocol::action::unit_content::{UnitContent, UnitContentReport};
 use fleetward_protocol::action::{ActionRequest, Preview};
+use fleetward_protocol::digest::Digest;
 use fleetward_protocol::order::Authority;
 use fleetward_protocol::run::Outcome;
+use fleetward_protocol::text::Text;
 
-use crate::host::{Life, Machine, Output, Request, boot, script};
+use crate::host::{Life, Machine, Output, Request, boot, finished, script, written};
+use crate::resume::{runtime, started_before};
 use crate::systemd::{Bus, Shared, World, machine};
 
 /// A machine with a bus, our systemd on it, and a directory for its units.
@@ -167,4 +172,86 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
         assert!(text(&output.stderr).contains(told), "{params}: {}", text(&output.stderr));
     }
     assert!(world.borrow().asked.is_empty() && !units.join("new.service").exists());
+}
+
+/// A host that lost power in the middle of a change, in its next boot.
+#[test]
+fn a_run_that_a_power_cut_ended_goes_on_and_does_nothing_twice() {
+    let digest = Digest::of(b"app.service").to_string();
+    let (began, done) = (Step::Began(Text::of("write")), Step::Done(Text::of("write")));
+    let (old, new) = ("[Service]\nExecStart=/bin/false\n", "[Service]\nExecStart=/bin/true\n");
+    // What is asked for, what its steps say, what is in the place, what is beside it, and what is kept already.
+    for (params, steps, there, beside, kept) in [
+        (ONE, vec![], old, None, None),
+        (ONE, vec![began.clone()], old, Some("linked"), None),
+        (ONE, vec![began.clone()], new, Some(old), None),
+        (ONE, vec![began.clone(), done.clone()], new, Some(old), None),
+        (ONE, vec![began.clone(), done.clone()], new, None, Some(old)),
+        (REVERT, vec![began.clone()], old, Some("linked"), Some(new)),
+        (REVERT, vec![began, done], new, None, Some(new)),
+    ] {
+        let Some(Site { machine, _bus, world, units }) = site("a power cut while a unit's file is written")
+        else {
+            return;
+        };
+        let file = units.join("app.service");
+        std::fs::write(&file, there).unwrap();
+        let near = |what: &str| units.join(format!(".fleetward-{}.{what}", &digest[..16]));
+        match beside {
+            Some("linked") => {
+                std::fs::hard_link(&file, near("old")).unwrap();
+                std::fs::write(near("new"), "[Serv").unwrap();
+            }
+            Some(text) => std::fs::write(near("old"), text).unwrap(),
+            None => {}
+        }
+        let name = ".app.service.fleetward-20260101T000000Z";
+        if let Some(text) = kept {
+            std::fs::write(units.join(name), text).unwrap();
+        }
+        let request = asking(params);
+        started_before(&machine, &request, Duration::from_secs(1), true);
+        let directory = machine.paths().runs().join(request.run.to_string());
+        let (mut journal, _) = StepJournal::open(&directory).unwrap();
+        steps.iter().for_each(|step| journal.append(step).unwrap());
+        if params == REVERT {
+            journal.remember(&serde_json::to_vec(name).unwrap()).unwrap();
+            // What it put in the place of is kept by now, behind what it brought back.
+            std::fs::write(units.join(".app.service.fleetward-20260102T000000Z"), old).unwrap();
+        }
+        let (end, output) = runtime().block_on(async {
+            let life = machine.start(boot(2));
+            let end = finished(life.resume(request.run).await).await;
+            let output = life.output(request.run, &end);
+            (end, output)
+        });
+        let case = format!("{params} {steps:?} {beside:?}: {output:?}");
+        assert_eq!(end.outcome, Outcome::Exited(0), "{case}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), new, "{case}");
+        assert!(!near("old").exists() && !near("new").exists(), "{case}");
+        assert!(report(&output).changed, "{case}");
+        assert!(world.borrow().asked.iter().all(|asked| asked == "Reload"), "{case}");
+    }
+}
+
+/// The process of a run whose supervisor was killed works on: whoever comes next waits for it.
+#[tokio::test]
+async fn what_a_killed_supervisor_left_at_work_is_waited_for() {
+    let Some(Site { machine, _bus, world, units }) = site("an orphan at work") else { return };
+    let life = machine.start(boot(1));
+    let lock = Digest::of(b"unit/app.service").to_string();
+    let locks = machine.paths().state.join("locks");
+    std::fs::create_dir(&locks).unwrap();
+    let held = std::fs::File::create(locks.join(&lock[..2])).unwrap();
+    held.lock().unwrap();
+    let request = asking(ONE);
+    let mut progress = life.begin(&request).await;
+    written(&mut progress, 1).await;
+    assert!(!units.join("app.service").exists() && world.borrow().asked.is_empty());
+    drop(held);
+    let end = finished(progress).await;
+    let output = life.output(request.run, &end);
+    assert_eq!(end.outcome, Outcome::Exited(0));
+    assert!(text(&output.stdout).starts_with("waiting for what an earlier run"), "{output:?}");
+    assert!(units.join("app.service").exists());
 }

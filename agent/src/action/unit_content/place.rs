@@ -92,27 +92,35 @@ impl FilePlace {
     }
 
     /// What is to be in it.
-    pub(super) fn wanted(&self, asked: &UnitContent) -> Result<Wanted, Problem> {
+    pub(super) fn wanted(&self, asked: &UnitContent, steps: &Steps) -> Result<Wanted, Problem> {
         match asked.verb {
             ContentVerb::Remove => Ok(Wanted::Nothing),
             ContentVerb::Write => Ok(Wanted::Content(asked.wanted().unwrap_or_default().into_bytes())),
             ContentVerb::Revert => {
-                let kept = match &self.missing {
-                    None => self.place().last_kept().map_err(|error| problem(&error))?,
-                    Some(_) => None,
-                };
-                let kept = kept.ok_or_else(|| {
-                    Problem::new(
-                        format_args!("no earlier version of {} is kept", shown(&self.path())),
-                        "write the text that it should have",
-                    )
-                })?;
-                let path = self.directory.path().join(kept);
-                read(&path)
+                let path = self.directory.path().join(self.reverted(steps)?);
+                let content = read(&path);
+                content
                     .map(Wanted::Content)
                     .map_err(|error| problem(&ConfinedError::new("reading", &path, error)))
             }
         }
+    }
+
+    /// The kept file that is to be brought back: the last one, or what was the last before the host restarted.
+    pub(super) fn reverted(&self, steps: &Steps) -> Result<OsString, Problem> {
+        if let Some(name) = steps.recall::<String>() {
+            return Ok(name.into());
+        }
+        let kept = match &self.missing {
+            None => self.place().last_kept().map_err(|error| problem(&error))?,
+            Some(_) => None,
+        };
+        kept.ok_or_else(|| {
+            Problem::new(
+                format_args!("no earlier version of {} is kept", shown(&self.path())),
+                "write the text that it should have",
+            )
+        })
     }
 
     /// Whether this is in it.
@@ -196,16 +204,18 @@ impl FilePlace {
     }
 }
 
-/// Keeps what another run has left beside the place. What this one did before the host restarted stays.
+/// Keeps what another run has left beside the place, or this one when a restart of the host cut it off before the new file was in
+/// its place. What stands beside a new file that is there stays: it may have to be put back.
 pub(super) fn tidy(asked: &UnitContent, steps: &Steps) -> Result<(), Problem> {
-    if steps.is_taken_up() {
-        return Ok(());
-    }
     let own = Systemd::connect().and_then(|systemd| systemd.read_own_directory());
     let own = own.map_err(|error: SystemdError| super::problem(asked, &error))?;
     let place = FilePlace::open(&own, asked)?;
+    if steps.is_taken_up() && place.has(&place.wanted(asked, steps)?) {
+        return Ok(());
+    }
     if place.missing.is_none() {
         place.place().settle(Some(&stamp())).map_err(|error| problem(&error))?;
+        place.place().ensure_few_kept(MAX_KEPT).map_err(|error| problem(&error))?;
     }
     Ok(())
 }
