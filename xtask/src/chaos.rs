@@ -1,8 +1,8 @@
 //! Chaos: a fleet of real hosts at work while it is broken in every way that there is a hand for, and an audit.
 //!
 //! Promises: the schedule is a pure function of the seed; every run that the controller knows is judged: a script's by what
-//! it recorded on its host and by every byte it must have written, a typed action's by its report and by what its unit
-//! recorded; what cannot be explained by a fault that was injected there and then counts as wrong. Deliberately absent:
+//! it recorded on its host and by every byte it must have written, a typed action's by its report, by what its unit
+//! recorded, and by what is on its host in the end; what cannot be explained by a fault that was injected there and then counts as wrong. Deliberately absent:
 //! faults that this machine cannot inject honestly are named in the table instead of being pretended.
 
 pub mod action;
@@ -11,6 +11,7 @@ mod clock;
 pub mod diary;
 mod fault;
 pub mod plan;
+pub mod remains;
 pub mod script;
 pub mod table;
 pub mod typed;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
-use self::action::{UNITS, Unit};
+use self::action::{FILES, UNITS, Unit};
 use self::diary::Diary;
 use self::fault::{AGENT_STATE, CONTROLLER_STATE, PACKAGE};
 use self::plan::{Kind, Lane};
@@ -171,7 +172,7 @@ fn prepare(options: &Options) -> Result<Fleet> {
     each(fleet.lab.hosts().iter(), |host| {
         fleet.enrol(host, &["chaos"])?;
         host.push(&agent, PACKAGE)?;
-        host.run(&["mkdir", "-p", RECORDS, UNITS])?;
+        host.run(&["mkdir", "-p", RECORDS, UNITS, FILES])?;
         for unit in Unit::ALL {
             let file = host.root().join(UNITS.trim_start_matches('/')).join(unit.name());
             std::fs::write(&file, unit.text()).with_context(|| file.display().to_string())?;

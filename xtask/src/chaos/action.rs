@@ -1,6 +1,7 @@
-//! The typed actions of a chaos run, and the units that they act upon.
+//! The typed actions of a chaos run, and the units, files and packages that they act upon.
 
 use std::fmt;
+use std::fmt::Write as _;
 
 /// The kind of action that scripts are.
 pub const SCRIPT: &str = "script";
@@ -8,6 +9,18 @@ pub const SCRIPT: &str = "script";
 pub const STARTS: &str = "/var/lib/chaos/unit";
 /// Where units are installed: not where links are made that mask them (systemd.unit(5)).
 pub const UNITS: &str = "/usr/local/lib/systemd/system";
+/// Where the file is that is written and removed. Nothing else is there.
+pub const FILES: &str = "/etc/chaos";
+/// That file's name.
+pub const FILE: &str = "settings";
+/// Where the drop-in of [`Unit::Tuned`] is. Whoever writes the first one makes the directory.
+pub const DROP_INS: &str = "/etc/systemd/system/chaos-tuned.service.d";
+/// The drop-in's name, as it is asked for and with what systemd wants behind it.
+const DROP_IN: &str = "words";
+/// The drop-in's file.
+pub const DROP_IN_FILE: &str = "words.conf";
+/// The package that is held and let go: each host of a lab has it, and neither an agent nor a fault needs it.
+pub const HELD: &str = "iputils-ping";
 
 /// A typed action, with its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +37,40 @@ pub enum Action {
     Mask,
     /// Kind `unit-file`: takes that away.
     Unmask,
+    /// Kind `file`: writes the file, and keeps the one that is there.
+    WriteFile(Content),
+    /// Kind `file`: removes it, and keeps it.
+    RemoveFile,
+    /// Kind `unit-content`: writes the drop-in.
+    WriteDropIn(Content),
+    /// Kind `unit-content`: removes it.
+    RemoveDropIn,
+    /// Kind `package`: keeps a package as it is.
+    Hold,
+    /// Kind `package`: lets it go.
+    Unhold,
+}
+
+/// What is written: one of two contents, of different sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Content {
+    /// The shorter one.
+    Short,
+    /// The longer one.
+    Long,
+}
+
+/// What typed actions act upon. No two actions are at work on the same at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Object {
+    /// A unit.
+    Unit(Unit),
+    /// The file.
+    File,
+    /// The drop-in, and the unit that it belongs to.
+    DropIn,
+    /// The package.
+    Package,
 }
 
 /// A unit that typed actions act upon. `prepare` installs all of them on every host.
@@ -36,28 +83,42 @@ pub enum Unit {
     Boot,
     /// Does nothing. It is another one than [`Unit::Boot`], because what is masked cannot be enabled.
     Masked,
+    /// Does nothing, and nobody starts it. Its drop-in says what it is called.
+    Tuned,
 }
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Restart, Self::Start, Self::Enable, Self::Disable, Self::Mask, Self::Unmask];
-
-    /// The action that a run says it is.
-    pub fn of(kind: &str, subject: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|action| action.kind() == kind && action.to_string() == subject)
-    }
+    pub const ALL: [Self; 14] = [
+        Self::Restart,
+        Self::Start,
+        Self::Enable,
+        Self::Disable,
+        Self::Mask,
+        Self::Unmask,
+        Self::WriteFile(Content::Short),
+        Self::WriteFile(Content::Long),
+        Self::RemoveFile,
+        Self::WriteDropIn(Content::Short),
+        Self::WriteDropIn(Content::Long),
+        Self::RemoveDropIn,
+        Self::Hold,
+        Self::Unhold,
+    ];
 
     /// Its kind.
     pub const fn kind(self) -> &'static str {
         match self {
             Self::Restart | Self::Start => "unit",
             Self::Enable | Self::Disable | Self::Mask | Self::Unmask => "unit-file",
+            Self::WriteFile(_) | Self::RemoveFile => "file",
+            Self::WriteDropIn(_) | Self::RemoveDropIn => "unit-content",
+            Self::Hold | Self::Unhold => "package",
         }
     }
 
-    /// Its parameter `verb`.
-    pub const fn verb(self) -> &'static str {
+    /// What it does, in the word of its kind: its parameter `verb`, where it has one.
+    const fn verb(self) -> &'static str {
         match self {
             Self::Restart => "restart",
             Self::Start => "start",
@@ -65,53 +126,124 @@ impl Action {
             Self::Disable => "disable",
             Self::Mask => "mask",
             Self::Unmask => "unmask",
+            Self::WriteFile(_) | Self::WriteDropIn(_) => "write",
+            Self::RemoveFile | Self::RemoveDropIn => "remove",
+            Self::Hold => "hold",
+            Self::Unhold => "unhold",
         }
     }
 
-    /// What its parameter `unit` names.
-    pub const fn unit(self) -> Unit {
+    /// What it acts upon.
+    pub const fn object(self) -> Object {
         match self {
-            Self::Restart | Self::Start => Unit::Worker,
-            Self::Enable | Self::Disable => Unit::Boot,
-            Self::Mask | Self::Unmask => Unit::Masked,
+            Self::Restart | Self::Start => Object::Unit(Unit::Worker),
+            Self::Enable | Self::Disable => Object::Unit(Unit::Boot),
+            Self::Mask | Self::Unmask => Object::Unit(Unit::Masked),
+            Self::WriteFile(_) | Self::RemoveFile => Object::File,
+            Self::WriteDropIn(_) | Self::RemoveDropIn => Object::DropIn,
+            Self::Hold | Self::Unhold => Object::Package,
         }
     }
 
-    /// Where its report says how the unit was `before`, or is `after`, as a JSON pointer.
-    pub fn reported(self, when: &str) -> String {
+    /// What it writes, where it writes something.
+    pub fn content(self) -> Option<String> {
         match self {
-            Self::Restart | Self::Start => format!("/{when}/active"),
-            Self::Enable | Self::Disable | Self::Mask | Self::Unmask => format!("/{when}"),
-        }
-    }
-
-    /// Whether a unit that is like that is as asked.
-    pub fn is_content_with(self, state: &str) -> bool {
-        match self {
-            Self::Restart | Self::Start => state == "active",
-            Self::Enable => state == "enabled",
-            Self::Disable => state == "disabled",
-            Self::Mask => state == "masked",
-            Self::Unmask => !state.is_empty() && !state.starts_with("masked"),
+            Self::WriteFile(content) => Some(content.of_file()),
+            Self::WriteDropIn(content) => Some(content.of_drop_in()),
+            _ => None,
         }
     }
 
     /// Its parameters, for the command line.
-    pub fn params(self) -> [String; 2] {
-        [format!("unit={}", self.unit().name()), format!("verb={}", self.verb())]
+    pub fn params(self) -> Vec<String> {
+        let verb = format!("verb={}", self.verb());
+        match (self.object(), self.content()) {
+            (Object::Unit(unit), _) => vec![format!("unit={}", unit.name()), verb],
+            (Object::File, content) => {
+                let path = format!("path={FILES}/{FILE}");
+                let state = if content.is_some() { "state=present" } else { "state=absent" };
+                let content = content.map(|content| format!("content={content}"));
+                [path, state.to_owned(), "backup=true".to_owned()].into_iter().chain(content).collect()
+            }
+            (Object::DropIn, content) => {
+                let unit = format!("unit={}", Unit::Tuned.name());
+                let text = content.map(|content| format!("text={content}"));
+                [unit, format!("drop_in={DROP_IN}"), verb].into_iter().chain(text).collect()
+            }
+            (Object::Package, _) => vec![verb, format!("names={HELD}")],
+        }
     }
 }
 
 impl fmt::Display for Action {
-    /// As the controller shows it.
+    /// As the controller shows it: not with what is written.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb(), self.unit().name())
+        let verb = self.verb();
+        match self.object() {
+            Object::Unit(unit) => write!(f, "{verb} {}", unit.name()),
+            Object::File => write!(f, "{verb} {FILES}/{FILE}"),
+            Object::DropIn => write!(f, "{verb} {} ({DROP_IN})", Unit::Tuned.name()),
+            Object::Package => write!(f, "{verb} {HELD}"),
+        }
+    }
+}
+
+impl Content {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Short, Self::Long];
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Short => "short",
+            Self::Long => "long",
+        }
+    }
+
+    /// So many lines, each of which says where it belongs: a part of one is no beginning of the other.
+    fn lines(self, before: &str) -> String {
+        let count = match self {
+            Self::Short => 600,
+            Self::Long => 900,
+        };
+        let mut lines = String::new();
+        for number in 1..=count {
+            // Writing to a string cannot fail.
+            let _ = writeln!(lines, "{before}{} {number:05}", self.word());
+        }
+        lines
+    }
+
+    /// As the file has it: some 10 KiB.
+    pub fn of_file(self) -> String {
+        self.lines("line of the ")
+    }
+
+    /// As the drop-in has it. What systemd takes from it stands at its end: half of it says nothing.
+    pub fn of_drop_in(self) -> String {
+        format!("{}[Unit]\nDescription={}\n", self.lines("# "), self.description())
+    }
+
+    /// What [`Unit::Tuned`] is called with it.
+    pub fn description(self) -> String {
+        format!("A unit with the {} drop-in", self.word())
+    }
+}
+
+impl Object {
+    /// The action that leaves it as `prepare` does; `None` where nothing of it is looked at in the end.
+    pub const fn initially(self) -> Option<Action> {
+        match self {
+            Self::Unit(_) => None,
+            Self::File => Some(Action::RemoveFile),
+            Self::DropIn => Some(Action::RemoveDropIn),
+            Self::Package => Some(Action::Unhold),
+        }
     }
 }
 
 impl Unit {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Worker, Self::Boot, Self::Masked];
+    pub const ALL: [Self; 4] = [Self::Worker, Self::Boot, Self::Masked, Self::Tuned];
 
     /// The unit's name.
     pub const fn name(self) -> &'static str {
@@ -119,17 +251,23 @@ impl Unit {
             Self::Worker => "chaos.service",
             Self::Boot => "chaos-boot.service",
             Self::Masked => "chaos-masked.service",
+            Self::Tuned => "chaos-tuned.service",
         }
     }
+
+    /// What it is called by its own file.
+    pub const DESCRIPTION: &'static str = "A unit of the chaos run";
 
     /// The unit's file.
     pub fn text(self) -> String {
         // Started as often as operators ask for: the limit of systemd is not what is tried here.
-        let begin = "[Unit]\nDescription=A unit of the chaos run\nStartLimitIntervalSec=0\n\n[Service]\n\
-             Type=oneshot\nRemainAfterExit=yes\n";
+        let begin = format!(
+            "[Unit]\nDescription={}\nStartLimitIntervalSec=0\n\n[Service]\nType=oneshot\nRemainAfterExit=yes\n",
+            Self::DESCRIPTION
+        );
         match self {
             Self::Worker => format!("{begin}ExecStart=/bin/sh -c '{} && sleep 1'\n", record()),
-            Self::Masked => format!("{begin}ExecStart=/bin/true\n"),
+            Self::Masked | Self::Tuned => format!("{begin}ExecStart=/bin/true\n"),
             Self::Boot => {
                 format!("{begin}ExecStart=/bin/true\n\n[Install]\nWantedBy=multi-user.target\n")
             }
@@ -150,15 +288,57 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
+    /// As the host would parse them, and with the words that the controller shows.
     #[test]
-    fn an_action_is_found_again_by_what_its_run_says() {
+    fn parameters_are_those_of_the_kind_and_the_run_is_called_so() {
+        use fleetward_protocol::action::{Action as Asked, ActionRequest};
+
         for action in Action::ALL {
-            assert_eq!(Action::of(action.kind(), &action.to_string()), Some(action));
+            let mut params = serde_json::Map::new();
+            for param in action.params() {
+                let (name, value) = param.split_once('=').unwrap();
+                let value = match name {
+                    "backup" => value.parse::<bool>().unwrap().into(),
+                    "names" => vec![value].into(),
+                    _ => value.into(),
+                };
+                params.insert(name.to_owned(), value);
+            }
+            let params = serde_json::Value::Object(params).to_string();
+            let request = ActionRequest { kind: action.kind().into(), params };
+            let parsed = Asked::parse(&request).unwrap();
+            assert_eq!(parsed.subject().as_str(), action.to_string());
         }
-        assert_eq!(Action::of("unit", "restart chaos.service"), Some(Action::Restart));
-        assert_eq!(Action::of(SCRIPT, "restart chaos.service"), None);
-        assert_eq!(Action::of("unit", "stop chaos.service"), None);
         assert_eq!(Action::Start.params(), ["unit=chaos.service", "verb=start"]);
+        assert_eq!(Action::RemoveFile.params(), ["path=/etc/chaos/settings", "state=absent", "backup=true"]);
+    }
+
+    #[test]
+    fn contents_are_told_apart_by_their_size_and_a_part_of_one_is_none() {
+        for (short, long) in [
+            (Content::Short.of_file(), Content::Long.of_file()),
+            (Content::Short.of_drop_in(), Content::Long.of_drop_in()),
+        ] {
+            assert!((8 << 10..16 << 10).contains(&short.len()), "{}", short.len());
+            assert!(short.len() + 1024 < long.len() && long.len() < 32 << 10, "{}", long.len());
+            assert_eq!(short.lines().zip(long.lines()).filter(|(a, b)| a == b && *a != "[Unit]").count(), 0);
+        }
+        for content in Content::ALL {
+            let text = content.of_drop_in();
+            assert!(text.ends_with(&format!("[Unit]\nDescription={}\n", content.description())));
+            assert_ne!(content.description(), Unit::DESCRIPTION);
+        }
+        assert_eq!(DROP_IN_FILE.strip_suffix(".conf"), Some(DROP_IN));
+        assert!(DROP_INS.ends_with(&format!("/{}.d", Unit::Tuned.name())));
+    }
+
+    #[test]
+    fn what_is_looked_at_in_the_end_has_an_action_that_is_its_beginning() {
+        for action in Action::ALL {
+            let object = action.object();
+            assert!(object.initially().is_none_or(|initially| initially.object() == object));
+            assert_eq!(object.initially().is_none(), matches!(object, Object::Unit(_)));
+        }
     }
 
     #[test]
@@ -180,6 +360,6 @@ mod tests {
     #[test]
     fn only_the_unit_that_is_enabled_says_where_it_belongs() {
         let installs = Unit::ALL.map(|unit| unit.text().contains("[Install]"));
-        assert_eq!(installs, [false, true, false]);
+        assert_eq!(installs, [false, true, false, false]);
     }
 }

@@ -266,6 +266,7 @@ impl<'a> Scene<'a> {
             shut_down: any(&[Kind::HostRebooted]),
             supervisor_killed: killed.is_some(),
             agent_ended: any(&ENDS_AGENT) || any(&ENDS_HOST),
+            package_installed: any(&[Kind::AgentUpgraded]),
             disk_filled: any(&[Kind::HostDiskFilled]),
             stop_asked: chaos.ledger().stopped.contains(&operation.number),
             ..Around::default()

@@ -97,7 +97,10 @@ fn inject(chaos: &Chaos, host: &Host, fault: &Fault, open: Open) -> Result<Resul
         Fault::PauseController(span) => pause(host, CONTROLLER, || hold(span)),
         Fault::KillSupervisor(pick) => kill_supervisor(chaos, host, pick, open),
         Fault::UpgradeAgent => {
-            let argv = ["apt-get", "-o", "Dpkg::Use-Pty=0", "install", "--reinstall", "--yes", PACKAGE];
+            // A run may be at work with packages: it is waited for, as any owner would have it.
+            let waits = format!("DPkg::Lock::Timeout={}", COMMAND.as_secs());
+            let set = ["apt-get", "-o", "Dpkg::Use-Pty=0", "-o", &waits];
+            let argv = [&set[..], &["install", "--reinstall", "--yes", PACKAGE]].concat();
             let finished = host.exec_within(&argv, INSTALL)?;
             ensure!(finished.status.success(), "{} {}", finished.text(), finished.error_text());
             Ok(Ok(()))

@@ -21,8 +21,8 @@ pub struct Account {
     pub unanswered_requests: usize,
     /// Runs that the controller knows.
     pub runs: usize,
-    /// Of these, runs of typed actions.
-    pub typed_runs: usize,
+    /// Of these, runs of typed actions, by their kind.
+    pub typed_runs: BTreeMap<&'static str, usize>,
     /// Starts that scripts recorded on their hosts.
     pub starts: usize,
     /// Starts that the unit recorded that typed actions start.
@@ -81,7 +81,9 @@ impl Report {
         row("… without an answer", account.unanswered_requests.to_string());
         row("operations", account.operations.to_string());
         row("runs", account.runs.to_string());
-        row("… of typed actions", account.typed_runs.to_string());
+        for (kind, count) in &account.typed_runs {
+            row(&format!("… of kind {kind}"), count.to_string());
+        }
         for (state, count) in &account.states {
             row(&format!("… {}", words(*state)), count.to_string());
         }

@@ -1,13 +1,18 @@
 //! Whether the runs of typed actions are accounted for: a pure function of what the controller says, what their unit
 //! recorded on its host, and what was done to both.
 //!
-//! Their output is for people and is not looked at; what they promise is in their report.
+//! Their output is for people and is not looked at; what they promise is in their report. What they left on their host is
+//! judged by itself ([`remains`](super::remains)).
 
 use fleetward_api::work::run::RunState;
 use serde_json::{Map, Value};
 
-use super::action::{Action, Unit};
+use super::action::{Action, DROP_IN_FILE, DROP_INS, HELD, Object, Unit};
 use super::verdict::{Around, Refusal};
+
+/// How long what a run that was ended from outside was at, or asked systemd or apt for, may go on or come still, in
+/// milliseconds.
+pub const SETTLES: i64 = 10_000;
 
 /// A run of a typed action, by everything that is known of it.
 #[derive(Debug, Clone)]
@@ -28,19 +33,39 @@ pub struct Facts {
     pub report: Option<Map<String, Value>>,
 }
 
-/// What the runs on the same unit have left to systemd that were near.
+/// What the runs on the same object have left behind that were near.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Neighbours {
     /// Nothing: each was waited for.
     Settled,
-    /// One was ended from outside. What it asked systemd for goes on, or comes still.
+    /// One was ended from outside. What it was at, or asked systemd or apt for, goes on, or comes still.
     Unsettled,
+}
+
+/// What a run has done to its object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it was not started.
+    Nothing,
+    /// What was asked for, or nothing: nobody knows.
+    Perhaps,
+    /// What was asked for.
+    Certain,
 }
 
 impl Facts {
     /// Whether what it asked systemd for may go on after its end, because it was ended from outside.
     pub fn leaves_work(&self) -> bool {
         self.may_have_started() && matches!(self.state, RunState::Lost | RunState::Cancelled)
+    }
+
+    /// What it has done to its object.
+    pub fn effect(&self) -> Effect {
+        match self.state {
+            RunState::Succeeded => Effect::Certain,
+            _ if self.may_have_started() => Effect::Perhaps,
+            _ => Effect::Nothing,
+        }
     }
 
     /// Whether it is known that it started the unit that records its starts.
@@ -58,7 +83,7 @@ impl Facts {
     }
 
     fn is_of_the_worker(&self) -> bool {
-        self.action.unit() == Unit::Worker
+        self.action.object() == Object::Unit(Unit::Worker)
     }
 
     /// What is lost may have been started though the controller did not hear of it.
@@ -89,6 +114,8 @@ pub fn judge(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<(
         RunState::Failed if around.rebooted || around.disk_filled || neighbours == Neighbours::Unsettled => {
             Ok(())
         }
+        // Whoever installs a package at the same time leaves it in the middle for a moment, which is seen, and told as wrong.
+        RunState::Failed if is_beside_an_install(facts, around) => Ok(()),
         RunState::Failed => Err("failed, and nothing that was done explains it".into()),
         RunState::Lost => around.explain_loss(),
         RunState::Cancelled if around.stop_asked => Ok(()),
@@ -116,37 +143,128 @@ pub fn judge_starts(recorded: usize, runs: &[Facts]) -> Result<(), String> {
     ))
 }
 
+/// Whether somebody else was at work with packages.
+fn is_beside_an_install(facts: &Facts, around: &Around) -> bool {
+    facts.action.object() == Object::Package && around.package_installed
+}
+
 /// Whether the report of a run that succeeded says what was asked for.
 fn as_asked(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<(), String> {
     let Some(report) = &facts.report else { return Err("succeeded without a report".into()) };
-    let wrong =
-        |what: &str| Err(format!("succeeded, but its report says {what}: {}", Value::Object(report.clone())));
     let Some(changed) = facts.told("/changed").as_bool() else {
-        return wrong("not whether it changed anything");
+        return Err(format!(
+            "succeeded, but its report does not say whether it changed anything: {report:?}"
+        ));
     };
+    let judged = match facts.action.object() {
+        Object::Unit(_) => unit_as_asked(facts, changed, around, neighbours),
+        Object::File => file_as_asked(facts, changed),
+        Object::DropIn => drop_in_as_asked(facts, changed),
+        Object::Package => package_as_asked(facts, changed, around, neighbours),
+    };
+    judged.map_err(|what| format!("succeeded, but its report says {what}: {}", Value::Object(report.clone())))
+}
+
+/// Whether what was changed was not as asked before, and what was left alone was. A run that was cut off and has gone on may
+/// find that the boot or itself has done it before.
+fn changed_as_needed(facts: &Facts, changed: bool, was_as_asked: bool) -> Result<(), &'static str> {
+    match (changed, was_as_asked) {
+        (true, true) if !facts.cut_off => Err("that it changed what was as asked"),
+        (false, false) => Err("that it left alone what was not as asked"),
+        _ => Ok(()),
+    }
+}
+
+fn unit_as_asked(
+    facts: &Facts,
+    changed: bool,
+    around: &Around,
+    neighbours: Neighbours,
+) -> Result<(), &'static str> {
     let is_as_asked = |when: &str| {
-        facts
-            .told(&facts.action.reported(when))
-            .as_str()
-            .is_some_and(|state| facts.action.is_content_with(state))
+        let pointer = match facts.action.kind() {
+            "unit" => format!("/{when}/active"),
+            _ => format!("/{when}"),
+        };
+        facts.told(&pointer).as_str().is_some_and(|state| match facts.action {
+            Action::Restart | Action::Start => state == "active",
+            Action::Enable => state == "enabled",
+            Action::Disable => state == "disabled",
+            Action::Mask => state == "masked",
+            Action::Unmask => !state.is_empty() && !state.starts_with("masked"),
+            _ => false,
+        })
     };
     match facts.action {
-        // A run that was cut off and has gone on may find that the boot or itself has done it before.
-        Action::Restart if !changed && !facts.cut_off => return wrong("that it restarted nothing"),
+        Action::Restart if !changed && !facts.cut_off => return Err("that it restarted nothing"),
         Action::Restart => {}
-        _ if changed && is_as_asked("before") && !facts.cut_off => {
-            return wrong("that it changed what was as asked");
-        }
-        _ if !changed && !is_as_asked("before") => return wrong("that it left alone what was not as asked"),
-        _ => {}
+        _ => changed_as_needed(facts, changed, is_as_asked("before"))?,
     }
     // A unit was active when its start ended, and may have been stopped again before it was looked at.
     let stopped_again =
         facts.action.kind() == "unit" && (around.shut_down || neighbours == Neighbours::Unsettled);
     if !is_as_asked("after") && !stopped_again {
-        return wrong("that the unit is not as asked");
+        return Err("that the unit is not as asked");
     }
     Ok(())
+}
+
+fn file_as_asked(facts: &Facts, changed: bool) -> Result<(), &'static str> {
+    let size = facts.action.content().map(|content| content.len());
+    let is_as_asked = |when: &str| match size {
+        Some(size) => {
+            facts.told(&format!("/{when}/type")) == "file" && facts.told(&format!("/{when}/size")) == size
+        }
+        None => facts.told(&format!("/{when}")).is_null(),
+    };
+    changed_as_needed(facts, changed, is_as_asked("before"))?;
+    if !is_as_asked("after") {
+        return Err("that the file is not as asked");
+    }
+    let was_there = !facts.told("/before").is_null();
+    if changed && was_there && !facts.cut_off && !facts.told("/backup").is_string() {
+        return Err("not where the file as it was is kept");
+    }
+    Ok(())
+}
+
+/// Its report says less: neither how the file was nor how it is. The host does, in the end.
+fn drop_in_as_asked(facts: &Facts, changed: bool) -> Result<(), &'static str> {
+    if facts.told("/path") != format!("{DROP_INS}/{DROP_IN_FILE}") {
+        return Err("another file");
+    }
+    if !facts.told("/unit").is_null() {
+        return Err("that something was done with the unit");
+    }
+    let is_kept = facts.told("/kept").is_string();
+    match (changed, facts.action) {
+        (false, _) if is_kept => Err("that it kept what it left alone"),
+        (true, Action::RemoveDropIn) if !is_kept && !facts.cut_off => {
+            Err("not where the removed file is kept")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn package_as_asked(
+    facts: &Facts,
+    changed: bool,
+    around: &Around,
+    neighbours: Neighbours,
+) -> Result<(), &'static str> {
+    let changes = facts.told("/changes");
+    let own = |change: &&Value| change.get("name").is_some_and(|name| name == HELD);
+    let own = changes.as_array().and_then(|changes| changes.iter().find(own));
+    let held = own.and_then(|change| change.get("held")).and_then(Value::as_bool);
+    // What else changed packages may have done it, or be all that was changed.
+    let is_alone =
+        !facts.cut_off && !is_beside_an_install(facts, around) && neighbours == Neighbours::Settled;
+    match (changed, held) {
+        (_, Some(held)) if held != (facts.action == Action::Hold) => Err("that the package is not as asked"),
+        (false, Some(_)) => Err("that it changed nothing, and what it changed"),
+        (true, None) if is_alone => Err("that it changed something, and not the package"),
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +272,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::chaos::action::Content;
 
     fn facts(action: Action, state: RunState) -> Facts {
         Facts { action, state, refusal: None, started: true, cut_off: false, dropped: 0, report: None }
@@ -224,6 +343,149 @@ mod tests {
                 assert!(judge(&wrong, &shut_down, Neighbours::Unsettled).is_err(), "{wrong:?}");
             }
             assert_eq!(judge_starts(0, &[linked(action, other, true, asked)]), Ok(()));
+        }
+    }
+
+    fn reported(action: Action, report: Value) -> Facts {
+        Facts { report: report.as_object().cloned(), ..facts(action, RunState::Succeeded) }
+    }
+
+    /// What a report says however much went on around it.
+    fn is_never_right(wrong: &Facts) {
+        let much = Around {
+            rebooted: true,
+            shut_down: true,
+            supervisor_killed: true,
+            agent_ended: true,
+            package_installed: true,
+            disk_filled: true,
+            ..Around::default()
+        };
+        assert!(judged(wrong, Around::default()).is_err(), "{wrong:?}");
+        let cut_off = Facts { cut_off: true, ..wrong.clone() };
+        assert!(judge(&cut_off, &much, Neighbours::Unsettled).is_err(), "{wrong:?}");
+    }
+
+    #[test]
+    fn what_succeeded_reports_that_the_file_is_as_asked() {
+        let none = Around::default();
+        let (short, long) = (Content::Short, Content::Long);
+        let file = |content: Content| json!({"type": "file", "size": content.of_file().len()});
+        let kept = "/etc/chaos/.settings.fleetward-20260102T030405Z";
+        let write = |changed: bool, before: Value, after: Value, backup: Value| {
+            let report = json!({"changed": changed, "before": before, "after": after, "backup": backup});
+            reported(Action::WriteFile(short), report)
+        };
+        let remove = |changed: bool, before: Value, after: Value, backup: Value| Facts {
+            action: Action::RemoveFile,
+            ..write(changed, before, after, backup)
+        };
+        for right in [
+            write(true, Value::Null, file(short), Value::Null),
+            write(true, file(long), file(short), kept.into()),
+            write(false, file(short), file(short), Value::Null),
+            remove(true, file(long), Value::Null, kept.into()),
+            remove(false, Value::Null, Value::Null, Value::Null),
+        ] {
+            assert_eq!(judged(&right, none), Ok(()));
+            assert_eq!(judge_starts(0, &[right]), Ok(()));
+        }
+        for wrong in [
+            facts(Action::WriteFile(short), RunState::Succeeded),
+            reported(Action::RemoveFile, json!({})),
+            write(true, file(long), file(long), kept.into()),
+            write(true, Value::Null, Value::Null, Value::Null),
+            write(true, Value::Null, json!({"type": "link", "size": short.of_file().len()}), Value::Null),
+            write(false, file(long), file(short), Value::Null),
+            remove(true, file(long), file(long), kept.into()),
+            remove(false, file(long), Value::Null, Value::Null),
+        ] {
+            is_never_right(&wrong);
+        }
+        // One that was cut off had done it before.
+        for unless_cut_off in [
+            write(true, file(short), file(short), kept.into()),
+            write(true, file(long), file(short), Value::Null),
+            remove(true, Value::Null, Value::Null, Value::Null),
+        ] {
+            judged(&unless_cut_off, none).unwrap_err();
+            assert_eq!(judged(&Facts { cut_off: true, ..unless_cut_off }, none), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_succeeded_reports_the_drop_in_that_was_asked_for() {
+        let path = format!("{DROP_INS}/{DROP_IN_FILE}");
+        let report =
+            |changed: bool, kept: Option<&str>| json!({"changed": changed, "path": path, "kept": kept});
+        let kept = Some("/etc/systemd/system/chaos-tuned.service.d/.words.conf.fleetward-20260102T030405Z");
+        let write = |changed, kept| reported(Action::WriteDropIn(Content::Long), report(changed, kept));
+        let remove = |changed, kept| reported(Action::RemoveDropIn, report(changed, kept));
+        for right in [
+            write(true, None),
+            write(true, kept),
+            write(false, None),
+            remove(true, kept),
+            remove(false, None),
+        ] {
+            assert_eq!(judged(&right, Around::default()), Ok(()));
+        }
+        let elsewhere = json!({"changed": true, "path": "/etc/systemd/system/chaos-tuned.service"});
+        let restarted = json!({"changed": true, "path": path, "unit": {"changed": true}});
+        for wrong in [
+            write(false, kept),
+            remove(false, kept),
+            reported(Action::WriteDropIn(Content::Long), elsewhere),
+            reported(Action::WriteDropIn(Content::Long), restarted),
+            reported(Action::RemoveDropIn, json!({"path": path})),
+        ] {
+            is_never_right(&wrong);
+        }
+        let unkept = remove(true, None);
+        judged(&unkept, Around::default()).unwrap_err();
+        assert_eq!(judged(&Facts { cut_off: true, ..unkept }, Around::default()), Ok(()));
+    }
+
+    #[test]
+    fn what_succeeded_reports_that_the_package_is_as_asked() {
+        let none = Around::default();
+        let upgraded = Around { package_installed: true, agent_ended: true, ..none };
+        let report = |changed: bool, held: Option<bool>| {
+            let own = held.map(|held| json!({"name": HELD, "held": held}));
+            let other = json!({"name": "fleetward-agent", "after": "1.0"});
+            json!({"changed": changed, "changes": own.into_iter().chain([other]).collect::<Vec<_>>()})
+        };
+        for (action, asked) in [(Action::Hold, true), (Action::Unhold, false)] {
+            let told = |changed, held| reported(action, report(changed, held));
+            assert_eq!(judged(&told(true, Some(asked)), none), Ok(()));
+            assert_eq!(judged(&told(false, None), none), Ok(()));
+            for wrong in [told(true, Some(!asked)), told(false, Some(asked)), told(false, Some(!asked))] {
+                is_never_right(&wrong);
+            }
+            let others = told(true, None);
+            judged(&others, none).unwrap_err();
+            assert_eq!(judged(&others, upgraded), Ok(()));
+            assert_eq!(judge(&others, &none, Neighbours::Unsettled), Ok(()));
+            assert_eq!(judged(&Facts { cut_off: true, ..others }, none), Ok(()));
+        }
+        let installed = Around { package_installed: true, ..none };
+        assert_eq!(judged(&facts(Action::Hold, RunState::Failed), installed), Ok(()));
+        judged(&facts(Action::Hold, RunState::Failed), none).unwrap_err();
+        judged(&facts(Action::RemoveFile, RunState::Failed), installed).unwrap_err();
+        judged(&facts(Action::Hold, RunState::Lost), installed).unwrap_err();
+    }
+
+    #[test]
+    fn what_a_run_has_done_is_known_of_those_that_succeeded_and_of_those_that_never_began() {
+        let effect =
+            |state, started| Facts { started, ..facts(Action::WriteFile(Content::Short), state) }.effect();
+        assert_eq!(effect(RunState::Succeeded, true), Effect::Certain);
+        for state in [RunState::Failed, RunState::Cancelled, RunState::TimedOut, RunState::Running] {
+            assert_eq!(effect(state, true), Effect::Perhaps, "{state:?}");
+        }
+        assert_eq!(effect(RunState::Lost, false), Effect::Perhaps, "the controller may not have heard");
+        for state in [RunState::Cancelled, RunState::Refused, RunState::Expired] {
+            assert_eq!(effect(state, false), Effect::Nothing, "{state:?}");
         }
     }
 

@@ -86,6 +86,8 @@ pub struct Around {
     pub supervisor_killed: bool,
     /// Its host's agent was killed, restarted or installed anew.
     pub agent_ended: bool,
+    /// Its host's agent was installed anew.
+    pub package_installed: bool,
     /// Its host's disk was filled.
     pub disk_filled: bool,
     /// Its host's owner keeps less output than the script writes.

@@ -23,6 +23,8 @@ pub(super) enum Answer {
 pub(super) struct Asked {
     /// The operation's reason, by which it is found again.
     pub(super) reason: String,
+    /// What was asked for.
+    pub(super) call: Call,
     /// From the request to its answer.
     pub(super) span: Span,
     /// The answer.
@@ -101,7 +103,7 @@ fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
         request.call,
         number.as_deref().unwrap_or_default()
     ));
-    chaos.asked(Asked { reason: reason.to_owned(), span, answer });
+    chaos.asked(Asked { reason: reason.to_owned(), call: request.call, span, answer });
     number
 }
 

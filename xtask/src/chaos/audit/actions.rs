@@ -1,4 +1,7 @@
-//! The part of the audit that is about typed actions: what their runs report, and what their unit recorded.
+//! The part of the audit that is about typed actions: what their runs report, what their unit recorded, and what is on their
+//! hosts.
+
+mod remains;
 
 use std::collections::BTreeMap;
 
@@ -9,12 +12,11 @@ use super::{Operation, Run, Scene, span};
 use crate::chaos::Chaos;
 use crate::chaos::action::{Action, STARTS};
 use crate::chaos::diary::{Injected, Span};
+use crate::chaos::plan::Call;
+use crate::chaos::remains::Deed;
 use crate::chaos::table::Account;
-use crate::chaos::typed::{Facts, Neighbours, judge, judge_starts};
+use crate::chaos::typed::{Facts, Neighbours, SETTLES, judge, judge_starts};
 use crate::chaos::verdict::Refusal;
-
-/// How long what a run that was ended from outside asked systemd for may go on or come still, in milliseconds.
-const SETTLES: i64 = 10_000;
 
 /// A run of a typed action, with what is known of it.
 struct Typed<'a> {
@@ -24,39 +26,58 @@ struct Typed<'a> {
     facts: Facts,
 }
 
-/// Judges every run of a typed action, and what their units recorded.
+/// Judges every run of a typed action, what their unit recorded, and what they left on their hosts.
 pub(super) fn audit(
     chaos: &Chaos,
     runs: &[(&Operation, Run)],
     faults: &[Injected],
     account: &mut Account,
 ) -> Result<()> {
+    let asked = asked(chaos);
     let all: Vec<Typed<'_>> =
-        runs.iter().map(|(operation, run)| read(operation, run)).collect::<Result<_>>()?;
-    let mut hosts: BTreeMap<&str, Vec<Facts>> = BTreeMap::new();
+        runs.iter().map(|(operation, run)| read(operation, run, &asked)).collect::<Result<_>>()?;
+    let mut hosts: BTreeMap<&str, (Vec<Facts>, Vec<Deed>)> = BTreeMap::new();
     for typed in &all {
         let Typed { operation, run, span, facts } = typed;
         let scene = Scene::of(chaos, operation, run, *span, faults);
         let facts = Facts { cut_off: scene.around.rebooted, ..facts.clone() };
         let wrong = judge(&facts, &scene.around, neighbours(typed, &all)).err();
         scene.account_for(wrong, account);
-        account.typed_runs += 1;
-        hosts.entry(&run.host).or_default().push(facts);
+        *account.typed_runs.entry(facts.action.kind()).or_default() += 1;
+        let Facts { action, cut_off, .. } = facts;
+        let deed = Deed { action, span: *span, effect: facts.effect(), cut_off };
+        let (all, deeds) = hosts.entry(&run.host).or_default();
+        all.push(facts);
+        deeds.push(deed);
     }
     for host in chaos.fleet.lab.hosts() {
         let recorded = read_starts(&host.root())?;
         account.unit_starts += recorded;
-        let runs = hosts.get(host.name()).map_or(&[][..], Vec::as_slice);
-        account
-            .wrong
-            .extend(judge_starts(recorded, runs).err().map(|wrong| format!("{}: {wrong}", host.name())));
+        let (runs, deeds) = hosts.remove(host.name()).unwrap_or_default();
+        let starts = judge_starts(recorded, &runs).err();
+        let remains = remains::audit(host, &deeds)?;
+        let wrong = starts.into_iter().chain(remains);
+        account.wrong.extend(wrong.map(|wrong| format!("{}: {wrong}", host.name())));
     }
     Ok(())
 }
 
-fn read<'a>(operation: &'a Operation, run: &'a Run) -> Result<Typed<'a>> {
-    let action = Action::of(&run.kind, &run.subject)
-        .with_context(|| format!("nobody asks for `{}` `{}`", run.kind, run.subject))?;
+/// What operators asked for, by the reason that they gave: what a run says of itself does not say what it writes.
+fn asked(chaos: &Chaos) -> BTreeMap<String, Action> {
+    let ledger = chaos.ledger();
+    let typed = ledger.asked.iter().filter_map(|asked| match asked.call {
+        Call::Typed(action) => Some((asked.reason.clone(), action)),
+        Call::Scripts(_) => None,
+    });
+    typed.collect()
+}
+
+fn read<'a>(operation: &'a Operation, run: &'a Run, asked: &BTreeMap<String, Action>) -> Result<Typed<'a>> {
+    let action = asked
+        .get(operation.reason.as_deref().unwrap_or_default())
+        .copied()
+        .filter(|action| action.kind() == run.kind && action.to_string() == run.subject)
+        .with_context(|| format!("nobody asked for `{}` `{}`", run.kind, run.subject))?;
     let detail = run.state_detail.as_deref().unwrap_or_default();
     let facts = Facts {
         action,
@@ -70,12 +91,12 @@ fn read<'a>(operation: &'a Operation, run: &'a Run) -> Result<Typed<'a>> {
     Ok(Typed { operation, run, span: span(run)?, facts })
 }
 
-/// What other runs on the same unit of the host may have left to systemd while this one was under way.
+/// What other runs on the same object of the host may have left behind while this one was under way.
 fn neighbours(of: &Typed<'_>, all: &[Typed<'_>]) -> Neighbours {
     let is_near = |other: &&Typed<'_>| {
         other.run.id != of.run.id
             && other.run.host == of.run.host
-            && other.facts.action.unit() == of.facts.action.unit()
+            && other.facts.action.object() == of.facts.action.object()
             && other.span.wider(SETTLES).meets(&of.span)
     };
     match all.iter().filter(is_near).any(|other| other.facts.leaves_work()) {
