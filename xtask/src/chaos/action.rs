@@ -202,8 +202,8 @@ impl Content {
     /// So many lines, each of which says where it belongs: a part of one is no beginning of the other.
     fn lines(self, before: &str) -> String {
         let count = match self {
-            Self::Short => 600,
-            Self::Long => 900,
+            Self::Short => 450,
+            Self::Long => 700,
         };
         let mut lines = String::new();
         for number in 1..=count {
@@ -220,7 +220,7 @@ impl Content {
 
     /// As the drop-in has it. What systemd takes from it stands at its end: half of it says nothing.
     pub fn of_drop_in(self) -> String {
-        format!("{}[Unit]\nDescription={}\n", self.lines("# "), self.description())
+        format!("{}[Unit]\nDescription={}\n", self.lines("# line of the "), self.description())
     }
 
     /// What [`Unit::Tuned`] is called with it.

@@ -21,7 +21,7 @@ pub struct Deed {
     pub span: Span,
     /// What it has done.
     pub effect: Effect,
-    /// Whether its host restarted while it was under way: what others had left it may have left as it was.
+    /// Whether its host restarted while it was under way: what was left before it may have left as it was.
     pub cut_off: bool,
 }
 
@@ -32,8 +32,9 @@ pub struct Expected {
     pub after: BTreeSet<Action>,
     /// Whether a run may have left something of its own beside it, which the next one would have tidied.
     pub untidy: bool,
-    /// How many runs may have done something, and nobody knows.
-    pub uncertain: usize,
+    /// How many earlier versions of a file may be kept that nobody has counted: what a run leaves that is ended or cut off is
+    /// kept by whoever comes next, which may find nothing to change, and counts none then.
+    pub uncounted: usize,
 }
 
 /// A file, and what is beside it in its directory.
@@ -64,7 +65,8 @@ pub fn expect(initially: Action, deeds: &[Deed]) -> Expected {
     }
     let is_tidied = |deed: &Deed| certain().any(|later| !later.cut_off && deed.is_before(later));
     let untidy = uncertain().any(|deed| !is_tidied(deed));
-    Expected { after, untidy, uncertain: uncertain().count() }
+    let uncounted = uncertain().count() + certain().filter(|deed| deed.cut_off).count();
+    Expected { after, untidy, uncounted }
 }
 
 /// Judges a file that was found, and what is beside it; gives the action that it is as after.
@@ -91,8 +93,7 @@ pub fn judge_file(object: Object, name: &str, found: &Found, expected: &Expected
             (false, false) => return Err(format!("{beside} is beside {name}, and nobody put it there")),
         }
     }
-    // What a run that was ended left is kept by the next one, which may find nothing to change, and counts none then.
-    if kept > MAX_KEPT + expected.uncertain {
+    if kept > MAX_KEPT + expected.uncounted {
         return Err(format!("{kept} earlier versions of {name} are kept"));
     }
     Ok(is)
@@ -240,7 +241,10 @@ mod tests {
         let wrote = [certain(SHORT, 0, 10)];
         assert_eq!(judged(&kept(5, &long), &wrote), Ok(SHORT));
         judged(&kept(6, &long), &wrote).unwrap_err();
-        assert_eq!(judged(&kept(6, &long), &[certain(SHORT, 0, 10), perhaps(LONG, 0, 10)]), Ok(SHORT));
+        let cut_off = Deed { cut_off: true, ..wrote[0] };
+        assert_eq!(judged(&kept(6, &long), &[wrote[0], perhaps(LONG, 0, 10)]), Ok(SHORT));
+        assert_eq!(judged(&kept(6, &long), &[cut_off]), Ok(SHORT));
+        judged(&kept(7, &long), &[cut_off]).unwrap_err();
         assert!(judged(&kept(1, &long[1..]), &wrote).unwrap_err().contains("whole"));
     }
 
