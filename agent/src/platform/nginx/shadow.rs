@@ -16,12 +16,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleetward_protocol::nginx::{Directive, Writer};
-use nix::unistd::mkdtemp;
 
 use super::Nginx;
 use super::dump::Dump;
 use super::piece::{Piece, Thing};
-use crate::platform::files;
+use crate::platform::{clock, files};
 
 /// What the names of all that is made here begin with.
 const PREFIX: &str = ".fleetward-test-";
@@ -43,7 +42,8 @@ impl Shadow {
     pub fn make(nginx: &Nginx, dump: &Dump, included: &Path, pieces: &[Piece]) -> io::Result<Option<Self>> {
         let root = nginx.config.parent().unwrap_or(Path::new("/"));
         ensure_tidy(root);
-        let directory = mkdtemp(&root.join(format!("{PREFIX}XXXXXX")))?;
+        let directory = root.join(format!("{PREFIX}{}", clock::fresh_uuid()));
+        files::create_directory(&directory, 0o700)?;
         let shadow = Self { config: directory.with_extension("conf"), directory };
         let is_here = |pattern: &str| root.join(pattern).parent() == Some(included);
         let mut writer = Writer::default();
