@@ -83,6 +83,7 @@ impl Perform for Site {
                 if left == Left::Undone {
                     (report.changed, report.reloaded) = (false, false);
                     report.after = report.before.clone();
+                    report.running = found.master.is_some_and(|master| master.is_alive());
                 }
                 Err(failed(problem, left, report))
             }

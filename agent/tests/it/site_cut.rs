@@ -39,7 +39,14 @@ async fn unit(test: &str) -> Option<Unit> {
 impl Unit {
     /// Begins the change; returns when systemd has the job to reload nginx.
     async fn begin(&self) -> crate::host::Request {
-        let request = self.web.request(&self.web.site("two"));
+        self.begin_with(json!({})).await
+    }
+
+    /// The same, with more that is asked for.
+    async fn begin_with(&self, more: Value) -> crate::host::Request {
+        let mut site = self.web.site("two");
+        site.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let request = self.web.request(&site);
         let mut progress = self.web.life.begin(&request).await;
         drop(self.world.subscribe().wait_for(|world| world.open == 1).await.unwrap());
         written(&mut progress, 1).await;
@@ -152,4 +159,51 @@ async fn what_fails_in_the_next_boot_is_put_back_as_it_was_before_the_first() {
     assert_eq!(outcome, Outcome::Exited(2), "{said}");
     assert!(said.contains("unknown directive") && said.contains("before the host restarted"), "{said}");
     assert!(unit.file().contains("one") && !unit.file().contains("no_such_directive"));
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_in_the_next_boot_puts_back_what_was_before_the_first() {
+    let Some(mut unit) = unit("a probe in the next boot").await else { return };
+    let request = unit.begin_with(json!({ "probe": { "status": 204 } })).await;
+    cut_power(&unit.web.life, request.run);
+    unit.web.kill();
+    unit.world.send_modify(|world| {
+        (world.open, world.result) = (0, Some("done"));
+        world.units.insert("nginx.service".into(), ("loaded", "active".into(), 1));
+    });
+    unit.web.start();
+    unit.web.life = unit.web.machine.start(boot(2));
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(2), "{said}");
+    assert!(said.contains("and not with 204"), "{said}");
+    assert!(unit.file().contains("one"));
+    assert_eq!(unit.web.body().as_deref(), Some("one"), "and nginx has read it again");
+}
+
+/// nginx is started if that is asked for; and stopped again where the site is not answered then.
+#[tokio::test]
+async fn a_stopped_nginx_is_started_if_that_is_asked_for() {
+    for (status, code) in [(200, 0), (204, 2)] {
+        let Some(unit) = unit("starting nginx").await else { return };
+        unit.web.kill();
+        unit.world.send_modify(|world| {
+            world.units.insert("nginx.service".into(), ("loaded", "inactive".into(), 0));
+        });
+        let request = unit.begin_with(json!({ "start": true, "probe": { "status": status } })).await;
+        assert_eq!(unit.world.borrow().asked, ["StartUnit nginx.service replace"]);
+        unit.web.start();
+        unit.world.send_modify(|world| {
+            world.units.insert("nginx.service".into(), ("loaded", "active".into(), 1));
+            world.result = Some("done");
+        });
+        unit.happens.send(Event::JobDone).unwrap();
+        let (outcome, output) = unit.end(&request, None).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(outcome, Outcome::Exited(code), "{said}");
+        let asked = unit.world.borrow().asked.clone();
+        assert_eq!(asked.contains(&"StopUnit nginx.service replace".to_owned()), code == 2, "{asked:?}");
+        assert_eq!(unit.file().contains("two"), code == 0);
+        assert_eq!(report(&output)["running"], json!(true));
+    }
 }
