@@ -443,3 +443,22 @@ async fn a_link_does_not_lead_out_of_what_the_owner_allows() {
         assert!(refused.contains(told), "{refused}");
     }
 }
+
+/// The largest site that there may be is remembered while it changes, and told apart from one that is too large.
+#[tokio::test]
+async fn a_large_site_changes_and_one_that_is_too_large_is_refused() {
+    let Some(web) = web("a large site") else { return };
+    web.start();
+    let site = |count: usize, letter: &str| {
+        let body = letter.repeat(1900);
+        let reply = |at: usize| json!({ "path": format!("/{at}"), "match": "exact", "reply": { "status": 200, "body": body } });
+        with(&web.site(""), json!({ "locations": (0..count).map(reply).collect::<Vec<_>>() }))
+    };
+    for letter in ["a", "b"] {
+        web.done(&site(54, letter)).await;
+        assert_eq!(web.get("shop.example.com", "/53").unwrap().1, letter.repeat(1900));
+    }
+    let (outcome, said) = web.fails(&site(60, "c")).await;
+    assert_eq!(outcome, Outcome::Exited(1));
+    assert!(said.contains("make several sites of it"), "{said}");
+}

@@ -51,7 +51,8 @@ pub(super) struct Found {
 /// What has to be known after a restart of the host.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Memory {
-    pieces: Vec<Piece>,
+    /// What was where, in the order in which it is changed.
+    was: Vec<(PathBuf, Thing)>,
     before: Word,
 }
 
@@ -145,14 +146,15 @@ impl Found {
     }
 
     pub(super) fn memory(&self) -> Memory {
-        Memory { pieces: self.pieces.clone(), before: self.before.clone() }
+        let was = self.pieces.iter().map(|piece| (piece.path.clone(), piece.was.clone()));
+        Memory { was: was.collect(), before: self.before.clone() }
     }
 
     /// Takes what was there from an earlier attempt.
     pub(super) fn remember_as(&mut self, memory: Memory) {
         for piece in &mut self.pieces {
-            if let Some(earlier) = memory.pieces.iter().find(|earlier| earlier.path == piece.path) {
-                piece.was = earlier.was.clone();
+            if let Some((_, was)) = memory.was.iter().find(|(path, _)| *path == piece.path) {
+                piece.was = was.clone();
             }
         }
         self.before = memory.before;
@@ -237,7 +239,7 @@ fn ensure_within(asked: &Site, steps: &Steps) -> Result<(), Problem> {
 /// Puts back what an attempt before the restart of the host had changed, for nginx does not take it.
 fn put_back(steps: &mut Steps, is_put_back: &mut bool) -> Result<(), Problem> {
     let Some(memory) = steps.recall::<Memory>() else { return Ok(()) };
-    put_all_back(&memory.pieces)?;
+    memory.was.iter().rev().try_for_each(|(path, was)| put(was, path))?;
     *is_put_back = true;
     steps.undone(SWITCH, "what was put in place before the host restarted is as it was before");
     Ok(())
