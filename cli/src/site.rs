@@ -208,3 +208,6 @@ async fn change(verb: SiteVerb, named: Named, app: &App) -> Result<Exit, Failure
     let Named { name, replace_edited, how } = named;
     action::carry_out(&Site { verb, replace_edited, ..Site::new(name) }, how, app).await
 }
+
+#[cfg(test)]
+mod tests;
