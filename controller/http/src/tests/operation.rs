@@ -221,7 +221,9 @@ async fn an_operation_is_asked_for_and_stopped() {
         assert_eq!(page["items"].as_array().unwrap().len(), count, "{query}");
     }
 
-    for (kind, told) in [("unti", "did you mean `unit`? kinds are "), ("%1b", "script, daemon-reload, unit, ")] {
+    for (kind, told) in
+        [("unti", "did you mean `unit`? kinds are "), ("%1b", "script, daemon-reload, unit, ")]
+    {
         let refused = site.call("GET", &format!("/api/v1/operations?kind={kind}"), None).await;
         assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, "INVALID_PARAMETER"));
         assert!(refused.json()["error"].as_str().unwrap().contains(told), "{refused:?}");
