@@ -14,16 +14,21 @@ mod file;
 mod file_list;
 mod file_read;
 mod file_stat;
+mod host_status;
+mod logins;
 mod look;
+mod mounts;
 mod packages;
 mod site_errors;
 mod sites;
+mod sockets;
 mod teller;
 mod timers;
 mod unit_log;
 mod unit_show;
 mod units;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +103,15 @@ struct Asked {
     allowed: Allowed,
     /// Who it becomes before it looks, if not the agent's own user.
     identity: Option<Identity>,
+    agent: Agent,
+}
+
+/// The agent that the looking process belongs to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Agent {
+    pid: u32,
+    /// Where it has its things.
+    state: PathBuf,
 }
 
 impl Queries {
@@ -146,7 +160,8 @@ impl Queries {
         };
         let allowed = settings.policy.allowed(kind);
         let identity = account.as_ref().map(Identity::of);
-        let asked = Asked { request: request.clone(), follow: open.follow, allowed, identity };
+        let agent = Agent { pid: std::process::id(), state: host.paths.state.clone() };
+        let asked = Asked { request: request.clone(), follow: open.follow, allowed, identity, agent };
         let input = wire::frame(&asked, MAX_QUERY_FRAME).map_err(|error| malformed(&chain(&error)))?;
         let looker = Looker::start(&host.supervisor, LOOK, &input, &host.places()).await;
         let looker = looker.map_err(|error| Refusal::SpawnFailed { detail: Text::of(error) })?;

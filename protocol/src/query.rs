@@ -15,9 +15,13 @@ pub mod certificates;
 pub mod file_list;
 pub mod file_read;
 pub mod file_stat;
+pub mod host_status;
+pub mod logins;
+pub mod mounts;
 pub mod packages;
 pub mod site_errors;
 pub mod sites;
+pub mod sockets;
 pub mod timers;
 pub mod unit_log;
 pub mod unit_show;
@@ -176,6 +180,10 @@ queries! {
     sites::Sites,
     certificates::Certificates,
     site_errors::SiteErrors,
+    sockets::Sockets,
+    mounts::Mounts,
+    logins::Logins,
+    host_status::HostStatus,
 }
 
 /// What an answer may take and bring: a host stops at these, and a controller takes no more.

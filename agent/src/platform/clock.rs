@@ -33,6 +33,33 @@ pub fn uptime() -> Duration {
     Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }
 
+/// Whether something keeps the wall clock right; `None` where the kernel does not tell. As `timedatectl` has it
+/// (`NTPSynchronized` of org.freedesktop.timedate1(5)): whatever does it tells the kernel how far off the clock may be.
+#[must_use]
+pub fn read_is_synchronised() -> Option<bool> {
+    /// 16 seconds, in microseconds: where the kernel itself holds a clock that nobody sets for unsynchronised (adjtimex(2)).
+    const FAR_OFF: libc::c_long = 16_000_000;
+    // SAFETY: all zeros is a value of this structure of numbers; without modes it asks, and sets nothing.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one structure.
+    let told = unsafe { libc::adjtimex(&raw mut state) };
+    (told >= 0).then_some(state.maxerror < FAR_OFF)
+}
+
+/// How long ago the process was started that this proc_pid_stat(5) is of.
+#[must_use]
+pub fn read_age(stat: &Path) -> Option<Duration> {
+    let ticks = read_start_time(stat)?;
+    let in_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).ok()??;
+    let millis = ticks.checked_mul(1000)?.checked_div(u64::try_from(in_second).ok()?)?;
+    // Started after the boot, which counts the time asleep.
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one structure. This clock is always there (clock_gettime(2)).
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    let now = Duration::from_secs(u64::try_from(time.tv_sec).ok()?);
+    Some(now.saturating_sub(Duration::from_millis(millis)))
+}
+
 /// This boot of the host. In a container the kernel's boot id outlives the container's own restart, so the
 /// start time of its first process counts too.
 ///

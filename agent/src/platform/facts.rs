@@ -7,6 +7,8 @@ use std::path::Path;
 use fleetward_protocol::facts::{Disk, Facts, MAX_LISTED};
 use fleetward_protocol::text::{List, Word};
 
+use super::mounts::{self, Mount};
+
 /// File systems that hold data; the others are the kernel's own views.
 const DATA: [&str; 14] = [
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "jfs", "nfs", "nfs4", "overlay", "vfat",
@@ -100,18 +102,18 @@ fn read_memory_limit() -> Option<u64> {
 }
 
 fn read_disks() -> List<Disk, MAX_LISTED> {
-    let mounts = parse_mounts(&read_text("/proc/self/mountinfo").unwrap_or_default());
-    let disks = mounts.into_iter().filter_map(|(mount, file_system)| {
+    let mounts = with_data(mounts::read().unwrap_or_default());
+    let disks = mounts.into_iter().filter_map(|Mount { path, file_system, .. }| {
         // A network file system whose server is gone would block here for ever.
         if file_system.starts_with("nfs") {
             return None;
         }
-        let stat = nix::sys::statvfs::statvfs(mount.as_str()).ok()?;
+        let stat = nix::sys::statvfs::statvfs(path.as_path()).ok()?;
         #[expect(clippy::useless_conversion, reason = "not useless on every target")]
         let size = |blocks| u64::from(blocks).saturating_mul(u64::from(stat.fragment_size()));
         let (total, available) = (size(stat.blocks()), size(stat.blocks_available()));
         (total > 0).then_some(Disk {
-            mount: Word::of(&mount),
+            mount: Word::of(path.display()),
             file_system: Word::of(&file_system),
             total,
             available,
@@ -120,26 +122,11 @@ fn read_disks() -> List<Disk, MAX_LISTED> {
     List::of(disks)
 }
 
-/// Mount point and type of each data file system, once per device.
-fn parse_mounts(mountinfo: &str) -> Vec<(String, String)> {
+/// The data file systems among what is mounted, once per device.
+fn with_data(mut mounts: Vec<Mount>) -> Vec<Mount> {
     let mut devices = BTreeSet::new();
-    let mounts = mountinfo.lines().filter_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let mut left = left.split(' ').skip(2);
-        let (device, _root, mount) = (left.next()?, left.next()?, left.next()?);
-        let file_system = right.split(' ').next()?;
-        // Directories, not files that a container runtime mounted one by one.
-        let wanted = DATA.contains(&file_system) && devices.insert(device.to_owned());
-        wanted.then(|| (unescape(mount), file_system.to_owned()))
-    });
-    mounts.collect()
-}
-
-// Spaces and the like are `\ooo` in mountinfo.
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+    mounts.retain(|mount| DATA.contains(&mount.file_system.as_str()) && devices.insert(mount.device.clone()));
+    mounts
 }
 
 fn read_addresses() -> List<Word, MAX_LISTED> {
@@ -257,8 +244,9 @@ mod tests {
             24 22 8:1 /srv /mnt/again rw - ext4 /dev/sda1 rw\n\
             25 22 8:2 / /srv/my\\040data rw - xfs /dev/sdb1 rw\n\
             26 22 0:30 / /run rw - tmpfs tmpfs rw\n";
-        let mounts = parse_mounts(mountinfo);
-        let pair = |mount: &str, file_system: &str| (mount.to_owned(), file_system.to_owned());
+        let mounts = with_data(mounts::parse(mountinfo.as_bytes()));
+        let mounts: Vec<_> = mounts.into_iter().map(|mount| (mount.path, mount.file_system)).collect();
+        let pair = |mount: &str, file_system: &str| (mount.into(), file_system.to_owned());
         assert_eq!(mounts, [pair("/", "ext4"), pair("/srv/my data", "xfs")]);
     }
 

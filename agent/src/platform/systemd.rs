@@ -8,6 +8,7 @@ pub mod content;
 pub mod files;
 mod log;
 pub mod reboot;
+mod sessions;
 mod settle;
 pub mod show;
 mod timers;

@@ -51,7 +51,13 @@ pub fn account_of(user: &LinuxUser, own: &Account) -> Result<Option<Account>, Re
 /// The names in the host's own list of accounts; a name service may have more.
 #[must_use]
 pub fn read_names() -> Vec<String> {
-    read_passwd().lines().filter_map(parse).map(|account| account.name).collect()
+    read_accounts().into_iter().map(|account| account.name).collect()
+}
+
+/// The accounts in the host's own list; a name service may have more.
+#[must_use]
+pub fn read_accounts() -> Vec<Account> {
+    read_passwd().lines().filter_map(parse).collect()
 }
 
 /// The account the agent itself runs as.

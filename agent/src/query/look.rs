@@ -13,8 +13,8 @@ use fleetward_protocol::wire::{self, MAX_QUERY_FRAME};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::{Receiver, Sender};
 
-use super::Asked;
 use super::teller::{Stop, Teller};
+use super::{Agent, Asked};
 use crate::config::Allowed;
 use crate::platform::files;
 
@@ -67,19 +67,20 @@ fn prepare() -> io::Result<(Asked, OwnedFd)> {
 async fn answer(asked: Asked, input: OwnedFd) -> io::Result<()> {
     let input = Receiver::from_owned_fd(input)?;
     let out = Sender::from_owned_fd(io::stdout().as_fd().try_clone_to_owned()?)?;
-    let Asked { request, follow, allowed, identity: _ } = asked;
+    let Asked { request, follow, allowed, identity: _, agent } = asked;
     let query = Query::parse(&request).map_err(io::Error::other)?;
     tokio::select! {
-        () = carry_out(&query, follow, Voice { out, allowed }) => {}
+        () = carry_out(&query, follow, Voice { out, allowed, agent }) => {}
         () = ended(input) => {}
     }
     Ok(())
 }
 
-/// Where it is told, and what the owner allows to be told.
+/// Where it is told, what the owner allows to be told, and for which agent.
 struct Voice {
     out: Sender,
     allowed: Allowed,
+    agent: Agent,
 }
 
 async fn carry_out(query: &Query, follow: bool, voice: Voice) {
@@ -95,11 +96,15 @@ async fn carry_out(query: &Query, follow: bool, voice: Voice) {
         Query::Sites(sites) => conclude(sites, follow, voice).await,
         Query::Certificates(certificates) => conclude(certificates, follow, voice).await,
         Query::SiteErrors(errors) => conclude(errors, follow, voice).await,
+        Query::Sockets(sockets) => conclude(sockets, follow, voice).await,
+        Query::Mounts(mounts) => conclude(mounts, follow, voice).await,
+        Query::Logins(logins) => conclude(logins, follow, voice).await,
+        Query::HostStatus(status) => conclude(status, follow, voice).await,
     }
 }
 
-async fn conclude<C: Look>(query: &C, follow: bool, Voice { out, allowed }: Voice) {
-    let mut teller = Teller::new(out, allowed);
+async fn conclude<C: Look>(query: &C, follow: bool, Voice { out, allowed, agent }: Voice) {
+    let mut teller = Teller::new(out, allowed).of(agent);
     let mut how = query.look(follow, &mut teller).await;
     if how.is_ok() && !follow {
         how = teller.complete().await;

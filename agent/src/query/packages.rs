@@ -13,27 +13,49 @@ use crate::platform::apt::{Apt, AptError};
 
 impl Look for Packages {
     async fn look(&self, _follow: bool, teller: &mut Teller<Self>) -> Result<(), Stop> {
-        let apt = Apt::find().await.map_err(problem)?;
-        let installed = apt.read_installed().await.map_err(problem)?;
-        let meant: Vec<&Installed> = installed
-            .values()
-            .filter(|package| package.is_there() && self.means_name(&package.name))
-            .filter(|package| !self.held || package.is_held())
-            .collect();
-        let names: Vec<&str> = meant.iter().map(|package| package.full.as_str()).collect();
-        let known = Known {
-            policies: apt.read_policies(&names).await.map_err(problem)?,
-            releases: apt.read_releases().await.map_err(problem)?,
-            automatic: apt.read_automatic().await.map_err(problem)?,
-        };
-        for package in meant {
-            let item = known.item(package);
-            if self.means(&item) {
-                teller.item(&item).await?;
-            }
+        for item in read(self).await.map_err(problem)? {
+            teller.item(&item).await?;
         }
         Ok(())
     }
+}
+
+/// What there is to upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Updates {
+    /// Packages with a newer version.
+    pub(super) pending: u32,
+    /// Those of them where a newer version fixes security.
+    pub(super) security: u32,
+}
+
+impl Updates {
+    /// Counts them by the lists that apt fetched last.
+    pub(super) async fn read() -> Result<Self, AptError> {
+        let pending = read(&Packages { pending: true, ..Packages::default() }).await?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let security = pending.iter().filter(|item| item.security).count();
+        Ok(Self { pending: count(pending.len()), security: count(security) })
+    }
+}
+
+/// The packages that are meant.
+async fn read(asked: &Packages) -> Result<Vec<PackageItem>, AptError> {
+    let apt = Apt::find().await?;
+    let installed = apt.read_installed().await?;
+    let meant: Vec<&Installed> = installed
+        .values()
+        .filter(|package| package.is_there() && asked.means_name(&package.name))
+        .filter(|package| !asked.held || package.is_held())
+        .collect();
+    let names: Vec<&str> = meant.iter().map(|package| package.full.as_str()).collect();
+    let known = Known {
+        policies: apt.read_policies(&names).await?,
+        releases: apt.read_releases().await?,
+        automatic: apt.read_automatic().await?,
+    };
+    let items = meant.into_iter().map(|package| known.item(package));
+    Ok(items.filter(|item| asked.means(item)).collect())
 }
 
 /// What apt knows.

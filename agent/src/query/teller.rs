@@ -9,6 +9,7 @@ use fleetward_protocol::wire::{self, MAX_QUERY_FRAME};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe::Sender;
 
+use super::Agent;
 use crate::config::Allowed;
 
 /// A portion is told when it has so many bytes. With one more item it fits into a frame.
@@ -19,6 +20,7 @@ const PORTION: usize = 48 << 10;
 pub(super) struct Teller<C> {
     out: Sender,
     allowed: Allowed,
+    agent: Agent,
     portion: Vec<QueryItem>,
     /// The bytes of the portion.
     size: usize,
@@ -46,10 +48,11 @@ impl Stop {
 }
 
 impl<C: Contract> Teller<C> {
-    pub(super) const fn new(out: Sender, allowed: Allowed) -> Self {
+    pub(super) fn new(out: Sender, allowed: Allowed) -> Self {
         Self {
             out,
             allowed,
+            agent: Agent::default(),
             portion: Vec::new(),
             size: 0,
             items: 0,
@@ -57,6 +60,16 @@ impl<C: Contract> Teller<C> {
             is_complete: false,
             kind: PhantomData,
         }
+    }
+
+    /// The same, for this agent.
+    pub(super) fn of(self, agent: Agent) -> Self {
+        Self { agent, ..self }
+    }
+
+    /// The agent that it is told for.
+    pub(super) const fn agent(&self) -> &Agent {
+        &self.agent
     }
 
     /// What the owner allows this kind to look at.

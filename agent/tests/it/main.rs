@@ -17,6 +17,7 @@ mod link;
 mod nginx;
 mod package;
 mod query;
+mod query_host;
 mod query_units;
 mod reboot;
 mod restart;

@@ -18,7 +18,7 @@ use crate::query::{next, of};
 use crate::systemd::{Bus, World, bus, play};
 
 /// A machine whose systemd has these units.
-fn machine(test: &str, world: World) -> Option<(Machine, Bus)> {
+pub(crate) fn machine(test: &str, world: World) -> Option<(Machine, Bus)> {
     let mut machine = Machine::new();
     let Some(bus) = bus(machine.directory.path()) else {
         skipped(test, "dbus-daemon is not installed");
@@ -30,7 +30,11 @@ fn machine(test: &str, world: World) -> Option<(Machine, Bus)> {
 }
 
 /// The items of an answer by their keys, or why it broke off.
-async fn ask(queries: &Queries, kind: &str, params: &str) -> Result<BTreeMap<String, Value>, String> {
+pub(crate) async fn ask(
+    queries: &Queries,
+    kind: &str,
+    params: &str,
+) -> Result<BTreeMap<String, Value>, String> {
     let open = of(Authority::Query, kind, params, false, Duration::from_secs(60));
     let mut answer = queries.open(&open).await.unwrap();
     let mut items = BTreeMap::new();

@@ -100,6 +100,8 @@ pub(crate) struct World {
     pub(crate) starting: bool,
     /// What logind was asked to wait for: what, by whom, and whether it has to.
     pub(crate) inhibitors: Vec<(&'static str, &'static str, &'static str)>,
+    /// Who is logged in: the session, its class and its user.
+    pub(crate) sessions: Vec<(&'static str, &'static str, &'static str)>,
     /// Units whose files were changed since they were read.
     pub(crate) changed: Vec<&'static str>,
     /// The unit that the agent's processes belong to.
@@ -326,6 +328,16 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                 connection.reply(&header, &()).await.unwrap()
             }
         }
+        "ListSessions" => {
+            let listed: Vec<_> = world.borrow().sessions.clone();
+            let listed: Vec<_> =
+                listed.into_iter().map(|(id, _, user)| (id, 1000_u32, user, "", session_path(id))).collect();
+            connection.reply(&header, &listed).await.unwrap()
+        }
+        "GetAll" if at.starts_with(SESSIONS) => {
+            let all = session_properties(&world.borrow(), &at);
+            connection.reply(&header, &all).await.unwrap()
+        }
         "GetAll" => {
             let all = all_properties(&world.borrow(), &at);
             connection.reply(&header, &all).await.unwrap()
@@ -473,6 +485,30 @@ fn rows(world: &World, names: &[String]) -> Vec<Row> {
     meant.map(row).collect()
 }
 
+/// Below it stand the sessions of our logind.
+const SESSIONS: &str = "/org/freedesktop/login1/session/";
+
+fn session_path(id: &str) -> ObjectPath<'static> {
+    format!("{SESSIONS}_3{id}").try_into().unwrap()
+}
+
+fn session_properties(world: &World, at: &str) -> HashMap<String, Variant<'static>> {
+    let session = world.sessions.iter().find(|(id, ..)| session_path(id).as_str() == at);
+    let (_, class, _) = session.copied().unwrap();
+    [
+        ("Class", Variant::from(class)),
+        ("Timestamp", Variant::from(1_700_000_000_000_000_u64)),
+        ("RemoteHost", Variant::from("192.0.2.10")),
+        ("TTY", Variant::from("pts/0")),
+        ("Service", Variant::from("sshd")),
+        ("State", Variant::from("active")),
+        ("Leader", Variant::from(4711_u32)),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
 /// Of a unit: its own name, its state, and what its dependencies name.
 fn all_properties(world: &World, at: &str) -> HashMap<String, Variant<'static>> {
     let unit = unit_at(at);
@@ -512,6 +548,10 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
     if name == "UnitPath" {
         let own = world.directory.clone().into_iter();
         return Some(Variant::from(own.collect::<Vec<String>>()));
+    }
+    if name == "NFailedUnits" {
+        let failed = world.units.values().filter(|(_, active, _)| active == "failed").count();
+        return Some(Variant::from(u32::try_from(failed).unwrap()));
     }
     if name == "SystemState" {
         let state = match (world.stopping, world.starting) {

@@ -11,9 +11,9 @@ use super::{
     MANAGER, PATH, PROPERTIES, Systemd, SystemdError, UNIT, ask, body, interface, patiently, property,
 };
 
-const LOGIN: &str = "org.freedesktop.login1";
-const LOGIN_PATH: &str = "/org/freedesktop/login1";
-const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
+pub(super) const LOGIN: &str = "org.freedesktop.login1";
+pub(super) const LOGIN_PATH: &str = "/org/freedesktop/login1";
+pub(super) const LOGIN_MANAGER: &str = "org.freedesktop.login1.Manager";
 /// `SD_LOGIND_SKIP_INHIBITORS`.
 const SKIP_INHIBITORS: u64 = 1 << 4;
 /// Errors that say that nobody is there who could be asked.
@@ -175,6 +175,7 @@ impl Systemd {
     }
 }
 
-fn is_nobody(error: &SystemdError) -> bool {
+/// Whether nobody is there who could be asked.
+pub(super) fn is_nobody(error: &SystemdError) -> bool {
     matches!(error, SystemdError::Refused { name, .. } if NOBODY.iter().any(|nobody| name.ends_with(nobody)))
 }

@@ -114,6 +114,17 @@ impl Units {
             .await
     }
 
+    /// How all of it is, in the words of systemd, and how many units failed.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub async fn read_state(&self) -> Result<(Option<String>, Option<u32>), SystemdError> {
+        tokio::try_join!(
+            property(&self.connection, PATH, MANAGER, "SystemState"),
+            property(&self.connection, PATH, MANAGER, "NFailedUnits"),
+        )
+    }
+
     pub(super) const fn connection(&self) -> &Connection {
         &self.connection
     }
