@@ -100,7 +100,7 @@ impl Mount {
     #[must_use]
     pub fn can_fill(&self) -> bool {
         let is_of_system =
-            || SYSTEM.iter().any(|system| self.path.starts_with(system)) && self.path != "/run";
+            || SYSTEM.iter().any(|system| self.path.starts_with(system)) && self.path.as_os_str() != "/run";
         match self.file_system.as_str() {
             "tmpfs" | "ramfs" => !is_of_system(),
             // What containers have takes its room from what is below.
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn each_mount_is_read_and_what_is_hidden_is_not() {
         let mounts = mounts();
-        let at = |path: &str| mounts.iter().find(|mount| mount.path == path).unwrap();
+        let at = |path: &str| mounts.iter().find(|mount| mount.path.as_os_str() == path).unwrap();
         assert_eq!(at("/").options, ["rw", "relatime", "errors=remount-ro"]);
         assert_eq!((at("/").source.as_str(), at("/").device.as_str()), ("/dev/sda1", "8:1"));
         let data: Vec<_> = mounts.iter().filter(|mount| mount.path.ends_with("my data")).collect();
