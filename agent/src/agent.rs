@@ -11,7 +11,7 @@ use crate::config::AgentConfig;
 use crate::identity::{Identity, IdentityError};
 use crate::journal::{Journal, JournalError, Recovery};
 use crate::link::takeover::Takeovers;
-use crate::link::{Link, LinkState};
+use crate::link::{Link, LinkState, upkeep};
 use crate::platform::files::{self, FileError};
 use crate::platform::trust::Secrecy;
 use crate::platform::{cgroup, clock, users};
@@ -96,23 +96,27 @@ impl Agent {
         notices.extend(notice(&contents.recovery));
         let (state, watched) = watch::channel(LinkState::Connecting { last_error: None });
         let (takeovers, taken) = watch::channel(Takeovers::default());
+        let queries = Queries::new(runs.clone());
+        let (counted, updates) = watch::channel(None);
         let link = Arc::new(Link {
             paths: paths.clone(),
             identity: Mutex::new(Arc::new(identity)),
             runs: runs.clone(),
-            queries: Queries::new(runs.clone()),
+            queries: queries.clone(),
             boot,
             journal: contents.id,
             notices: Mutex::new(notices),
             left: Mutex::default(),
             state,
             takeovers,
+            updates,
         });
         let (shutdown, stopping) = watch::channel(false);
         let reporter = status::report(paths, notify_socket, watched.clone(), taken, stopping.clone());
+        let counter = upkeep::count(queries, counted, stopping.clone());
         let held = runs.clone();
         let task = tokio::spawn(async move {
-            tokio::join!(link.run(stopping), reporter);
+            tokio::join!(link.run(stopping), reporter, counter);
             held.release().await;
             // Last: whoever takes it next takes up the runs.
             drop(lock);

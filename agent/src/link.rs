@@ -15,6 +15,7 @@ mod session;
 mod stream;
 pub mod takeover;
 mod tls;
+pub(crate) mod upkeep;
 
 pub use dial::{DialError, SERVER_NAME, resolve};
 pub use enrolment::{EnrolLinkError, exchange_enrolment};
@@ -32,7 +33,7 @@ use tokio::sync::watch;
 use crate::config::{self, Address, Paths};
 use crate::identity::Identity;
 use crate::platform::clock;
-use crate::query::Queries;
+use crate::query::{Counted, Queries};
 use crate::run::Runs;
 use backoff::{Backoff, Cause};
 use session::Ended;
@@ -85,6 +86,8 @@ pub struct Link {
     pub state: watch::Sender<LinkState>,
     /// How often another connection with this identity took over.
     pub takeovers: watch::Sender<Takeovers>,
+    /// The updates that there are, since they were counted.
+    pub updates: watch::Receiver<Option<Counted>>,
 }
 
 impl Link {

@@ -27,6 +27,7 @@ mod timers;
 mod unit_log;
 mod unit_show;
 mod units;
+mod updates;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,6 +45,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 pub use look::{LOOK, look};
+pub use updates::Counted;
 
 use crate::config::Allowed;
 use crate::gate;

@@ -84,6 +84,20 @@ impl Facts {
     }
 }
 
+/// What a host needs of those who look after it, as far as it knows; facts of a message of their own
+/// ([`AgentMessage::Upkeep`](crate::message::AgentMessage::Upkeep)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct Upkeep {
+    /// Whether something keeps its clock right, as `timedatectl` tells it.
+    pub time_synchronised: Option<bool>,
+    /// How many packages have a newer version, by the lists that apt fetched last; absent where there is no apt, and until they
+    /// were counted.
+    pub updates: Option<u32>,
+    /// For how many of them a newer version fixes security.
+    pub security_updates: Option<u32>,
+}
+
 /// One mounted file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]

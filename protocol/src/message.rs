@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::digest::Digest;
-use crate::facts::Facts;
+use crate::facts::{Facts, Upkeep};
 use crate::id::{BootId, JournalId, RunId};
 use crate::order::MAX_CONTENTS;
 use crate::query::{Key, MAX_ITEM};
@@ -36,9 +36,11 @@ pub const MAX_ITEMS: usize = 256;
 /// The feature of those who can be sent from one controller to another: [`ControllerMessage::Controllers`] and
 /// [`ControllerMessage::Move`].
 pub const MOVE: &str = "move";
+/// The feature of those who tell, and take, what a host needs: [`AgentMessage::Upkeep`].
+pub const UPKEEP: &str = "upkeep";
 /// The features that this build offers. What both ends name may be used: so a message that can get no more fields has a
 /// successor.
-pub const FEATURES: &[&str] = &[MOVE];
+pub const FEATURES: &[&str] = &[MOVE, UPKEEP];
 
 /// From the agent, on the control stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +69,8 @@ pub enum AgentMessage {
     },
     /// The agent stops on purpose (restart, upgrade, shutdown). Runs go on.
     Goodbye,
+    /// What the host needs; sent after the welcome and whenever it changed, to those who have the feature `upkeep`.
+    Upkeep(Upkeep),
 }
 
 /// The agent's first message.

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use fleetward_protocol::action::KINDS;
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::facts::Facts;
-use fleetward_protocol::message::{AgentMessage, ControllerMessage, FEATURES, Hello, Welcome};
+use fleetward_protocol::facts::{Facts, Upkeep};
+use fleetward_protocol::message::{AgentMessage, ControllerMessage, FEATURES, Hello, UPKEEP, Welcome};
 use fleetward_protocol::query::QUERY_KINDS;
 use fleetward_protocol::session::{AgentEvent, AgentSession, SessionError};
 use fleetward_protocol::text::{List, Text, Word};
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::backoff::Cause;
 use super::dial::{IDLE_STREAMS, cause_of};
 use super::frame::{FrameError, FrameReader, FrameWriter};
-use super::{Link, LinkState, stopped, stream};
+use super::{Link, LinkState, stopped, stream, upkeep};
 use crate::config::{self, Address};
 use crate::identity::Request;
 use crate::platform::{clock, facts};
@@ -78,6 +78,7 @@ pub(super) async fn speak(
         writer: FrameWriter::new(MAX_CONTROL_FRAME),
         facts: facts.digest(link.boot),
         facts_known: false,
+        upkeep: None,
         facts_due: start,
         renewal: None,
         renewal_due: start,
@@ -100,6 +101,8 @@ struct Control<'a> {
     facts: Digest,
     /// Whether it has them in full.
     facts_known: bool,
+    /// What it was told that the host needs; `None` if it takes no such message.
+    upkeep: Option<Option<Upkeep>>,
     facts_due: Instant,
     renewal: Option<Request>,
     renewal_due: Instant,
@@ -208,6 +211,7 @@ impl Control<'_> {
         }
         self.link.runs.keep(welcome.keep_s);
         self.facts_known = welcome.facts_known;
+        self.upkeep = welcome.features.iter().any(|feature| feature == UPKEEP).then_some(None);
         self.facts_due = Instant::now();
         self.renewal_due = self.renewal_time();
     }
@@ -222,6 +226,11 @@ impl Control<'_> {
             if !self.facts_known || digest != self.facts {
                 self.session.send(AgentMessage::Facts(Box::new(facts)));
                 (self.facts, self.facts_known) = (digest, true);
+            }
+            let upkeep = upkeep::read(*self.link.updates.borrow());
+            if self.upkeep.is_some_and(|told| told != Some(upkeep)) {
+                self.session.send(AgentMessage::Upkeep(upkeep));
+                self.upkeep = Some(Some(upkeep));
             }
         }
         if self.session.is_established() && now >= self.renewal_due {

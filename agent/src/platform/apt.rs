@@ -16,7 +16,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fleetward_protocol::text::{Line, Text};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -124,6 +124,15 @@ impl Apt {
     pub fn admin(&self) -> &Path {
         &self.admin
     }
+}
+
+/// When dpkg last changed what is installed, and apt what there is, at their usual places; none where there is no dpkg. Costs
+/// two looks.
+#[must_use]
+pub fn read_changed() -> Option<[Option<SystemTime>; 2]> {
+    let changed = |path: &str| std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    let installed = changed("/var/lib/dpkg/status")?;
+    Some([Some(installed), changed("/var/lib/apt/lists")])
 }
 
 /// What apt-config(8) says for a shell: `NAME='value'`, a line each.

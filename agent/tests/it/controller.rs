@@ -8,10 +8,11 @@ use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolReply, EnrolRequest, Token};
 use fleetward_protocol::message::{
-    AgentMessage, ControllerMessage, Finished, Hello, OpenRun, RunDown, RunUp, StreamKind, Welcome,
+    AgentMessage, ControllerMessage, FEATURES, Finished, Hello, MAX_FEATURES, OpenRun, RunDown, RunUp,
+    StreamKind, Welcome,
 };
 use fleetward_protocol::session::{RunSink, SinkEvent};
-use fleetward_protocol::text::{List, Text};
+use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::{self, ALPN, ALPN_ENROL, MAX_CONTROL_FRAME, MAX_ENROL_FRAME, MAX_RUN_FRAME};
 use quinn::crypto::rustls::QuicServerConfig;
@@ -121,8 +122,18 @@ impl Controller {
         self.session_of(false).await
     }
 
+    /// The same, by a controller that has all features.
+    pub(crate) async fn session_with_features(&self) -> Session {
+        let features = List::of(FEATURES.iter().map(|&feature| Text::of(feature)));
+        self.welcome(false, features).await
+    }
+
     /// The same, by a controller that has the host's facts, or has not.
     pub(crate) async fn session_of(&self, facts_known: bool) -> Session {
+        self.welcome(facts_known, List::default()).await
+    }
+
+    async fn welcome(&self, facts_known: bool, features: List<Word, MAX_FEATURES>) -> Session {
         let connection = self.accept().await;
         let (mut send, mut receive) = connection.accept_bi().await.unwrap();
         let AgentMessage::Hello(hello) = read(&mut receive, MAX_CONTROL_FRAME).await.unwrap() else {
@@ -134,7 +145,7 @@ impl Controller {
             heartbeat_ms: 60_000,
             silence_ms: 180_000,
             quarantined: false,
-            features: List::default(),
+            features,
             facts_known,
             keep_s: 0,
         };

@@ -95,6 +95,20 @@ async fn a_controller_that_has_the_facts_is_not_sent_them_again() {
     assert_eq!(said, Some(AgentMessage::Goodbye), "and nothing before it");
 }
 
+/// A controller of before would take the message for a breach of the protocol: the host that connects without the feature, as
+/// elsewhere here, says nothing of it.
+#[tokio::test]
+async fn what_a_host_needs_is_told_to_those_who_take_it_once() {
+    let (machine, controller) = enrolled(YEAR).await;
+    let agent = start(&machine);
+    let mut session = controller.session_with_features().await;
+    assert!(matches!(session.message().await, Some(AgentMessage::Facts(_))));
+    let Some(AgentMessage::Upkeep(upkeep)) = session.message().await else { panic!("no upkeep") };
+    assert_eq!((upkeep.updates, upkeep.security_updates), (None, None), "they are not counted yet");
+    let (said, ()) = tokio::join!(session.message(), agent.shutdown());
+    assert_eq!(said, Some(AgentMessage::Goodbye));
+}
+
 #[tokio::test]
 async fn a_host_learns_of_other_controllers_and_moves_to_them() {
     let (machine, first) = enrolled(YEAR).await;

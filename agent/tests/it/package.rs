@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
-use fleetward_agent::query::Queries;
+use fleetward_agent::query::{Counted, Queries};
 use fleetward_agent::run::{Opened, Progress};
 use fleetward_protocol::action::package::PackageReport;
 use fleetward_protocol::action::{ActionRequest, Preview};
@@ -131,6 +131,16 @@ async fn packages_come_are_upgraded_and_go_and_are_left_alone_the_second_time() 
     assert_eq!((base.held, base.automatic, base.security), (true, true, false));
     assert!(!listed["tool"].held && !listed["tool"].automatic);
     assert_eq!(list(&machine, r#"{"held":true}"#).await.len(), 1);
+    let queries = || Queries::new(machine.start(boot(9)).runs);
+    assert_eq!(queries().count_updates().await, Some(Counted { updates: 2, security: 0 }));
+    let config = machine.paths().config;
+    let before = std::fs::read_to_string(&config).ok();
+    std::fs::write(&config, "[policy]\nkinds = ['package']\n").unwrap();
+    assert_eq!(queries().count_updates().await, None, "the owner does not let it be asked how it is");
+    match before {
+        Some(before) => std::fs::write(&config, before).unwrap(),
+        None => std::fs::remove_file(&config).unwrap(),
+    }
     assert_eq!(list(&machine, r#"{"pattern":"t*"}"#).await.len(), 1);
 
     // A dry run says so, and changes nothing.

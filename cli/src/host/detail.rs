@@ -1,7 +1,7 @@
 //! Everything known of one host.
 
 use fleetward_api::fleet::host::{DuplicateIdentity, Enrolment, Host, Lifecycle, Source};
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::name::Tag;
 
 use super::latency;
@@ -53,6 +53,9 @@ pub(super) fn sheet(host: &Host, out: &Out) -> String {
     }
     if let Some(facts) = &host.facts {
         fact_rows(&mut sheet, facts, out);
+    }
+    if let Some(upkeep) = &host.upkeep {
+        upkeep_rows(&mut sheet, upkeep, out);
     }
     if let Some(ssh) = &host.ssh {
         let jump = ssh.proxy_jump.as_ref().map(|host| format!(" through {host}")).unwrap_or_default();
@@ -118,6 +121,21 @@ fn fact_rows(sheet: &mut Sheet, facts: &Facts, out: &Out) {
     sheet.row("Up for", span(facts.uptime_s.saturating_mul(1000)));
     if facts.reboot_required {
         sheet.toned(out, "Reboot", "required by a package update", Tone::Warn);
+    }
+}
+
+fn upkeep_rows(sheet: &mut Sheet, upkeep: &Upkeep, out: &Out) {
+    match upkeep.time_synchronised {
+        Some(false) => sheet.toned(out, "Time", "nothing keeps its clock right", Tone::Warn),
+        Some(true) => sheet.row("Time", "synchronised"),
+        None => {}
+    }
+    match (upkeep.updates, upkeep.security_updates.unwrap_or(0)) {
+        (None, _) => {}
+        (Some(updates), 0) => sheet.row("Updates", updates.to_string()),
+        (Some(updates), security) => {
+            sheet.toned(out, "Updates", format!("{updates}, {security} of them for security"), Tone::Warn);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a host says that needs the store: worked on in order beside its session, so that heartbeats go on meanwhile.
 //!
-//! **What it promises.** What is over the host's budget is counted, never stored; of facts the newest wait until there
-//! is budget. What waits is bounded. What was taken is carried out, also if the session ends before.
+//! **What it promises.** What is over the host's budget is counted, never stored; of facts, and of what a host
+//! needs, the newest wait until there is budget. What waits is bounded. What was taken is carried out, also if the session ends before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use fleetward_app::work::connection;
 use fleetward_domain::bucket::TooMany;
 use fleetward_domain::fleet::budget::{Allowance, Expense, Flood};
 use fleetward_pki::PeerIdentity;
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::message::{AgentMessage, ControllerMessage};
 use fleetward_protocol::text::Text;
 use tokio::sync::mpsc;
@@ -32,11 +32,14 @@ pub(super) struct Errands {
     worker: JoinHandle<()>,
     /// The newest facts, while there is no budget for them.
     facts: Option<Box<Facts>>,
+    /// The same of what the host needs.
+    upkeep: Option<Upkeep>,
 }
 
 /// Something that needs the store.
 enum Errand {
     Facts(Box<Facts>),
+    Upkeep(Upkeep),
     Notice(String),
     Renewal(Vec<u8>),
 }
@@ -48,13 +51,14 @@ impl Errands {
         // A session that takes no replies holds up its own errands only.
         let (reply, replies) = mpsc::channel(1);
         let worker = tokio::spawn(work(app.clone(), Arc::clone(&seat), identity, errands, reply));
-        Self { app, seat, queue, replies, worker, facts: None }
+        Self { app, seat, queue, replies, worker, facts: None, upkeep: None }
     }
 
     /// Takes a message of the host's; what is to be answered at once.
     pub(super) fn take(&mut self, message: AgentMessage) -> Result<Option<ControllerMessage>, Flood> {
         match message {
             AgentMessage::Facts(facts) => self.take_facts(facts).map(|()| None),
+            AgentMessage::Upkeep(upkeep) => self.take_upkeep(upkeep).map(|()| None),
             AgentMessage::Notice { text } => {
                 self.take_one(Expense::Notice, Errand::Notice(text.into())).map(|_| None)
             }
@@ -71,16 +75,22 @@ impl Errands {
         }
     }
 
-    /// Stores the facts that wait, if there is budget again. To be called now and then.
+    /// Stores what waits, if there is budget again. To be called now and then.
     pub(super) fn retry(&mut self) {
-        if self.facts.is_none() {
-            return;
-        }
-        let Ok(slot) = self.queue.try_reserve() else { return };
-        if self.app.budgets().admits_facts(&self.app, self.seat.host)
+        let (budgets, host) = (self.app.budgets(), self.seat.host);
+        if self.facts.is_some()
+            && let Ok(slot) = self.queue.try_reserve()
+            && budgets.admits(&self.app, host, Expense::Facts)
             && let Some(facts) = self.facts.take()
         {
             slot.send(Errand::Facts(facts));
+        }
+        if self.upkeep.is_some()
+            && let Ok(slot) = self.queue.try_reserve()
+            && budgets.admits(&self.app, host, Expense::Upkeep)
+            && let Some(upkeep) = self.upkeep.take()
+        {
+            slot.send(Errand::Upkeep(upkeep));
         }
     }
 
@@ -103,6 +113,16 @@ impl Errands {
         match older {
             // The newest win. If both could have been stored, there was budget for the older before.
             Some(_) => self.app.budgets().exceed(&self.app, self.seat.host, Expense::Facts),
+            None => Ok(()),
+        }
+    }
+
+    fn take_upkeep(&mut self, upkeep: Upkeep) -> Result<(), Flood> {
+        let older = self.upkeep.replace(upkeep);
+        self.retry();
+        match older {
+            // As with facts.
+            Some(_) => self.app.budgets().exceed(&self.app, self.seat.host, Expense::Upkeep),
             None => Ok(()),
         }
     }
@@ -135,6 +155,7 @@ async fn work(
     while let Some(errand) = errands.recv().await {
         match errand {
             Errand::Facts(facts) => connection::take_facts(&app, &seat, &identity, *facts).await,
+            Errand::Upkeep(upkeep) => connection::take_upkeep(&app, &seat, &identity, upkeep).await,
             Errand::Notice(text) => connection::take_notice(&app, &seat, &identity, &text).await,
             Errand::Renewal(csr) => {
                 let answer = connection::renew(&app, &seat, &identity, &csr).await;

@@ -81,6 +81,8 @@ CREATE TABLE host (
   -- Of the facts and the boot they were told in: with the same one they need not be sent again.
   facts_digest {text},
   facts_at BIGINT,
+  -- What it needs of those who look after it; told apart from its facts.
+  upkeep {text},
   os {text} NOT NULL DEFAULT '',
   os_version {text} NOT NULL DEFAULT '',
   kernel {text} NOT NULL DEFAULT '',

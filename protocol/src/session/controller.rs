@@ -131,5 +131,6 @@ const fn name(message: &AgentMessage) -> &'static str {
         AgentMessage::Renew { .. } => "renewal",
         AgentMessage::Notice { .. } => "notice",
         AgentMessage::Goodbye => "goodbye",
+        AgentMessage::Upkeep(_) => "upkeep",
     }
 }

@@ -4,7 +4,7 @@ use fleetward_protocol::action::{ActionRequest, script::Script};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolRefusal, EnrolReply, EnrolRequest, Token};
-use fleetward_protocol::facts::{Disk, Facts};
+use fleetward_protocol::facts::{Disk, Facts, Upkeep};
 use fleetward_protocol::id::{BootId, JournalId, OperationId, RunId};
 use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenQuery, OpenRun,
@@ -77,6 +77,11 @@ pub(crate) fn from_agent() -> Vec<AgentMessage> {
         AgentMessage::Renew { csr: vec![0xc5, 0x40] },
         AgentMessage::Notice { text: Text::of("é") },
         AgentMessage::Goodbye,
+        AgentMessage::Upkeep(Upkeep {
+            time_synchronised: Some(true),
+            updates: Some(7),
+            security_updates: None,
+        }),
     ]
 }
 

@@ -6,7 +6,7 @@ use fleetward_protocol::action::{Action, ActionRequest, script::Script};
 use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::enrol::{EnrolReply, Token, client_of_uri, identity_uri};
-use fleetward_protocol::facts::{Disk, Facts};
+use fleetward_protocol::facts::{Disk, Facts, Upkeep};
 use fleetward_protocol::id::{BootId, JournalId, RunId};
 use fleetward_protocol::message::{
     AgentMessage, ClientIdReport, ControllerMessage, Dispatch, Finished, Hello, OpenRun, QueryItem, QueryUp,
@@ -110,6 +110,11 @@ pub(crate) fn from_agent() -> impl Strategy<Value = AgentMessage> {
         bytes().prop_map(|csr| AgentMessage::Renew { csr }),
         ".{0,40}".prop_map(|text| AgentMessage::Notice { text: Text::of(&text) }),
         Just(AgentMessage::Goodbye),
+        any::<(Option<bool>, Option<u32>, Option<u32>)>().prop_map(
+            |(time_synchronised, updates, security_updates)| {
+                AgentMessage::Upkeep(Upkeep { time_synchronised, updates, security_updates })
+            }
+        ),
     ]
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use fleetward_protocol::client_id::ClientId;
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::id::HostId;
 use fleetward_protocol::name::{HostName, Tag, TenantName};
 use serde::{Deserialize, Serialize};
@@ -55,6 +55,9 @@ pub struct Host {
     pub agent_version: Option<String>,
     /// What the agent reports of the machine.
     pub facts: Option<Facts>,
+    /// What the machine needs of those who look after it, as far as its agent tells.
+    #[serde(default)]
+    pub upkeep: Option<Upkeep>,
     /// How the machine is reached by SSH where it has no agent; from `links.yaml`.
     pub ssh: Option<Ssh>,
     /// Free-form data from `links.yaml`.

@@ -148,6 +148,7 @@ fn choose(
             enrolment: standing_of(host.lifecycle, host.enrolment).as_str(),
             tags: host.tags.iter().map(fleetward_protocol::name::Tag::as_str).collect(),
             facts: host.facts.as_ref(),
+            upkeep: host.upkeep.as_ref(),
         })
         .collect();
     let chosen = target.select(&views)?;

@@ -8,7 +8,7 @@ mod twin;
 
 pub use admission::{Admitted, NotAdmitted, admit};
 pub use budget::{HostBudgets, is_cut_off_told, record_cut_off};
-pub use report::{renew, take_facts, take_notice};
+pub use report::{renew, take_facts, take_notice, take_upkeep};
 pub use seat::HeldSeat;
 pub use twin::TwinWatches;
 

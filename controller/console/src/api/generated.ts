@@ -1012,6 +1012,7 @@ export interface components {
             tenant: string;
             /** @description `VPS`, `VM`, `LXC`, `Proxmox`, `Metal` or any other word. */
             type: string;
+            upkeep?: components["schemas"]["Upkeep"] | null;
         };
         /** @description `POST /hosts`. */
         HostCreate: {
@@ -2008,6 +2009,25 @@ export interface components {
              * @description Seconds until it expires: 60 to 604800, 86400 when absent.
              */
             lifetime_s?: number | null;
+        };
+        /**
+         * @description What a host needs of those who look after it, as far as it knows; facts of a message of their own
+         *     ([`AgentMessage::Upkeep`](crate::message::AgentMessage::Upkeep)).
+         */
+        Upkeep: {
+            /**
+             * Format: int32
+             * @description For how many of them a newer version fixes security.
+             */
+            security_updates?: number | null;
+            /** @description Whether something keeps its clock right, as `timedatectl` tells it. */
+            time_synchronised?: boolean | null;
+            /**
+             * Format: int32
+             * @description How many packages have a newer version, by the lists that apt fetched last; absent where there is no apt, and until they
+             *     were counted.
+             */
+            updates?: number | null;
         };
         /** @description The answer to `POST /hosts/{name}/verify`: what the host's own client-ID file says. */
         Verification: {

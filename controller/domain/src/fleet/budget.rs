@@ -22,6 +22,8 @@ pub enum Expense {
     Notice,
     /// It reports its facts: its row.
     Facts,
+    /// It tells what it needs: its row.
+    Upkeep,
     /// It asks for a certificate: a row and an audit event, also if it is refused.
     Renewal,
     /// It was cut off, and its operator is told so.
@@ -34,6 +36,8 @@ const CONNECTIONS: Rate = Rate { burst: 120, refill: Duration::from_secs(240) };
 const NOTICES: Rate = Rate { burst: 40, refill: Duration::from_secs(20 * 60) };
 /// Facts: an agent looks every five minutes whether they changed, and tells them at each connection.
 const FACTS: Rate = Rate { burst: 10, refill: Duration::from_secs(5 * 60) };
+/// What it needs: an agent tells it at each connection, and when it changed. What is known already is not written.
+const UPKEEP: Rate = Rate { burst: 130, refill: Duration::from_secs(240) };
 /// Renewals: an agent asks once in a third of a certificate's life, and every ten minutes while it is refused.
 const RENEWALS: Rate = Rate { burst: 6, refill: Duration::from_secs(3600) };
 /// Being told of a host that was cut off.
@@ -72,6 +76,7 @@ struct Budget {
     connections: Bucket,
     notices: Bucket,
     facts: Bucket,
+    upkeep: Bucket,
     renewals: Bucket,
     cuts: Bucket,
     excess: Bucket,
@@ -121,6 +126,7 @@ impl Expense {
             Self::Connection => CONNECTIONS,
             Self::Notice => NOTICES,
             Self::Facts => FACTS,
+            Self::Upkeep => UPKEEP,
             Self::Renewal => RENEWALS,
             Self::CutOff => CUTS,
         }
@@ -133,6 +139,7 @@ impl Budget {
             connections: Bucket::full(CONNECTIONS, now),
             notices: Bucket::full(NOTICES, now),
             facts: Bucket::full(FACTS, now),
+            upkeep: Bucket::full(UPKEEP, now),
             renewals: Bucket::full(RENEWALS, now),
             cuts: Bucket::full(CUTS, now),
             excess: Bucket::full(EXCESS, now),
@@ -144,6 +151,7 @@ impl Budget {
             Expense::Connection => &mut self.connections,
             Expense::Notice => &mut self.notices,
             Expense::Facts => &mut self.facts,
+            Expense::Upkeep => &mut self.upkeep,
             Expense::Renewal => &mut self.renewals,
             Expense::CutOff => &mut self.cuts,
         };
@@ -154,6 +162,7 @@ impl Budget {
         self.connections.is_full(CONNECTIONS, now)
             && self.notices.is_full(NOTICES, now)
             && self.facts.is_full(FACTS, now)
+            && self.upkeep.is_full(UPKEEP, now)
             && self.renewals.is_full(RENEWALS, now)
             && self.cuts.is_full(CUTS, now)
             && self.excess.is_full(EXCESS, now)
@@ -168,8 +177,14 @@ mod tests {
     use super::*;
 
     const START: Timestamp = Timestamp::from_millis(1_700_000_000_000);
-    const EXPENSES: [Expense; 5] =
-        [Expense::Connection, Expense::Notice, Expense::Facts, Expense::Renewal, Expense::CutOff];
+    const EXPENSES: [Expense; 6] = [
+        Expense::Connection,
+        Expense::Notice,
+        Expense::Facts,
+        Expense::Upkeep,
+        Expense::Renewal,
+        Expense::CutOff,
+    ];
 
     fn host(number: u128) -> HostId {
         HostId::from_uuid(Uuid::from_u128(number))
@@ -184,6 +199,8 @@ mod tests {
         }
         for second in (0..600).step_by(3) {
             budgets.admit(host(1), Expense::Connection, START + Duration::from_secs(second)).unwrap();
+            let upkeep = budgets.spend(host(1), Expense::Upkeep, START + Duration::from_secs(second));
+            assert_eq!(upkeep, Allowance::Within);
         }
         for minute in (0..600).step_by(10) {
             let now = START + Duration::from_secs(minute * 60);
@@ -219,7 +236,7 @@ mod tests {
         /// burst and what came back, and what is not stored is counted.
         #[test]
         fn what_is_stored_is_bounded(
-            steps in prop::collection::vec((0usize..5, 0u128..3, 0u64..120), 1..1500)
+            steps in prop::collection::vec((0usize..6, 0u128..3, 0u64..120), 1..1500)
         ) {
             let mut budgets = Budgets::default();
             let mut stored = HashMap::<(u128, usize), u32>::new();

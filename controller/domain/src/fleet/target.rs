@@ -4,7 +4,9 @@
 //! expression = term { ("|" | "," | "or") term }
 //! term       = factor { ("&" | "and") factor }
 //! factor     = ("!" | "not") factor | "(" expression ")" | host
-//! host       = "all" | NAME | GLOB | "@" GROUP | KEY ":" GLOB | NUMBER-KEY (">=" | "<=" | ">" | "<" | "=") NUMBER
+//! host       = "all" | NAME | GLOB | "@" GROUP | KEY ":" GLOB | NUMBER-KEY COMPARISON NUMBER | "fact:" FACT
+//! FACT       = FACT-KEY [ "=" GLOB | COMPARISON NUMBER ]
+//! COMPARISON = ">=" | "<=" | ">" | "<" | "="
 //! ```
 //!
 //! `!` binds strongest, then `&`, then `|`: `a | b & !c` is `a | (b & (!c))`. A bare word is a host's name; with
@@ -13,8 +15,9 @@
 //! error. No new host gets a name that is a word of the language ([`check_name`]). Names and tags are compared exactly,
 //! everything else without regard to case. Anything may be quoted with `"` or `'`: quoted text is literal, so
 //! `"all"` is a host of that name. A value of a closed set ([`STATUSES`], [`ENROLMENTS`]) has to be in it: misspelt
-//! under `!` it would mean every host. Keys are listed by [`KEYS`] and [`NUMBER_KEYS`]; every fact may also be
-//! written `fact.KEY`. A host whose facts are not known matches no fact, so `!os:debian` includes it.
+//! under `!` it would mean every host. Keys are listed by [`KEYS`] and [`NUMBER_KEYS`], and `-` in one is as good as `_`; every
+//! fact may also be written `fact.KEY`, or `fact:KEY=GLOB`. `fact:KEY` alone means that it is so: of what is `yes` or `no`, that it
+//! is `yes`, and of a number, that it is above zero. A host whose facts are not known matches no fact, so `!os:debian` includes it.
 //!
 //! What it promises: parsing never panics and works in bounded time and depth; a selection takes a bounded number
 //! of steps, and one that needs more is an error; what matches nothing, and a name that no host has, are errors
@@ -31,7 +34,7 @@ mod selection;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::name::{GroupName, HostName};
 
 use crate::fleet::enrolment::Standing;
@@ -86,10 +89,12 @@ pub const KEYS: &[&str] = &[
     "virtualisation",
     "hostname",
     "address",
+    "reboot_required",
+    "time_synchronised",
 ];
 /// The keys that stand before a comparison. `memory` and `swap` are in bytes and take the suffixes K, M, G and
 /// T, in powers of 1024; `uptime` is in seconds.
-pub const NUMBER_KEYS: &[&str] = &["cpus", "memory", "swap", "uptime"];
+pub const NUMBER_KEYS: &[&str] = &["cpus", "memory", "swap", "uptime", "updates", "security_updates"];
 
 /// The values of `status:`.
 pub const STATUSES: &[&str] = &["online", "offline"];
@@ -100,6 +105,9 @@ pub const ENROLMENTS: &[&str] = &[
     Standing::Enrolled.as_str(),
     Standing::Revoked.as_str(),
 ];
+
+/// The values of what is so or is not.
+pub const ANSWERS: &[&str] = &["yes", "no"];
 
 /// A parsed expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +133,8 @@ pub struct HostView<'a> {
     pub tags: Vec<&'a str>,
     /// Its facts, if it ever reported any.
     pub facts: Option<&'a Facts>,
+    /// What it needs, if it ever told.
+    pub upkeep: Option<&'a Upkeep>,
 }
 
 impl Target {

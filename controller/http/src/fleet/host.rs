@@ -393,6 +393,7 @@ pub(crate) fn view(found: HostView, tenants: &HashMap<TenantId, TenantName>) -> 
         clock_skew_ms: presence.map(|presence| presence.clock_skew_ms).or(host.clock_skew_ms),
         agent_version: host.agent_version,
         facts: host.facts,
+        upkeep: host.upkeep,
         ssh: declared.address.map(|address| api::Ssh {
             address,
             port: declared.port.unwrap_or(22),

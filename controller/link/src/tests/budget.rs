@@ -1,7 +1,7 @@
 //! Hosts with a good certificate that send without end: what they leave behind is bounded, and counted.
 
 use fleetward_app::refusal;
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::text::{List, Text};
 use fleetward_store::Scope;
 use fleetward_store::fleet::certificate;
@@ -100,6 +100,26 @@ async fn an_agent_with_forty_notices_is_heard_out() {
     assert_eq!(kept.await.notices.len(), 20, "in order, the last are kept");
     assert_eq!(controller.told_and_summed("host.notice").await, (40, 0));
     session.settle(2).await;
+}
+
+#[tokio::test]
+async fn what_a_host_needs_is_kept_beside_its_facts() {
+    let controller = TestController::start().await;
+    let (name, host) = enrolled(&controller, "web-1").await;
+    let mut session = host.connect().await;
+    let behind = Upkeep { time_synchronised: Some(false), updates: Some(7), security_updates: Some(2) };
+    session.say(&AgentMessage::Upkeep(behind)).await;
+    session.say(&facts(1)).await;
+    let kept = controller.wait_for_host(&name, |host| host.facts.is_some()).await;
+    assert_eq!(kept.upkeep, Some(behind), "facts that come later leave it");
+    // What is known already is told again at each connection, and written nowhere.
+    for _ in 0..20 {
+        session.say(&AgentMessage::Upkeep(behind)).await;
+    }
+    let well = Upkeep { security_updates: Some(0), ..behind };
+    session.say(&AgentMessage::Upkeep(well)).await;
+    let kept = controller.wait_for_host(&name, |host| host.upkeep == Some(well)).await;
+    assert!(kept.facts.is_some());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 use fleetward_domain::fleet::enrolment::Standing;
 use fleetward_domain::fleet::twin::Twins;
 use fleetward_protocol::client_id::ClientId;
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::id::{BootId, HostId, JournalId, TenantId};
 use fleetward_protocol::name::{HostName, Tag};
 use fleetward_protocol::time::Timestamp;
@@ -27,8 +27,8 @@ pub use declare::{insert, insert_all, update, update_all, update_nameless, updat
 pub use departure::{delete, list_retired, update_retired};
 pub use list::{Count, Declared, Filter, Sort, Target, all_declared, all_for_targets, count, list};
 pub use presence::{
-    Connected, Presence, has_facts, list_twins, update_connected, update_facts, update_notice,
-    update_offline, update_presence, update_twins,
+    Connected, Presence, has_facts, has_upkeep, list_twins, update_connected, update_facts, update_notice,
+    update_offline, update_presence, update_twins, update_upkeep,
 };
 
 words! {
@@ -137,6 +137,8 @@ pub struct Host {
     pub facts: Option<Facts>,
     /// When that was reported.
     pub facts_at: Option<Timestamp>,
+    /// What it needs, if it ever told.
+    pub upkeep: Option<Upkeep>,
     /// What an operator should know, oldest first.
     pub notices: Vec<Notice>,
     /// Two machines that use its identity, or did: it is over some time after the last change.
@@ -189,7 +191,7 @@ pub struct NewHost {
 const COLUMNS: &str = "SELECT h.id, h.tenant_id, h.name, h.client_id, h.type, h.provider, h.source, h.address, \
    h.port, h.login_user, h.key_ref, h.proxy_jump, h.metadata, h.tags, h.enrolment_required, h.enrolment, \
    h.lifecycle, h.retired_at, h.status, h.last_seen, h.connected_at, h.rtt_us, h.clock_skew_ms, \
-   h.agent_version, h.boot_id, h.journal_id, h.kinds, h.facts, h.facts_at, h.notices, h.twins, h.created_at, h.updated_at";
+   h.agent_version, h.boot_id, h.journal_id, h.kinds, h.facts, h.facts_at, h.upkeep, h.notices, h.twins, h.created_at, h.updated_at";
 const LATEST: &str = "COALESCE(h.retired_at, 0) DESC, h.id DESC";
 const FROM: &str = " FROM host h WHERE h.deleted_at IS NULL AND ";
 /// The host of this name.
@@ -354,6 +356,7 @@ pub(crate) fn read(row: &Row) -> Result<Host, StoreError> {
         kinds: row.json("kinds")?,
         facts: row.find::<String>("facts")?.as_deref().and_then(facts::read),
         facts_at: row.find("facts_at")?,
+        upkeep: row.find::<String>("upkeep")?.as_deref().and_then(facts::read_upkeep),
         notices: row.json("notices")?,
         twins: row.find_json("twins")?,
         created_at: row.get("created_at")?,

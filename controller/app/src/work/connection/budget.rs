@@ -38,10 +38,10 @@ impl HostBudgets {
         admitted
     }
 
-    /// Whether facts that wait may be stored now.
+    /// Whether what waits of a host may be stored now.
     #[must_use]
-    pub fn admits_facts(&self, app: &App, host: HostId) -> bool {
-        self.budgets().admit(host, Expense::Facts, app.now()).is_ok()
+    pub fn admits(&self, app: &App, host: HostId, expense: Expense) -> bool {
+        self.budgets().admit(host, expense, app.now()).is_ok()
     }
 
     /// Takes note of a message of a host's; what is to be done with it. What is not to be stored is counted.
@@ -72,6 +72,7 @@ fn count(app: &App, host: HostId, expense: Expense) {
         Expense::Connection => "host.connection_refused",
         Expense::Notice => "host.notice",
         Expense::Facts => "host.facts",
+        Expense::Upkeep => "host.upkeep",
         Expense::Renewal => "host.renewal_refused",
         Expense::CutOff => CUT_OFF,
     };

@@ -3,7 +3,7 @@
 //! Its certificate is looked at again in the transaction that stores what it says: a revoked host adds nothing.
 
 use fleetward_pki::{HostKey, PeerIdentity, PkiError};
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::message::ControllerMessage;
 use fleetward_protocol::text::Text;
 use fleetward_store::StoreError;
@@ -33,6 +33,28 @@ pub async fn take_facts(app: &App, seat: &Seat, identity: &PeerIdentity, facts: 
         return;
     }
     app.fleet().announce(FleetEvent::Host { tenant: seat.tenant, host: seat.host });
+}
+
+/// Stores what the host needs, unless that is known: it is told again at each connection.
+pub async fn take_upkeep(app: &App, seat: &Seat, identity: &PeerIdentity, upkeep: Upkeep) {
+    let write = async {
+        let mut conn = app.store().read().await?;
+        if host::has_upkeep(&mut conn, seat.host, &upkeep).await? {
+            return Ok(false);
+        }
+        drop(conn);
+        let mut tx = app.store().write().await?;
+        confirm(app, &mut tx, identity).await?;
+        host::update_upkeep(&mut tx, seat.host, &upkeep).await?;
+        tx.commit().await?;
+        Ok::<_, NotAdmitted>(true)
+    };
+    match write.await {
+        Ok(false) => {}
+        Ok(true) => app.fleet().announce(FleetEvent::Host { tenant: seat.tenant, host: seat.host }),
+        // The agent sends it again when it changes, and at its next connection.
+        Err(error) => warn!(host = %seat.host, %error, "connection.upkeep_not_stored"),
+    }
 }
 
 /// Stores something that an operator should know about the host.

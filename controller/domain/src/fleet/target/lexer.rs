@@ -50,6 +50,16 @@ pub(super) enum Comparison {
     Equal,
 }
 
+/// The comparisons as they are written; the longer ones first.
+pub(super) const COMPARISONS: [(&str, Comparison); 6] = [
+    (">=", Comparison::AtLeast),
+    ("<=", Comparison::AtMost),
+    ("==", Comparison::Equal),
+    (">", Comparison::Above),
+    ("<", Comparison::Below),
+    ("=", Comparison::Equal),
+];
+
 pub(super) fn tokens(text: &str) -> Result<Vec<Spanned>, TargetError> {
     let mut lexer = Lexer { text, at: 0 };
     let mut tokens = Vec::new();
@@ -129,15 +139,7 @@ impl<'a> Lexer<'a> {
 
     fn comparison(&mut self) -> Option<Comparison> {
         let rest = self.rest();
-        let table = [
-            (">=", Comparison::AtLeast),
-            ("<=", Comparison::AtMost),
-            ("==", Comparison::Equal),
-            (">", Comparison::Above),
-            ("<", Comparison::Below),
-            ("=", Comparison::Equal),
-        ];
-        let (symbol, comparison) = table.into_iter().find(|(symbol, _)| rest.starts_with(symbol))?;
+        let (symbol, comparison) = COMPARISONS.into_iter().find(|(symbol, _)| rest.starts_with(symbol))?;
         self.at += symbol.len();
         Some(comparison)
     }

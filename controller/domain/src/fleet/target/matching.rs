@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::name::GroupName;
 
 use super::lexer::Comparison;
 use super::pattern::Pattern;
-use super::{ENROLMENTS, HostView, STATUSES};
+use super::{ANSWERS, ENROLMENTS, HostView, STATUSES};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Node {
@@ -85,6 +85,8 @@ pub(super) enum Field {
     Virtualisation,
     Hostname,
     Address,
+    RebootRequired,
+    TimeSynchronised,
 }
 
 impl Field {
@@ -105,8 +107,32 @@ impl Field {
             "virtualisation" | "virtualization" => Self::Virtualisation,
             "hostname" => Self::Hostname,
             "address" => Self::Address,
+            "reboot_required" => Self::RebootRequired,
+            "time_synchronised" | "time_synchronized" => Self::TimeSynchronised,
             _ => return None,
         })
+    }
+
+    /// Whether the host tells it of itself.
+    pub(super) const fn is_fact(self) -> bool {
+        match self {
+            Self::Name | Self::Tag | Self::Kind | Self::Provider | Self::Status | Self::Enrolment => false,
+            Self::Os
+            | Self::OsVersion
+            | Self::OsName
+            | Self::Kernel
+            | Self::Arch
+            | Self::Virtualisation
+            | Self::Hostname
+            | Self::Address
+            | Self::RebootRequired
+            | Self::TimeSynchronised => true,
+        }
+    }
+
+    /// Whether it is so or is not.
+    pub(super) fn is_answer(self) -> bool {
+        self.values() == Some(ANSWERS)
     }
 
     /// Every value there is, where the set is closed: another can only be a mistake, and under `!` it would
@@ -115,6 +141,7 @@ impl Field {
         match self {
             Self::Status => Some(STATUSES),
             Self::Enrolment => Some(ENROLMENTS),
+            Self::RebootRequired | Self::TimeSynchronised => Some(ANSWERS),
             _ => None,
         }
     }
@@ -122,6 +149,7 @@ impl Field {
     /// What the host has there, where it has one value and not many.
     pub(super) fn value<'a>(self, host: &HostView<'a>) -> Option<&'a str> {
         let fact = |read: fn(&Facts) -> &str| host.facts.map(read);
+        let answer = |is: bool| if is { "yes" } else { "no" };
         match self {
             Self::Tag | Self::Address => None,
             Self::Name => Some(host.name),
@@ -136,6 +164,8 @@ impl Field {
             Self::Arch => fact(|facts| &facts.arch),
             Self::Virtualisation => fact(|facts| &facts.virtualisation),
             Self::Hostname => fact(|facts| &facts.hostname),
+            Self::RebootRequired => host.facts.map(|facts| answer(facts.reboot_required)),
+            Self::TimeSynchronised => host.upkeep.and_then(|upkeep| upkeep.time_synchronised).map(answer),
         }
     }
 }
@@ -146,6 +176,8 @@ pub(super) enum Number {
     Memory,
     Swap,
     Uptime,
+    Updates,
+    SecurityUpdates,
 }
 
 impl Number {
@@ -156,6 +188,8 @@ impl Number {
             "memory" => Self::Memory,
             "swap" => Self::Swap,
             "uptime" => Self::Uptime,
+            "updates" => Self::Updates,
+            "security_updates" => Self::SecurityUpdates,
             _ => return None,
         })
     }
@@ -184,12 +218,17 @@ impl Number {
         digits.parse::<u64>().ok()?.checked_mul(1 << shift)
     }
 
-    pub(super) const fn of(self, facts: &Facts) -> u64 {
+    /// What the host has there, if that is known.
+    pub(super) fn of(self, host: &HostView<'_>) -> Option<u64> {
+        let fact = |read: fn(&Facts) -> u64| host.facts.map(read);
+        let upkeep = |read: fn(&Upkeep) -> Option<u32>| host.upkeep.and_then(read).map(u64::from);
         match self {
-            Self::Cpus => facts.cpus as u64,
-            Self::Memory => facts.memory_total,
-            Self::Swap => facts.swap_total,
-            Self::Uptime => facts.uptime_s,
+            Self::Cpus => fact(|facts| facts.cpus.into()),
+            Self::Memory => fact(|facts| facts.memory_total),
+            Self::Swap => fact(|facts| facts.swap_total),
+            Self::Uptime => fact(|facts| facts.uptime_s),
+            Self::Updates => upkeep(|upkeep| upkeep.updates),
+            Self::SecurityUpdates => upkeep(|upkeep| upkeep.security_updates),
         }
     }
 }

@@ -5,7 +5,7 @@ use fleetward_protocol::suggest::nearest;
 
 use super::budget::{Budget, MAX_STEPS};
 use super::error::TargetError;
-use super::lexer::{Comparison, Spanned, Text, Token, tokens};
+use super::lexer::{COMPARISONS, Comparison, Spanned, Text, Token, tokens};
 use super::matching::{Field, Node, Number};
 use super::pattern::{Pattern, is_glob};
 use super::{KEYS, MAX_DEPTH, MAX_GROUPS, MAX_LENGTH, NUMBER_KEYS};
@@ -117,8 +117,11 @@ impl Parser<'_> {
 
     fn field(&mut self, at: usize, key: &str, value: &Text) -> Result<Node, TargetError> {
         let value_at = at + key.len() + 1;
-        let named = key.strip_prefix("fact.").unwrap_or(key);
-        match Field::named(named) {
+        if key == "fact" && !value.quoted {
+            return self.fact(value_at, &value.text);
+        }
+        let named = plain(key);
+        match Field::named(&named) {
             Some(field) => {
                 let pattern = if value.quoted {
                     Pattern::literal(&value.text)
@@ -139,10 +142,49 @@ impl Parser<'_> {
                 }
                 Ok(Node::Field(field, pattern))
             }
-            None if Number::named(named).is_some() => {
+            None if Number::named(&named).is_some() => {
                 self.compare(at, key, Comparison::Equal, &value.text, value_at)
             }
             None => Err(self.unknown_key(at, key)),
+        }
+    }
+
+    /// What stands behind `fact:`: the name of a fact, and what it is to be.
+    fn fact(&mut self, at: usize, text: &str) -> Result<Node, TargetError> {
+        let end = text.find(['=', '<', '>']).unwrap_or(text.len());
+        let (key, wanted) = text.split_at(end);
+        let named = plain(key);
+        let (field, number) = (Field::named(&named).filter(|field| field.is_fact()), Number::named(&named));
+        let (comparison, value) = split_comparison(wanted);
+        let value_at = at + text.len() - value.len();
+        match (field, number, comparison) {
+            (Some(field), _, None) if field.is_answer() => Ok(Node::Field(field, Pattern::literal("yes"))),
+            (_, Some(number), None) => Ok(Node::Compare(number, Comparison::Above, 0)),
+            (Some(_), _, None) => {
+                let message = format!("`fact:{key}` says nothing of it; write `fact:{key}=PATTERN`");
+                Err(self.error(at, message))
+            }
+            (_, _, Some(_)) if value.is_empty() && (field.is_some() || number.is_some()) => {
+                Err(self.error(value_at, format!("expected a value after `fact:{text}`")))
+            }
+            (Some(_), _, Some(Comparison::Equal)) => {
+                let value = Text { text: value.to_owned(), quoted: false };
+                // What is wrong with the value stands behind the name and one sign, as after `:`.
+                self.field(value_at - key.len() - 1, key, &value)
+            }
+            (Some(_), _, Some(_)) => {
+                Err(self.error(at, format!("`{key}` is not a number; write `fact:{key}=PATTERN`")))
+            }
+            (_, Some(_), Some(comparison)) => self.compare(at, key, comparison, value, value_at),
+            (None, None, _) => {
+                let facts = KEYS.iter().filter(|key| Field::named(key).is_some_and(Field::is_fact));
+                let facts: Vec<&str> = facts.chain(NUMBER_KEYS).copied().collect();
+                let key: String = key.chars().take(40).collect();
+                let meant = nearest(&plain(&key), facts.iter().copied());
+                let meant = meant.map(|meant| format!(" (did you mean `{meant}`?)")).unwrap_or_default();
+                let message = format!("unknown fact `{key}`{meant}; the facts are {}", facts.join(", "));
+                Err(self.error(at, message))
+            }
         }
     }
 
@@ -158,9 +200,9 @@ impl Parser<'_> {
         number: &str,
         number_at: usize,
     ) -> Result<Node, TargetError> {
-        let named = key.strip_prefix("fact.").unwrap_or(key);
-        let Some(field) = Number::named(named) else {
-            if Field::named(named).is_some() {
+        let named = plain(key);
+        let Some(field) = Number::named(&named) else {
+            if Field::named(&named).is_some() {
                 return Err(self.error(at, format!("`{key}` is not a number; write `{key}:value`")));
             }
             return Err(self.unknown_key(at, key));
@@ -191,6 +233,21 @@ impl Parser<'_> {
     fn error(&self, at: usize, message: impl Into<String>) -> TargetError {
         TargetError::new(self.text, at, message)
     }
+}
+
+/// A key as the lists of keys have it.
+fn plain(key: &str) -> String {
+    key.strip_prefix("fact.").unwrap_or(key).replace('-', "_")
+}
+
+/// The comparison at the beginning of a text, if there is one, and what stands behind it.
+fn split_comparison(text: &str) -> (Option<Comparison>, &str) {
+    for (symbol, comparison) in COMPARISONS {
+        if let Some(rest) = text.strip_prefix(symbol) {
+            return (Some(comparison), rest);
+        }
+    }
+    (None, text)
 }
 
 fn unknown_value(key: &str, value: &str, values: &[&str]) -> String {

@@ -44,9 +44,8 @@ impl<'s, 'a> Selection<'s, 'a> {
             // A group that nobody explained is an error before anything is selected.
             Node::Group(_) => Ok(Vec::new()),
             Node::Name(name) => Ok(self.keep(hosts, |host| host.name == name)),
-            Node::Compare(number, comparison, wanted) => Ok(self.keep(hosts, |host| {
-                host.facts.is_some_and(|facts| comparison.holds(number.of(facts), *wanted))
-            })),
+            Node::Compare(number, comparison, wanted) => Ok(self
+                .keep(hosts, |host| number.of(host).is_some_and(|value| comparison.holds(value, *wanted)))),
             Node::Field(Field::Tag, pattern) => self.with_tag(pattern, hosts),
             Node::Field(Field::Address, pattern) => self.with_address(pattern, hosts),
             Node::Field(field, pattern) => self.with_value(*field, pattern, hosts),

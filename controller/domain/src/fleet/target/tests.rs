@@ -1,5 +1,5 @@
 use expect_test::{Expect, expect};
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::text::{List, Text};
 use proptest::prelude::*;
 
@@ -27,6 +27,9 @@ fn facts(os: &str, version: &str, cpus: u32, memory_gib: u64) -> Facts {
     }
 }
 
+const BEHIND: Upkeep = Upkeep { time_synchronised: Some(false), updates: Some(7), security_updates: Some(2) };
+const WELL: Upkeep = Upkeep { time_synchronised: Some(true), updates: Some(1), security_updates: Some(0) };
+
 fn fleet(facts: &[Facts]) -> Vec<HostView<'_>> {
     let host = |name, kind, status, tags: &[&'static str], facts| HostView {
         name,
@@ -36,6 +39,11 @@ fn fleet(facts: &[Facts]) -> Vec<HostView<'_>> {
         enrolment: if name == "new" { "pending" } else { "enrolled" },
         tags: tags.to_vec(),
         facts,
+        upkeep: match name {
+            "web-1" => Some(&BEHIND),
+            "web-9" => Some(&WELL),
+            _ => None,
+        },
     };
     vec![
         host("web-1", "VPS", "online", &["prod", "web"], facts.first()),
@@ -47,7 +55,12 @@ fn fleet(facts: &[Facts]) -> Vec<HostView<'_>> {
 }
 
 fn chosen(expression: &str) -> String {
-    let facts = [facts("debian", "12", 4, 8), facts("ubuntu", "24.04", 2, 4)];
+    let ubuntu = Facts {
+        reboot_required: true,
+        kernel: Text::of("6.8.0-40-generic"),
+        ..facts("ubuntu", "24.04", 2, 4)
+    };
+    let facts = [facts("debian", "12", 4, 8), ubuntu];
     let hosts = fleet(&facts);
     match Target::parse(expression) {
         Ok(target) => match target.select(&hosts) {
@@ -104,9 +117,26 @@ fn expressions_mean_what_they_say() {
         ("provider:EXAMPLE & status:online", "web-1 web-9 db-1"),
         ("os:debian", "web-1 web-2"),
         ("fact.os:Ubuntu", "web-9 db-1"),
+        ("fact:os=Ubuntu", "web-9 db-1"),
+        ("fact:kernel=6.1* & !web-2", "web-1"),
+        ("os:debian & !kernel:6.1*", "`os:debian & !kernel:6.1*` matches none of 5 hosts"),
+        ("all & !kernel:6.1*", "web-9 db-1 new"),
+        ("fact:os_name=Debian*", "web-1 web-2"),
+        ("fact:reboot-required", "web-9 db-1"),
+        ("fact:reboot_required=no | reboot-required:no", "web-1 web-2"),
+        ("reboot_required:yes & !db-1", "web-9"),
+        // What is not known is neither.
+        ("time_synchronised:no", "web-1"),
+        ("fact:time-synchronised", "web-9"),
+        ("fact:time-synchronized=no", "web-1"),
+        ("fact:security-updates", "web-1"),
+        ("security_updates>=2 | fact:updates<2", "web-1 web-9"),
+        ("security-updates=0", "web-9"),
+        ("fact:cpus>=4", "web-1 web-2"),
+        ("fact:memory=8G", "web-1 web-2"),
         ("os_version:24.*", "web-9 db-1"),
         ("!os:debian", "web-9 db-1 new"),
-        ("kernel:6.1.*", "web-1 web-2 web-9 db-1"),
+        ("kernel:6.1.*", "web-1 web-2"),
         ("address:2001:db8::*", "web-1 web-2 web-9 db-1"),
         ("cpus>=4", "web-1 web-2"),
         ("cpus < 4", "web-9 db-1"),
@@ -185,9 +215,65 @@ fn errors_show_the_place_and_what_was_expected() {
     check(
         "tags:prod",
         &expect![[r#"
-            column 1: unknown key `tags` (did you mean `tag`?); the keys are name, tag, type, provider, status, enrolment, os, os_version, os_name, kernel, arch, virtualisation, hostname, address (with `:`) and cpus, memory, swap, uptime (with `>=`, `<=`, `>`, `<`, `=`)
+            column 1: unknown key `tags` (did you mean `tag`?); the keys are name, tag, type, provider, status, enrolment, os, os_version, os_name, kernel, arch, virtualisation, hostname, address, reboot_required, time_synchronised (with `:`) and cpus, memory, swap, uptime, updates, security_updates (with `>=`, `<=`, `>`, `<`, `=`)
               tags:prod
               ^"#]],
+    );
+    check(
+        "fact:reboot-requird",
+        &expect![[r#"
+        column 6: unknown fact `reboot-requird` (did you mean `reboot_required`?); the facts are os, os_version, os_name, kernel, arch, virtualisation, hostname, address, reboot_required, time_synchronised, cpus, memory, swap, uptime, updates, security_updates
+          fact:reboot-requird
+               ^"#]],
+    );
+    check(
+        "fact:tag=prod",
+        &expect![[r#"
+        column 6: unknown fact `tag`; the facts are os, os_version, os_name, kernel, arch, virtualisation, hostname, address, reboot_required, time_synchronised, cpus, memory, swap, uptime, updates, security_updates
+          fact:tag=prod
+               ^"#]],
+    );
+    check(
+        "fact:kernel",
+        &expect![[r#"
+        column 6: `fact:kernel` says nothing of it; write `fact:kernel=PATTERN`
+          fact:kernel
+               ^"#]],
+    );
+    check(
+        "fact:kernel=",
+        &expect![[r#"
+        column 13: expected a value after `fact:kernel=`
+          fact:kernel=
+                      ^"#]],
+    );
+    check(
+        "fact:kernel>6",
+        &expect![[r#"
+        column 6: `kernel` is not a number; write `fact:kernel=PATTERN`
+          fact:kernel>6
+               ^"#]],
+    );
+    check(
+        "web-1 | fact:reboot-required=maybe",
+        &expect![[r#"
+        column 30: `maybe` is no value of `reboot-required:`; the values are yes, no
+          web-1 | fact:reboot-required=maybe
+                                       ^"#]],
+    );
+    check(
+        "fact:cpus>=many",
+        &expect![[r#"
+        column 12: expected a number, such as 4
+          fact:cpus>=many
+                     ^"#]],
+    );
+    check(
+        "reboot_required:true",
+        &expect![[r#"
+        column 17: `true` is no value of `reboot_required:`; the values are yes, no
+          reboot_required:true
+                          ^"#]],
     );
     check(
         "cpus>=many",
@@ -234,7 +320,7 @@ fn errors_show_the_place_and_what_was_expected() {
     check(
         "tags:web-1",
         &expect![[r#"
-            column 1: unknown key `tags` (did you mean `tag`?); the keys are name, tag, type, provider, status, enrolment, os, os_version, os_name, kernel, arch, virtualisation, hostname, address (with `:`) and cpus, memory, swap, uptime (with `>=`, `<=`, `>`, `<`, `=`)
+            column 1: unknown key `tags` (did you mean `tag`?); the keys are name, tag, type, provider, status, enrolment, os, os_version, os_name, kernel, arch, virtualisation, hostname, address, reboot_required, time_synchronised (with `:`) and cpus, memory, swap, uptime, updates, security_updates (with `>=`, `<=`, `>`, `<`, `=`)
               tags:web-1
               ^"#]],
     );

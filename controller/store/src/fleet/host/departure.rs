@@ -65,7 +65,7 @@ pub async fn delete(
     let took = query(
         "UPDATE host SET deleted_at = $2, status = 'offline', updated_at = $2, provider = '', address = NULL, \
          port = NULL, login_user = NULL, key_ref = NULL, proxy_jump = NULL, metadata = '{}', tags = '[]', \
-         facts = NULL, facts_digest = NULL, facts_at = NULL, os = '', os_version = '', kernel = '', arch = '', virtualisation = '', \
+         facts = NULL, facts_digest = NULL, facts_at = NULL, upkeep = NULL, os = '', os_version = '', kernel = '', arch = '', virtualisation = '', \
          notices = '[]', twins = NULL WHERE id = $1 AND lifecycle = 'retired' AND deleted_at IS NULL AND ",
     )
     .bind(id)

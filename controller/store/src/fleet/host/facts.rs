@@ -4,7 +4,7 @@
 //! over, one that is missing is empty, and what is not printable (nothing that came by the wire) is cut: a row never
 //! keeps a list from being shown.
 
-use fleetward_protocol::facts::{Disk, Facts};
+use fleetward_protocol::facts::{Disk, Facts, Upkeep};
 use fleetward_protocol::text::{List, Text};
 use serde::{Deserialize, Serialize};
 
@@ -100,6 +100,29 @@ pub(super) fn read(text: &str) -> Option<Facts> {
     })
 }
 
+/// What a host needs, as it is stored.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredUpkeep {
+    time_synchronised: Option<bool>,
+    updates: Option<u32>,
+    security_updates: Option<u32>,
+}
+
+/// What a host needs, as it is stored.
+pub(super) fn write_upkeep(upkeep: &Upkeep) -> String {
+    let Upkeep { time_synchronised, updates, security_updates } = *upkeep;
+    // Numbers and flags only.
+    serde_json::to_string(&StoredUpkeep { time_synchronised, updates, security_updates }).unwrap_or_default()
+}
+
+/// Reads what a host needs; none if the text is not of that shape.
+pub(super) fn read_upkeep(text: &str) -> Option<Upkeep> {
+    let stored: StoredUpkeep = serde_json::from_str(text).ok()?;
+    let StoredUpkeep { time_synchronised, updates, security_updates } = stored;
+    Some(Upkeep { time_synchronised, updates, security_updates })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +157,17 @@ mod tests {
         let stored = write(&facts);
         expect_test::expect![[r#"{"hostname":"web-1","os":"debian","os_version":"12","os_name":"Debian GNU/Linux 12","kernel":"6.1.0","arch":"x86_64","cpu_model":"EPYC","cpus":2,"memory_total":8,"memory_available":4,"swap_total":1,"disks":[{"mount":"/","file_system":"ext4","total":10,"available":5}],"addresses":["192.0.2.7"],"uptime_s":60,"virtualisation":"kvm","load":[1,2,3],"reboot_required":true}"#]].assert_eq(&stored);
         assert_eq!(read(&stored), Some(facts));
+    }
+
+    #[test]
+    fn what_is_stored_of_upkeep_keeps_its_text() {
+        let upkeep = Upkeep { time_synchronised: Some(true), updates: Some(7), security_updates: None };
+        let stored = write_upkeep(&upkeep);
+        assert_eq!(stored, r#"{"time_synchronised":true,"updates":7,"security_updates":null}"#);
+        assert_eq!(read_upkeep(&stored), Some(upkeep));
+        let newer = read_upkeep(r#"{"time_synchronised":false,"firmware":{"updates":1}}"#);
+        assert_eq!(newer, Some(Upkeep { time_synchronised: Some(false), ..Upkeep::default() }));
+        assert_eq!(read_upkeep(r#"{"updates":"many"}"#), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Lists of hosts: pages for people, counts, and the light rows that targets are chosen from.
 
 use fleetward_protocol::client_id::ClientId;
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::id::{HostId, TenantId};
 use fleetward_protocol::name::{HostName, Tag};
 
@@ -93,6 +93,8 @@ pub struct Target {
     pub enrolment_required: bool,
     /// What is true of it, if it ever reported.
     pub facts: Option<Facts>,
+    /// What it needs, if it ever told.
+    pub upkeep: Option<Upkeep>,
 }
 
 /// What the inventory says of a host, and how it stands.
@@ -154,7 +156,7 @@ pub async fn count(conn: &mut Connection, scope: &Scope) -> Result<Vec<Count>, S
 pub async fn all_for_targets(conn: &mut impl Reader, scope: &Scope) -> Result<Vec<Target>, StoreError> {
     let select = query(
         "SELECT h.id, h.tenant_id, h.name, h.client_id, h.type, h.provider, h.tags, h.status, h.lifecycle, h.enrolment, \
-         h.enrolment_required, h.facts",
+         h.enrolment_required, h.facts, h.upkeep",
     )
     .push(FROM)
     .push("h.lifecycle = 'active' AND ")
@@ -174,6 +176,7 @@ pub async fn all_for_targets(conn: &mut impl Reader, scope: &Scope) -> Result<Ve
             enrolment: row.get("enrolment")?,
             enrolment_required: row.get("enrolment_required")?,
             facts: row.find::<String>("facts")?.as_deref().and_then(super::facts::read),
+            upkeep: row.find::<String>("upkeep")?.as_deref().and_then(super::facts::read_upkeep),
         })
     };
     conn.rows(select).await?.iter().map(read).collect()

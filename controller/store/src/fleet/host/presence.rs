@@ -2,7 +2,7 @@
 
 use fleetward_domain::fleet::twin::Twins;
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::facts::Facts;
+use fleetward_protocol::facts::{Facts, Upkeep};
 use fleetward_protocol::id::{BootId, HostId, JournalId};
 use fleetward_protocol::message::MAX_KINDS;
 use fleetward_protocol::text::{List, Word};
@@ -162,6 +162,31 @@ pub async fn update_facts(
     .bind(digest)
     .took(conn)
     .await
+}
+
+/// Whether this is what is stored of what a host needs.
+///
+/// # Errors
+/// If the database fails.
+pub async fn has_upkeep(conn: &mut Connection, id: HostId, upkeep: &Upkeep) -> Result<bool, StoreError> {
+    query("SELECT 1 FROM host WHERE id = $1 AND upkeep = $2")
+        .bind(id)
+        .bind(facts::write_upkeep(upkeep))
+        .first(conn)
+        .await
+        .map(|row| row.is_some())
+}
+
+/// Replaces what a host needs; whether there is such a host.
+///
+/// # Errors
+/// If the database fails.
+pub async fn update_upkeep(conn: &mut Connection, id: HostId, upkeep: &Upkeep) -> Result<bool, StoreError> {
+    query("UPDATE host SET upkeep = $2 WHERE id = $1 AND deleted_at IS NULL")
+        .bind(id)
+        .bind(facts::write_upkeep(upkeep))
+        .took(conn)
+        .await
 }
 
 /// Adds a notice about a host; the last twenty are kept. Call it in a transaction. Whether there is such a

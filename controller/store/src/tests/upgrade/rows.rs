@@ -9,7 +9,7 @@ use fleetward_domain::fleet::twin::{Machine, Twins};
 use fleetward_domain::people::permission::{Grant, Role};
 use fleetward_domain::work::run::RunState;
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::facts::{Disk, Facts};
+use fleetward_protocol::facts::{Disk, Facts, Upkeep};
 use fleetward_protocol::id::{AuditId, BootId, ControllerId, JournalId, SessionId, SyncId, TokenId, UserId};
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::text::{List, Text};
@@ -193,6 +193,8 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+const UPKEEP: Upkeep = Upkeep { time_synchronised: Some(true), updates: Some(7), security_updates: Some(2) };
+
 fn facts() -> Facts {
     Facts {
         hostname: Text::of("web-1"),
@@ -262,6 +264,7 @@ pub(super) async fn fill(store: &Store) {
     host::update_connected(&mut tx, web.id, &hello, NOW).await.unwrap();
     let facts = facts();
     host::update_facts(&mut tx, web.id, &facts, &facts.digest(hello.boot), NOW).await.unwrap();
+    host::update_upkeep(&mut tx, web.id, &UPKEEP).await.unwrap();
     host::update_notice(&mut tx, web.id, &host::Notice { at: NOW, text: "its clock stepped".to_owned() })
         .await
         .unwrap();
@@ -412,6 +415,7 @@ pub(super) async fn read_all(store: &Store) {
     assert_eq!(idempotency::living(tx, ada.id, NOW).await.unwrap().0, 1);
     let web = host::get(tx, &everything, &"web-1".parse().unwrap()).await.unwrap();
     assert_eq!((web.facts.clone(), web.notices.len(), web.twins.is_some()), (Some(facts()), 1, true));
+    assert_eq!(web.upkeep, Some(UPKEEP));
     certificate::find(tx, &Digest::of(b"certificate")).await.unwrap().unwrap();
     token::find(tx, &Digest::of(b"token")).await.unwrap().unwrap();
     assert_eq!(controller::list_living(tx).await.unwrap().len(), 1);
