@@ -1,11 +1,18 @@
 // Every page has a real URL: this is the list of them.
 
 import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/react-router";
+import { FilesPage } from "./host/files";
+import { LogPage } from "./host/log";
+import { UnitPage } from "./host/unit";
+import { UnitsPage } from "./host/units";
+import { isObject, type Json } from "./kind/schema";
 import { AuditPage } from "./pages/audit";
 import { GroupsPage } from "./pages/groups";
-import { HostPage } from "./pages/host";
+import { HostOverview, HostPage } from "./pages/host";
 import { HostsPage } from "./pages/hosts";
 import { InventoryPage } from "./pages/inventory";
+import { KindPage } from "./pages/kind";
+import { KindsPage } from "./pages/kinds";
 import { LoginPage } from "./pages/login";
 import { NotFoundPage } from "./pages/not_found";
 import { OperationPage } from "./pages/operation";
@@ -59,6 +66,26 @@ const hosts = createRoute({
   component: HostsPage,
 });
 const host = createRoute({ getParentRoute: () => shell, path: "/hosts/$name", component: HostPage });
+const hostOverview = createRoute({ getParentRoute: () => host, path: "/", component: HostOverview });
+const hostUnits = createRoute({
+  getParentRoute: () => host,
+  path: "/units",
+  validateSearch: texts("search", "type", "state"),
+  component: UnitsPage,
+});
+const hostUnit = createRoute({ getParentRoute: () => host, path: "/units/$unit", component: UnitPage });
+const hostLog = createRoute({
+  getParentRoute: () => host,
+  path: "/log",
+  validateSearch: texts("unit", "since", "priority", "grep", "follow"),
+  component: LogPage,
+});
+const hostFiles = createRoute({
+  getParentRoute: () => host,
+  path: "/files",
+  validateSearch: texts("path", "file", "hidden", "after"),
+  component: FilesPage,
+});
 const groups = createRoute({
   getParentRoute: () => shell,
   path: "/groups",
@@ -86,6 +113,22 @@ const operation = createRoute({
   validateSearch: texts("run", "state"),
   component: OperationPage,
 });
+const kinds = createRoute({
+  getParentRoute: () => shell,
+  path: "/kinds",
+  staticData: place("Kinds", "◈", "k"),
+  validateSearch: texts("search"),
+  component: KindsPage,
+});
+const kind = createRoute({
+  getParentRoute: () => shell,
+  path: "/kinds/$kind",
+  validateSearch: (search: Record<string, unknown>): { on?: string; params?: Json } => ({
+    ...texts("on")(search),
+    ...(isObject(search.params) ? { params: search.params } : {}),
+  }),
+  component: KindPage,
+});
 const inventory = createRoute({
   getParentRoute: () => shell,
   path: "/inventory",
@@ -103,7 +146,20 @@ const audit = createRoute({
 export const router = createRouter({
   routeTree: root.addChildren([
     login,
-    shell.addChildren([index, hosts, host, groups, scripts, script, operations, operation, inventory, audit]),
+    shell.addChildren([
+      index,
+      hosts,
+      host.addChildren([hostOverview, hostUnits, hostUnit, hostLog, hostFiles]),
+      groups,
+      scripts,
+      script,
+      operations,
+      operation,
+      kinds,
+      kind,
+      inventory,
+      audit,
+    ]),
   ]),
   defaultPreload: false,
   scrollRestoration: true,

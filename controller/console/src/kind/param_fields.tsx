@@ -54,6 +54,9 @@ function Param({ field, draft, isInvalid, onChange }: Props) {
     );
   }
   const text = typeof draft === "string" ? draft : "";
+  if (shape.is === "list" && shape.of.is === "choice") {
+    return <Choices field={field} of={shape.of} text={text} onChange={onChange} />;
+  }
   const common = {
     id,
     required: field.required,
@@ -80,7 +83,9 @@ function Param({ field, draft, isInvalid, onChange }: Props) {
                 : `${plain(field.default)} (default)`}
           </option>
           {shape.choices.map((choice) => (
-            <option key={choice}>{choice}</option>
+            <option key={choice} title={shape.meanings?.[choice]}>
+              {choice}
+            </option>
           ))}
         </select>
       ) : shape.is === "list" || shape.is === "json" ? (
@@ -104,7 +109,44 @@ function Param({ field, draft, isInvalid, onChange }: Props) {
           onChange={(event) => onChange(event.target.value)}
         />
       )}
+      {shape.is === "choice" && shape.meanings?.[text] && (
+        <span className="muted meaning">{shape.meanings[text]}</span>
+      )}
     </label>
+  );
+}
+
+/** Some of a few words, a box each; kept as one a line, as any other list. */
+function Choices({
+  field,
+  of,
+  text,
+  onChange,
+}: {
+  field: Field;
+  of: Extract<Shape, { is: "choice" }>;
+  text: string;
+  onChange: (text: string) => void;
+}) {
+  const chosen = text.split("\n").filter((line) => line !== "");
+  const toggle = (choice: string, isOn: boolean) =>
+    onChange(of.choices.filter((each) => (each === choice ? isOn : chosen.includes(each))).join("\n"));
+  return (
+    <fieldset className="rows choices">
+      <legend>
+        <Words field={field} />
+      </legend>
+      {of.choices.map((choice) => (
+        <label key={choice} className="check" title={of.meanings?.[choice]}>
+          <input
+            type="checkbox"
+            checked={chosen.includes(choice)}
+            onChange={(event) => toggle(choice, event.target.checked)}
+          />{" "}
+          {choice}
+        </label>
+      ))}
+    </fieldset>
   );
 }
 
@@ -170,7 +212,7 @@ function Rows({
 function Words({ field }: { field: Field }) {
   const hints = [
     field.description,
-    field.shape.is === "list" ? "One a line." : "",
+    field.shape.is === "list" && field.shape.of.is !== "choice" ? "One a line." : "",
     field.shape.is === "json" ? "In JSON." : "",
     field.required ? "" : "Optional.",
   ];

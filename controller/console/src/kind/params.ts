@@ -1,6 +1,6 @@
 // From what stands in a form to the parameters of a step.
 
-import type { Field, Json, Shape } from "./schema";
+import { type Field, isObject, type Json, type Shape } from "./schema";
 
 /** What was entered in one field: text, whether it is ticked, or rows of names and values. */
 export type Draft = string | boolean | [name: string, value: string][];
@@ -32,6 +32,26 @@ export function build(fields: Field[], drafts: Drafts): Built {
     }
   }
   return built;
+}
+
+/** What would stand in a form of these parameters: the way back from `build`. */
+export function draftsOf(fields: Field[], params: Json): Drafts {
+  const drafts: Drafts = {};
+  for (const { name, shape } of fields) {
+    const value = params[name];
+    if (value !== undefined && value !== null) drafts[name] = draftOf(shape, value);
+  }
+  return drafts;
+}
+
+function draftOf(shape: Shape, value: unknown): Draft {
+  const text = (each: unknown) => (typeof each === "string" ? each : JSON.stringify(each));
+  if (shape.is === "switch") return value === true;
+  if (shape.is === "list" && Array.isArray(value)) return value.map(text).join("\n");
+  if (shape.is === "map" && isObject(value)) {
+    return Object.entries(value).map(([name, each]) => [name, text(each)]);
+  }
+  return shape.is === "json" ? JSON.stringify(value, null, 2) : text(value);
 }
 
 function read(shape: Shape, draft: Draft | undefined): unknown {

@@ -7,7 +7,7 @@ export type Json = Record<string, unknown>;
 /** What a value looks like. */
 export type Shape =
   | { is: "text" | "integer" | "number" | "switch" | "time" | "json" }
-  | { is: "choice"; choices: string[] }
+  | { is: "choice"; choices: string[]; meanings?: Record<string, string> }
   | { is: "list" | "map"; of: Shape };
 
 /** A property of an object. */
@@ -127,7 +127,10 @@ function shape(root: Json, schema: unknown, depth: number): Shape {
   const inner = isObject(schema) ? chain(root, schema).at(-1) : undefined;
   if (!inner) return { is: "json" };
   const allowed = choices(inner);
-  if (allowed) return { is: "choice", choices: allowed };
+  if (allowed) {
+    const meanings = meaningsOf(inner);
+    return { is: "choice", choices: allowed, ...(meanings ? { meanings } : {}) };
+  }
   const scalar = (key: string): Shape | undefined => {
     if (!isObject(inner[key]) || depth >= MAX_DEPTH) return undefined;
     const each = shape(root, inner[key], depth + 1);
@@ -174,6 +177,18 @@ function choices(schema: Json): string[] | undefined {
     isObject(alternative) && !alternative.oneOf && !alternative.anyOf ? choices(alternative) : undefined,
   );
   return each.every((texts) => texts !== undefined) ? each.flat() : undefined;
+}
+
+/** What each text means, where they are told apart as alternatives of one text with words to it. */
+function meaningsOf(schema: Json): Record<string, string> | undefined {
+  const others = schema.oneOf ?? schema.anyOf;
+  if (!Array.isArray(others)) return undefined;
+  const told = others.filter(isObject).flatMap((alternative) => {
+    const [text, more] = choices(alternative) ?? [];
+    const words = alternative.description;
+    return text !== undefined && more === undefined && typeof words === "string" ? [[text, words]] : [];
+  });
+  return told.length > 0 ? Object.fromEntries(told) : undefined;
 }
 
 export const isObject = (value: unknown): value is Json =>

@@ -3,6 +3,7 @@
 import { useVirtualizer } from "@tanstack/react-virtual";
 import { useEffect, useRef, useState } from "react";
 import type { Schemas } from "../api/client";
+import { Changes, changesOf } from "../kind/changes";
 import type { Field } from "../kind/schema";
 import { Values } from "../kind/values";
 import { sentence } from "../ui/notice";
@@ -17,6 +18,7 @@ export function OutputView({
   log,
   version,
   fields,
+  isDryRun = false,
   onClose,
 }: {
   run: Schemas["Run"];
@@ -24,6 +26,8 @@ export function OutputView({
   version: number;
   /** What its report has in it, where the controller says so. */
   fields?: Field[] | undefined;
+  /** Whether its report is what it would change. */
+  isDryRun?: boolean;
   onClose?: () => void;
 }) {
   const scroller = useRef<HTMLDivElement>(null);
@@ -74,8 +78,12 @@ export function OutputView({
       {log && <StepEvents steps={log.steps} />}
       {run.report && (
         <details className="reported" open>
-          <summary>Report</summary>
-          <Values values={run.report} fields={fields} />
+          <summary>{isDryRun ? "What would change" : "Report"}</summary>
+          {isDryRun && changesOf(run.report) ? (
+            <Changes report={run.report} />
+          ) : (
+            <Values values={run.report} fields={fields} />
+          )}
         </details>
       )}
       {log?.truncated && (

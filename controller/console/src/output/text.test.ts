@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { decode, lastOfLine, plain } from "./text";
+import { decode, lastOfLine, plain, visible } from "./text";
 
 describe("plain", () => {
   it("removes what would steer a terminal", () => {
@@ -9,6 +9,12 @@ describe("plain", () => {
   it("keeps tabs and lines", () => expect(plain("a\tb\r\nc\n")).toBe("a\tb\nc\n"));
   it("survives a sequence that never ends", () => expect(plain("x\x1b[12")).not.toContain("\x1b"));
   it("leaves markup as the text it is", () => expect(plain("<script>")).toBe("<script>"));
+});
+
+describe("visible", () => {
+  it("shows what would turn text around", () =>
+    expect(visible("user \u202egnp.exe\u200b")).toBe("user ⟨U+202E⟩gnp.exe⟨U+200B⟩"));
+  it("leaves words of any script", () => expect(visible("naïve שלום 日本")).toBe("naïve שלום 日本"));
 });
 
 describe("lastOfLine", () => {

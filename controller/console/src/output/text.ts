@@ -16,6 +16,14 @@ export function plain(text: string): string {
   );
 }
 
+/** Shows what would turn the order of characters around or hide some (UAX 9), instead of obeying it. */
+export function visible(text: string): string {
+  return text.replace(/[\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g, (char) => {
+    const code = char.charCodeAt(0).toString(16).toUpperCase();
+    return `\u27e8U+${code.padStart(4, "0")}\u27e9`;
+  });
+}
+
 /** What is left of a line after its carriage returns. */
 export function lastOfLine(line: string): string {
   const trimmed = line.endsWith("\r") ? line.slice(0, -1) : line;

@@ -1,4 +1,4 @@
-import { Link, useParams } from "@tanstack/react-router";
+import { Link, Outlet, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import type { Schemas } from "../api/client";
 import { useHost, useHostAct, useOperations } from "../api/queries";
@@ -12,20 +12,55 @@ import { Enrol } from "./host_add";
 import { latency } from "./hosts";
 import { OperationTable } from "./operations";
 
+/** What every page about one host has: which one it is, what is wrong with it, and what else there is to see of it. */
 export function HostPage() {
   const { name } = useParams({ from: "/shell/hosts/$name" });
   const query = useHost(name);
-  const history = useOperations({ host: name, limit: 10 });
   if (query.isPending) return <Loading />;
   if (!query.data) return <Failure error={query.error} retry={() => void query.refetch()} />;
   const host = query.data;
-  const operations = history.data?.pages.flatMap((page) => page.items) ?? [];
   return (
     <>
       <HostHeader host={host} />
       {query.isRefetchError && <Stale since={query.dataUpdatedAt} />}
       <Duplicate duplicate={host.duplicate_identity} />
       {host.notice && <p className="notice warn">{host.notice}</p>}
+      <HostPlaces name={name} />
+      <Outlet />
+    </>
+  );
+}
+
+/** What there is to see of a host. Each has an address of its own, so these are links. */
+function HostPlaces({ name }: { name: string }) {
+  const params = { name };
+  const common = { params, activeProps: { "aria-current": "page" as const } };
+  return (
+    <nav className="tabs" aria-label="This host">
+      <Link to="/hosts/$name" {...common} activeOptions={{ exact: true, includeSearch: false }}>
+        Overview
+      </Link>
+      <Link to="/hosts/$name/units" {...common} activeOptions={{ includeSearch: false }}>
+        Units
+      </Link>
+      <Link to="/hosts/$name/log" {...common} activeOptions={{ includeSearch: false }}>
+        Log
+      </Link>
+      <Link to="/hosts/$name/files" {...common} activeOptions={{ includeSearch: false }}>
+        Files
+      </Link>
+    </nav>
+  );
+}
+
+export function HostOverview() {
+  const { name } = useParams({ from: "/shell/hosts/$name" });
+  const host = useHost(name).data;
+  const history = useOperations({ host: name, limit: 10 });
+  if (!host) return <Loading />;
+  const operations = history.data?.pages.flatMap((page) => page.items) ?? [];
+  return (
+    <>
       <div className="columns">
         <section className="card">
           <h2>Connection</h2>

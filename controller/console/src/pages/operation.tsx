@@ -12,7 +12,7 @@ import { RunRows } from "../run/run_rows";
 import { StepList } from "../run/step_list";
 import { Dialog } from "../ui/dialog";
 import { Empty, Failure, Loading } from "../ui/notice";
-import { isLive, OperationBadge } from "../ui/state";
+import { DryRunTag, isLive, OperationBadge } from "../ui/state";
 import { Ago, duration, useNow } from "../ui/time";
 
 const FILTERS = ["all", "failed", "running", "waiting", "succeeded"] as const;
@@ -86,7 +86,14 @@ function Operation({ live, operation }: { live: LiveOperation; operation: Schema
       )}
       <div className={opened && runs.length > 1 ? "split" : undefined}>
         {!only && (
-          <RunRows runs={shown} steps={operation.steps} live={live} opened={opened?.id} onOpen={open} />
+          <RunRows
+            runs={shown}
+            steps={operation.steps}
+            isDryRun={operation.dry_run === true}
+            live={live}
+            opened={opened?.id}
+            onOpen={open}
+          />
         )}
         {opened && (
           <OutputView
@@ -94,6 +101,7 @@ function Operation({ live, operation }: { live: LiveOperation; operation: Schema
             log={live.logs.get(opened.id)}
             version={live.version}
             fields={kind && fieldsOf(kind.answer)}
+            isDryRun={operation.dry_run === true}
             {...(only ? {} : { onClose: () => open(undefined) })}
           />
         )}
@@ -117,7 +125,11 @@ function Header({ operation, connection }: { operation: Schemas["Operation"]; co
           </Link>
           <h1>
             {operation.number} <OperationBadge status={operation.status} />
+            {operation.dry_run && <DryRunTag />}
           </h1>
+          {operation.dry_run && (
+            <p className="muted">Its hosts only tell what they would change. Nothing is changed.</p>
+          )}
         </div>
         <div className="actions">
           {connection === "lost" && (

@@ -4,7 +4,7 @@ import { useKinds, useOperations } from "../api/queries";
 import { Progress } from "../run/progress";
 import { RunButtons } from "../run/run_buttons";
 import { Empty, Failure, Loading, Stale } from "../ui/notice";
-import { OperationBadge } from "../ui/state";
+import { DryRunTag, OperationBadge } from "../ui/state";
 import { Ago } from "../ui/time";
 
 const STATUSES: Schemas["OperationStatus"][] = [
@@ -122,7 +122,11 @@ export function OperationTable({ operations }: { operations: Schemas["Operation"
             <td data-title="Status">
               <OperationBadge status={operation.status} />
             </td>
-            <td data-title="Subject">{operation.steps.map((step) => step.subject).join(", ")}</td>
+            <td data-title="Subject">
+              <span>
+                {operation.steps.map((step) => step.subject).join(", ")} {operation.dry_run && <DryRunTag />}
+              </span>
+            </td>
             <td data-title="On">
               <code className="clip">{operation.on}</code>
             </td>

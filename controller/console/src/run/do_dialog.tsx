@@ -1,110 +1,64 @@
-// Do something of any kind: the form is made from what the controller says that the kind takes.
+// Do something of any kind, from a page that is about something else.
 
 import { useState } from "react";
-import { ApiError, faultyField } from "../api/client";
-import { step, useKinds } from "../api/queries";
-import { ParamFields } from "../kind/param_fields";
-import { build, type Drafts, named } from "../kind/params";
-import { fieldsOf } from "../kind/schema";
+import { useKinds } from "../api/queries";
+import type { Json } from "../kind/schema";
 import { Dialog } from "../ui/dialog";
-import { Failure, Loading, sentence } from "../ui/notice";
-import { StartFields, useStart } from "./start";
+import { Failure, Loading } from "../ui/notice";
+import { DoForm } from "./do_form";
 
 export function DoDialog({
+  title = "Do something",
+  kind = "",
+  params,
   on,
   except = [],
   onClose,
 }: {
+  title?: string;
+  /** The kind that is chosen at first, with what stands in its form. */
+  kind?: string;
+  params?: Json | undefined;
   on?: string;
   /** Kinds that the page has a better way for. */
   except?: string[];
   onClose: () => void;
 }) {
   const kinds = useKinds();
-  const [name, setName] = useState("");
-  const [drafts, setDrafts] = useState<Drafts>({});
+  const [name, setName] = useState(kind);
   const offered = (kinds.data ?? []).filter(
-    (kind) => kind.family === "action" && !except.includes(kind.name),
+    (known) => known.family === "action" && !except.includes(known.name),
   );
-  const chosen = offered.find((kind) => kind.name === name);
-  const fields = chosen ? fieldsOf(chosen.parameters) : [];
-  const { params, faults, isIncomplete } = build(fields, drafts);
-  const isWhole = chosen !== undefined && !isIncomplete && Object.keys(faults).length === 0;
-  const start = useStart({
-    what: isWhole ? { steps: [step(chosen.name, params)] } : undefined,
-    on,
-    onStarted: onClose,
-  });
-  // What the controller says of one parameter stands beside it, and of all of them below them, until they are changed.
-  const told = [start.create.error, start.preview.error].filter((error) => error !== null && isWhole);
-  const about = (error: unknown) => named(faultyField(error), fields);
-  const isOfKind = (error: unknown) => error instanceof ApiError && error.details.kind === chosen?.name;
-  const beside = told.flatMap((error) => {
-    const field = about(error);
-    return error && field ? [[field, sentence(error.message)] as const] : [];
-  });
-  const below = told.find((error) => isOfKind(error) && !about(error));
-
+  const chosen = offered.find((known) => known.name === name);
   return (
-    <Dialog title="Do something" onClose={onClose}>
-      <form
-        className="fields run"
-        onSubmit={(event) => {
-          event.preventDefault();
-          start.submit();
-        }}
-      >
+    <Dialog title={title} onClose={onClose}>
+      <div className="fields chooser">
         {kinds.isPending && <Loading />}
         {kinds.error && !kinds.data && <Failure error={kinds.error} />}
         <label>
           What
-          <select
-            required
-            value={name}
-            onChange={(event) => {
-              setName(event.target.value);
-              setDrafts({});
-              start.create.reset();
-            }}
-          >
+          <select required value={name} onChange={(event) => setName(event.target.value)}>
             <option value="" disabled>
               Choose…
             </option>
-            {offered.map((kind) => (
-              <option key={kind.name} value={kind.name}>
-                {kind.name}: {kind.summary}
+            {offered.map((known) => (
+              <option key={known.name} value={known.name}>
+                {known.name}: {known.summary}
               </option>
             ))}
           </select>
         </label>
-        {chosen && (
-          <p className="muted small">
-            Takes the permission <code>{chosen.permission}</code>.{" "}
-            {chosen.idempotent ? "What is already as asked for is left as it is." : "It is done each time."}
-          </p>
-        )}
-        <ParamFields
-          fields={fields}
-          drafts={drafts}
-          faults={{ ...faults, ...Object.fromEntries(beside) }}
-          onChange={(field, draft) => {
-            setDrafts((previous) => ({ ...previous, [field]: draft }));
-            start.create.reset();
-          }}
+      </div>
+      {chosen && (
+        <DoForm
+          key={chosen.name}
+          kind={chosen}
+          params={chosen.name === kind ? params : undefined}
+          on={on}
+          onDone={onClose}
+          onCancel={onClose}
         />
-        {below && (
-          <p className="field-error" role="alert">
-            {sentence(below.message)}
-          </p>
-        )}
-        <StartFields
-          start={start}
-          timeout={chosen?.timeout_s ?? 300}
-          verb="Do it"
-          isTold={(error) => about(error) !== undefined || isOfKind(error)}
-          onClose={onClose}
-        />
-      </form>
+      )}
     </Dialog>
   );
 }

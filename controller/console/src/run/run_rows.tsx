@@ -5,6 +5,7 @@ import { useRef } from "react";
 import type { Schemas } from "../api/client";
 import type { LiveOperation } from "../api/events";
 import { useKinds } from "../api/queries";
+import { countOf } from "../kind/changes";
 import { fieldsOf, type Json } from "../kind/schema";
 import { isScalar, namesOf, plain } from "../kind/values";
 import { RunBadge, runTone } from "../ui/state";
@@ -16,18 +17,20 @@ const MAX_COLUMNS = 4;
 export function RunRows({
   runs,
   steps,
+  isDryRun,
   live,
   opened,
   onOpen,
 }: {
   runs: Schemas["Run"][];
   steps: Schemas["OperationStep"][];
+  isDryRun: boolean;
   live: LiveOperation;
   opened: string | undefined;
   onOpen: (run: string | undefined) => void;
 }) {
   const scroller = useRef<HTMLDivElement>(null);
-  const columns = useColumns(runs, steps);
+  const columns = useColumns(runs, isDryRun ? [] : steps);
   const rows = useVirtualizer({
     count: runs.length,
     getScrollElement: () => scroller.current,
@@ -76,6 +79,7 @@ export function RunRows({
                   </span>
                 ))}
                 <span className="detail">
+                  {isDryRun && run.report && <span className="reason">{countOf(run.report)}</span>}
                   {run.state_detail && <span className="reason">{run.state_detail}</span>}
                   <code>{last}</code>
                 </span>

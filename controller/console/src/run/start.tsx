@@ -5,6 +5,7 @@ import { useEffect, useRef, useState } from "react";
 import { faultyField, operationId, type Schemas } from "../api/client";
 import { useOperationCreate, useTargetPreview } from "../api/queries";
 import { Failure } from "../ui/notice";
+import { Rehearsal } from "./rehearsal";
 import { RolloutFields } from "./rollout_fields";
 import { Preview, plural } from "./targets";
 
@@ -36,21 +37,25 @@ export function useStart({
   const isReady =
     what !== undefined && preview.data && !preview.error && settled === JSON.stringify(asked) && runnable > 0;
 
+  const request: Omit<Schemas["OperationCreate"], "id"> = {
+    ...asked,
+    ...(skipNotEnrolled ? { skip_not_enrolled: true } : {}),
+    rollout,
+    ...(reason.trim() ? { reason: reason.trim() } : {}),
+  };
+  const rehearsed = useRehearsal(JSON.stringify(request));
+
   const submit = () => {
     if (!isReady) return;
-    const body: Schemas["OperationCreate"] = {
-      id,
-      ...asked,
-      ...(skipNotEnrolled ? { skip_not_enrolled: true } : {}),
-      rollout,
-      ...(reason.trim() ? { reason: reason.trim() } : {}),
-    };
-    create.mutate(body, {
-      onSuccess: (operation) => {
-        onStarted();
-        void navigate({ to: "/operations/$id", params: { id: operation.number } });
+    create.mutate(
+      { id, ...request },
+      {
+        onSuccess: (operation) => {
+          onStarted();
+          void navigate({ to: "/operations/$id", params: { id: operation.number } });
+        },
       },
-    });
+    );
   };
 
   return {
@@ -67,6 +72,27 @@ export function useStart({
     runnable,
     isReady,
     submit,
+    rehearse: () => isReady && rehearsed.begin(request),
+    rehearsal: rehearsed,
+  };
+}
+
+/** The dry run of this very request, as long as nothing of it is changed. */
+function useRehearsal(request: string) {
+  const create = useOperationCreate();
+  const [of, setOf] = useState<{ request: string; number: string }>();
+  return {
+    number: of?.request === request ? of.number : undefined,
+    /** Whether there was one, of another request than this. */
+    isOutdated: of !== undefined && of.request !== request,
+    isPending: create.isPending,
+    error: create.error,
+    reset: create.reset,
+    begin: (body: Omit<Schemas["OperationCreate"], "id">) =>
+      create.mutate(
+        { ...body, id: operationId(), dry_run: true },
+        { onSuccess: ({ number }) => setOf({ request: JSON.stringify(body), number }) },
+      ),
   };
 }
 
@@ -77,17 +103,21 @@ export function StartFields({
   start,
   timeout,
   verb,
+  rehearses = false,
   isTold = () => false,
   onClose,
 }: {
   start: Start;
   timeout: number;
   verb: string;
+  /** Whether what would change can be told before. */
+  rehearses?: boolean;
   isTold?: (error: Error) => boolean;
-  onClose: () => void;
+  onClose?: (() => void) | undefined;
 }) {
-  const { preview, create, rollout, runnable } = start;
-  const refusal = create.error && !isTold(create.error) ? create.error : null;
+  const { preview, create, rollout, runnable, rehearsal } = start;
+  const told = create.error ?? rehearsal.error;
+  const refusal = told && !isTold(told) ? told : null;
   const faulty = faultyField(refusal);
   const isAboutRollout = faulty?.startsWith("rollout") === true;
   return (
@@ -130,11 +160,33 @@ export function StartFields({
         <input value={start.reason} onChange={(event) => start.setReason(event.target.value)} />
       </label>
       {refusal && !isAboutRollout && <Failure error={refusal} />}
+      {rehearses && rehearsal.isOutdated && (
+        <p className="muted small" role="status">
+          Something was changed since the dry run: it no longer tells what would happen.
+        </p>
+      )}
+      {rehearses && rehearsal.number && <Rehearsal number={rehearsal.number} />}
       <footer>
-        <button type="button" onClick={onClose}>
-          Cancel
-        </button>
-        <button type="submit" className="primary" disabled={!start.isReady || create.isPending}>
+        {onClose && (
+          <button type="button" onClick={onClose}>
+            Cancel
+          </button>
+        )}
+        {rehearses && (
+          <button
+            type="button"
+            className={rehearsal.number ? "" : "primary"}
+            disabled={!start.isReady || rehearsal.isPending}
+            onClick={start.rehearse}
+          >
+            {rehearsal.isPending ? "Asking…" : rehearsal.number ? "Look again" : "Show what would change"}
+          </button>
+        )}
+        <button
+          type="submit"
+          className={rehearses && !rehearsal.number ? "" : "primary"}
+          disabled={!start.isReady || create.isPending}
+        >
           {create.isPending
             ? "Starting…"
             : runnable > 0
@@ -147,12 +199,12 @@ export function StartFields({
 }
 
 /** The value once it has not changed for a moment. */
-function useSettled(value: string): string {
+export function useSettled(value: string, ms = 250): string {
   const [settled, setSettled] = useState(value);
   useEffect(() => {
-    const timer = setTimeout(() => setSettled(value), 250);
+    const timer = setTimeout(() => setSettled(value), ms);
     return () => clearTimeout(timer);
-  }, [value]);
+  }, [value, ms]);
   return settled;
 }
 

@@ -66,6 +66,13 @@ export function StatusBadge({ status }: { status: Schemas["Status"] }) {
   return <Badge tone={status === "online" ? "good" : "idle"}>{status}</Badge>;
 }
 
+/** Marks what changes nothing. */
+export const DryRunTag = () => (
+  <span className="tag dry" title="Nothing is changed: hosts tell what they would change">
+    dry run
+  </span>
+);
+
 export const runTone = (state: Schemas["RunState"]): Tone => RUN[state][0];
 export const runWord = (state: Schemas["RunState"]): string => RUN[state][1];
 
