@@ -171,19 +171,22 @@ export function Directory({
               return (
                 <tr key={textOf(item, "name")}>
                   <td data-title="Name">
-                    <Link
-                      to="/hosts/$name/files"
-                      params={{ name: host }}
-                      search={isDirectory ? { path: to, ...keep } : { path, file: to, ...keep }}
-                      className={isDirectory ? "strong" : ""}
-                    >
-                      {visible(textOf(item, "name"))}
-                      {isDirectory && "/"}
-                    </Link>
-                    {textOf(item, "target") && (
-                      <span className="muted"> → {visible(textOf(item, "target"))}</span>
-                    )}
-                    {!["file", "directory", "link"].includes(type) && <span className="tag">{type}</span>}
+                    <span>
+                      {" "}
+                      <Link
+                        to="/hosts/$name/files"
+                        params={{ name: host }}
+                        search={isDirectory ? { path: to, ...keep } : { path, file: to, ...keep }}
+                        className={isDirectory ? "strong" : ""}
+                      >
+                        {visible(textOf(item, "name"))}
+                        {isDirectory && "/"}
+                      </Link>
+                      {textOf(item, "target") && (
+                        <span className="muted"> → {visible(textOf(item, "target"))}</span>
+                      )}
+                      {!["file", "directory", "link"].includes(type) && <span className="tag">{type}</span>}
+                    </span>
                   </td>
                   <td data-title="Size" className="number">
                     {type === "file" ? bytes(numberOf(item, "size") ?? 0) : <span className="muted">–</span>}
@@ -192,10 +195,12 @@ export function Directory({
                     <code>{textOf(item, "mode")}</code>
                   </td>
                   <td data-title="Owner">
-                    {visible(textOf(item, "owner"))}
-                    <span className="muted">:{visible(textOf(item, "group"))}</span>
+                    <span>
+                      {visible(textOf(item, "owner"))}
+                      <span className="muted">:{visible(textOf(item, "group"))}</span>
+                    </span>
                   </td>
-                  <td data-title="Changed">
+                  <td data-title="Changed" className="number">
                     <Ago time={timeIn(item, "modified")} />
                   </td>
                 </tr>

@@ -149,7 +149,7 @@ export function UnitParts({ host, told }: { host: string; told: Told[] }) {
             <dl>
               {about.map(({ name, items }) => (
                 <div key={name}>
-                  <dt>{visible(name)}</dt>
+                  <dt>{visible(name).replaceAll("_", " ")}</dt>
                   <dd>{items[0] && <AboutValue name={name} item={items[0]} />}</dd>
                 </div>
               ))}

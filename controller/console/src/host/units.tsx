@@ -44,7 +44,7 @@ export function UnitsPage() {
           <select value={type} onChange={(event) => change({ type: event.target.value })}>
             {TYPES.map((known) => (
               <option key={known} value={known}>
-                {known === "swap" ? "swap" : known === "automount" ? "automounts" : plural(known)}
+                {plural(known)}
               </option>
             ))}
           </select>
@@ -70,7 +70,7 @@ export function UnitsPage() {
   );
 }
 
-const plural = (word: string): string => (/ch$|sh$/.test(word) ? `${word}es` : `${word}s`);
+const plural = (type: string): string => (type === "swap" ? type : `${type}s`);
 
 export function UnitTable({
   asking,
@@ -147,18 +147,21 @@ function UnitRow({ host, unit }: { host: string; unit: Json }) {
   return (
     <tr>
       <td data-title="Unit">
-        <Link
-          to="/hosts/$name/units/$unit"
-          params={{ name: host, unit: textOf(unit, "name") }}
-          className="strong"
-        >
-          {visible(textOf(unit, "name"))}
-        </Link>
-        {restarts > 0 && (
-          <span className="warn-mark" title={`systemd has started it again ${restarts} times`}>
-            ↻ {restarts}
-          </span>
-        )}
+        <span>
+          {" "}
+          <Link
+            to="/hosts/$name/units/$unit"
+            params={{ name: host, unit: textOf(unit, "name") }}
+            className="strong"
+          >
+            {visible(textOf(unit, "name"))}
+          </Link>
+          {restarts > 0 && (
+            <span className="warn-mark" title={`systemd has started it again ${restarts} times`}>
+              ↻ {restarts}
+            </span>
+          )}
+        </span>
       </td>
       <td data-title="State">
         <UnitState unit={unit} />
@@ -167,7 +170,7 @@ function UnitRow({ host, unit }: { host: string; unit: Json }) {
       <td data-title="Memory" className="number">
         {memory === undefined ? <span className="muted">–</span> : bytes(memory)}
       </td>
-      <td data-title="Since">
+      <td data-title="Since" className="number">
         {timeIn(unit, "since") ? <Ago time={timeIn(unit, "since")} /> : <span className="muted">–</span>}
       </td>
       <td data-title="Description" className="rest">

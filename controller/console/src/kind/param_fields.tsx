@@ -88,10 +88,10 @@ function Param({ field, draft, isInvalid, onChange }: Props) {
             </option>
           ))}
         </select>
-      ) : shape.is === "list" || shape.is === "json" ? (
+      ) : shape.is === "list" || shape.is === "json" || field.isLong ? (
         <textarea
           className="mono"
-          rows={shape.is === "list" ? 3 : 4}
+          rows={shape.is === "text" ? 1 : shape.is === "list" ? 3 : 4}
           spellCheck={false}
           autoCapitalize="none"
           {...common}

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { build, named } from "./params";
+import { build, draftsOf, named } from "./params";
 import { everything } from "./sample";
 import { fieldsOf } from "./schema";
 
@@ -57,6 +57,24 @@ describe("build", () => {
     expect(Object.keys(built.faults)).toEqual(["count", "deep", "share"]);
     expect(built.faults.deep).toContain("This is no JSON");
   });
+});
+
+describe("draftsOf", () => {
+  it("is the way back", () => {
+    const params = {
+      what: "a",
+      mode: "slow",
+      count: -7,
+      share: 0.5,
+      on: true,
+      names: ["a", "b c"],
+      labels: { x: "1" },
+      deep: { a: [1] },
+    };
+    expect(build(fields, draftsOf(fields, params)).params).toEqual(params);
+  });
+
+  it("leaves what there is no field for", () => expect(draftsOf(fields, { odd: 1, what: null })).toEqual({}));
 });
 
 describe("named", () => {

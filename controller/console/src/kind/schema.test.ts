@@ -49,5 +49,21 @@ describe("fieldsOf", () => {
     expect(field?.fields?.[1]?.fields?.[1]?.fields).toBeUndefined();
   });
 
+  it("knows what each word means, and which texts may have several lines", () => {
+    const word = (text: string, description: string) => ({ type: "string", enum: [text], description });
+    const verb = {
+      oneOf: [word("start", "Start it."), word("stop", "Stop it.")],
+      description: "What to do.",
+    };
+    const [field, content, name] = fieldsOf({
+      properties: { verb, content: { type: "string" }, name: { type: "string", maxLength: 255 } },
+    });
+    expect(field).toMatchObject({
+      description: "What to do.",
+      shape: { is: "choice", choices: ["start", "stop"], meanings: { start: "Start it.", stop: "Stop it." } },
+    });
+    expect([content?.isLong, name?.isLong]).toEqual([true, undefined]);
+  });
+
   it("finds nothing in what is no schema", () => expect(fieldsOf({})).toEqual([]));
 });

@@ -18,6 +18,8 @@ export type Field = {
   description: string;
   default?: unknown;
   example?: unknown;
+  /** Whether it may be a text of several lines: one that is told neither a limit nor an example. */
+  isLong?: boolean;
   /** The properties of what it holds, where that is an object. */
   fields?: Field[];
 };
@@ -62,13 +64,16 @@ function field(root: Json, name: string, property: unknown, required: boolean, d
   const example = find("example") ?? (Array.isArray(examples) ? examples[0] : undefined);
   const inner = parts.at(-1);
   const isNested = depth < MAX_NESTED && inner !== undefined && isObject(inner.properties);
+  const its = shape(root, property, 0);
+  const isLong = its.is === "text" && example === undefined && find("maxLength") === undefined;
   return {
     name,
-    shape: shape(root, property, 0),
+    shape: its,
     required,
     description: typeof description === "string" ? description.split(/\s+/).join(" ").trim() : "",
     ...(fallback === undefined ? {} : { default: fallback }),
     ...(example === undefined ? {} : { example }),
+    ...(isLong ? { isLong } : {}),
     ...(isNested ? { fields: fieldsWithin(root, inner, depth + 1) } : {}),
   };
 }

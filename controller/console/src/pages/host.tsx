@@ -1,11 +1,11 @@
-import { Link, Outlet, useParams } from "@tanstack/react-router";
+import { Link, Outlet, useMatchRoute, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import type { Schemas } from "../api/client";
 import { useHost, useHostAct, useOperations } from "../api/queries";
 import { RunButtons } from "../run/run_buttons";
 import { Dialog } from "../ui/dialog";
 import { Duplicate } from "../ui/duplicate";
-import { Failure, Loading, Stale } from "../ui/notice";
+import { Empty, Failure, Loading, Stale } from "../ui/notice";
 import { EnrolmentBadge, StatusBadge } from "../ui/state";
 import { Ago, bytes, duration } from "../ui/time";
 import { Enrol } from "./host_add";
@@ -16,6 +16,7 @@ import { OperationTable } from "./operations";
 export function HostPage() {
   const { name } = useParams({ from: "/shell/hosts/$name" });
   const query = useHost(name);
+  const isOverview = useMatchRoute()({ to: "/hosts/$name", params: { name } }) !== false;
   if (query.isPending) return <Loading />;
   if (!query.data) return <Failure error={query.error} retry={() => void query.refetch()} />;
   const host = query.data;
@@ -26,7 +27,13 @@ export function HostPage() {
       <Duplicate duplicate={host.duplicate_identity} />
       {host.notice && <p className="notice warn">{host.notice}</p>}
       <HostPlaces name={name} />
-      <Outlet />
+      {isOverview || host.enrolment === "enrolled" ? (
+        <Outlet />
+      ) : (
+        <Empty title={`${name} is not enrolled`}>
+          <p>It answers when its agent is enrolled, and approved where that is asked for.</p>
+        </Empty>
+      )}
     </>
   );
 }

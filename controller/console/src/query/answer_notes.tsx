@@ -7,7 +7,7 @@ import { Failure, Loading, sentence } from "../ui/notice";
 const TITLES: Partial<Record<Schemas["QueryState"], string>> = {
   offline: "is offline",
   refused: "refused",
-  failed: "did not answer to the end",
+  failed: "broke off its answer",
 };
 
 /** How many hosts are named; the others are counted. */
@@ -37,7 +37,7 @@ export function AnswerNotes({ asking, nothing = "There is nothing." }: { asking:
         <div key={host} className={`notice ${state === "offline" ? "warn" : "bad"}`} role="status">
           <p>
             <strong>
-              {host} {TITLES[state]}
+              {host} {state === "failed" && isEmpty ? "could not answer" : TITLES[state]}
             </strong>
           </p>
           {detail && <p className="hostile">{sentence(detail)}</p>}
