@@ -4,12 +4,15 @@
 // screenshots. Exits 0 if every step held; prints the step that did not.
 
 import assert from "node:assert/strict";
-import { mkdirSync } from "node:fs";
+import { existsSync, mkdirSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
 const [url, user, oneTimePassword, pictures] = process.argv.slice(2);
 const password = "a password of my own";
+/** What a dry run speaks of, and nobody makes. */
+const rehearsed = join(tmpdir(), `fleetward-walk-${process.pid}.conf`);
 mkdirSync(pictures, { recursive: true });
 
 const browser = await chromium.launch({
@@ -179,6 +182,59 @@ try {
     await page.getByRole("button", { name: /^subject restart fleetward-walk.service/ }).waitFor();
     await page.locator("table.list tbody tr").first().waitFor();
     assert.equal(await page.locator("table.list tbody tr").count(), 1);
+  });
+
+  await step("a host shows its units, its log and its files, or why it does not", async () => {
+    await page.goto(`${url}/hosts/host-1`);
+    const places = page.getByRole("navigation", { name: "This host" });
+    // There may be no service manager here: then the host says so, and can be asked again.
+    for (const [name, shown] of [
+      ["Units", "table.units, .notice"],
+      ["Log", ".terminal, .notice"],
+    ]) {
+      await places.getByRole("link", { name }).click();
+      await page.locator(shown).first().waitFor();
+      await picture(name.toLowerCase());
+    }
+    await places.getByRole("link", { name: "Files" }).click();
+    await page.getByRole("link", { name: "etc/", exact: true }).click();
+    await page.getByRole("navigation", { name: "Path" }).getByText("etc").waitFor();
+    await page.getByRole("link", { name: "passwd", exact: true }).waitFor();
+    await picture("files");
+    await page.getByRole("link", { name: "passwd", exact: true }).click();
+    await page.locator(".source").getByText("root:", { exact: false }).first().waitFor();
+    await picture("file");
+    await page.getByRole("textbox", { name: "Path" }).fill("/bin/bash");
+    await page.keyboard.press("Enter");
+    await page.getByText("This is no text", { exact: false }).waitFor();
+    await page.getByRole("textbox", { name: "Path" }).fill("/etc");
+    await page.keyboard.press("Enter");
+    await page.getByRole("link", { name: "passwd", exact: true }).waitFor();
+  });
+
+  await step("what a host would change is shown before it does", async () => {
+    await page.goto(`${url}/kinds`);
+    await page.getByRole("link", { name: "file", exact: true }).click();
+    await page.getByRole("textbox", { name: /^path/ }).fill(rehearsed);
+    await page.getByRole("combobox", { name: /^state/ }).selectOption("present");
+    await page.getByRole("textbox", { name: /^content / }).fill("one\ntwo\n");
+    await page.getByLabel("On", { exact: true }).fill("host-1 | host-2");
+    await button("Show what would change").click();
+    await page.getByRole("heading", { name: "What would change", exact: true }).waitFor();
+    await page.locator(".diff .added").getByText("+two").waitFor();
+    await picture("rehearsal");
+    assert.ok(!existsSync(rehearsed), "a dry run made the file");
+    await page.locator(".rehearsal").getByRole("link").click();
+    await page.getByRole("heading", { name: /dry run/ }).waitFor();
+    await picture("dry-run");
+  });
+
+  await step("a query of any kind is asked, and its answer is a table", async () => {
+    await page.goto(`${url}/kinds/file-list?on=host-1`);
+    await page.getByRole("textbox", { name: /^path/ }).fill("/etc");
+    await button("Ask").click();
+    await page.locator("table.items").getByText("passwd", { exact: true }).waitFor();
+    await picture("ask");
   });
 
   await step("a group is an expression under a name, to be run on like any other", async () => {

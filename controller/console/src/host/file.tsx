@@ -1,6 +1,6 @@
 // One file: what it is like, and the text in its first part.
 
-import { Link } from "@tanstack/react-router";
+import { Navigate } from "@tanstack/react-router";
 import type { Told } from "../api/answer";
 import { useKinds } from "../api/queries";
 import { fieldsOf } from "../kind/schema";
@@ -19,12 +19,23 @@ export function FileView({ host, path, hidden }: { host: string; path: string; h
   const kind = useKinds().data?.find((known) => known.name === KIND.fileStat);
   const item = stat.answer.items()[0]?.item;
   const type = item && textOf(item, "type");
-  const read = useHostAnswer(host, KIND.fileRead, type === "file" ? { path, length: READ } : undefined);
+  const isFile = type === "file";
+  const read = useHostAnswer(host, KIND.fileRead, isFile ? { path, length: READ } : undefined);
+  if (type === "directory") {
+    return (
+      <Navigate
+        to="/hosts/$name/files"
+        params={{ name: host }}
+        search={{ path, ...(hidden ? { hidden } : {}) }}
+        replace
+      />
+    );
+  }
   return (
     <>
       <AnswerNotes asking={stat} />
       {item && (
-        <details className="file-part" open={type !== "file"}>
+        <details className="file-part" open={!isFile}>
           <summary>
             {bytes(numberOf(item, "size") ?? 0)} · <code>{textOf(item, "mode")}</code> ·{" "}
             {visible(textOf(item, "owner"))}:{visible(textOf(item, "group"))}
@@ -32,21 +43,8 @@ export function FileView({ host, path, hidden }: { host: string; path: string; h
           <Values values={item} fields={kind && fieldsOf(kind.answer)} />
         </details>
       )}
-      {type === "directory" && (
-        <p>
-          <Link
-            to="/hosts/$name/files"
-            params={{ name: host }}
-            search={{ path, ...(hidden ? { hidden } : {}) }}
-          >
-            Open the directory
-          </Link>
-        </p>
-      )}
-      {item && type !== "file" && type !== "directory" && (
-        <p className="muted">This is no regular file: there is no content to be read.</p>
-      )}
-      {type === "file" && (
+      {item && !isFile && <p className="muted">This is no regular file: there is no content to be read.</p>}
+      {isFile && (
         <>
           <AnswerNotes asking={read} />
           <Content

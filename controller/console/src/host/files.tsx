@@ -24,7 +24,7 @@ export function FilesPage() {
       <div className="filters">
         <PathField
           path={file ?? path}
-          onGo={(next) => void navigate({ search: { path: next, ...(hidden ? { hidden } : {}) } })}
+          onGo={(next) => void navigate({ search: { path, file: next, ...(hidden ? { hidden } : {}) } })}
         />
         <label className="check">
           <input
