@@ -1,6 +1,7 @@
 // What hosts say that they would change, before anything is: a dry run, seen where it was asked for.
 
 import { Link } from "@tanstack/react-router";
+import { useEffect, useRef } from "react";
 import type { Schemas } from "../api/client";
 import { useLiveOperation } from "../api/events";
 import { Changes, changesOf } from "../kind/changes";
@@ -36,8 +37,11 @@ export function RehearsalView({
   isUnderWay: boolean;
 }) {
   const groups = groupsOf(runs);
+  const section = useRef<HTMLElement>(null);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: what was asked for, and then what came of it, is brought into sight
+  useEffect(() => section.current?.scrollIntoView?.({ block: "nearest" }), [number, isUnderWay]);
   return (
-    <section className="rehearsal" aria-label="What would change" aria-live="polite">
+    <section ref={section} className="rehearsal" aria-label="What would change" aria-live="polite">
       <header>
         <h3>{isUnderWay ? "Asking what would change…" : "What would change"}</h3>
         <Link to="/operations/$id" params={{ id: number }} className="small">
