@@ -39,7 +39,9 @@ export function RehearsalView({
   const groups = groupsOf(runs);
   const section = useRef<HTMLElement>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: what was asked for, and then what came of it, is brought into sight
-  useEffect(() => section.current?.scrollIntoView?.({ block: "nearest" }), [number, isUnderWay]);
+  useEffect(() => {
+    section.current?.scrollIntoView?.({ block: "nearest" });
+  }, [number, isUnderWay]);
   return (
     <section ref={section} className="rehearsal" aria-label="What would change" aria-live="polite">
       <header>
