@@ -140,6 +140,33 @@ describe("useAnswer", () => {
     expect(seen.error).toBeUndefined();
   });
 
+  it("shows a table that is asked for once more until there is a newer one", async () => {
+    answerWith(told("x") + END);
+    act(() => root.render(<Probe ask={request} />));
+    await until(() => seen.phase === "ended");
+    let answer = (_: Response) => {};
+    network.answer = () =>
+      new Promise((resolve) => {
+        answer = resolve;
+      });
+    act(() => seen.again());
+    await until(() => seen.phase === "asking");
+    expect(seen.answer.items().map(({ key }) => key)).toEqual(["x"]);
+    answer(new Response(told("y") + END, { headers: { "content-type": "text/event-stream" } }));
+    await until(() => seen.phase === "ended");
+    expect(seen.answer.items().map(({ key }) => key)).toEqual(["y"]);
+  });
+
+  it("forgets what was asked before something else was", async () => {
+    answerWith(told("x") + END, told("y"));
+    act(() => root.render(<Probe ask={request} />));
+    await until(() => seen.phase === "ended");
+    network.answer = () => new Promise(() => {});
+    act(() => root.render(<Probe ask={{ ...request, on: "b" }} />));
+    await until(() => seen.phase === "asking");
+    expect(seen.answer.items()).toEqual([]);
+  });
+
   it("does not repeat what the controller refuses", async () => {
     answerWith({ status: 403, error: "you may not read this" });
     act(() => root.render(<Probe ask={request} />));

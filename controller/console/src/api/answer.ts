@@ -95,7 +95,7 @@ export type Asking = {
   error: Error | undefined;
   /** Counts up with every change, as the answer is changed in place. */
   version: number;
-  /** Asks once more, from nothing. */
+  /** Asks once more. */
   again: () => void;
 };
 
@@ -107,7 +107,8 @@ export function useAnswer(request: Schemas["QueryCreate"] | undefined, shows: Sc
   const [round, setRound] = useState(0);
   const [version, setVersion] = useState(0);
   const key = request === undefined ? "" : JSON.stringify(request);
-  const state = useRef<{ answer: Answer; phase: Phase; error: Error | undefined }>({
+  const state = useRef<{ key: string; answer: Answer; phase: Phase; error: Error | undefined }>({
+    key,
     answer: new Answer(shows),
     phase: key === "" ? "idle" : "asking",
     error: undefined,
@@ -115,8 +116,11 @@ export function useAnswer(request: Schemas["QueryCreate"] | undefined, shows: Sc
 
   // biome-ignore lint/correctness/useExhaustiveDependencies: a round is what asks the same once more
   useEffect(() => {
+    const { key: before, answer: known } = state.current;
     const live = {
-      answer: new Answer(shows),
+      key,
+      // A table that is asked for once more is seen until there is a newer one.
+      answer: before === key && shows === "table" ? known : new Answer(shows),
       phase: "asking" as Phase,
       error: undefined as Error | undefined,
     };

@@ -1,7 +1,7 @@
 // One unit of a host: its state, its files, what it has to do with others, its log, and what can be done with it.
 
 import { Link, useParams } from "@tanstack/react-router";
-import { useState } from "react";
+import { useEffect, useRef, useState } from "react";
 import type { Told } from "../api/answer";
 import { useHost, useKinds } from "../api/queries";
 import type { Json } from "../kind/schema";
@@ -17,9 +17,16 @@ import { UnitState } from "./units";
 export function UnitPage() {
   const { name, unit } = useParams({ from: "/shell/hosts/$name/units/$unit" });
   const asking = useHostAnswer(name, KIND.unitShow, { unit });
-  // The state of the table is live; what else there is of a unit is asked for once.
+  // Its state is live; what else there is of it is asked for once, and when that turns.
   const live = useHostAnswer(name, KIND.units, { types: [typeOf(unit)], pattern: unit }, "follow");
   const now = live.answer.items().find(({ item }) => textOf(item, "name") === unit)?.item;
+  const turned = now && JSON.stringify([now.active, now.sub, now.since, now.file]);
+  const seen = useRef(turned);
+  const { again } = asking;
+  useEffect(() => {
+    if (seen.current !== undefined && turned !== undefined && seen.current !== turned) again();
+    seen.current = turned ?? seen.current;
+  }, [turned, again]);
   return (
     <>
       <header className="unit">

@@ -21,8 +21,8 @@ export function AnswerNotes({ asking, nothing = "There is nothing." }: { asking:
   const isEmpty = answer.items().length === 0;
   const isWhole = hosts.some(({ state }) => state === "ended" || state === "complete");
   const retry = (
-    <button type="button" onClick={again}>
-      Ask again
+    <button type="button" disabled={phase === "asking"} onClick={again}>
+      {phase === "asking" ? "Asking…" : "Ask again"}
     </button>
   );
   return (

@@ -17,7 +17,13 @@ export function Dialog({
     return () => element?.close();
   }, []);
   return (
-    <dialog ref={dialog} aria-label={title} onCancel={onClose} onClose={onClose}>
+    <dialog
+      ref={dialog}
+      aria-label={title}
+      onCancel={onClose}
+      // One that was closed and opened again at once, as React does to find faults, is not meant.
+      onClose={() => !dialog.current?.open && onClose()}
+    >
       <header>
         <h2>{title}</h2>
         <button type="button" className="quiet" aria-label="Close" onClick={onClose}>
