@@ -1,4 +1,4 @@
-// What the pages ask for, by noun. Paths of the API appear here and in `events.ts`, nowhere else.
+// What the pages ask for, by noun. Paths of the API appear here, in `events.ts` and in `answer.ts`, nowhere else.
 
 import {
   keepPreviousData,

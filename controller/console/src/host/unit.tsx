@@ -88,7 +88,7 @@ export function UnitActions({
     (verb === "enable" && file === "enabled") ||
     (verb === "disable" && file === "disabled");
   return (
-    <div className="actions" role="toolbar" aria-label={`What can be done with ${unit}`}>
+    <div className="actions">
       {ACTS.filter(({ kind }) => kinds.some((known) => known.name === kind)).map((each) => (
         <button
           key={each.verb}
@@ -120,16 +120,17 @@ type Part = { name: string; items: Json[] };
 /** The items of one part, those of one name together, in their order. */
 function partsOf(told: Told[], part: string): Part[] {
   const parts = new Map<string, Part>();
+  const at = (item: Json, name: string) => numberOf(item, name) ?? 0;
   const items = told
-    .map(({ item, key }) => ({ item, key }))
-    .filter(({ item }) => textOf(item, "part") === part)
-    .sort((a, b) => (a.key < b.key ? -1 : 1));
-  for (const { item } of items) {
+    .map(({ item }) => item)
+    .filter((item) => textOf(item, "part") === part)
+    .sort((a, b) => at(a, "file") - at(b, "file") || at(a, "from") - at(b, "from"));
+  for (const item of items) {
     const name = textOf(item, "name");
-    const at = `${numberOf(item, "file") ?? ""} ${name}`;
-    const known = parts.get(at) ?? { name, items: [] };
+    const key = `${at(item, "file")} ${name}`;
+    const known = parts.get(key) ?? { name, items: [] };
     known.items.push(item);
-    parts.set(at, known);
+    parts.set(key, known);
   }
   return [...parts.values()];
 }
@@ -156,7 +157,7 @@ export function UnitParts({ host, told }: { host: string; told: Told[] }) {
             <dl>
               {about.map(({ name, items }) => (
                 <div key={name}>
-                  <dt>{visible(name).replaceAll("_", " ")}</dt>
+                  <dt>{visible(name).replace(/_ms$/, "").replaceAll("_", " ")}</dt>
                   <dd>{items[0] && <AboutValue name={name} item={items[0]} />}</dd>
                 </div>
               ))}
@@ -215,7 +216,7 @@ export function UnitParts({ host, told }: { host: string; told: Told[] }) {
               <div key={name}>
                 <dt>{visible(name)}</dt>
                 <dd>
-                  <code>{items.map((item) => visible(plain(item.value))).join(" ")}</code>
+                  <code>{items[0] && <AboutValue name={name} item={items[0]} />}</code>
                 </dd>
               </div>
             ))}
