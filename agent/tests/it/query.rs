@@ -341,7 +341,7 @@ fn what_looks_ends_with_the_agent() {
         .spawn()
         .unwrap();
     let request = ActionRequest { kind: "units".into(), params: "{}".into() };
-    let asked = (request, true, Allowed::default(), None::<u32>);
+    let asked = (request, true, Allowed::default(), None::<u32>, (0_u32, String::new()));
     let mut input = looking.stdin.take().unwrap();
     input.write_all(&fleetward_protocol::wire::frame(&asked, MAX_QUERY_FRAME).unwrap()).unwrap();
     // It has read what it is asked, and waits for the bus.

@@ -11,7 +11,7 @@ use crate::text::{List, Text, Word};
 use crate::time::Timestamp;
 
 /// The most packages that are told to ask for a reboot, and the most units that are told to have failed.
-pub const MAX_NAMED: usize = 16;
+pub const MAX_NAMED: usize = 12;
 
 /// How the host is. It takes no parameters.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -63,7 +63,7 @@ pub struct LoginItem {
     /// The home directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
-    pub home: Option<Text<1024>>,
+    pub home: Option<Text<512>>,
     /// The shell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
