@@ -7,7 +7,7 @@
 //! many there are at once, and ends with whoever listens: nobody looks for nobody. Nothing of it is taken faster than it
 //! is sent on.
 //!
-//! To add a kind: a file beside `units.rs` that implements `Look`, its `mod` here, and one line in `look`.
+//! To add a kind: a file beside `units.rs` that implements `Look`, its `mod` here, and one line in `carry_out`.
 
 mod certificates;
 mod file;
@@ -44,6 +44,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use look::{Voice, conclude};
 pub use look::{LOOK, look};
 pub use updates::Counted;
 
@@ -57,6 +58,27 @@ use crate::run::Runs;
 
 /// So many queries are answered at once.
 pub const MAX_AT_ONCE: usize = 8;
+
+/// Looks at what a query asks for.
+async fn carry_out(query: &Query, follow: bool, voice: Voice) {
+    match query {
+        Query::Units(units) => conclude(units, follow, voice).await,
+        Query::FileList(list) => conclude(list, follow, voice).await,
+        Query::FileStat(stat) => conclude(stat, follow, voice).await,
+        Query::FileRead(read) => conclude(read, follow, voice).await,
+        Query::Packages(packages) => conclude(packages, follow, voice).await,
+        Query::UnitLog(log) => conclude(log, follow, voice).await,
+        Query::UnitShow(show) => conclude(show, follow, voice).await,
+        Query::Timers(timers) => conclude(timers, follow, voice).await,
+        Query::Sites(sites) => conclude(sites, follow, voice).await,
+        Query::Certificates(certificates) => conclude(certificates, follow, voice).await,
+        Query::SiteErrors(errors) => conclude(errors, follow, voice).await,
+        Query::Sockets(sockets) => conclude(sockets, follow, voice).await,
+        Query::Mounts(mounts) => conclude(mounts, follow, voice).await,
+        Query::Logins(logins) => conclude(logins, follow, voice).await,
+        Query::HostStatus(status) => conclude(status, follow, voice).await,
+    }
+}
 
 /// The queries of this host. Cloning shares them.
 #[derive(Debug, Clone)]

@@ -70,40 +70,21 @@ async fn answer(asked: Asked, input: OwnedFd) -> io::Result<()> {
     let Asked { request, follow, allowed, identity: _, agent } = asked;
     let query = Query::parse(&request).map_err(io::Error::other)?;
     tokio::select! {
-        () = carry_out(&query, follow, Voice { out, allowed, agent }) => {}
+        () = super::carry_out(&query, follow, Voice { out, allowed, agent }) => {}
         () = ended(input) => {}
     }
     Ok(())
 }
 
 /// Where it is told, what the owner allows to be told, and for which agent.
-struct Voice {
+pub(super) struct Voice {
     out: Sender,
     allowed: Allowed,
     agent: Agent,
 }
 
-async fn carry_out(query: &Query, follow: bool, voice: Voice) {
-    match query {
-        Query::Units(units) => conclude(units, follow, voice).await,
-        Query::FileList(list) => conclude(list, follow, voice).await,
-        Query::FileStat(stat) => conclude(stat, follow, voice).await,
-        Query::FileRead(read) => conclude(read, follow, voice).await,
-        Query::Packages(packages) => conclude(packages, follow, voice).await,
-        Query::UnitLog(log) => conclude(log, follow, voice).await,
-        Query::UnitShow(show) => conclude(show, follow, voice).await,
-        Query::Timers(timers) => conclude(timers, follow, voice).await,
-        Query::Sites(sites) => conclude(sites, follow, voice).await,
-        Query::Certificates(certificates) => conclude(certificates, follow, voice).await,
-        Query::SiteErrors(errors) => conclude(errors, follow, voice).await,
-        Query::Sockets(sockets) => conclude(sockets, follow, voice).await,
-        Query::Mounts(mounts) => conclude(mounts, follow, voice).await,
-        Query::Logins(logins) => conclude(logins, follow, voice).await,
-        Query::HostStatus(status) => conclude(status, follow, voice).await,
-    }
-}
-
-async fn conclude<C: Look>(query: &C, follow: bool, Voice { out, allowed, agent }: Voice) {
+/// Looks, and tells how it went.
+pub(super) async fn conclude<C: Look>(query: &C, follow: bool, Voice { out, allowed, agent }: Voice) {
     let mut teller = Teller::new(out, allowed).of(agent);
     let mut how = query.look(follow, &mut teller).await;
     if how.is_ok() && !follow {
