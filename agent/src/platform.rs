@@ -17,6 +17,7 @@ pub mod looker;
 pub mod mounts;
 pub mod nginx;
 pub mod notify;
+pub mod processes;
 pub mod socket;
 pub mod sockets;
 pub mod stop;

@@ -12,12 +12,12 @@ use std::path::Path;
 
 use fleetward_protocol::query::sockets::Protocol;
 
+use super::processes;
+
 /// A line is less than 200 bytes.
 const MAX_LINE: u64 = 1024;
 /// The most sockets that are looked for.
 const MAX_SOCKETS: usize = 32_768;
-/// The most of a file of one process.
-const MAX_FILE: u64 = 16 << 10;
 /// The states of listening sockets (`include/net/tcp_states.h`): TCP_LISTEN, and TCP_CLOSE of a socket of UDP that is connected to
 /// nobody.
 const LISTENS: [(Protocol, &str); 2] = [(Protocol::Tcp, "0A"), (Protocol::Udp, "07")];
@@ -116,10 +116,8 @@ fn parse_address(text: &str) -> Option<IpAddr> {
 #[must_use]
 pub fn read_holders() -> HashMap<u64, Holders> {
     let mut held: HashMap<u64, Holders> = HashMap::new();
-    for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let name = process.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let descriptors = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+    for pid in processes::read_all() {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         let targets = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
         let mut inodes: Vec<u64> = targets.filter_map(|target| parse_descriptor(&target)).collect();
         // A process may hold one more than once.
@@ -136,41 +134,6 @@ pub fn read_holders() -> HashMap<u64, Holders> {
 /// `socket:[12345]`
 fn parse_descriptor(target: &Path) -> Option<u64> {
     target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-}
-
-/// The name of a process: what it calls itself.
-#[must_use]
-pub fn read_name(pid: u32) -> Option<String> {
-    read(pid, "comm").map(|name| name.trim_end_matches('\n').to_owned())
-}
-
-/// The unit of systemd that a process belongs to.
-#[must_use]
-pub fn read_unit(pid: u32) -> Option<String> {
-    parse_unit(&read(pid, "cgroup")?)
-}
-
-fn read(pid: u32, file: &str) -> Option<String> {
-    let mut content = Vec::new();
-    File::open(format!("/proc/{pid}/{file}")).ok()?.take(MAX_FILE).read_to_end(&mut content).ok()?;
-    Some(String::from_utf8_lossy(&content).into_owned())
-}
-
-/// cgroups(7): `ID:CONTROLLERS:PATH`. systemd's own hierarchy, or the only one there is; in it the first service or scope, for
-/// what is below belongs to that.
-fn parse_unit(groups: &str) -> Option<String> {
-    let path = |of: &str| {
-        groups.lines().find_map(|line| {
-            let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-            (controllers == of).then_some(path)
-        })
-    };
-    let unit = |path: &str| {
-        let names = path.split('/').find(|name| name.ends_with(".service") || name.ends_with(".scope"));
-        // systemd puts `_` before a name that the kernel would take for a file of its own.
-        names.map(|name| name.strip_prefix('_').unwrap_or(name).to_owned())
-    };
-    path("name=systemd").and_then(unit).or_else(|| path("").and_then(unit))
 }
 
 #[cfg(test)]
@@ -242,24 +205,6 @@ mod tests {
             let address = IpAddr::from([192, 0, 2, 7]);
             let lines = format!("{junk}\n{words}\n{}", line(address, 80, "0A", 7));
             prop_assert!(found(Protocol::Tcp, &lines).iter().any(|socket| socket.inode == 7));
-            parse_unit(&junk);
-        }
-    }
-
-    #[test]
-    fn a_process_belongs_to_the_outermost_service() {
-        for (groups, expected) in [
-            ("0::/system.slice/nginx.service\n", Some("nginx.service")),
-            ("0::/system.slice/fleetward-agent.service/run-1\n", Some("fleetward-agent.service")),
-            ("12:pids:/a.service\n1:name=systemd:/system.slice/b.service\n0::/\n", Some("b.service")),
-            ("1:name=systemd:/\n0::/system.slice/c.service\n", Some("c.service")),
-            ("0::/user.slice/user-1000.slice/session-4.scope\n", Some("session-4.scope")),
-            ("0::/system.slice/_cgroup.service\n", Some("cgroup.service")),
-            ("0::/init.scope\n", Some("init.scope")),
-            ("0::/\n", None),
-            ("nonsense", None),
-        ] {
-            assert_eq!(parse_unit(groups).as_deref(), expected, "{groups}");
         }
     }
 
@@ -280,6 +225,5 @@ mod tests {
             );
             assert_eq!(holders[&socket.inode].first, std::process::id());
         }
-        assert!(read_name(std::process::id()).is_some_and(|name| !name.is_empty() && !name.contains('\n')));
     }
 }

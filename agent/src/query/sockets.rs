@@ -7,6 +7,7 @@ use fleetward_protocol::text::Text;
 
 use super::look::Look;
 use super::teller::{Stop, Teller};
+use crate::platform::processes;
 use crate::platform::sockets::{self, Listening};
 use crate::platform::users::Names;
 
@@ -33,10 +34,10 @@ impl Look for Sockets {
                     protocol: socket.protocol,
                     address: Text::of(socket.address),
                     port: socket.port,
-                    process: pid.and_then(sockets::read_name).map(Text::of),
+                    process: pid.and_then(processes::read_name).map(Text::of),
                     pid,
                     processes: held.map_or(0, |held| held.count),
-                    unit: pid.and_then(sockets::read_unit).map(Text::of),
+                    unit: pid.and_then(processes::read_unit).map(Text::of),
                     user: Text::of(names.user(socket.uid)),
                     inode: socket.inode,
                 })
