@@ -44,8 +44,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use look::{Voice, conclude};
 pub use look::{LOOK, look};
+use look::{Voice, conclude};
 pub use updates::Counted;
 
 use crate::config::Allowed;

@@ -1,9 +1,11 @@
 //! Whoever carries, stores or shows work knows no kind of it.
 
-use fleetward_protocol::action::KINDS;
-use fleetward_protocol::query::QUERY_KINDS;
+use std::fs;
 
-use super::{SourceFile, assert_none, files};
+use fleetward_protocol::action::{self, KINDS};
+use fleetward_protocol::query::{self, QUERY_KINDS};
+
+use super::{SourceFile, assert_none, files, root};
 
 /// What deals with kinds without knowing one.
 const GENERIC: [&str; 6] = [
@@ -93,4 +95,31 @@ fn a_kind_is_found_however_it_is_written() {
     assert!(names("    if step.kind == \"unit\" {", "unit") && names("kind: \"script\".into(),", "script"));
     assert!(names_in_text("const isUnit = run.kind === 'unit';", "unit"));
     assert!(!names("use fleetward_protocol::action::unity;", "unit") && !names("\"unit\" => 3,", "unit"));
+}
+
+/// An owner who makes a list finds every kind there, with what it does.
+#[test]
+fn the_kinds_in_the_packaged_settings_are_generated() {
+    const FIRST: &str = "# Kinds of action, which change this host:\n";
+    const LIST: &str = "#kinds = [";
+    let path = root().join("packaging/agent/agent.toml");
+    let packaged = fs::read_to_string(&path).expect("read the packaged settings");
+    let begin = packaged.find(FIRST).expect("the kinds begin");
+    let end = begin + packaged[begin..].find(LIST).expect("the list of kinds");
+    let end = end + packaged[end..].find('\n').expect("the end of the list") + 1;
+
+    let line = |name: &str, summary: &str| format!("#   {name}: {summary}\n");
+    let actions: String = action::catalogue().iter().map(|kind| line(kind.name, kind.summary)).collect();
+    let queries: String = query::catalogue().iter().map(|kind| line(kind.name, kind.summary)).collect();
+    let names: Vec<String> = KINDS.iter().chain(QUERY_KINDS).map(|kind| format!("\"{kind}\"")).collect();
+    let made = format!(
+        "{FIRST}{actions}# Kinds of query, which look at it:\n{queries}{LIST}{}]\n",
+        names.join(", ")
+    );
+    let made = [&packaged[..begin], &made, &packaged[end..]].concat();
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        fs::write(&path, &made).expect("write the settings");
+    }
+    let held = fs::read_to_string(&path).expect("read the packaged settings");
+    assert!(held == made, "packaging/agent/agent.toml is stale: `cargo xtask bless`");
 }
