@@ -6,6 +6,7 @@
 pub mod carries;
 pub mod content;
 pub mod files;
+mod job;
 mod log;
 pub mod reboot;
 mod sessions;
@@ -17,26 +18,23 @@ pub mod units;
 
 pub use settle::Settled;
 
-use std::future::poll_fn;
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd as _;
-use std::task::Poll;
 use std::time::Duration;
 
 use fleetward_protocol::action::unit::{UnitJob, UnitName, UnitState};
 use fleetward_protocol::text::{Line, Text, Word};
 use fleetward_protocol::time::Timestamp;
-use futures_core::Stream as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::runtime::Runtime;
-use zbus::message::Type as MessageType;
-use zbus::{Connection, DynamicType, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, Type};
+use zbus::{Connection, DynamicType, Message, OwnedObjectPath, OwnedVariant, Type};
 
 use super::stop::{Stop, Why};
+use job::Ends;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -47,10 +45,6 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 
 /// How long systemd may take to answer a question. Jobs are waited for without an end of our own: the run has one.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks at whether a job still exists: a bus that was restarted tells nobody of its end.
-const LOOK: Duration = Duration::from_secs(5);
-/// The same when there is nobody who would tell.
-const LOOK_OFTEN: Duration = Duration::from_millis(500);
 /// Between two attempts to connect again.
 const RETRY: Duration = Duration::from_millis(200);
 /// Errors that say that something is not there.
@@ -242,20 +236,8 @@ impl Systemd {
     pub fn run_job(&mut self, unit: &UnitName, does: JobType, stop: &mut Stop) -> Result<Job, SystemdError> {
         let Self { connection, runtime } = self;
         runtime.block_on(async {
-            let rule = MatchRule::builder()
-                .msg_type(MessageType::Signal)
-                .sender(SERVICE)
-                .path(PATH)
-                .interface(MANAGER)
-                .member("JobRemoved")
-                .build()
-                .map_err(SystemdError::Strange)?;
-            let removed = MessageStream::for_match_rule(rule, connection, Some(QUEUE));
-            let mut removed = Some(Box::pin(patiently(removed).await?));
-            // Nobody is told of jobs who has not asked for it.
-            call(connection, PATH, MANAGER, "Subscribe", &()).await?;
-            let path: OwnedObjectPath =
-                ask(connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
+            let mut ends = Ends::hear(connection).await?;
+            let path: OwnedObjectPath = ask(connection, PATH, MANAGER, "LoadUnit", &(unit.as_str(),)).await?;
             // Asked for twice, it is one job: the one that was there.
             let before = property::<(u32, OwnedObjectPath)>(connection, path.as_str(), UNIT, "Job").await?;
             let job: OwnedObjectPath =
@@ -266,36 +248,13 @@ impl Systemd {
             let asked = unsafe { AsyncFd::register_with_interest(asked, Interest::READABLE) };
             let asked = asked.map_err(|error| SystemdError::Runtime(error.into()))?;
             loop {
-                let look = if removed.is_some() { LOOK } else { LOOK_OFTEN };
-                let next = poll_fn(|context| match &mut removed {
-                    Some(removed) => removed.as_mut().poll_next(context),
-                    None => Poll::Pending,
-                });
                 tokio::select! {
                     biased;
-                    message = next => match message {
-                        Some(Ok(message)) => {
-                            let (_, path, _, result): (u32, OwnedObjectPath, String, String) = body(&message)?;
-                            if path == job {
-                                return Ok(Job::Ended(Text::of(result)));
-                            }
-                        }
-                        // The bus went away. Whether the job still exists can be asked again on the next one.
-                        Some(Err(_)) | None => {
-                            removed = None;
-                            *connection = reconnect().await?;
-                        }
-                    },
+                    ended = ends.wait(connection, &job) => return Ok(ended?.map_or(Job::Missed, Job::Ended)),
                     ready = asked.readable() => {
                         drop(ready.map(|mut ready| ready.clear_ready()));
                         if let Some(why) = stop.requested() {
                             return leave(connection, &job, does, is_ours, why).await;
-                        }
-                    }
-                    () = tokio::time::sleep(look) => {
-                        let state: Option<String> = property(connection, job.as_str(), JOB, "State").await?;
-                        if state.is_none() {
-                            return Ok(Job::Missed);
                         }
                     }
                 }

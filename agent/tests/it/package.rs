@@ -446,6 +446,36 @@ async fn the_owner_decides_which_packages() {
     assert_eq!(list(&machine, "{}").await.len(), 1);
 }
 
+/// The message bus may be restarted by what is changed: nobody tells of the end any more, and it is looked for.
+#[tokio::test]
+async fn a_bus_that_is_restarted_meanwhile_keeps_nobody_waiting() {
+    let Some((mut machine, debian)) = machine("a bus that is restarted") else { return };
+    let Some(first) = bus(machine.directory.path()) else {
+        return skipped("a bus that is restarted", "dbus-daemon is not installed");
+    };
+    machine.bus = Some(first.address.clone());
+    let world = Arc::new(watch::channel(World::default()).0);
+    let _happens = play(first.address.clone(), Arc::clone(&world));
+    let waits = waiting(&debian);
+    debian.publish(MAIN, &[Deb { postinst: Some(&waits), ..deb("slow", "1") }]);
+    let life = machine.start(boot(1));
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    let request = request(r#"{"verb":"install","names":["slow"]}"#);
+    let mut progress = life.begin(&request).await;
+    says(&life, &request, &mut progress, "waits").await;
+    let service = i32::try_from(world.borrow().service.unwrap()).unwrap();
+    drop(first);
+    let second = bus(machine.directory.path()).unwrap();
+    let _happens = play(second.address.clone(), Arc::clone(&world));
+    std::fs::write(debian.path("pipe"), "go\n").unwrap();
+    exited(service);
+    world.send_modify(|world| world.open = 0);
+    let end = finished(progress).await;
+    let output = life.output(request.run, &end);
+    assert_eq!(end.outcome, Outcome::Exited(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(debian.status()["slow"], "install installed 1");
+}
+
 /// What apt itself says when it fails is the reason, and what was done up to then is told.
 #[tokio::test]
 async fn a_package_that_cannot_be_set_up_is_told_with_what_was_done() {

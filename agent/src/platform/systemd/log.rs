@@ -10,10 +10,12 @@ use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
-use super::{LOOK, Systemd};
+use super::Systemd;
 
 /// The most that is read of a log, in bytes.
 const MAX_LOG: u64 = 256 << 10;
+/// How long it may take to read.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// The fields that are shown, beside those that stand in every entry.
 const FIELDS: &str = "MESSAGE,SYSLOG_IDENTIFIER,_COMM,_PID";
 
@@ -36,7 +38,7 @@ impl Systemd {
             let mut child = command.spawn().ok()?;
             let mut text = Vec::new();
             let mut out = child.stdout.take()?.take(MAX_LOG);
-            let ended = tokio::time::timeout(LOOK, async {
+            let ended = tokio::time::timeout(PATIENCE, async {
                 out.read_to_end(&mut text).await?;
                 // It may have more to say than is read, and then waits for a reader until it is killed.
                 if out.limit() == 0 { Ok(None) } else { child.wait().await.map(Some) }

@@ -1,19 +1,12 @@
 //! Work that systemd does for us, once: a service of its own, which neither a stop of the run that asked for it nor an upgrade of
 //! the agent can end half-way (systemd-run(1), org.freedesktop.systemd1(5), "Transient Units").
 
-use std::future::poll_fn;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
-use std::task::Poll;
 
-use futures_core::Stream as _;
-use zbus::message::Type as MessageType;
-use zbus::{Connection, Fd, MatchRule, MessageStream, OwnedObjectPath, Variant};
+use zbus::{Connection, Fd, OwnedObjectPath, Variant};
 
-use super::{
-    JOB, LOOK, LOOK_OFTEN, MANAGER, PATH, PATIENCE, QUEUE, SERVICE, SystemdError, ask, body, call, patiently,
-    property, reconnect,
-};
+use super::job::Ends;
+use super::{MANAGER, PATH, PATIENCE, SystemdError, ask, call};
 
 /// How long such a service is given to end by itself when the host goes down, in microseconds.
 const STOP: u64 = 15 * 60 * 1_000_000;
@@ -35,7 +28,7 @@ pub struct Work<'a> {
 #[derive(Debug)]
 pub struct Service {
     connection: Connection,
-    removed: Option<Pin<Box<MessageStream>>>,
+    ends: Ends,
     unit: String,
     job: OwnedObjectPath,
 }
@@ -59,17 +52,7 @@ impl Service {
     pub async fn start(work: &Work<'_>, output: OwnedFd) -> Result<Self, SystemdError> {
         let connected = tokio::time::timeout(PATIENCE, Connection::system()).await;
         let connection = connected.map_err(|_| SystemdError::Silent)?.map_err(SystemdError::Bus)?;
-        let rule = MatchRule::builder()
-            .msg_type(MessageType::Signal)
-            .sender(SERVICE)
-            .path(PATH)
-            .interface(MANAGER)
-            .member("JobRemoved")
-            .build()
-            .map_err(SystemdError::Strange)?;
-        let removed = patiently(MessageStream::for_match_rule(rule, &connection, Some(QUEUE))).await?;
-        // Nobody is told of jobs who has not asked for it.
-        call(&connection, PATH, MANAGER, "Subscribe", &()).await?;
+        let ends = Ends::hear(&connection).await?;
         let wrong = output.try_clone().map_err(SystemdError::Runtime)?;
         let environment: Vec<String> =
             work.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -94,7 +77,7 @@ impl Service {
         let job: OwnedObjectPath =
             ask(&connection, PATH, MANAGER, "StartTransientUnit", &(work.unit, "fail", properties, others))
                 .await?;
-        Ok(Self { connection, removed: Some(Box::pin(removed)), unit: work.unit.to_owned(), job })
+        Ok(Self { connection, ends, unit: work.unit.to_owned(), job })
     }
 
     /// The name of its unit.
@@ -108,35 +91,12 @@ impl Service {
     /// # Errors
     /// If systemd cannot be heard any more: the service goes on all the same.
     pub async fn ended(&mut self) -> Result<Ended, SystemdError> {
-        loop {
-            let Self { connection, removed, job, .. } = self;
-            let look = if removed.is_some() { LOOK } else { LOOK_OFTEN };
-            let next = poll_fn(|context| match removed {
-                Some(removed) => removed.as_mut().poll_next(context),
-                None => Poll::Pending,
-            });
-            tokio::select! {
-                biased;
-                message = next => match message {
-                    Some(Ok(message)) => {
-                        let (_, path, _, result): (u32, OwnedObjectPath, String, String) = body(&message)?;
-                        if path == *job {
-                            return Ok(if result == "done" { Ended::Well } else { Ended::Badly });
-                        }
-                    }
-                    Some(Err(_)) | None => {
-                        *removed = None;
-                        *connection = reconnect().await?;
-                    }
-                },
-                () = tokio::time::sleep(look) => {
-                    let state: Option<String> = property(connection, job.as_str(), JOB, "State").await?;
-                    if state.is_none() {
-                        return Ok(Ended::Somehow);
-                    }
-                }
-            }
-        }
+        let Self { connection, ends, job, .. } = self;
+        Ok(match ends.wait(connection, job).await? {
+            Some(result) if result.as_str() == "done" => Ended::Well,
+            Some(_) => Ended::Badly,
+            None => Ended::Somehow,
+        })
     }
 
     /// Asks its program to stop, as a person at a terminal would.
