@@ -66,13 +66,20 @@ pub const MAX_SETTLE_S: u16 = 300;
 /// The most lines of a log in a report.
 pub const MAX_LOG: usize = 50;
 
-const fn usual_settle() -> u16 {
+pub(super) const fn usual_settle() -> u16 {
     SETTLE_S
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it skips by reference")]
-const fn is_usual_settle(settle: &u16) -> bool {
+pub(super) const fn is_usual_settle(settle: &u16) -> bool {
     *settle == SETTLE_S
+}
+
+pub(super) fn check_settle(settle: u16) -> Result<(), String> {
+    match settle {
+        0..=MAX_SETTLE_S => Ok(()),
+        _ => Err(format!("settle_s is {settle}, and {MAX_SETTLE_S} are allowed")),
+    }
 }
 
 choices! {
@@ -210,10 +217,7 @@ impl Contract for Unit {
     }
 
     fn validate(&self) -> Result<(), String> {
-        if self.settle_s > MAX_SETTLE_S {
-            return Err(format!("settle_s is {}, and {MAX_SETTLE_S} are allowed", self.settle_s));
-        }
-        Ok(())
+        check_settle(self.settle_s)
     }
 }
 

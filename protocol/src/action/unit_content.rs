@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::unit::{MAX_SETTLE_S, MAX_UNIT_NAME, SETTLE_S, TYPES, UnitName, UnitReport};
-use super::{Actor, Contract, Needs, Privilege};
+use super::unit::{MAX_UNIT_NAME, TYPES, UnitName, UnitReport};
+use super::{Actor, Contract, Needs, Privilege, unit};
 use crate::choice::choices;
 use crate::name::ResourceName;
 use crate::object::{Class, Object};
@@ -51,18 +51,9 @@ pub struct UnitContent {
     #[cfg_attr(feature = "schema", schema(inline))]
     pub then: Then,
     /// For how many seconds a service that was started is watched, as with the kind `unit`.
-    #[serde(default = "usual_settle", skip_serializing_if = "is_usual_settle")]
+    #[serde(default = "unit::usual_settle", skip_serializing_if = "unit::is_usual_settle")]
     #[cfg_attr(feature = "schema", schema(default = 3, maximum = 300))]
     pub settle_s: u16,
-}
-
-const fn usual_settle() -> u16 {
-    SETTLE_S
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it skips by reference")]
-const fn is_usual_settle(settle: &u16) -> bool {
-    *settle == SETTLE_S
 }
 
 choices! {
@@ -187,9 +178,7 @@ impl Contract for UnitContent {
 
     fn validate(&self) -> Result<(), String> {
         let Self { unit, verb, text, sections, then, settle_s, .. } = self;
-        if *settle_s > MAX_SETTLE_S {
-            return Err(format!("settle_s is {settle_s}, and {MAX_SETTLE_S} are allowed"));
-        }
+        unit::check_settle(*settle_s)?;
         if unit.is_template() && *then != Then::Nothing {
             return Err(format!("{unit} is a template: nothing can be done with it but with its instances"));
         }
