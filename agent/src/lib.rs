@@ -34,3 +34,6 @@ pub use agent::{Agent, AgentHandle, StartError};
 
 /// The version that this build tells the controller.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[cfg(test)]
+mod testing;

@@ -88,8 +88,7 @@ mod tests {
     #[test]
     fn the_user_can_read_and_not_change() {
         if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: becoming another user, because only root may");
-            return;
+            return crate::testing::skipped("becoming another user", "only root may");
         }
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), Permissions::from_mode(0o711)).unwrap();

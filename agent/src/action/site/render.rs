@@ -308,9 +308,7 @@ mod tests {
     #[test]
     fn the_real_nginx_has_the_same_values() {
         if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
-            assert!(std::env::var("FLEETWARD_TEST_ALL").is_err(), "nginx is not installed");
-            eprintln!("SKIPPED: values in the real nginx because nginx is not installed");
-            return;
+            return crate::testing::skipped("values in the real nginx", "nginx is not installed");
         }
         let directory = tempfile::tempdir().unwrap();
         let top = directory.path();

@@ -90,8 +90,7 @@ fn what_is_no_regular_file_is_not_opened() {
 #[test]
 fn a_link_of_somebody_else_leads_no_hand() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("SKIPPED: a link of somebody else, because only root can make one");
-        return;
+        return crate::testing::skipped("a link of somebody else", "only root can make one");
     }
     let (_directory, top, confines) = tree();
     let link = top.join("root/link");
@@ -286,8 +285,7 @@ fn attributes_of_the_file_that_was_there_are_kept() {
     // SAFETY: the same, of what is read.
     let set = unsafe { libc::setxattr(path.as_ptr(), c"user.note".as_ptr(), b"kept".as_ptr().cast(), 4, 0) };
     if set != 0 {
-        eprintln!("SKIPPED: attributes of files, because this file system has none");
-        return;
+        return crate::testing::skipped("attributes of files", "this file system has none");
     }
     let seen = directory.look(&name).unwrap();
     let place = replace::Place { directory: &directory, name: &name };

@@ -418,8 +418,10 @@ fn real() -> Option<(tempfile::TempDir, Journal)> {
 #[tokio::test]
 async fn the_real_journalctl_tells_what_is_asked_for() {
     let Some((_directory, journal)) = real() else {
-        println!("SKIPPED the real journalctl: systemd-journal-remote is not installed");
-        return;
+        return crate::testing::skipped(
+            "the real journalctl",
+            "journalctl or systemd-journal-remote is not installed",
+        );
     };
     let pids = async |asked: UnitLog| {
         let (items, how) = all(&journal, &asked).await;
