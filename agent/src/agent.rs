@@ -59,7 +59,7 @@ impl Agent {
     /// # Errors
     /// If it is not enrolled, another agent uses its state, or the journal cannot be used.
     pub fn start(config: AgentConfig) -> Result<AgentHandle, StartError> {
-        let AgentConfig { paths, supervisor, notify_socket, bus, apt, nginx } = config;
+        let AgentConfig { paths, supervisor, notify_socket, bus, apt, nginx, reboot } = config;
         let identity = Identity::load(&paths)?;
         files::ensure_directory(&paths.runs(), 0o711)?;
         // What the journal and a run's directory say is carried out: nobody else may be able to write it.
@@ -83,6 +83,7 @@ impl Agent {
             bus,
             apt,
             nginx,
+            reboot,
         };
         tracing::info!(
             client_id = %client,

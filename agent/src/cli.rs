@@ -33,7 +33,8 @@ Examples:
 
 Environment:
   FLEETWARD_LOG             how much is logged: error, warn, info (when absent), debug or trace
-  FLEETWARD_NGINX_CONFIG    the file that nginx's configuration begins with, if it is not the one that nginx was built for";
+  FLEETWARD_NGINX_CONFIG    the file that nginx's configuration begins with, if it is not the one that nginx was built for
+  FLEETWARD_REBOOT_REQUIRED the file that says that the host wants to be rebooted (default: /run/reboot-required)";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]

@@ -121,6 +121,8 @@ pub struct AgentConfig {
     pub apt: Option<String>,
     /// The file that nginx's configuration begins with, if it is not the usual one.
     pub nginx: Option<String>,
+    /// The file that says that the host wants to be rebooted, if it is not the usual one.
+    pub reboot: Option<String>,
 }
 
 impl AgentConfig {
@@ -136,11 +138,12 @@ impl AgentConfig {
             bus: None,
             apt: None,
             nginx: None,
+            reboot: None,
         }
     }
 
-    /// Takes from the environment the notification socket, which systemd puts there, the address of the bus, and the files of
-    /// apt's and nginx's configuration.
+    /// Takes from the environment the notification socket, which systemd puts there, the address of the bus, the files of
+    /// apt's and nginx's configuration, and the one that asks for a reboot.
     #[must_use]
     pub fn with_environment(self) -> Self {
         Self {
@@ -148,6 +151,7 @@ impl AgentConfig {
             bus: std::env::var(BUS).ok(),
             apt: apt_config(),
             nginx: nginx_config(),
+            reboot: std::env::var(REBOOT).ok(),
             ..self
         }
     }
@@ -204,6 +208,16 @@ pub const NGINX: &str = "FLEETWARD_NGINX_CONFIG";
 #[must_use]
 pub(crate) fn nginx_config() -> Option<String> {
     std::env::var(NGINX).ok()
+}
+
+/// Which file says that the host wants to be rebooted, if not the usual one.
+pub const REBOOT: &str = "FLEETWARD_REBOOT_REQUIRED";
+
+/// What [`REBOOT`] says, or the usual one: packages make it (Debian and Ubuntu, `reboot-notifier`, `update-notifier-common`,
+/// `unattended-upgrades`).
+#[must_use]
+pub(crate) fn reboot_required() -> PathBuf {
+    std::env::var_os(REBOOT).map_or_else(|| "/run/reboot-required".into(), PathBuf::from)
 }
 
 /// How much is logged: `error`, `warn`, `info` (when absent), `debug` or `trace`.

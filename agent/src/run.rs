@@ -41,7 +41,7 @@ use tokio::process::Child;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{APT, BUS, LiveSettings, NGINX, Paths, RunSettings};
+use crate::config::{APT, BUS, LiveSettings, NGINX, Paths, REBOOT, RunSettings};
 use crate::identity;
 use crate::journal::{Contents, Entry, Journal};
 use crate::link::chain;
@@ -140,12 +140,14 @@ pub struct Host {
     pub apt: Option<String>,
     /// Where nginx's configuration begins, if not at its usual place.
     pub nginx: Option<String>,
+    /// The file that says that the host wants to be rebooted, if not the usual one.
+    pub reboot: Option<String>,
 }
 
 impl Host {
     /// The variables that tell each process of our own executable where this host has its things.
     pub(crate) fn places(&self) -> BTreeMap<String, String> {
-        let places = [(BUS, &self.bus), (APT, &self.apt), (NGINX, &self.nginx)];
+        let places = [(BUS, &self.bus), (APT, &self.apt), (NGINX, &self.nginx), (REBOOT, &self.reboot)];
         let given = places.into_iter().filter_map(|(name, place)| Some((name.to_owned(), place.clone()?)));
         given.collect()
     }

@@ -37,6 +37,7 @@ pub const KNOWN: &[&str] = &[
     // The agent.
     "FLEETWARD_LOG",
     "FLEETWARD_NGINX_CONFIG",
+    "FLEETWARD_REBOOT_REQUIRED",
     // The command line.
     "FLEETWARD_URL",
     "FLEETWARD_TOKEN",

@@ -7,6 +7,7 @@ use std::path::Path;
 use fleetward_protocol::facts::{Disk, Facts, MAX_LISTED};
 use fleetward_protocol::text::{List, Word};
 
+use super::apt::wanted;
 use super::mounts::{self, Mount};
 
 /// File systems that hold data; the others are the kernel's own views.
@@ -42,7 +43,7 @@ pub fn read() -> Facts {
         uptime_s: read_text("/proc/uptime").and_then(|text| parse_uptime(&text)).unwrap_or(0),
         virtualisation: read_virtualisation(),
         load: parse_load(&read_text("/proc/loadavg").unwrap_or_default()),
-        reboot_required: Path::new("/run/reboot-required").exists(),
+        reboot_required: wanted::read_reboot().is_wanted,
     }
 }
 

@@ -52,18 +52,6 @@ fn parse_swap_used(text: &str) -> u64 {
     field(text, "SwapTotal").unwrap_or(0).saturating_sub(field(text, "SwapFree").unwrap_or(0))
 }
 
-/// The packages that ask for a reboot, as they or update-notifier have written it down; each once.
-#[must_use]
-pub fn read_reboot_packages() -> Vec<String> {
-    let mut packages = Vec::new();
-    for name in read("/run/reboot-required.pkgs").unwrap_or_default().lines().map(str::trim) {
-        if !name.is_empty() && !packages.iter().any(|known| known == name) {
-            packages.push(name.to_owned());
-        }
-    }
-    packages
-}
-
 /// Memory that is this process's alone, in bytes.
 #[must_use]
 pub fn read_memory(pid: u32) -> Option<u64> {

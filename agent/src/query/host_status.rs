@@ -10,6 +10,7 @@ use super::look::Look;
 use super::packages::Updates;
 use super::teller::{Stop, Teller};
 use crate::config::Paths;
+use crate::platform::apt::wanted::{self, RebootWanted};
 use crate::platform::health::{self, Resource};
 use crate::platform::systemd::units::Units;
 use crate::platform::{clock, facts, files};
@@ -40,6 +41,7 @@ impl Look for HostStatus {
 
 fn host() -> HostStatusItem {
     let facts = facts::read();
+    let RebootWanted { is_wanted, packages } = wanted::read_reboot();
     HostStatusItem {
         hostname: facts.hostname,
         os_name: facts.os_name,
@@ -57,8 +59,8 @@ fn host() -> HostStatusItem {
         swap_total: facts.swap_total,
         swap_used: health::read_swap_used(),
         time_synchronised: clock::read_is_synchronised(),
-        reboot_required: facts.reboot_required,
-        reboot_packages: List::of(health::read_reboot_packages().into_iter().map(Text::of)),
+        reboot_required: is_wanted,
+        reboot_packages: List::of(packages.iter().map(Text::of)),
         ..HostStatusItem::default()
     }
 }

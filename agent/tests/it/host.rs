@@ -35,6 +35,8 @@ pub(crate) struct Machine {
     pub(crate) apt: Option<String>,
     /// Where its nginx has its configuration.
     pub(crate) nginx: Option<String>,
+    /// The file that says that it wants to be rebooted, which is not there.
+    pub(crate) reboot: PathBuf,
 }
 
 /// One life of an agent on a machine, without its link.
@@ -104,7 +106,8 @@ pub(crate) fn script(body: &str) -> Request {
 impl Machine {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let machine = Self { directory, client: client(), bus: None, apt: None, nginx: None };
+        let reboot = directory.path().join("reboot-required");
+        let machine = Self { directory, client: client(), bus: None, apt: None, nginx: None, reboot };
         std::fs::create_dir(machine.paths().state).unwrap();
         std::fs::create_dir(machine.paths().runs()).unwrap();
         machine.write_client_id(machine.client.as_str());
@@ -151,6 +154,7 @@ impl Machine {
             bus: self.bus.clone(),
             apt: self.apt.clone(),
             nginx: self.nginx.clone(),
+            reboot: Some(self.reboot.display().to_string()),
         };
         let (runs, notices) = Runs::recover(host, journal, &contents);
         Life { runs, journal: contents.id, notices, paths: self.paths(), client: self.client.clone() }

@@ -68,7 +68,7 @@ pub struct HostStatusItem {
     pub time_synchronised: Option<bool>,
     /// Whether a package update asks for a reboot (`/run/reboot-required`).
     pub reboot_required: bool,
-    /// Which packages do, the first 16.
+    /// Which packages do, the first 12.
     #[serde(skip_serializing_if = "is_empty")]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub reboot_packages: List<Text<128>, MAX_NAMED>,

@@ -6,11 +6,9 @@ use fleetward_protocol::action::package::{MAX_WANTED, Restarts};
 use fleetward_protocol::text::{List, Text, Word};
 
 use super::{AptError, hear};
+use crate::config;
 use crate::platform::files;
 
-/// The file that says that the host wants to be rebooted. Packages make it (Debian and Ubuntu, `reboot-notifier`,
-/// `update-notifier-common`, `unattended-upgrades`).
-const REBOOT: &str = "/run/reboot-required";
 /// The most that is read of a file beside it.
 const MAX_FILE: u64 = 64 << 10;
 
@@ -26,7 +24,7 @@ pub struct RebootWanted {
 /// Whether this host wants to be rebooted.
 #[must_use]
 pub fn read_reboot() -> RebootWanted {
-    read_reboot_at(Path::new(REBOOT))
+    read_reboot_at(&config::reboot_required())
 }
 
 fn read_reboot_at(file: &Path) -> RebootWanted {
