@@ -1,6 +1,7 @@
 //! The kind `site` when something is cut off between the change and its effect: the host's power, nginx, or the run itself.
 
 use std::fs;
+use std::time::Duration;
 
 use fleetward_agent::run::Opened;
 use fleetward_protocol::event::StepState;
@@ -44,14 +45,33 @@ impl Unit {
 
     /// The same, with more that is asked for.
     async fn begin_with(&self, more: Value) -> crate::host::Request {
+        self.begin_within(more, 300).await
+    }
+
+    /// The same, with so many milliseconds to end when it is stopped.
+    async fn begin_within(&self, more: Value, grace_ms: u64) -> crate::host::Request {
         let mut site = self.web.site("two");
         site.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let request = self.web.request(&site);
+        let mut request = self.web.request(&site);
+        request.limits.grace_ms = grace_ms;
         let mut progress = self.web.life.begin(&request).await;
         drop(self.world.subscribe().wait_for(|world| world.open == 1).await.unwrap());
         written(&mut progress, 1).await;
         assert!(self.file().contains("two"), "the change is in place");
         request
+    }
+
+    /// Waits until the run has said this.
+    async fn says(&self, request: &crate::host::Request, words: &str) {
+        let mut progress = self.web.life.resume(request.run).await;
+        loop {
+            let length = progress.borrow().output;
+            let log = self.web.life.runs.read_output(request.run, 0, length.try_into().unwrap(), Vec::new());
+            if String::from_utf8_lossy(&log.unwrap()).contains(words) {
+                return;
+            }
+            written(&mut progress, length + 1).await;
+        }
     }
 
     fn file(&self) -> String {
@@ -114,6 +134,31 @@ async fn a_run_that_is_stopped_before_nginx_reads_the_change_puts_it_back() {
     assert!(said.contains("stopped on request"), "{said}");
     assert_eq!(report(&output)["changed"], json!(false));
     assert!(unit.file().contains("one"), "{said}");
+    assert_eq!(unit.web.body().as_deref(), Some("one"));
+}
+
+/// nginx does not come to start new workers; nobody has to wait until that is given up.
+#[tokio::test]
+async fn a_run_that_is_stopped_while_new_workers_are_waited_for_puts_the_change_back() {
+    let Some(unit) = unit("stopping while workers are waited for").await else { return };
+    let request = unit.begin_within(json!({}), 20_000).await;
+    unit.world.send_modify(|world| world.result = Some("done"));
+    // systemd says that it has reloaded nginx, which has not heard of it.
+    unit.happens.send(Event::JobDone).unwrap();
+    unit.says(&request, "its new workers are waited for").await;
+    let asked = std::time::Instant::now();
+    unit.web.life.runs.cancel(request.run, CancelCause::Requested);
+    // It is heard at once: the old file is there again, and nginx is asked to read that.
+    drop(unit.world.subscribe().wait_for(|world| world.asked.len() == 2).await.unwrap());
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(unit.file().contains("one"));
+    assert!(unit.web.nginx(&["-s", "reload"]));
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Cancelled);
+    assert!(said.contains("stopped on request before nginx had started new workers"), "{said}");
+    assert_eq!(report(&output)["changed"], json!(false));
+    assert!(output.events.iter().any(|event| event.state == StepState::Undone));
     assert_eq!(unit.web.body().as_deref(), Some("one"));
 }
 

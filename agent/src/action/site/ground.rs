@@ -194,7 +194,7 @@ impl Found {
             match self.master {
                 _ if self.is_started => turn::stop(steps),
                 Some(master) if is_read && master.is_alive() => {
-                    turn::turn(self, &master, &mut false, steps).map(drop)
+                    turn::turn(self, &master, &mut false, turn::Heeds::Nothing, steps).map(drop)
                 }
                 _ => Ok(()),
             }

@@ -46,7 +46,7 @@ pub(super) fn use_it(
                 // Where it was done, this boot has started nginx with what is in place.
                 |_, earlier| Ok((earlier == Earlier::Done).then_some(())),
                 |steps| {
-                    let workers = turn(found, &master, &mut is_read, steps)?;
+                    let workers = turn(found, &master, &mut is_read, Heeds::Stops, steps)?;
                     steps
                         .say(format_args!("{workers} new workers answer, and no old one takes anything new"));
                     Ok(())
@@ -81,12 +81,22 @@ fn test(found: &Found, steps: &mut Steps) -> Result<(), Problem> {
     ))
 }
 
+/// Whether what is waited for is left when the run is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heeds {
+    /// It is, and what was done is undone.
+    Stops,
+    /// It is not: this is the undoing.
+    Nothing,
+}
+
 /// Has the master read its configuration again, and waits for its new workers; how many there are. `is_read` becomes whether it
 /// may have read it.
 pub(super) fn turn(
     found: &Found,
     master: &Master,
     is_read: &mut bool,
+    heeds: Heeds,
     steps: &mut Steps,
 ) -> Result<usize, Problem> {
     let log = found
@@ -95,7 +105,9 @@ pub(super) fn turn(
         .map_or_else(|| found.nginx.error_log.clone(), |log| found.dump.path(log));
     let before = master.before(LogPlace::end_of(log));
     reload(master, is_read, steps)?;
-    match found.runtime.block_on(master.wait_for_turn(&before)) {
+    steps.say("nginx was asked to read it; its new workers are waited for");
+    let stop = || (heeds == Heeds::Stops).then(|| steps.stop().requested()).flatten();
+    match found.runtime.block_on(master.wait_for_turn(&before, stop)) {
         Turn::Done(workers) => Ok(workers),
         Turn::Refused(lines) => {
             lines.iter().for_each(|line| steps.complain(line));
@@ -105,6 +117,10 @@ pub(super) fn turn(
             ))
         }
         Turn::Gone => Err(gone()),
+        Turn::Left(why) => Err(Problem::new(
+            format_args!("{} before nginx had started new workers", why.words()),
+            "what was there is put back",
+        )),
         Turn::Silent => Err(Problem::new(
             "nginx has not started new workers within the time",
             "see its error log, and `systemctl status nginx` on the host",
@@ -209,6 +225,9 @@ fn ask(asked: &Site, probe: &Probe, steps: &mut Steps) -> Result<u16, Problem> {
     let wanted = probe.status.unwrap_or(200);
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
+        if let Some(why) = steps.stop().requested() {
+            return Err(Problem::new(why.words(), "what was there is put back"));
+        }
         match request.send() {
             Ok(status) if status == wanted => {
                 steps.say(format_args!("{host}{path} is answered with {status}"));

@@ -11,6 +11,7 @@ use fleetward_protocol::text::{Line, Text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::platform::stop::Why;
 use crate::platform::{clock, files};
 
 /// How long a master may take to start new workers and send the old ones home.
@@ -64,6 +65,8 @@ pub enum Turn {
     Gone,
     /// Nothing of this within the time.
     Silent,
+    /// Nobody waits for it any more.
+    Left(Why),
 }
 
 impl Master {
@@ -108,8 +111,8 @@ impl Master {
     /// Waits until new workers answer and no old one takes anything new, or until that is not to come.
     ///
     /// What counts is what runs, and not that a signal could be sent or a command ended well: a master that does not get a
-    /// port, for example, says so in its log and goes on with what it had.
-    pub async fn wait_for_turn(&self, before: &Before) -> Turn {
+    /// port, for example, says so in its log and goes on with what it had. `stop` is asked at each look whether to wait no longer.
+    pub async fn wait_for_turn(&self, before: &Before, mut stop: impl FnMut() -> Option<Why>) -> Turn {
         let began = clock::uptime();
         loop {
             let workers = self.workers();
@@ -128,6 +131,9 @@ impl Master {
             }
             if clock::uptime().saturating_sub(began) > PATIENCE {
                 return Turn::Silent;
+            }
+            if let Some(why) = stop() {
+                return Turn::Left(why);
             }
             tokio::time::sleep(LOOK).await;
         }
