@@ -10,9 +10,10 @@
 //! **What it promises.** A changing step is in the [step journal](crate::journal::steps) before it begins. SIGTERM
 //! is a request that is heard at the next point where the action can stop. Its exit codes are those of [`Done`].
 //!
-//! **A host that restarts.** With `--resume` this process goes on with an action that a restart of the host cut off: the
-//! journal tells which changing steps began. None of them is done again that was done; one that began is done only if a look at
-//! the host says that it is still to be done.
+//! **What cuts it off.** With `--resume` this process goes on with an action that a restart of the host cut off, with `--again`
+//! in the place of a process that was killed while the host went on: the journal tells which changing steps began. None of them is
+//! done again that was done, but for those of which twice is once; one that began is done only if a look at the host says that it
+//! is still to be done.
 //!
 //! **Deliberately absent.** Policy: what may run here was decided before the process was made.
 
@@ -30,7 +31,7 @@ use fleetward_protocol::id::BootId;
 use serde::{Deserialize, Serialize};
 
 use steps::Mode;
-pub use steps::{Done, Failure, GOES_DOWN, Left, Problem, Steps};
+pub use steps::{Cut, Done, Failure, GOES_DOWN, Left, Problem, Steps};
 
 use crate::action;
 use crate::config::Allowed;
@@ -46,6 +47,9 @@ pub const PERFORM: &str = "perform";
 
 /// The argument before the directory that says that a restart of the host cut this action off.
 pub const RESUME: &str = "--resume";
+
+/// The argument in its place that says that this action's process was killed, and the host goes on.
+pub const AGAIN: &str = "--again";
 
 /// The most bytes of an action in JSON: what an order may hold, with every character escaped.
 const MAX_INPUT: u64 = 8 << 20;
@@ -68,8 +72,8 @@ pub(crate) struct Task {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attempt {
     First,
-    /// A restart of the host cut it off.
-    Again,
+    /// Something cut it off.
+    Again(Cut),
 }
 
 /// Carries out the action that standard input holds, with the arguments behind [`PERFORM`].
@@ -78,14 +82,15 @@ pub fn perform(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let began = clock::uptime();
     let mut teller = Teller::take();
     let (attempt, directory) = match arguments.next() {
-        Some(first) if first == RESUME => (Attempt::Again, arguments.next()),
+        Some(first) if first == RESUME => (Attempt::Again(Cut::Restart), arguments.next()),
+        Some(first) if first == AGAIN => (Attempt::Again(Cut::Death), arguments.next()),
         first => (Attempt::First, first),
     };
     match prepare(attempt, directory.map(PathBuf::from).as_deref(), &mut teller) {
         Ok(Prepared { action, mode, journal, earlier, stop, _held }) => {
             let mut steps = Steps::new(teller, journal, stop, began, mode);
-            if attempt == Attempt::Again {
-                steps.take_up(earlier);
+            if let Attempt::Again(cut) = attempt {
+                steps.take_up(cut, earlier);
             }
             match action::perform(&action, &mut steps) {
                 Some(done) => done.into(),

@@ -6,6 +6,7 @@
 //!
 //! **Deliberately absent.** The network: [`crate::link`] carries what is said here.
 
+mod again;
 pub mod attach;
 pub mod drain;
 mod drive;

@@ -4,7 +4,7 @@ use fleetward_protocol::action::daemon_reload::{DaemonReload, DaemonReloadReport
 use fleetward_protocol::action::{Change, Preview};
 
 use super::Perform;
-use crate::perform::{Failure, Problem, Steps};
+use crate::perform::{Cut, Failure, Problem, Steps};
 use crate::platform::systemd::{Systemd, SystemdError};
 
 const STEP: &str = "daemon-reload";
@@ -25,8 +25,13 @@ impl Perform for DaemonReload {
 
 /// Has systemd read its files again, as a step.
 pub(super) fn reload(systemd: &Systemd, steps: &mut Steps) -> Result<(), Problem> {
-    // It read them all when the host started.
-    steps.change(STEP, STEP, |_, _| Ok(Some(())), |_| systemd.reload().map_err(|error| not_reloaded(&error)))
+    let work = |_: &mut Steps| systemd.reload().map_err(|error| not_reloaded(&error));
+    match steps.cut() {
+        // What it had read before may have been put back since.
+        Some(Cut::Death) => steps.repeat(STEP, STEP, work),
+        // It read them all when the host started.
+        Some(Cut::Restart) | None => steps.change(STEP, STEP, |_, _| Ok(Some(())), work),
+    }
 }
 
 fn not_reloaded(error: &SystemdError) -> Problem {

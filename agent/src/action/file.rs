@@ -90,14 +90,11 @@ impl Perform for File {
             notes: List::default(),
         };
         if found.plan == Plan::Nothing {
-            // What began before the host restarted has changed it, or may have.
+            // What began before this run was cut off has changed it, or may have.
             report.changed = STEPS.iter().any(|step| steps.earlier(step).is_some());
             let is = found.seen.as_ref().map_or_else(|| "not there".to_owned(), words);
             match report.changed {
-                true => steps.unchanged(
-                    step,
-                    format_args!("not done again after the restart of the host: {path} is {is}"),
-                ),
+                true => steps.unchanged(step, format_args!("{}: {path} is {is}", steps.not_again())),
                 false => steps.unchanged(step, format_args!("unchanged: {path} is {is}")),
             }
             return Ok(report);

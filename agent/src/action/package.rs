@@ -34,9 +34,6 @@ const ATTEMPTS: u8 = 20;
 /// The most lines of apt's that are told.
 const MAX_LINES: u32 = 10_000;
 
-/// The steps that set right what was interrupted: one for each life of a run.
-const CONFIGURE: [&str; 4] = ["configure", "configure-2", "configure-3", "configure-4"];
-
 /// With these nobody is asked anything, and nothing is restarted but what a package itself restarts: needrestart only lists.
 const VARIABLES: [(&str, &str); 5] = [
     ("DEBIAN_FRONTEND", "noninteractive"),
@@ -79,8 +76,8 @@ impl Perform for Package {
         let earlier = steps.earlier(self.verb.as_str());
         let Goal::Change { program, ref arguments, .. } = goal else {
             let why = match earlier {
-                Some(_) => "not done again after the restart of the host",
-                None => "unchanged",
+                Some(_) => steps.not_again(),
+                None => "unchanged".to_owned(),
             };
             steps.unchanged(self.verb.as_str(), format_args!("{why}: all is as asked for"));
             let after = site.read_installed()?;
@@ -139,15 +136,10 @@ fn is_interrupted(site: &Site, installed: &BTreeMap<String, Installed>) -> bool 
 /// Has dpkg come to the end of what was interrupted: without that nothing else can be done.
 fn configure(asked: &Package, site: &Site, steps: &mut Steps) -> Result<(), Problem> {
     let keep = ["--force-confdef", "--force-confold", "--configure", "-a"].map(str::to_owned);
-    // Each restart of the host may have interrupted it anew, behind one that was done.
-    let is_new = |step: &&&str| steps.earlier(step) != Some(Earlier::Done);
-    let step = CONFIGURE.iter().find(is_new).copied().unwrap_or("configure");
-    steps.change(
-        step,
-        "dpkg --configure -a, for dpkg was interrupted before",
-        |_, _| Ok(None),
-        |steps| site.change(asked, Program::Dpkg, &keep, steps),
-    )
+    // Each life of a run may have interrupted it anew, behind one that had done it.
+    steps.repeat("configure", "dpkg --configure -a, for dpkg was interrupted before", |steps| {
+        site.change(asked, Program::Dpkg, &keep, steps)
+    })
 }
 
 fn mark(names: &[String]) -> Vec<String> {

@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::Perform;
-use crate::perform::{Failure, Left, Problem, Steps};
+use crate::perform::{Cut, Failure, Left, Problem, Steps};
 use crate::platform::apt::wanted;
 use crate::platform::clock;
 use crate::platform::stop::Why;
@@ -48,20 +48,28 @@ impl Perform for Reboot {
     }
 
     fn perform(&self, steps: &mut Steps) -> Result<RebootReport, Failure<RebootReport>> {
-        let remembered: Option<Before> = steps.recall();
-        // It restarted since this was about to begin: whoever did that, it has been rebooted.
-        if let Some(before) = remembered.filter(|before| before.boot != steps.boot()) {
-            steps.change(STEP, STEP, |_, _| Ok(Some(())), |_| Ok(()))?;
-            return verify(before, steps);
-        }
-        if steps.earlier(STEP).is_some() {
-            return Err(Problem::new(
-                "what was running before the host was rebooted is not known any more",
-                "see `systemctl --failed` on the host",
-            )
-            .into());
-        }
         let boot = shown(steps.boot());
+        match (steps.recall::<Before>(), steps.earlier(STEP)) {
+            // It restarted since this was about to begin: whoever did that, it has been rebooted.
+            (Some(before), _) if before.boot != steps.boot() => {
+                steps.change(STEP, STEP, |_, _| Ok(Some(())), |_| Ok(()))?;
+                return verify(before, steps);
+            }
+            // Whoever waited for it to go down was killed: it may have been asked, and goes down once however often it is.
+            (Some(_), Some(_)) if steps.cut() == Some(Cut::Death) => {
+                let systemd =
+                    steps.look("connect", STEP, |_| Systemd::connect().map_err(|error| problem(&error)))?;
+                return Err(go_down(self, &systemd, boot, steps));
+            }
+            (_, Some(_)) => {
+                return Err(Problem::new(
+                    "what was running before the host was rebooted is not known any more",
+                    "see `systemctl --failed` on the host",
+                )
+                .into());
+            }
+            (_, None) => {}
+        }
         if is_not_required(self, steps) {
             steps.unchanged(STEP, "unchanged: nothing on this host asks for a reboot");
             return Ok(unchanged(boot));
@@ -69,24 +77,26 @@ impl Perform for Reboot {
         let (systemd, system) = steps.look("check", STEP, |steps| check(self, steps))?;
         let System { services, failed, .. } = system;
         steps.remember(&Before { boot: steps.boot(), at: clock::now(), services, failed })?;
-        let down = steps.change(
-            STEP,
-            STEP,
-            |_, _| Ok(None),
-            |steps| {
-                systemd.reboot(self.force).map_err(|error| problem(&error))?;
-                steps.say("the host was asked to reboot; this run goes on when it is back");
-                wait_for_the_end(steps)
-            },
-        );
-        Err(match down {
-            Ok(()) => Failure {
-                problem: Problem::new("the host goes down", "this run goes on in the next boot"),
-                left: Left::GoesDown,
-                report: None,
-            },
-            Err(problem) => Failure { problem, left: Left::AsItIs, report: Some(Box::new(unchanged(boot))) },
-        })
+        Err(go_down(self, &systemd, boot, steps))
+    }
+}
+
+/// Has the host go down, and waits for that; the run has no end before the next boot, or a problem.
+fn go_down(asked: &Reboot, systemd: &Systemd, boot: Word, steps: &mut Steps) -> Failure<RebootReport> {
+    let down = steps.repeat(STEP, STEP, |steps| {
+        if !systemd.is_shutting_down() {
+            systemd.reboot(asked.force).map_err(|error| problem(&error))?;
+        }
+        steps.say("the host was asked to reboot; this run goes on when it is back");
+        wait_for_the_end(steps)
+    });
+    match down {
+        Ok(()) => Failure {
+            problem: Problem::new("the host goes down", "this run goes on in the next boot"),
+            left: Left::GoesDown,
+            report: None,
+        },
+        Err(problem) => Failure { problem, left: Left::AsItIs, report: Some(Box::new(unchanged(boot))) },
     }
 }
 

@@ -44,7 +44,7 @@ impl Perform for Site {
         let left = if is_put_back { Left::Undone } else { Left::AsItIs };
         let mut found = checked.map_err(|problem| Failure { problem, left, report: None })?;
         let mut report = found.report(self);
-        // What began before the host restarted has changed it, or may have.
+        // What began before this run was cut off has changed it, or may have.
         let earlier = steps.earlier(SWITCH);
         let is_there = found.pieces.iter().all(Piece::is_as_wanted);
         if is_there && earlier.is_none() && !found.is_unread() && (found.master.is_some() || !self.start) {
@@ -55,7 +55,7 @@ impl Perform for Site {
             steps.look("test", &self.name, |steps| found.test_beside(steps))?;
         }
         match steps.recall::<Memory>().filter(|_| earlier.is_some()) {
-            // What was there before the host restarted is what may have to be put back.
+            // What was there before this run was cut off is what may have to be put back.
             Some(memory) => found.remember_as(memory),
             None => steps.remember(&found.memory())?,
         }

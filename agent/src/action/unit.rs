@@ -10,7 +10,7 @@ use fleetward_protocol::text::{List, Text};
 use super::Perform;
 use super::{daemon_reload, own_unit};
 use crate::journal::steps::Earlier;
-use crate::perform::{Failure, Left, Problem, Steps};
+use crate::perform::{Cut, Failure, Left, Problem, Steps};
 use crate::platform::systemd::carries;
 use crate::platform::systemd::{Job, JobType, Lasting, Settled, Systemd, SystemdError};
 
@@ -44,15 +44,18 @@ impl Perform for Unit {
         };
         let Checked { mut systemd, before, needs_daemon_reload, lasting } =
             steps.look("check", unit, |steps| check(self, systemd, steps))?;
-        // What began before the host restarted has changed the unit, or may have.
+        // What began before this run was cut off has changed the unit, or may have.
         let earlier = steps.earlier(self.verb.as_str());
-        let has_the_boot_done_it = steps.is_taken_up() && does_the_boot_do_it(self.verb, &before, lasting);
-        if is_as_wanted(self.verb, &before) || has_the_boot_done_it {
+        let has_the_boot_done_it =
+            steps.cut() == Some(Cut::Restart) && does_the_boot_do_it(self.verb, &before, lasting);
+        let is_done_before = steps.cut() == Some(Cut::Death)
+            && earlier.is_some_and(|earlier| was_it_done(self.verb, earlier, &before, lasting));
+        if is_as_wanted(self.verb, &before) || has_the_boot_done_it || is_done_before {
             let why = match earlier {
                 // It was started by the restart of the host, with the files and settings of now.
-                _ if has_the_boot_done_it => "started anew with the host, and not by this run",
-                Some(_) => "not done again after the restart of the host",
-                None => "unchanged",
+                _ if has_the_boot_done_it => "started anew with the host, and not by this run".to_owned(),
+                Some(_) => steps.not_again(),
+                None => "unchanged".to_owned(),
             };
             steps.unchanged(self.verb.as_str(), format_args!("{why}: {unit} is {}", shown(&before)));
             let (changed, after) = (earlier.is_some(), before.clone());
@@ -64,20 +67,38 @@ impl Perform for Unit {
         let changed = steps.change(
             self.verb.as_str(),
             words,
-            |_, earlier| match (lasting, earlier) {
+            |steps, earlier| match (lasting, earlier) {
+                // It may have been started anew, and looks the same in both cases.
+                (Lasting::Lasts, Earlier::Began)
+                    if steps.cut() == Some(Cut::Death) && starts_anew(self.verb) && is_active(&before) =>
+                {
+                    Err(Problem::new(
+                        format_args!(
+                            "`{} {unit}` had begun before {}, and whether it was done cannot be told: {unit} is {}",
+                            self.verb,
+                            steps.cut_clause(),
+                            shown(&before)
+                        ),
+                        format_args!("see since when with `systemctl status {unit}` on the host, and ask again if it is still to be done"),
+                    ))
+                }
                 // It is not as it should be: that was looked at.
                 (Lasting::Lasts, _) | (Lasting::StaysActive, Earlier::Done) => Ok(None),
-                // The boot does the work. Asked to start it, systemd adds nothing to that, and its end is waited for.
+                // systemd is at the work. Asked to start it, systemd adds nothing to that, and its end is waited for.
                 (Lasting::StaysActive, Earlier::Began) if is_being_started(&before) => Ok(None),
                 (Lasting::Ends, Earlier::Done) => Ok(Some(())),
-                // Its work takes as long as its start does, and may be done: of that a new boot tells nothing.
+                // Its work takes as long as its start does, and may be done: of that its state tells nothing.
                 (Lasting::StaysActive | Lasting::Ends, Earlier::Began) => Err(Problem::new(
                     format_args!(
-                        "`{} {unit}` had begun before the host restarted, and whether {unit} had done its work cannot be told: it is a \
+                        "`{} {unit}` had begun before {}, and whether {unit} had done its work cannot be told: it is a \
                          service that does its work once",
-                        self.verb
+                        self.verb,
+                        steps.cut_clause()
                     ),
-                    format_args!("see `journalctl --unit={unit} --boot=-1` on the host, and ask again if it is still to be done"),
+                    format_args!(
+                        "see `journalctl --unit={unit} --boot={}` on the host, and ask again if it is still to be done",
+                        if steps.cut() == Some(Cut::Death) { 0 } else { -1 }
+                    ),
                 )),
             },
             |steps| change(self, &mut systemd, &mut goes_on, steps),
@@ -128,7 +149,7 @@ struct Checked {
     systemd: Systemd,
     before: UnitState,
     needs_daemon_reload: bool,
-    /// Whether it does its work once; looked at for a start after a restart of the host only.
+    /// Whether it does its work once; looked at for a start of a run that was cut off only.
     lasting: Lasting,
 }
 
@@ -172,6 +193,15 @@ fn does_the_boot_do_it(verb: Verb, state: &UnitState, lasting: Lasting) -> bool 
             && is_being_started(state))
 }
 
+/// Whether what had come so far before its process was killed is done, or systemd is at it with a service that would be inactive
+/// afterwards: asked to start that in the moment of its end, it would do its work again.
+fn was_it_done(verb: Verb, earlier: Earlier, state: &UnitState, lasting: Lasting) -> bool {
+    (starts_anew(verb) && earlier == Earlier::Done && is_active(state))
+        || (!matches!(verb, Verb::Stop | Verb::ResetFailed)
+            && lasting == Lasting::Ends
+            && is_being_started(state))
+}
+
 /// Whether the unit is inactive because it was started and has come to its end.
 fn has_done_its_work(verb: Verb, state: Option<&UnitState>) -> bool {
     !matches!(verb, Verb::Stop | Verb::ResetFailed)
@@ -201,7 +231,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
              `systemctl daemon-reload` on the host before"
         ));
     }
-    let lasting = if steps.is_taken_up() && !matches!(verb, Verb::Stop | Verb::ResetFailed) {
+    let lasting = if steps.cut().is_some() && !matches!(verb, Verb::Stop | Verb::ResetFailed) {
         systemd.read_lasting(unit).map_err(|error| problem(asked, &error))?
     } else {
         Lasting::Lasts
@@ -220,7 +250,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
             format_args!("run `systemd-analyze verify {unit}` on the host: it names the line"),
         )),
         // Once it is started, it has loaded what is there.
-        _ if steps.is_taken_up() && is_being_started(&before) => {
+        _ if steps.cut() == Some(Cut::Restart) && is_being_started(&before) => {
             Ok(Checked { systemd, before, needs_daemon_reload, lasting })
         }
         _ if *verb == Verb::Reload && !is_active(&before) => Err(Problem::new(
@@ -272,11 +302,12 @@ fn settle(
     })
 }
 
-/// Tells what the unit has logged since this run began; of a run that was taken up, since the host restarted.
+/// Tells what the unit has logged since this run began; of a run that was cut off, since the boot.
 fn tell_log(systemd: &Systemd, unit: &UnitName, steps: &mut Steps) -> List<Text<512>, MAX_LOG> {
-    let (since, when) = match steps.is_taken_up() {
-        true => (Duration::ZERO, "the host restarted"),
-        false => (steps.began(), "this run began"),
+    let (since, when) = match steps.cut() {
+        Some(Cut::Restart) => (Duration::ZERO, "the host restarted"),
+        Some(Cut::Death) => (Duration::ZERO, "the host started"),
+        None => (steps.began(), "this run began"),
     };
     let lines = systemd.read_log(unit, since, LINES);
     match &lines {
@@ -322,7 +353,7 @@ fn change(
         Verb::ResetFailed => return systemd.reset_failed(unit).map_err(|error| problem(asked, &error)),
         Verb::Start => JobType::Start,
         Verb::Stop => JobType::Stop,
-        _ if steps.is_taken_up() => JobType::Start,
+        _ if steps.cut() == Some(Cut::Restart) => JobType::Start,
         Verb::Restart => JobType::Restart,
         Verb::Reload => JobType::Reload,
         Verb::ReloadOrRestart => JobType::ReloadOrRestart,

@@ -60,7 +60,7 @@ impl Perform for UnitContent {
         let step = if found.wanted == Wanted::Nothing { REMOVE } else { WRITE };
         let path = Text::of(shown(&found.place.path()));
         let mut report = UnitContentReport { changed: false, path, kept: None, unit: None };
-        // What began before the host restarted has changed it, or may have.
+        // What began before this run was cut off has changed it, or may have.
         let earlier = steps.earlier(step);
         if found.place.has(&found.wanted) && earlier.is_none() {
             steps.unchanged(step, format_args!("unchanged: {}", found.words()));

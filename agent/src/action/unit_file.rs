@@ -10,9 +10,9 @@ use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::text::{Line, List, Text, Word};
 
 use super::Perform;
-use super::own_unit;
+use super::{daemon_reload, own_unit};
 use crate::journal::steps::Earlier;
-use crate::perform::{Failure, Left, Problem, Steps};
+use crate::perform::{Cut, Failure, Left, Problem, Steps};
 use crate::platform::systemd::carries;
 use crate::platform::systemd::files::{Link, Linked, Links};
 use crate::platform::systemd::{Systemd, SystemdError};
@@ -38,14 +38,18 @@ impl Perform for UnitFile {
     fn perform(&self, steps: &mut Steps) -> Result<UnitFileReport, Failure<UnitFileReport>> {
         let Self { unit, verb } = self;
         let (systemd, before) = steps.look("check", unit, |steps| check(self, steps))?;
-        // What began before the host restarted has changed it, or may have.
+        // What began before this run was cut off has changed it, or may have.
         let earlier = steps.earlier(verb.as_str());
         if is_as_wanted(*verb, &before) {
+            // A boot reads all links; of a host that goes on nobody knows whether systemd has read those that were made.
+            if earlier == Some(Earlier::Began) && steps.cut() == Some(Cut::Death) {
+                daemon_reload::reload(&systemd, steps)?;
+            }
             match earlier {
-                Some(_) => steps.unchanged(
-                    verb.as_str(),
-                    format_args!("not done again after the restart of the host: {unit} is {before}"),
-                ),
+                Some(_) => {
+                    let why = steps.not_again();
+                    steps.unchanged(verb.as_str(), format_args!("{why}: {unit} is {before}"));
+                }
                 None => steps.unchanged(verb.as_str(), format_args!("unchanged: {unit} is {before}")),
             }
             return Ok(UnitFileReport {

@@ -39,7 +39,7 @@ pub enum Step {
     Undone(StepName),
 }
 
-/// How far a step had come before the host restarted.
+/// How far a step had come before its run was cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Earlier {
     /// It began: it may have happened, in part or in whole.
@@ -71,6 +71,13 @@ pub fn place(steps: &[Step]) -> String {
         Some(Step::Done(name)) => format!("behind its step `{name}`, which was done"),
         Some(Step::Undone(name)) => format!("behind its step `{name}`, which was put back"),
     }
+}
+
+/// Where the run in this directory stands, for a sentence.
+#[must_use]
+pub fn read_place(directory: &Path) -> String {
+    read_steps(directory)
+        .map_or_else(|error| format!("at a place that cannot be read ({error})"), |steps| place(&steps))
 }
 
 /// The steps in a run's directory. Where nothing was written there are none.
@@ -112,6 +119,12 @@ impl StepJournal {
             File::open(directory)?.sync_all()?;
         }
         Ok((Self { file, length: sound as u64, directory: directory.to_owned() }, steps))
+    }
+
+    /// The run's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
     /// Keeps this for whoever takes the run up again, in the place of what was kept before; it is durable when this returns.

@@ -25,8 +25,35 @@ pub struct Steps {
     stop: Stop,
     began: Duration,
     mode: Mode,
-    /// What was done before the host restarted; `None` if it did not.
-    past: Option<Vec<Step>>,
+    /// What cut it off, and what was done before; `None` if nothing did.
+    past: Option<(Cut, Vec<Step>)>,
+}
+
+/// What cut an action off that is taken up again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The host restarted: what the boot does is done, and what was running is not.
+    Restart,
+    /// Its process was killed. The host goes on as it was left.
+    Death,
+}
+
+impl Cut {
+    /// What happened.
+    pub const fn clause(self) -> &'static str {
+        match self {
+            Self::Restart => "the host restarted",
+            Self::Death => "the process of this run was killed",
+        }
+    }
+
+    /// The same, to stand behind *after*.
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Restart => "the restart of the host",
+            Self::Death => "the end of its process",
+        }
+    }
 }
 
 /// How far this goes.
@@ -134,12 +161,17 @@ impl Steps {
         &self.mode.state
     }
 
+    /// The directory of this run, with which goes what stands in it.
+    pub fn directory(&self) -> &Path {
+        self.journal.directory()
+    }
+
     /// The boot that the host is in.
     pub const fn boot(&self) -> BootId {
         self.mode.boot
     }
 
-    /// Keeps this for the case that the host restarts; it is durable when this returns.
+    /// Keeps this for the case that the action is cut off; it is durable when this returns.
     ///
     /// # Errors
     /// If it cannot be written: then nothing that relies on it must begin.
@@ -147,34 +179,47 @@ impl Steps {
         let kept = serde_json::to_vec(memory).map_err(std::io::Error::other);
         kept.and_then(|kept| self.journal.remember(&kept)).map_err(|error| {
             Problem::new(
-                format_args!("what is needed after a restart of the host could not be written down: {error}"),
+                format_args!(
+                    "what is needed to go on after an interruption could not be written down: {error}"
+                ),
                 "nothing was done; make room on the disk that holds the agent's state, and ask again",
             )
         })
     }
 
-    /// What was kept before the host restarted; `None` if nothing was, or nothing that can be read.
+    /// What was kept before the action was cut off; `None` if nothing was, or nothing that can be read.
     pub fn recall<T: DeserializeOwned>(&self) -> Option<T> {
         let kept = self.journal.recall().ok().flatten()?;
         serde_json::from_slice(&kept).ok()
     }
 
-    /// Goes on with an action that a restart of the host cut off, after these steps, and says so.
-    pub(super) fn take_up(&mut self, past: Vec<Step>) {
-        let words = format!("the host restarted; taken up again {}", steps::place(&past));
+    /// Goes on with an action that was cut off, after these steps, and says so.
+    pub(super) fn take_up(&mut self, cut: Cut, past: Vec<Step>) {
+        let words = format!("{}; taken up again {}", cut.clause(), steps::place(&past));
         self.say(&words);
         self.event("take-up", StepState::Done, words);
-        self.past = Some(past);
+        self.past = Some((cut, past));
     }
 
-    /// Whether the host restarted since this action began.
-    pub const fn is_taken_up(&self) -> bool {
-        self.past.is_some()
+    /// What cut this action off before, if anything did.
+    pub fn cut(&self) -> Option<Cut> {
+        self.past.as_ref().map(|(cut, _)| *cut)
     }
 
-    /// How far a changing step had come before the host restarted.
+    /// What cut this action off, as a clause: *before* that something may have been done.
+    pub fn cut_clause(&self) -> &'static str {
+        self.cut().map_or("it was cut off", Cut::clause)
+    }
+
+    /// Why a step that began before is not needed any more.
+    pub fn not_again(&self) -> String {
+        format!("not done again after {}", self.cut().map_or("an interruption", Cut::noun))
+    }
+
+    /// How far a changing step had come before this action was cut off.
     pub fn earlier(&self, step: &str) -> Option<Earlier> {
-        steps::earlier(self.past.as_deref()?, step)
+        let (_, past) = self.past.as_ref()?;
+        steps::earlier(past, step)
     }
 
     /// When this action began, as time of the boot ([`clock::uptime`](crate::platform::clock::uptime)).
@@ -215,7 +260,7 @@ impl Steps {
 
     /// A step that changes the host. It is in the journal before it begins, and there again when it is done.
     ///
-    /// If it had begun before the host restarted, `past` looks at the host first. With what it returns the step is not done
+    /// If it had begun before the action was cut off, `past` looks at the host first. With what it returns the step is not done
     /// again; with `None` it is, unless it had been done: nothing is done twice.
     ///
     /// # Errors
@@ -229,28 +274,19 @@ impl Steps {
         work: impl FnOnce(&mut Self) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let words = line(words);
-        if self.mode.rehearsal {
-            return Err(Problem::new(
-                format_args!("`{words}` was about to be done in a dry run, which changes nothing"),
-                "nothing was done; this is a defect of the agent: report it",
-            ));
-        }
-        let name: StepName = Text::of(step);
         if let Some(earlier) = self.earlier(step) {
-            match past(self, earlier).and_then(|past| not_twice(past, earlier, &words)) {
+            let clause = self.cut_clause();
+            match past(self, earlier).and_then(|past| not_twice(past, earlier, &words, clause)) {
                 Ok(None) => {}
                 Ok(Some(done)) => {
                     if earlier == Earlier::Began
-                        && let Err(error) = self.journal.append(&Step::Done(name))
+                        && let Err(error) = self.journal.append(&Step::Done(Text::of(step)))
                     {
                         self.complain(format_args!(
                             "that `{step}` is done could not be written down: {error}"
                         ));
                     }
-                    self.unchanged(
-                        step,
-                        format_args!("not done again after the restart of the host: {words}"),
-                    );
+                    self.unchanged(step, format_args!("{}: {words}", self.not_again()));
                     return Ok(done);
                 }
                 Err(problem) => {
@@ -259,6 +295,28 @@ impl Steps {
                 }
             }
         }
+        self.repeat(step, words, work)
+    }
+
+    /// A step that changes the host, and for which twice is once: it is done whatever was done before. It is in the journal as
+    /// others are.
+    ///
+    /// # Errors
+    /// What `work` failed with; or that the journal cannot be written: then nothing was done.
+    pub fn repeat<T>(
+        &mut self,
+        step: &str,
+        words: impl fmt::Display,
+        work: impl FnOnce(&mut Self) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let words = line(words);
+        if self.mode.rehearsal {
+            return Err(Problem::new(
+                format_args!("`{words}` was about to be done in a dry run, which changes nothing"),
+                "nothing was done; this is a defect of the agent: report it",
+            ));
+        }
+        let name: StepName = Text::of(step);
         self.event(step, StepState::Began, &words);
         self.say(&words);
         let wanted = match self.stop.requested() {
@@ -363,10 +421,10 @@ impl Steps {
 }
 
 /// What was done is not done a second time, whatever the host is like now.
-fn not_twice<T>(past: Option<T>, earlier: Earlier, words: &str) -> Result<Option<T>, Problem> {
+fn not_twice<T>(past: Option<T>, earlier: Earlier, words: &str, clause: &str) -> Result<Option<T>, Problem> {
     if past.is_none() && earlier == Earlier::Done {
         return Err(Problem::new(
-            format_args!("`{words}` was done before the host restarted, and the host is not so any more"),
+            format_args!("`{words}` was done before {clause}, and the host is not so any more"),
             "it is not done a second time by itself: see what else changed it, and ask again",
         ));
     }

@@ -86,6 +86,11 @@ impl Ending {
         self.exit.is_none() && self.stop.is_none() && self.deadline.is_some_and(|deadline| now >= deadline)
     }
 
+    /// Whether everything is being stopped, or has to be by now.
+    pub(super) fn is_stopped(&self, now: Instant) -> bool {
+        self.stop.is_some() || self.is_timed_out(now)
+    }
+
     /// Whether the tree had its time to end, and is to be killed.
     pub(super) fn is_to_be_killed(&self, now: Instant) -> bool {
         self.stop.as_ref().is_some_and(|stop| now >= stop.kill_at)

@@ -47,7 +47,8 @@ impl Ready {
     /// What the process is given, for its supervisor's ears alone.
     pub(super) fn given(&self) -> Given {
         let environment = self.plan.environment.iter().map(|(key, value)| (key.clone(), value.clone()));
-        Given { environment: environment.collect(), input: self.plan.input.clone() }
+        let (input, again) = (self.plan.input.clone(), self.plan.resumable);
+        Given { environment: environment.collect(), input, again }
     }
 }
 

@@ -299,6 +299,10 @@ unsafe fn child_steps(
         }
         // What the supervisor, the agent or whoever started it blocks or ignores, the script must not inherit.
         reset_signals();
+        if prepared.told.is_some() {
+            // One of ours takes a stop as a request, also one that comes before it listens.
+            block(libc::SIGTERM);
+        }
         libc::umask(0o022);
         let score = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if score >= 0 {
@@ -370,13 +374,21 @@ pub fn reset_signals() {
             );
         }
     }
-    let none = 0_u64;
+    set_blocked(0);
+}
+
+/// Blocks this signal, and no other. Async-signal-safe.
+fn block(signal: libc::c_int) {
+    set_blocked(1 << (signal - 1));
+}
+
+fn set_blocked(signals: u64) {
     // SAFETY: a set of as many bits as there are signals, which the kernel only reads.
     unsafe {
         libc::syscall(
             libc::SYS_rt_sigprocmask,
             libc::SIG_SETMASK,
-            &raw const none,
+            &raw const signals,
             std::ptr::null_mut::<u64>(),
             size_of::<u64>(),
         );

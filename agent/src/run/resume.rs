@@ -182,10 +182,7 @@ pub(super) fn settle(directory: &Path, at: Timestamp, last: End) -> End {
 
 /// Ends a run that does not go on: with a line about where it stood, behind its output.
 fn end(directory: &Path, at: Timestamp, outcome: Outcome, words: &str) -> End {
-    let place = steps::read_steps(directory).map_or_else(
-        |error| format!("at a place that cannot be read ({error})"),
-        |steps| steps::place(&steps),
-    );
+    let place = steps::read_place(directory);
     let line = format!("fleetward: the host restarted while this run was {place}; {words}\n");
     let now = clock::now();
     let told = Spool::resume(directory, 0, 0).and_then(|mut spool| {

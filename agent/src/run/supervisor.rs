@@ -24,16 +24,16 @@ use fleetward_protocol::message::Finished;
 use fleetward_protocol::output::Stream;
 use fleetward_protocol::run::{Fate, Outcome, Refusal};
 use fleetward_protocol::text::Text;
-use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::again::{self, Again, Death, Source, Sources};
 use super::drain::Drain;
 use super::ending::{Ending, Over, Pipes};
 use super::given::{Given, wait_for_assignment, wait_for_go};
 use super::outcome::{End, not_prepared};
-use super::process::{self, Streams};
+use super::process;
 use super::spec::{CONTROL, STARTED, Spec};
 use super::spool::{FULL_RECORD, Spool};
 use super::told::{Frames, keep};
@@ -67,8 +67,6 @@ pub mod signal {
 
 /// What is taken from a pipe at once: whole records of the largest round size.
 const BUFFER: usize = 4 * FULL_RECORD;
-/// What the script may write ahead of its supervisor, in bytes.
-const PIPE: i32 = 256 << 10;
 /// Between two attempts at what failed for want of memory.
 const RETRY: Duration = Duration::from_millis(50);
 /// Between two attempts to write to a full disk.
@@ -99,14 +97,15 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
         },
     }
     let directory = Path::new(".");
-    let Prepared { spec, listener, spool, tree, pipes, standing_by } = match prepare(directory, &agent) {
-        Ok(Some(prepared)) => prepared,
-        Ok(None) => return never_told_to_go(directory),
-        Err(error) => {
-            End::Refused(not_prepared(&error)).write(directory)?;
-            return Err(error);
-        }
-    };
+    let Prepared { spec, listener, spool, tree, sources, standing_by, again } =
+        match prepare(directory, &agent) {
+            Ok(Some(prepared)) => prepared,
+            Ok(None) => return never_told_to_go(directory),
+            Err(error) => {
+                End::Refused(not_prepared(&error)).write(directory)?;
+                return Err(error);
+            }
+        };
     if !wait_for_go(&agent)? {
         drop(standing_by);
         tree.ensure_groups_absent();
@@ -128,9 +127,10 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     let deadline = (spec.timeout_ms > 0).then(|| started.checked_add(Duration::from_millis(spec.timeout_ms)));
     let mut supervisor = Supervisor {
         child,
-        is_typed: pipes.iter().any(|(_, source)| *source == Source::Told),
+        is_typed: sources.iter().any(|(_, source)| *source == Source::Told),
+        again,
         ending: Ending::new(deadline.flatten(), Duration::from_millis(spec.grace_ms)),
-        pipes: pipes.into_iter().map(Some).collect(),
+        pipes: sources.into_iter().map(Some).collect(),
         told: Frames::default(),
         tree,
         spool,
@@ -155,9 +155,10 @@ struct Prepared {
     listener: UnixListener,
     spool: Spool,
     tree: Tree,
-    pipes: Vec<(OwnedFd, Source)>,
+    sources: Sources,
     /// The script's process, or in words why there is none.
     standing_by: Result<process::Waiting, String>,
+    again: Option<Again>,
 }
 
 /// Gets everything ready; `None` if the agent went away before it said what the script is given.
@@ -170,25 +171,10 @@ fn prepare(directory: &Path, agent: &UnixStream) -> io::Result<Option<Prepared>>
     let Some(given) = Given::read(agent)? else { return Ok(None) };
     let limited = spec.groups.iter().try_for_each(Group::ensure);
     let tree = Tree::new(spec.groups.iter().map(|group| group.directory.clone().into()).collect());
-    let (stdout, stdout_end) = io::pipe()?;
-    let (stderr, stderr_end) = io::pipe()?;
-    // A script that writes much runs on while the spool is written. Where it is not allowed, the usual size does.
-    let _ = fcntl(&stdout, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let mut pipes = vec![
-        (stdout.into(), Source::Output(Stream::Stdout)),
-        (stderr.into(), Source::Output(Stream::Stderr)),
-    ];
-    let mut streams =
-        Streams { stdin: given.input()?, stdout: stdout_end.into(), stderr: stderr_end.into(), told: None };
-    if given.input.is_some() {
-        let (told, told_end) = io::pipe()?;
-        streams.told = Some(told_end.into());
-        pipes.push((told.into(), Source::Told));
-    }
-    let standing_by = limited.map_err(|error| format!("enforce the run's limits: {error}")).and_then(|()| {
-        process::stand_by(&spec, &given.environment, &streams).map_err(|error| error.in_full(&spec))
-    });
-    Ok(Some(Prepared { spec, listener, spool, tree, pipes, standing_by }))
+    let (sources, waiting) = again::stand_by(&spec, &given)?;
+    let standing_by = limited.map_err(|error| format!("enforce the run's limits: {error}")).and(waiting);
+    let again = Again::of(&spec, given);
+    Ok(Some(Prepared { spec, listener, spool, tree, sources, standing_by, again }))
 }
 
 fn never_told_to_go(directory: &Path) -> io::Result<()> {
@@ -196,19 +182,11 @@ fn never_told_to_go(directory: &Path) -> io::Result<()> {
     End::Refused(Refusal::SpawnFailed { detail: Text::of(&detail) }).write(directory)
 }
 
-/// What comes out of a pipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    /// What the process writes.
-    Output(Stream),
-    /// What it tells, if it is one of ours.
-    Told,
-}
-
 struct Supervisor {
     child: i32,
     /// Whether it is one of ours.
     is_typed: bool,
+    again: Option<Again>,
     ending: Ending,
     pipes: Vec<Option<(OwnedFd, Source)>>,
     told: Frames,
@@ -337,8 +315,34 @@ impl Supervisor {
             } else {
                 Outcome::Signalled(libc::WTERMSIG(status))
             };
+            if let Outcome::Signalled(signal) = outcome
+                && self.is_typed
+                && self.go_on_without(signal)
+            {
+                continue;
+            }
             self.ending.exited(outcome, Instant::now());
         }
+    }
+
+    /// Whether another process goes on in the place of one of ours that this signal ended.
+    fn go_on_without(&mut self, death: i32) -> bool {
+        // What it told comes first. Nobody else holds that pipe, and what stands torn at its end will not be whole.
+        for at in 0..self.pipes.len() {
+            self.empty(at);
+        }
+        let Self { told, spool, pipes, .. } = self;
+        told.end(|told| keep(spool, told));
+        *told = Frames::default();
+        pipes.retain(|pipe| pipe.as_ref().is_some_and(|(_, source)| *source != Source::Told));
+        let is_stopped = self.ending.is_stopped(Instant::now());
+        let Death { again, line } = again::after(death, self.again.as_mut(), is_stopped, Path::new("."));
+        self.spool.append(Stream::Stderr, clock::now(), line.as_bytes());
+        self.tell(signal::OUTPUT);
+        let Some((child, sources)) = again else { return false };
+        self.child = child;
+        self.pipes.extend(sources.into_iter().map(Some));
+        true
     }
 
     fn hear(&mut self) {

@@ -11,6 +11,7 @@ mod durable;
 mod file;
 mod file_query;
 mod host;
+mod killed;
 mod left;
 mod life;
 mod link;

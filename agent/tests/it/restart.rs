@@ -338,7 +338,7 @@ fn a_supervisor_that_is_never_told_to_go_starts_nothing_and_says_so() {
             let (mut attachment, mut child) = Attachment::start(program.as_ref(), &directory).unwrap();
             if handed_over {
                 let environment = vec![("PATH".into(), "/bin".into())];
-                attachment.hand_over(&Given { environment, input: None }).await.unwrap();
+                attachment.hand_over(&Given { environment, input: None, again: false }).await.unwrap();
             }
             drop(attachment);
             assert!(child.wait().await.unwrap().success());

@@ -81,6 +81,8 @@ pub(crate) struct World {
     pub(crate) holds_links: bool,
     /// Whether it does not read its files again.
     pub(crate) refuses_reload: bool,
+    /// Whether it never answers who has it read its files.
+    pub(crate) holds_reload: bool,
     pub(crate) asked: Vec<String>,
     /// The result of the next jobs; none while they do not end.
     pub(crate) result: Option<&'static str>,
@@ -311,9 +313,10 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             set_links(connection, world, message, &member).await;
         }
         "Reload" => {
-            let mut refuses = false;
+            let (mut refuses, mut holds) = (false, false);
             world.send_modify(|world| {
                 world.asked.push(member.clone());
+                holds = world.holds_reload;
                 refuses = world.refuses_reload;
                 if !refuses {
                     world.changed.clear();
@@ -321,6 +324,9 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                     world.dependencies.extend(next);
                 }
             });
+            if holds {
+                return;
+            }
             if refuses {
                 let name = "org.freedesktop.DBus.Error.LimitsExceeded";
                 connection.reply_error(&header, name, &"not now").await.unwrap()

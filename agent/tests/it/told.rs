@@ -39,8 +39,11 @@ async fn supervise(directory: &Path, lines: &str, output: u64, input: &[u8]) -> 
     std::fs::write(directory.join(SPEC), spec.encode().unwrap()).unwrap();
     let program = env!("CARGO_BIN_EXE_fleetward-agent");
     let (mut attachment, mut child) = Attachment::start(program.as_ref(), directory).unwrap();
-    let given =
-        Given { environment: vec![("PATH".into(), "/usr/bin:/bin".into())], input: Some(input.to_vec()) };
+    let given = Given {
+        environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        input: Some(input.to_vec()),
+        again: false,
+    };
     attachment.hand_over(&given).await.unwrap();
     attachment.send(command::GO).await.unwrap();
     while !attachment.hear().await.over {}

@@ -48,7 +48,7 @@ pub(super) struct Found {
     before: Word,
 }
 
-/// What has to be known after a restart of the host.
+/// What has to be known when the run goes on after it was cut off.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Memory {
     /// What was where, in the order in which it is changed.
@@ -65,9 +65,11 @@ impl Found {
         let dump = runtime.block_on(nginx.read_dump()).map_err(|error| {
             if let NginxError::Broken(lines) = &error {
                 lines.iter().for_each(|line| steps.complain(line));
-                // Broken by what this run itself has put in place before the host restarted: it does not stay.
+                // Broken by what this run itself has put in place before it was cut off: it does not stay.
                 if steps.earlier(SWITCH).is_some() {
-                    return put_back(steps, is_put_back).err().unwrap_or_else(|| problem_again(&error));
+                    return put_back(steps, is_put_back)
+                        .err()
+                        .unwrap_or_else(|| problem_again(&error, steps));
                 }
             }
             problem(&error)
@@ -236,18 +238,19 @@ fn ensure_within(asked: &Site, steps: &Steps) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Puts back what an attempt before the restart of the host had changed, for nginx does not take it.
+/// Puts back what an attempt that was cut off had changed, for nginx does not take it.
 fn put_back(steps: &mut Steps, is_put_back: &mut bool) -> Result<(), Problem> {
     let Some(memory) = steps.recall::<Memory>() else { return Ok(()) };
     memory.was.iter().rev().try_for_each(|(path, was)| put(was, path))?;
     *is_put_back = true;
-    steps.undone(SWITCH, "what was put in place before the host restarted is as it was before");
+    let clause = steps.cut_clause();
+    steps.undone(SWITCH, format_args!("what was put in place before {clause} is as it was before"));
     Ok(())
 }
 
-fn problem_again(error: &NginxError) -> Problem {
+fn problem_again(error: &NginxError, steps: &Steps) -> Problem {
     Problem::new(
-        format_args!("{error} with what was put in place before the host restarted"),
+        format_args!("{error} with what was put in place before {}", steps.cut_clause()),
         "see its words above, and whether nginx runs (`systemctl status nginx`); correct the site, and ask again",
     )
 }

@@ -8,7 +8,7 @@ use fleetward_protocol::action::unit::UnitName;
 use super::ground::{Found, problem};
 use super::{RELOAD, START};
 use crate::journal::steps::Earlier;
-use crate::perform::{Problem, Steps};
+use crate::perform::{Cut, Problem, Steps};
 use crate::platform::nginx::master::{LogPlace, Master, Turn};
 use crate::platform::nginx::probe::Request;
 use crate::platform::systemd::{Job, JobType, Systemd, SystemdError};
@@ -40,18 +40,21 @@ pub(super) fn use_it(
         }
         Some(master) => {
             let mut is_read = false;
-            let turned = steps.change(
-                RELOAD,
-                "reload nginx",
+            let words = "reload nginx";
+            let work = |steps: &mut Steps| {
+                let workers = turn(found, &master, &mut is_read, Heeds::Stops, steps)?;
+                steps.say(format_args!("{workers} new workers answer, and no old one takes anything new"));
+                Ok(())
+            };
+            let turned = match steps.cut() {
+                // What it had read before may have been put back since.
+                Some(Cut::Death) => steps.repeat(RELOAD, words, work),
                 // Where it was done, this boot has started nginx with what is in place.
-                |_, earlier| Ok((earlier == Earlier::Done).then_some(())),
-                |steps| {
-                    let workers = turn(found, &master, &mut is_read, Heeds::Stops, steps)?;
-                    steps
-                        .say(format_args!("{workers} new workers answer, and no old one takes anything new"));
-                    Ok(())
-                },
-            );
+                Some(Cut::Restart) | None => {
+                    let past = |_: &mut Steps, earlier| Ok((earlier == Earlier::Done).then_some(()));
+                    steps.change(RELOAD, words, past, work)
+                }
+            };
             turned.map_err(|problem| (problem, is_read))?;
         }
     }

@@ -106,7 +106,7 @@ impl FilePlace {
         }
     }
 
-    /// The kept file that is to be brought back: the last one, or what was the last before the host restarted.
+    /// The kept file that is to be brought back: the last one, or what was the last before this run was cut off.
     pub(super) fn reverted(&self, steps: &Steps) -> Result<OsString, Problem> {
         if let Some(name) = steps.recall::<String>() {
             return Ok(name.into());
@@ -159,7 +159,7 @@ impl FilePlace {
         }
     }
 
-    /// What became of what was there before the host restarted.
+    /// What became of what was there before this run was cut off.
     pub(super) fn look_displaced(&self) -> Result<Displaced, Problem> {
         let displaced = match &self.missing {
             Some(_) => None,
@@ -204,13 +204,12 @@ impl FilePlace {
     }
 }
 
-/// Keeps what another run has left beside the place, or this one when a restart of the host cut it off before the new file was in
-/// its place. What stands beside a new file that is there stays: it may have to be put back.
+/// Keeps what another run has left beside the place, or this one when it was cut off before the new file was in its place. What stands beside a new file that is there stays: it may have to be put back.
 pub(super) fn tidy(asked: &UnitContent, steps: &Steps) -> Result<(), Problem> {
     let own = Systemd::connect().and_then(|systemd| systemd.read_own_directory());
     let own = own.map_err(|error: SystemdError| super::problem(asked, &error))?;
     let place = FilePlace::open(&own, asked)?;
-    if steps.is_taken_up() && place.has(&place.wanted(asked, steps)?) {
+    if steps.cut().is_some() && place.has(&place.wanted(asked, steps)?) {
         return Ok(());
     }
     if place.missing.is_none() {
