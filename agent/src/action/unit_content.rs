@@ -238,7 +238,7 @@ fn verify(asked: &UnitContent, found: &Found, content: &[u8], steps: &mut Steps)
         return Ok(());
     }
     let drop_in = drop_in.as_ref().map(|name| (name.as_str(), content));
-    match found.systemd.verify(&Draft { unit: name, file: file.as_deref(), drop_in }) {
+    match found.systemd.verify(&Draft { unit: name, file: file.as_deref(), drop_in }, steps.directory()) {
         Verdict::Usable(warnings) => {
             warnings.iter().for_each(|line| steps.complain(line));
             Ok(())

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use fleetward_protocol::action::unit::UnitName;
 use fleetward_protocol::text::{Line, Text};
-use nix::unistd::mkdtemp;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
@@ -21,6 +20,8 @@ const MAX_SAID: u64 = 64 << 10;
 const MAX_LINES: usize = 20;
 /// How long it may take: it loads all units that the one hangs together with.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The directory of a draft, in that of its run: what a process leaves there that is killed goes with the run.
+const DRAFT: &str = "draft";
 /// How the directory of the host's own units ends, among those in which systemd looks (systemd.unit(5)).
 const OWN_UNITS: &str = "etc/systemd/system";
 
@@ -79,24 +80,26 @@ impl Systemd {
         })
     }
 
-    /// What the host's `systemd-analyze verify` says of a draft. Nothing of it is kept.
+    /// What the host's `systemd-analyze verify` says of a draft, which stands in the directory of this run meanwhile.
     #[must_use]
-    pub fn verify(&self, draft: &Draft<'_>) -> Verdict {
-        let place = match mkdtemp(&std::env::temp_dir().join(format!("fleetward-unit-{}", "X".repeat(6)))) {
-            Ok(place) => place,
-            Err(error) => return Verdict::Unknown(format!("no directory for it can be made: {error}")),
-        };
+    pub fn verify(&self, draft: &Draft<'_>, run: &Path) -> Verdict {
+        let place = run.join(DRAFT);
         let verdict = match lay_out(&place, draft) {
             Ok(file) => self.runtime.block_on(analyze(&file, &place)),
-            Err(error) => Verdict::Unknown(format!("it cannot be laid out: {error}")),
+            Err(error) => Verdict::Unknown(format!("it cannot be laid out in {}: {error}", place.display())),
         };
-        // It holds a copy of a unit, and nothing that anybody looks for.
+        // Should that fail, it goes with the run.
         drop(fs::remove_dir_all(&place));
         verdict
     }
 }
 
+/// Makes the place anew: a process of this run that was killed may have left another draft there.
 fn lay_out(place: &Path, draft: &Draft<'_>) -> io::Result<PathBuf> {
+    match fs::remove_dir_all(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => files::create_directory(place, 0o700)?,
+    }
     let Draft { unit, file, drop_in } = draft;
     let path = place.join(unit);
     let write =
@@ -160,9 +163,21 @@ mod tests {
     use super::*;
 
     async fn said(draft: &Draft<'_>) -> Verdict {
-        let place = tempfile::tempdir().unwrap();
-        let file = lay_out(place.path(), draft).unwrap();
-        analyze(&file, place.path()).await
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join(DRAFT);
+        let file = lay_out(&place, draft).unwrap();
+        analyze(&file, &place).await
+    }
+
+    #[test]
+    fn what_a_killed_one_left_is_not_looked_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join(DRAFT);
+        lay_out(&place, &Draft { drop_in: Some(("more.conf", b"nonsense")), ..file("app.service", "") })
+            .unwrap();
+        let path = lay_out(&place, &file("app.service", "[Service]\n")).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "[Service]\n");
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
     }
 
     fn file<'a>(unit: &'a str, text: &'a str) -> Draft<'a> {
