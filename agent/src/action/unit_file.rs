@@ -133,7 +133,23 @@ fn change(asked: &UnitFile, systemd: &Systemd, steps: &mut Steps) -> Result<Link
     for link in &linked.links {
         steps.say(shown(link));
     }
+    // It is done: which unit it would be is told by its links alone.
+    if asked.verb == FileVerb::Enable
+        && let Ok(Some(own)) = systemd.read_own_name()
+        && linked.links.iter().any(|link| is_needed_by(&own, &link.path))
+    {
+        let unit = &asked.unit;
+        steps.complain(format_args!(
+            "{own}, the unit of this host's agent, needs {unit} from now on (`RequiredBy=` in its file): should {unit} not start in a \
+             later boot, no controller could reach the host; `disable` takes that back"
+        ));
+    }
     Ok(linked)
+}
+
+/// Whether a link at this path has the unit need another one (`a.service.requires/b.service`, systemd.unit(5)).
+fn is_needed_by(unit: &str, path: &str) -> bool {
+    path.rsplit('/').nth(1).and_then(|directory| directory.strip_suffix(".requires")) == Some(unit)
 }
 
 /// Whether the unit stands as it was asked for now, and how it stands.

@@ -456,7 +456,11 @@ async fn set_links(connection: &Connection, world: &Shared, message: &Message, m
             world.files.insert(unit.clone(), state);
         }
     });
-    let called = if unit == "thief.service" { "web.service" } else { unit.as_str() };
+    let called = match unit.as_str() {
+        "thief.service" => "web.service",
+        "needed.service" => "web.service.requires/needed.service",
+        unit => unit,
+    };
     let change =
         ("symlink", format!("/etc/systemd/system/{called}"), format!("/usr/lib/systemd/system/{unit}"));
     let changes = if says_where { vec![change] } else { Vec::new() };

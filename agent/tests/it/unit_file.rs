@@ -160,6 +160,10 @@ async fn the_agents_own_unit_stays_in_the_boot() {
         }
         world.units.insert("thief.service".into(), ("loaded", "inactive".into(), 0));
         world.files.insert("thief.service".into(), "disabled");
+        for unit in ["needed.service", "off.service"] {
+            world.units.insert(unit.into(), ("loaded", "inactive".into(), 0));
+            world.files.insert(unit.into(), "disabled");
+        }
     });
     for (verb, unit, told) in [
         (
@@ -193,6 +197,17 @@ async fn the_agents_own_unit_stays_in_the_boot() {
     );
     let asked = site.world.borrow().asked.clone();
     assert_eq!(asked, ["EnableUnitFiles thief.service", "DisableUnitFiles thief.service"]);
+    // Whose file has the agent's unit need it: that is done, and said.
+    for (unit, is_needed) in [("needed.service", true), ("off.service", false)] {
+        let (outcome, output) = site.ask(FileVerb::Enable, unit).await;
+        let stderr = text(&output.stderr);
+        assert_eq!(outcome, Outcome::Exited(0), "{stderr}");
+        assert_eq!(
+            stderr.contains(&format!("web.service, the unit of this host's agent, needs {unit}")),
+            is_needed,
+            "{stderr}"
+        );
+    }
     let (outcome, _) = site.ask(FileVerb::Mask, "other.target").await;
     assert_eq!(outcome, Outcome::Exited(0), "what did not start it in this boot");
     let (outcome, _) = site.ask(FileVerb::Disable, "stubborn.service").await;

@@ -147,6 +147,14 @@ impl Systemd {
         })
     }
 
+    /// The unit of the agent, by its own name; `None` where it belongs to none.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_own_name(&self) -> Result<Option<String>, SystemdError> {
+        self.runtime.block_on(async { Ok(self.see_own().await?.map(|own| own.id)) })
+    }
+
     /// The names under which a file would stand in the place of the agent's unit, of one that this needs to start, of what starts it,
     /// or of the message bus.
     ///
