@@ -80,8 +80,12 @@ fn parse_last(entry: &[u8; LAST]) -> Option<Last> {
 /// Those who are logged in, by the list that programs keep that let users in.
 #[must_use]
 pub fn read_entries() -> Vec<Entry> {
+    entries(&read("/run/utmp"))
+}
+
+fn entries(list: &[u8]) -> Vec<Entry> {
     let lives = |entry: &Entry| entry.pid.is_none_or(|pid| Path::new(&format!("/proc/{pid}")).exists());
-    read("/run/utmp").chunks_exact(ENTRY).filter_map(parse_entry).filter(lives).collect()
+    list.chunks_exact(ENTRY).filter_map(parse_entry).filter(lives).collect()
 }
 
 fn parse_entry(entry: &[u8]) -> Option<Entry> {
@@ -149,6 +153,26 @@ mod tests {
         assert_eq!(found, expected);
         assert_eq!(parse_entry(&entry(8, "deploy", "")), None, "an entry of one who left stays");
         assert_eq!(parse_entry(&entry(LOGGED_IN, "", "")), None);
+    }
+
+    #[test]
+    fn one_whose_process_is_gone_is_not_logged_in() {
+        let of = |pid: u32| {
+            let mut entry = entry(LOGGED_IN, "deploy", "192.0.2.10");
+            entry[4..8].copy_from_slice(&pid.to_ne_bytes());
+            entry
+        };
+        // No process has such a number (PID_MAX_LIMIT). What is cut off at the end is no entry.
+        let list = [of(std::process::id()), of(1 << 30), of(0), vec![0; ENTRY - 1]].concat();
+        let pids: Vec<_> = entries(&list).into_iter().map(|entry| entry.pid).collect();
+        assert_eq!(pids, [Some(std::process::id()), None]);
+    }
+
+    #[test]
+    fn no_more_of_a_list_is_read_than_may_be() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(MAX_FILE + 9).unwrap();
+        assert_eq!(read(file.path().to_str().unwrap()).len() as u64, MAX_FILE);
     }
 
     #[test]

@@ -209,6 +209,14 @@ mod tests {
     }
 
     #[test]
+    fn no_more_is_kept_than_may_be() {
+        let address = IpAddr::from([192, 0, 2, 7]);
+        let lines: String =
+            (1..=MAX_SOCKETS as u64 + 9).map(|inode| line(address, 80, "0A", inode)).collect();
+        assert_eq!(found(Protocol::Tcp, &lines).len(), MAX_SOCKETS);
+    }
+
+    #[test]
     fn our_own_sockets_are_found_with_us() {
         let (tcp, udp) = (TcpListener::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
         let ports = [

@@ -86,3 +86,36 @@ fn listed(entry: Entry) -> LoginItem {
         ..LoginItem::new(Part::Session, &entry.user)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use fleetward_protocol::time::Timestamp;
+
+    use super::*;
+
+    /// Whoever writes the list of logins writes what he wants.
+    #[test]
+    fn what_stands_in_the_list_of_logins_looks_as_it_is() {
+        let hostile = "a\u{1b}[2Jb\nc\u{202e}";
+        let entry = Entry {
+            user: hostile.into(),
+            since: Timestamp::from_millis(1),
+            terminal: Some(hostile.into()),
+            from: Some(hostile.repeat(99)),
+            pid: Some(7),
+        };
+        let item = listed(entry);
+        let told = serde_json::to_string(&item).unwrap();
+        assert!(!told.contains("\\u001b") && !told.contains("\\n") && !told.contains('\u{202e}'), "{told}");
+        assert!(item.user.starts_with("a\u{fffd}[2Jb"), "{told}");
+        assert_eq!(item.session, item.terminal, "who(1) names it so");
+        let nameless = Entry {
+            user: "a".into(),
+            since: Timestamp::from_millis(1),
+            terminal: None,
+            from: None,
+            pid: Some(7),
+        };
+        assert_eq!(listed(nameless).session.as_deref(), Some("7"));
+    }
+}

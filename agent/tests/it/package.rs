@@ -288,6 +288,67 @@ async fn a_configuration_file_that_was_changed_stays_unless_told_otherwise() {
     assert!(!done(&life, r#"{"verb":"purge","names":["web"]}"#).await.changed);
 }
 
+/// A package that would ask is told that nobody is there, and reads nothing.
+#[tokio::test]
+async fn nobody_is_asked_anything() {
+    let Some((machine, debian)) = machine("packages that ask") else { return };
+    let asked = debian.path("asked");
+    let script = format!(
+        "read -r line && echo said; env | grep -E '^(DEBIAN|APT_LIST|NEEDRESTART|UCF)' | sort > {}",
+        asked.display()
+    );
+    // `set -e` ends a list at its last command only.
+    debian.publish(MAIN, &[Deb { postinst: Some(&script), ..deb("asking", "1") }]);
+    let life = machine.start(boot(1));
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    for (params, ucf) in [
+        (r#"{"verb":"install","names":["asking"]}"#, "UCF_FORCE_CONFFOLD=1"),
+        (r#"{"verb":"upgrade","conffiles":"replace"}"#, "UCF_FORCE_CONFFNEW=1"),
+    ] {
+        let told = done(&life, params).await;
+        assert_eq!(told.changes.len(), 1);
+        let seen = std::fs::read_to_string(&asked).unwrap();
+        let seen: Vec<&str> = seen.lines().filter(|line| !line.starts_with("DEBIAN_HAS")).collect();
+        let expected = [
+            "APT_LISTBUGS_FRONTEND=none",
+            "APT_LISTCHANGES_FRONTEND=none",
+            "DEBIAN_FRONTEND=noninteractive",
+            "DEBIAN_PRIORITY=critical",
+            "NEEDRESTART_MODE=l",
+            ucf,
+        ];
+        assert_eq!(seen, expected);
+        debian.publish(MAIN, &[Deb { postinst: Some(&script), ..deb("asking", "2") }]);
+        done(&life, r#"{"verb":"refresh"}"#).await;
+    }
+}
+
+/// Whatever is asked for: somebody decided that it stays as it is.
+#[tokio::test]
+async fn what_is_held_stays() {
+    let Some((machine, debian)) = machine("held packages") else { return };
+    debian.publish(MAIN, &[deb("kept", "1")]);
+    let life = machine.start(boot(1));
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    done(&life, r#"{"verb":"install","names":["kept"]}"#).await;
+    done(&life, r#"{"verb":"hold","names":["kept"]}"#).await;
+    debian.publish(MAIN, &[deb("kept", "2")]);
+    debian.publish(SECURITY, &[deb("kept", "3")]);
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    for params in [
+        r#"{"verb":"remove","names":["kept"]}"#,
+        r#"{"verb":"purge","names":["kept"]}"#,
+        r#"{"verb":"install","names":["kept"]}"#,
+        r#"{"verb":"install","names":["kept=2"]}"#,
+        r#"{"verb":"upgrade","names":["kept"]}"#,
+    ] {
+        let told = fails(&life, params).await;
+        assert!(told.contains("kept is held") && told.contains("`unhold`"), "{params}: {told}");
+    }
+    assert!(!done(&life, r#"{"verb":"upgrade","security":true}"#).await.changed);
+    assert_eq!(debian.status()["kept"], "hold installed 1");
+}
+
 /// Waits until the run has said this.
 async fn says(life: &Life, request: &Request, progress: &mut watch::Receiver<Progress>, words: &str) {
     loop {
@@ -331,6 +392,18 @@ async fn whoever_holds_a_lock_is_named_and_waited_for() {
         drop(held);
         assert_eq!(finished(progress).await.outcome, Outcome::Exited(0));
     }
+    // Who waits longer than the run may take has changed nothing, and says what it waited for.
+    let held = lock("var/lib/dpkg/lock");
+    let mut late = request(r#"{"verb":"remove","names":["one"]}"#);
+    (late.limits.timeout_ms, late.limits.grace_ms) = (8_000, 20_000);
+    let end = life.finish(&late).await;
+    let output = life.output(late.run, &end);
+    let told = text(&output.stderr);
+    assert_eq!(end.outcome, Outcome::TimedOut, "{told}");
+    assert!(text(&output.stdout).contains("var/lib/dpkg/lock is held by"), "{output:?}");
+    assert!(told.contains("stopped because the run's time limit passed while a lock was held"), "{told}");
+    assert_eq!(debian.status().len(), 1);
+    drop(held);
     // Who only looks waits for nobody.
     let held = lock("var/lib/dpkg/lock-frontend");
     assert_eq!(list(&machine, "{}").await.len(), 1);

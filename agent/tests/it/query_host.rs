@@ -1,11 +1,15 @@
 //! Looking at a host itself: its sockets, its mounts, its logins, and how it is.
 
 use std::net::{TcpListener, UdpSocket};
+use std::time::Duration;
 
 use fleetward_agent::query::Queries;
+use fleetward_protocol::order::Authority;
+use fleetward_protocol::run::Refusal;
 use serde_json::{Value, json};
 
 use crate::host::{Machine, boot};
+use crate::query::of;
 use crate::query_units::{ask, machine};
 use crate::systemd::World;
 
@@ -41,6 +45,48 @@ async fn sockets_that_listen_are_told_with_their_processes() {
     drop(connected);
 }
 
+/// Two processes hold it, and the one that is named calls itself what it wants.
+#[tokio::test]
+async fn a_socket_is_told_with_the_first_of_its_processes_whatever_that_is_called() {
+    let machine = Machine::new();
+    let never = machine.path("never");
+    nix::unistd::mkfifo(&never, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (tcp, other) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let port = tcp.local_addr().unwrap().port();
+    let hold = || {
+        let held = std::os::fd::OwnedFd::from(tcp.try_clone().unwrap());
+        // It has the socket twice, and waits for what nobody writes.
+        let wait =
+            "exec 3<&0 4<>\"$0\"; printf 'a\\033[2J\\nb' > /proc/$$/comm; echo ready; read -r line <&4";
+        let mut shell = std::process::Command::new("/bin/sh")
+            .arg("-c")
+            .arg(wait)
+            .arg(&never)
+            .stdin(std::process::Stdio::from(held))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.take().unwrap()), &mut line)
+            .unwrap();
+        shell
+    };
+    let mut shells = [hold(), hold()];
+    drop(tcp);
+    let queries = Queries::new(machine.start(boot(1)).runs);
+    let items = ask(&queries, "sockets", &format!(r#"{{"port":{port}}}"#)).await.unwrap();
+    drop(other);
+    let pids = shells.each_ref().map(std::process::Child::id);
+    for shell in &mut shells {
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+    }
+    let socket = items.values().next().expect("it listens");
+    assert_eq!((items.len(), &socket["processes"]), (1, &json!(2)), "{items:?}");
+    assert_eq!(socket["pid"], json!(pids.iter().min().unwrap()));
+    assert_eq!(socket["process"], "a\u{fffd}[2J b");
+}
+
 #[tokio::test]
 async fn mounts_are_told_with_how_full_they_are() {
     let machine = Machine::new();
@@ -50,6 +96,13 @@ async fn mounts_are_told_with_how_full_they_are() {
     let number = |name: &str| root[name].as_u64().unwrap();
     assert!(number("size") > 0 && number("used") <= number("size"), "{root}");
     assert!(number("percent") <= 100 && root.get("unresponsive").is_none(), "{root}");
+    let stat = nix::sys::statvfs::statvfs("/").unwrap();
+    assert_eq!(number("size"), stat.blocks() * stat.fragment_size());
+    let shares = [number("used"), number("available")].map(|bytes| bytes * 100 / number("size").max(1));
+    let full = (stat.blocks() - stat.blocks_free()) * 100 / stat.blocks();
+    let free = stat.blocks_available() * 100 / stat.blocks();
+    // Others write and remove meanwhile.
+    assert!(shares[0].abs_diff(full) <= 2 && shares[1].abs_diff(free) <= 2, "{shares:?} {full} {free}");
     let views = |items: &std::collections::BTreeMap<String, Value>| {
         items.values().filter(|item| item["file_system"] == "proc").count()
     };
@@ -93,10 +146,28 @@ async fn no_hash_of_a_password_is_told() {
     let machine = Machine::new();
     let queries = Queries::new(machine.start(boot(1)).runs);
     let items = ask(&queries, "logins", r#"{"parts":["user"]}"#).await.unwrap();
+    // What of it the test itself may read, it compares.
+    let shadow = std::fs::read_to_string("/etc/shadow").unwrap_or_default();
     for item in items.values() {
         let told = item.get("password").and_then(Value::as_str);
         assert!(told.is_none_or(|told| ["set", "locked", "empty"].contains(&told)), "{item}");
+        let user = item["user"].as_str().unwrap();
+        let line = shadow.lines().find_map(|line| line.strip_prefix(user)?.strip_prefix(':'));
+        if let Some(field) = line.and_then(|line| line.split(':').next()) {
+            let expected = match field {
+                "" => "empty",
+                "x" => "locked",
+                field if field.starts_with(['!', '*']) => "locked",
+                _ => "set",
+            };
+            assert_eq!(told, Some(expected), "{item}");
+        }
     }
+    let root = &items["user root"];
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with("root:")).unwrap();
+    let fields: Vec<&str> = line.split(':').collect();
+    assert_eq!((root["home"].as_str(), root["shell"].as_str()), (Some(fields[5]), Some(fields[6])));
 }
 
 #[tokio::test]
@@ -121,6 +192,79 @@ async fn the_status_of_a_host_is_one_item() {
     assert_eq!(status["agent_version"], fleetward_agent::VERSION);
     assert!(status["load"].as_array().unwrap().len() == 3 && status["reboot_required"].is_boolean());
     assert!(status.get("agent_controller").is_none(), "it is connected to none");
+    let read = |path: &str| std::fs::read_to_string(path).unwrap();
+    assert_eq!(status["hostname"], read("/proc/sys/kernel/hostname").trim());
+    assert_eq!(status["kernel"], read("/proc/sys/kernel/osrelease").trim());
+    assert_eq!(status["reboot_required"], json!(false));
+    let meminfo = read("/proc/meminfo");
+    let swap = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    };
+    assert_eq!(number("swap_total"), swap("SwapTotal:"));
+    assert!(number("swap_used") <= number("swap_total"), "{status}");
+    // Whoever asks reads of the agent that answers, and not of the process that looks.
+    let ours = read("/proc/self/status");
+    let anonymous = ours.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let anonymous = anonymous.split_ascii_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024;
+    assert!(number("agent_memory").abs_diff(anonymous) < anonymous / 2, "{status} {anonymous}");
+}
+
+/// Packages write the file, and what stands in it is what they have written.
+#[tokio::test]
+async fn what_asks_for_a_reboot_is_named_as_far_as_there_is_room() {
+    let machine = Machine::new();
+    std::fs::write(&machine.reboot, "").unwrap();
+    let packages: String =
+        (0..20).map(|number| format!("linux-{number}\u{1b}[2J\nlinux-{number}\u{1b}[2J\n")).collect();
+    std::fs::write(machine.reboot.with_extension("pkgs"), packages).unwrap();
+    let queries = Queries::new(machine.start(boot(1)).runs);
+    let status = &ask(&queries, "host-status", "{}").await.unwrap()["host"];
+    assert_eq!(status["reboot_required"], json!(true));
+    let expected: Vec<String> = (0..12).map(|number| format!("linux-{number}\u{fffd}[2J")).collect();
+    assert_eq!(status["reboot_packages"], json!(expected), "each once, and so many");
+}
+
+/// The agent writes down to which controller it is connected; what another one wrote there is not this one's.
+#[tokio::test]
+async fn the_controller_is_that_of_this_agent() {
+    let machine = Machine::new();
+    let life = machine.start(boot(1));
+    let lock = std::fs::File::create(machine.paths().state.join("lock")).unwrap();
+    lock.lock().unwrap();
+    let report = |pid: u32| {
+        let report = fleetward_agent::status::Report {
+            pid,
+            controller: Some("ctl.example.com:7443".into()),
+            since_ms: Some(1_700_000_000_000),
+            ..Default::default()
+        };
+        std::fs::write(machine.paths().status(), serde_json::to_vec(&report).unwrap()).unwrap();
+    };
+    let queries = Queries::new(life.runs);
+    for (pid, controller) in [(std::process::id(), Some("ctl.example.com:7443")), (1, None)] {
+        report(pid);
+        let status = &ask(&queries, "host-status", "{}").await.unwrap()["host"];
+        assert_eq!(status.get("agent_controller").and_then(Value::as_str), controller, "{status}");
+        let since = status.get("agent_connected_since").and_then(Value::as_i64);
+        assert_eq!(since, controller.map(|_| 1_700_000_000_000), "{status}");
+    }
+}
+
+/// Each of these tells of the whole host: an owner lets it be asked or not.
+#[tokio::test]
+async fn an_owner_who_allows_other_kinds_lets_a_host_be_asked_none_of_these() {
+    let machine = Machine::new();
+    std::fs::write(machine.paths().config, "[policy]\nkinds = ['units']\n").unwrap();
+    let queries = Queries::new(machine.start(boot(1)).runs);
+    for kind in ["sockets", "mounts", "logins", "host-status"] {
+        let open = of(Authority::Query, kind, "{}", false, Duration::from_secs(60));
+        let refused = queries.open(&open).await.err().unwrap_or_else(|| panic!("{kind} was answered"));
+        assert!(
+            matches!(&refused, Refusal::NotAllowed { rule } if rule.contains("policy.kinds")),
+            "{refused:?}"
+        );
+    }
 }
 
 /// A host without systemd, and without apt, says the rest.
