@@ -226,6 +226,31 @@ async fn of_facts_beyond_the_budget_the_newest_wait_and_are_stored() {
 }
 
 #[tokio::test]
+async fn of_what_a_host_needs_beyond_the_budget_the_newest_waits_and_is_stored() {
+    let controller = TestController::start().await;
+    let (name, host) = enrolled(&controller, "web-1").await;
+    let mut session = host.connect().await;
+    let needs = |updates| Upkeep { time_synchronised: None, updates: Some(updates), security_updates: None };
+    let is_at = |updates| move |host: &Host| host.upkeep == Some(needs(updates));
+    // Each of these is stored: there is budget for so many, and no more wait at once than may.
+    for updates in 0..130 {
+        session.say(&AgentMessage::Upkeep(needs(updates))).await;
+        if updates % 26 == 25 {
+            controller.wait_for_host(&name, is_at(updates)).await;
+        }
+    }
+    session.pour((130..140).map(|updates| AgentMessage::Upkeep(needs(updates)))).await;
+    // What it says otherwise has a budget of its own, and is not held up.
+    session.say(&facts(1)).await;
+    let kept = controller.wait_for_host(&name, |host| host.facts.is_some()).await;
+    assert_eq!(kept.upkeep, Some(needs(129)), "there is no budget for more");
+    assert_eq!(controller.told_and_summed("host.upkeep").await, (0, 9), "the newest waits");
+    controller.clock.advance(Duration::from_secs(240));
+    session.settle(1).await;
+    controller.wait_for_host(&name, is_at(139)).await;
+}
+
+#[tokio::test]
 async fn a_host_that_connects_without_end_is_turned_away_and_its_takeovers_are_summed() {
     let controller = TestController::start().await;
     let (_, host) = enrolled(&controller, "web-1").await;
