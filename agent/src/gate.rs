@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use fleetward_protocol::client_id::ClientId;
-use fleetward_protocol::object::Object;
+use fleetward_protocol::object::{Object, Which};
 use fleetward_protocol::order::Order;
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::Text;
@@ -80,9 +80,13 @@ pub(crate) fn check_objects(
     let Some(names) = settings.policy.rules.get(kind).and_then(|rule| rule.get(&class)) else {
         return Ok(());
     };
-    Err(match object.name() {
-        Some(name) => not_named(paths, &list, names, name),
-        None => not_allowed(&format!(
+    Err(match object.which() {
+        Which::Named(name) => not_named(paths, &list, names, name),
+        Which::Between(begin, end) => not_allowed(&format!(
+            "{list} in {} does not name all {class} that this touches: `{begin}*{end}`",
+            place(paths, names)
+        )),
+        Which::Any => not_allowed(&format!(
             "{list} in {} allows some {class} only, and this may touch any; name those that are meant",
             place(paths, names)
         )),

@@ -30,20 +30,37 @@ choices! {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Object {
     class: Class,
-    name: Option<String>,
+    which: Which,
+}
+
+/// Which of a class it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Which {
+    /// The one of this name.
+    Named(String),
+    /// Every one whose name begins so, ends so, and has something between.
+    Between(String, String),
+    /// Any: nothing says which.
+    Any,
 }
 
 impl Object {
     /// The one of this name.
     #[must_use]
     pub fn named(class: Class, name: impl fmt::Display) -> Self {
-        Self { class, name: Some(name.to_string()) }
+        Self { class, which: Which::Named(name.to_string()) }
+    }
+
+    /// Every one whose name begins and ends so, and has something between.
+    #[must_use]
+    pub fn between(class: Class, begin: impl fmt::Display, end: impl fmt::Display) -> Self {
+        Self { class, which: Which::Between(begin.to_string(), end.to_string()) }
     }
 
     /// Any of them: nothing says which.
     #[must_use]
     pub const fn any(class: Class) -> Self {
-        Self { class, name: None }
+        Self { class, which: Which::Any }
     }
 
     /// What it is.
@@ -52,9 +69,18 @@ impl Object {
         self.class
     }
 
-    /// Which it is; `None` where it may be any.
+    /// Its name, if it is a single one.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+        match &self.which {
+            Which::Named(name) => Some(name),
+            Which::Between(..) | Which::Any => None,
+        }
+    }
+
+    /// Which it is.
+    #[must_use]
+    pub const fn which(&self) -> &Which {
+        &self.which
     }
 }

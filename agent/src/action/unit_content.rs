@@ -146,6 +146,9 @@ fn check(asked: &UnitContent, steps: &mut Steps) -> Result<Found, Problem> {
     if let Some(unit) = &unit {
         ensure_not_ours(&systemd, unit, asked)?;
     }
+    if asked.is_for_others() {
+        ensure_not_for_ours(&systemd, asked)?;
+    }
     let place = FilePlace::open(&systemd.read_own_directory().map_err(problem)?, asked)?;
     let wanted = place.wanted(asked, steps)?;
     let before = match unit {
@@ -182,16 +185,37 @@ fn ensure_not_ours(systemd: &Systemd, unit: &UnitName, asked: &UnitContent) -> R
                 | Carries::BusConflict { .. }
                 | Carries::Missing { .. }
         ) {
-            return Err(Problem::new(
-                format_args!(
-                    "`{} {unit}` is refused: this host's agent is started by it, or hangs on it",
-                    asked.verb
-                ),
-                "change its file on the host itself: only its owner decides about what reaches this host",
-            ));
+            return Err(ours(asked, format_args!("this host's agent is started by it, or hangs on it")));
         }
     }
     Ok(())
+}
+
+/// The same for what systemd uses for many units.
+fn ensure_not_for_ours(systemd: &Systemd, asked: &UnitContent) -> Result<(), Problem> {
+    let needed = systemd.read_all_needed().map_err(|error| problem(asked, &error))?;
+    let Some(needed) = needed else {
+        return Err(ours(
+            asked,
+            format_args!("it is for many units, and what this host's agent hangs on cannot be told"),
+        ));
+    };
+    match needed.iter().filter(|unit| asked.is_for(unit)).min() {
+        Some(unit) => Err(ours(
+            asked,
+            format_args!(
+                "it is for {unit}, too, and this host's agent is that, is started by it, or hangs on it"
+            ),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn ours(asked: &UnitContent, why: std::fmt::Arguments<'_>) -> Problem {
+    Problem::new(
+        format_args!("`{} {}` is refused: {why}", asked.verb, asked.unit),
+        "change its file on the host itself: only its owner decides about what reaches this host",
+    )
 }
 
 /// Whether nobody needs the file that is to be removed.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Deref;
 use std::path::{Component, Path};
 
-use fleetward_protocol::object::{Class, Object};
+use fleetward_protocol::action::unit::MAX_UNIT_NAME;
+use fleetward_protocol::object::{Class, Object, Which};
 use fleetward_protocol::printable::is_line;
 use fleetward_protocol::{action, query, wildcard};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -12,6 +13,8 @@ use toml::Spanned;
 
 /// The longest name in a list, in bytes: that of a path (PATH_MAX).
 const MAX_NAME: usize = 4096;
+/// The most bytes between a beginning and an end of names: those of a unit's name.
+const MAX_BETWEEN: usize = MAX_UNIT_NAME;
 
 /// Names that the owner's file lists, with the place of the list there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +72,14 @@ impl Allowed {
     #[must_use]
     pub fn allows(&self, object: &Object) -> bool {
         let Some(names) = self.0.get(&object.class()) else { return true };
-        object.name().is_some_and(|name| names.iter().any(|listed| means(object.class(), listed, name)))
+        let is_listed = |means: &dyn Fn(&str) -> bool| names.iter().any(|listed| means(listed));
+        match object.which() {
+            Which::Named(name) => is_listed(&|listed| means(object.class(), listed, name)),
+            Which::Between(begin, end) => {
+                is_listed(&|listed| means_all_between(object.class(), listed, begin, end))
+            }
+            Which::Any => false,
+        }
     }
 
     /// The directories beneath which paths have to stay; `None` where they may be anywhere.
@@ -94,6 +104,12 @@ fn means(class: Class, listed: &str, name: &str) -> bool {
         }
         Class::Sites | Class::Users | Class::Packages | Class::Snippets => wildcard::matches(listed, name),
     }
+}
+
+/// Whether what stands in a list means every name that begins and ends so and has something between. What stands between here is in
+/// no list, so that only `*` and `?` mean it: what means each length of it means whatever is that long.
+fn means_all_between(class: Class, listed: &str, begin: &str, end: &str) -> bool {
+    (1..=MAX_BETWEEN).all(|length| means(class, listed, &format!("{begin}{}{end}", "\u{1}".repeat(length))))
 }
 
 /// Looks for what cannot have been meant so in the rule of a kind.
@@ -180,6 +196,31 @@ mod tests {
         );
         assert!(Allowed::default().allows(&Object::any(Units)));
         assert!(allowed(Units, &[]).allows(&Object::named(Paths, "/etc")), "another class has another list");
+    }
+
+    /// A drop-in of `app-.service` is put on every service whose name begins with `app-`.
+    #[test]
+    fn what_is_many_is_allowed_where_each_of_them_is() {
+        for (listed, expected) in [
+            ("app-*", true),
+            ("app-?*", true),
+            ("a*", true),
+            ("*", true),
+            ("*.service", true),
+            ("*-*.service", true),
+            ("app-", false),
+            ("app-.service", false),
+            ("*-", false),
+            ("app-web", false),
+            ("app-?", false),
+            ("app-??????????*", false),
+            ("app-*-web", false),
+            ("app-*.timer", false),
+            ("app-w*", false),
+        ] {
+            let all = Object::between(Class::Units, "app-", ".service");
+            assert_eq!(allowed(Class::Units, &[listed]).allows(&all), expected, "{listed}");
+        }
     }
 
     #[test]

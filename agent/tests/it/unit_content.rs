@@ -156,9 +156,34 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
     let life = machine.start(boot(1));
     std::os::unix::fs::symlink("/dev/null", units.join("masked.service")).unwrap();
     std::fs::write(units.join("app.service"), "[Service]\n").unwrap();
+    let drop_in = |unit: &str| {
+        format!(
+            r#"{{"unit":"{unit}","drop_in":"x","verb":"write","text":"[Service]\nExecStart=/bin/false\n"}}"#
+        )
+    };
+    world.send_modify(|world| {
+        world.own = Some("fleetward-agent.service");
+        for (unit, pid) in
+            [("fleetward-agent.service", 50), ("needed-by-agent.service", 51), ("needed@x.service", 52)]
+        {
+            world.units.insert(unit.into(), ("loaded", "active".into(), pid));
+        }
+        world.dependencies.insert(
+            ("fleetward-agent.service", "Requires"),
+            vec!["needed-by-agent.service", "needed@x.service"],
+        );
+        world.dependencies.insert(("needed-by-agent.service", "Names"), vec!["also-needed.service"]);
+    });
     let with_text = |unit: &str, text: &str| format!(r#"{{"unit":"{unit}","verb":"write","text":"{text}"}}"#);
     for (params, told) in [
-        (with_text("agent", "[Service]"), "this host's agent is started by it"),
+        (with_text("fleetward-agent", "[Service]"), "this host's agent is started by it"),
+        // systemd puts these on the agent's unit, on one that it needs, and on one that it knows by another name.
+        (drop_in("fleetward-"), "is for fleetward-agent.service, too"),
+        (drop_in("needed-by-"), "is for needed-by-agent.service, too"),
+        (drop_in("also-"), "is for also-needed.service, too"),
+        (with_text("needed@", "[Service]"), "is for needed@x.service, too"),
+        (drop_in("needed@"), "is for needed@x.service, too"),
+        (drop_in("dbus-"), "is for dbus-broker.service, too"),
         (with_text("masked", "[Service]"), "is a link, or no file"),
         (
             with_text("new", r"[Service]\nExecStart=/nonexistent/app"),

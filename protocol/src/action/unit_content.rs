@@ -173,7 +173,10 @@ impl Contract for UnitContent {
     }
 
     fn touches(&self) -> Vec<Object> {
-        vec![Object::named(Class::Units, &self.unit)]
+        vec![match self.unit.beginning().filter(|_| self.drop_in.is_some()) {
+            Some((begin, kind)) => Object::between(Class::Units, begin, format_args!(".{kind}")),
+            None => Object::named(Class::Units, &self.unit),
+        }]
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -201,6 +204,21 @@ impl Contract for UnitContent {
 }
 
 impl UnitContent {
+    /// Whether systemd uses what stands in this place for other units than the one of its name.
+    #[must_use]
+    pub fn is_for_others(&self) -> bool {
+        self.unit.is_template() || (self.drop_in.is_some() && self.unit.beginning().is_some())
+    }
+
+    /// Whether systemd uses what stands in this place for that unit.
+    #[must_use]
+    pub fn is_for(&self, unit: &str) -> bool {
+        match &self.drop_in {
+            Some(_) => self.unit.is_put_on(unit),
+            None => self.unit.is_read_for(unit),
+        }
+    }
+
     /// The text that is to be written, for `write`.
     #[must_use]
     pub fn wanted(&self) -> Option<String> {
@@ -325,6 +343,36 @@ impl UnitFileName {
         self.0.parse().ok()
     }
 
+    /// Whether systemd reads a file of this name for that unit: as its own, or as that of its template.
+    #[must_use]
+    pub fn is_read_for(&self, unit: &str) -> bool {
+        self.means(unit, |own, other| own == other)
+    }
+
+    /// Whether systemd puts a drop-in of this name on that unit: as its own, as that of its template, or because what stands before
+    /// type and instance ends with a dash, and that of the unit begins so (systemd.unit(5)).
+    #[must_use]
+    pub fn is_put_on(&self, unit: &str) -> bool {
+        self.means(unit, |own, other| own == other || (own.ends_with('-') && other.starts_with(own)))
+    }
+
+    fn means(&self, unit: &str, is_meant: fn(&str, &str) -> bool) -> bool {
+        let (Some((own, own_instance, own_type)), Some((other, instance, other_type))) =
+            (parts(&self.0), parts(unit))
+        else {
+            return false;
+        };
+        let has_instance = own_instance == instance || (own_instance == Some("") && instance.is_some());
+        own_type == other_type && has_instance && is_meant(own, other)
+    }
+
+    /// How the names of all units begin on which a drop-in of this name is put, and their type; `None` if it is put on one alone.
+    fn beginning(&self) -> Option<(&str, &str)> {
+        let (own, _, kind) = parts(&self.0)?;
+        // `-.mount` and `-.slice` are units themselves, and systemd looks no further than their dash.
+        (own.ends_with('-') && own != "-").then_some((own, kind))
+    }
+
     /// As [`UnitName::resource`].
     #[must_use]
     pub fn resource(&self) -> Option<ResourceName> {
@@ -335,6 +383,13 @@ impl UnitFileName {
             _ => self.unit()?.resource(),
         }
     }
+}
+
+/// What of a unit's name stands before its instance, the instance, and the type.
+fn parts(name: &str) -> Option<(&str, Option<&str>, &str)> {
+    let (stem, kind) = name.rsplit_once('.')?;
+    let (own, instance) = stem.split_once('@').map_or((stem, None), |(own, rest)| (own, Some(rest)));
+    Some((own, instance, kind))
 }
 
 impl FromStr for UnitFileName {
@@ -487,6 +542,37 @@ mod tests {
             assert_eq!((unit.as_str(), unit.is_template()), (name, name.contains("@.")));
             assert!(unit.resource().is_some());
         }
+    }
+
+    /// By unit_file_find_dirs of systemd, which looks for `a-b.service.d`, `a-.service.d` and so on.
+    #[test]
+    fn what_a_file_is_for_is_what_systemd_uses_it_for() {
+        for (name, unit, is_read, is_put) in [
+            ("app", "app.service", true, true),
+            ("app", "app.socket", false, false),
+            ("app", "app-web.service", false, false),
+            ("app-", "app-web.service", false, true),
+            ("app-", "app-web-1.service", false, true),
+            ("app-web-", "app-web-1.service", false, true),
+            ("app-", "app.service", false, false),
+            ("app-", "apple.service", false, false),
+            ("app-.timer", "app-web.service", false, false),
+            ("app@", "app@x.service", true, true),
+            ("app@", "app.service", false, false),
+            ("app-@", "app-web@x.service", false, true),
+            ("app-@x", "app-web@x.service", false, true),
+            ("app-@y", "app-web@x.service", false, false),
+            ("app-", "app-web@x.service", false, false),
+        ] {
+            let file: UnitFileName = name.parse().unwrap();
+            assert_eq!((file.is_read_for(unit), file.is_put_on(unit)), (is_read, is_put), "{name} {unit}");
+        }
+        let touched = |params: &str| parsed(params).unwrap().touches().remove(0);
+        let one = Object::named(Class::Units, "app-.service");
+        assert_eq!(touched(r#"{"unit":"app-","verb":"revert"}"#), one, "a file is for its own unit");
+        let all = Object::between(Class::Units, "app-", ".service");
+        assert_eq!(touched(r#"{"unit":"app-","verb":"revert","drop_in":"x"}"#), all);
+        assert_eq!(touched(r#"{"unit":"app-@x","verb":"revert","drop_in":"x"}"#), all);
     }
 
     proptest! {

@@ -4,6 +4,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use fleetward_protocol::action::file::State;
+use fleetward_protocol::action::unit_content::UnitFileName;
 use nix::sys::statfs::{
     CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs,
 };
@@ -18,12 +19,25 @@ const OF_KERNEL: [&str; 3] = ["/proc", "/sys", "/dev"];
 /// The file systems of it, wherever they are mounted.
 const KERNEL_TYPES: [FsType; 5] =
     [PROC_SUPER_MAGIC, SYSFS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC];
-/// The units that start the agent, and what changes them.
-const UNITS: [&str; 4] = [
-    "fleetward-agent.service",
-    "fleetward-agent.service.d",
-    "fleetward-agent.path",
-    "fleetward-agent.path.d",
+/// The units that start the agent.
+const UNITS: [&str; 2] = ["fleetward-agent.service", "fleetward-agent.path"];
+/// What directories are called behind the name of a unit that systemd puts on it (systemd.unit(5)).
+const PUT_ON: [&str; 4] = [".d", ".wants", ".requires", ".upholds"];
+/// Where systemd looks for units (systemd.unit(5)).
+const PLACES: [&str; 13] = [
+    "/etc/systemd/system",
+    "/etc/systemd/system.control",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.control",
+    "/run/systemd/system.attached",
+    "/run/systemd/transient",
+    "/run/systemd/generator",
+    "/run/systemd/generator.early",
+    "/run/systemd/generator.late",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/lib/systemd/system",
 ];
 
 /// Refuses what is the agent's own or the kernel's: a path without links, that `directory` is the last directory of which
@@ -40,10 +54,11 @@ pub(super) fn ensure_not_ours(
     for own in all {
         ensure_apart(path, &own, asked)?;
     }
-    if path
-        .components()
-        .any(|part| matches!(part, Component::Normal(name) if UNITS.iter().any(|unit| name == *unit)))
-    {
+    let has_unit = |part: Component<'_>| {
+        let Component::Normal(name) = part else { return false };
+        name.to_str().is_some_and(|name| UNITS.iter().any(|unit| name == *unit || is_put_on(name, unit)))
+    };
+    if path.components().any(has_unit) || is_put_on_all(path) {
         return Err(ours(path));
     }
     let is_kernels = OF_KERNEL.iter().any(|top| path.starts_with(top))
@@ -55,6 +70,22 @@ pub(super) fn ensure_not_ours(
         )),
         false => Ok(()),
     }
+}
+
+/// Whether a directory of this name is put on the unit: its own, or that of names which begin as its does (`fleetward-.service.d`).
+fn is_put_on(name: &str, unit: &str) -> bool {
+    let of = PUT_ON.iter().find_map(|put_on| name.strip_suffix(put_on));
+    of.and_then(|of| of.parse::<UnitFileName>().ok()).is_some_and(|of| of.is_put_on(unit))
+}
+
+/// Whether it is in a directory that is put on all units of a type, such as `/etc/systemd/system/service.d`: the agent's are among
+/// them. Elsewhere that name says nothing.
+fn is_put_on_all(path: &Path) -> bool {
+    let types = UNITS.iter().filter_map(|unit| unit.rsplit_once('.')).map(|(_, kind)| kind);
+    let names = |kind: &str| PUT_ON.map(|put_on| format!("{kind}{put_on}"));
+    types
+        .flat_map(names)
+        .any(|name| PLACES.iter().any(|place| path.starts_with(Path::new(place).join(&name))))
 }
 
 fn ensure_apart(path: &Path, own: &PathBuf, asked: State) -> Result<(), Problem> {
@@ -86,6 +117,13 @@ mod tests {
             "/etc/fleetward/agent.toml",
             "/var/lib/fleetward-agent/key.pem",
             "/etc/systemd/system/fleetward-agent.service.d/override.conf",
+            "/etc/systemd/system/fleetward-.service.d/override.conf",
+            "/etc/systemd/system/fleetward-.path.d",
+            "/etc/systemd/system/fleetward-.service.requires/x.service",
+            "/etc/systemd/system/fleetward-agent.service.wants/x.service",
+            "/etc/systemd/system/service.d/override.conf",
+            "/run/systemd/system/path.d/override.conf",
+            "/etc/systemd/system/multi-user.target.wants/fleetward-agent.service",
             "/usr/lib/systemd/system/fleetward-agent.service",
             "/proc/sys/kernel/hostname",
             "/sys/power/state",
@@ -100,9 +138,17 @@ mod tests {
         for path in ["/etc", "/var", "/var/lib", "/etc/fleetward"] {
             assert!(check(Path::new(path), State::Absent).is_err(), "{path}");
         }
-        for path in
-            ["/etc/fleetward-notes", "/etc/fleetwar", "/devices", "/srv/fleetward-agent.deb", "/var/lib"]
-        {
+        for path in [
+            "/etc/fleetward-notes",
+            "/etc/fleetwar",
+            "/devices",
+            "/srv/fleetward-agent.deb",
+            "/var/lib",
+            "/etc/systemd/system/fleet-.service.d/x.conf",
+            "/etc/systemd/system/timer.d/x.conf",
+            "/srv/service.d/x.conf",
+            "/srv/fleetward-agent.service-notes",
+        ] {
             assert!(check(Path::new(path), State::Present).is_ok(), "{path}");
         }
         let (process, _) = Confines::everywhere().open_parent(Path::new("/proc/self/x")).unwrap();

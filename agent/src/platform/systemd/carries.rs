@@ -174,6 +174,34 @@ impl Systemd {
         })
     }
 
+    /// Every unit that this process's own cannot be without, as [`read_carries`](Self::read_carries) looks at one for a stop and for the
+    /// next boots, by each of its names; `None` if they are more than are looked at.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_all_needed(&self) -> Result<Option<HashSet<String>>, SystemdError> {
+        self.runtime.block_on(async {
+            let Some(own) = self.see_own().await? else { return Ok(Some(HashSet::new())) };
+            let id = own.id.clone();
+            let mut all = vec![self.reach(own, &STOPPED_WITH, |_| true).await?];
+            let own = self.see_named(&id).await?;
+            all.push(self.reach(own, &STARTED_AFTER, |_| true).await?);
+            let own = self.see_named(&id).await?;
+            let starters = self.reach(own, &STARTED_BY, |unit| unit.is_active).await?;
+            for (starter, _) in starters.units.iter().skip(1).filter(|(starter, _)| starter.is_active) {
+                let starter = self.see_named(&starter.id).await?;
+                all.push(self.reach(starter, &STARTED_AFTER, |_| true).await?);
+            }
+            let mut names: HashSet<String> = BUS.iter().chain(&BOOT).map(|name| (*name).to_owned()).collect();
+            let is_whole = starters.is_whole && all.iter().all(|reached| reached.is_whole);
+            for (unit, _) in all.iter().flat_map(|reached| &reached.units) {
+                names.extend(unit.named(&["Names"]));
+                names.insert(unit.id.clone());
+            }
+            Ok(is_whole.then_some(names))
+        })
+    }
+
     /// Whether the agent's unit would not be started any more without this one.
     async fn keeps_from_starting(&self, own: Seen, asked: &Seen) -> Result<Carries, SystemdError> {
         let id = own.id.clone();
