@@ -70,7 +70,9 @@ impl Perform for File {
                 changes
                     .push(change("make directory", format!("a directory{}", attributes_words(*attributes))));
             }
-            Plan::Remove | Plan::RemoveTree => changes.push(change("remove", "nothing".to_owned())),
+            Plan::Remove | Plan::RemoveDirectory | Plan::RemoveTree => {
+                changes.push(change("remove", "nothing".to_owned()))
+            }
         }
         Ok(Preview::of(changes))
     }
@@ -146,6 +148,7 @@ enum Plan {
     Attributes(Attributes),
     Make(Attributes),
     Remove,
+    RemoveDirectory,
     RemoveTree,
 }
 

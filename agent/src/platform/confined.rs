@@ -168,6 +168,7 @@ fn advice_for(error: &io::Error) -> &'static str {
         ErrorKind::PermissionDenied => {
             "ask as a user who may, or change its mode or that of a directory above it"
         }
+        ErrorKind::DirectoryNotEmpty => "something came into it meanwhile: see what that is, and ask again",
         ErrorKind::NotADirectory => "something on the way is no directory: see each part of the path",
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "make room there, and ask again",
         ErrorKind::FileTooLarge => "a limit on the size of files is in the way on the host",

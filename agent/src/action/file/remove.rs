@@ -1,10 +1,13 @@
 //! Removes what is at a path. That cannot be undone.
 
+use std::ffi::OsStr;
+
 use fleetward_protocol::action::file::{File, FileReport, MAX_KEPT};
 use fleetward_protocol::text::Text;
 
 use super::{Found, Plan, failed, problem, stamp};
 use crate::perform::{Failure, Left, Problem, Steps};
+use crate::platform::confined::directory::Directory;
 use crate::platform::confined::{shown, tree};
 
 pub(super) fn plan(asked: &File, found: &Found) -> Result<Plan, Problem> {
@@ -23,7 +26,8 @@ pub(super) fn plan(asked: &File, found: &Found) -> Result<Plan, Problem> {
             format_args!("{} is a directory, and only files are kept", shown(&seen.path)),
             "ask without `backup`, or move it away on the host",
         )),
-        _ => Ok(Plan::RemoveTree),
+        (true, false) => Ok(Plan::RemoveTree),
+        (false, false) => Ok(Plan::RemoveDirectory),
     }
 }
 
@@ -58,6 +62,9 @@ pub(super) fn perform(
 /// Removes it; where it is kept, if it is.
 fn remove(asked: &File, found: &Found, steps: &mut Steps) -> Result<Option<String>, Problem> {
     let Found { directory, name, .. } = found;
+    if found.plan == Plan::RemoveDirectory {
+        return remove_empty(directory, name).map(|()| None);
+    }
     if found.plan == Plan::RemoveTree {
         let removed = tree::ensure_removed(directory, name, &mut || steps.stop().requested().is_some());
         let removed = removed.map_err(|error| {
@@ -85,4 +92,39 @@ fn remove(asked: &File, found: &Found, steps: &mut Steps) -> Result<Option<Strin
         place.ensure_few_kept(MAX_KEPT).map_err(|error| problem(&error))?;
     }
     Ok(kept.map(|name| shown(&directory.path().join(name))))
+}
+
+/// Removes a directory that was empty. What came into it since nobody asked to remove: the kernel says so.
+fn remove_empty(directory: &Directory, name: &OsStr) -> Result<(), Problem> {
+    directory.remove_directory(name).and_then(|_| directory.sync()).map_err(|error| problem(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::platform::confined::Confines;
+
+    #[test]
+    fn what_comes_into_an_empty_directory_meanwhile_stays() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().canonicalize().unwrap().join("spool");
+        std::fs::create_dir(&path).unwrap();
+        let (directory, _) = Confines::everywhere().open_parent(&path).unwrap();
+        let seen = directory.look("spool".as_ref()).unwrap();
+        let mut found =
+            Found { directory, missing: Vec::new(), name: "spool".into(), seen, plan: Plan::Nothing };
+        let asked = |params| serde_json::from_value::<File>(params).unwrap();
+        found.plan = plan(&asked(json!({ "path": path, "state": "absent" })), &found).unwrap();
+        assert_eq!(found.plan, Plan::RemoveDirectory);
+        std::fs::write(path.join("message"), "late").unwrap();
+        let problem = remove_empty(&found.directory, &found.name).unwrap_err();
+        assert!(problem.reason.contains("not empty"), "{problem:?}");
+        assert!(problem.advice.contains("came into it"), "{problem:?}");
+        assert!(path.join("message").exists());
+        std::fs::remove_file(path.join("message")).unwrap();
+        remove_empty(&found.directory, &found.name).unwrap();
+        assert!(!path.exists());
+    }
 }
