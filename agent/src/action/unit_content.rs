@@ -15,6 +15,7 @@ use super::{Perform, daemon_reload, difference};
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::confined::replace::Displaced;
 use crate::platform::confined::shown;
+use crate::platform::stop::Stop;
 use crate::platform::systemd::carries::{Carries, Change as Touched};
 use crate::platform::systemd::content::{Draft, Verdict};
 use crate::platform::systemd::{Job, JobType, Systemd, SystemdError};
@@ -352,7 +353,10 @@ fn take_back(
         return Left::NotUndone;
     }
     match &found.before {
-        Some((unit, before)) if report.unit.is_some() => bring_back(asked, unit, before, steps),
+        // Stopped before anything was done to it, it goes on as it was.
+        Some((unit, before)) if report.unit.as_ref().is_some_and(|unit| unit.changed) => {
+            bring_back(asked, unit, before, steps)
+        }
         _ => Left::Undone,
     }
 }
@@ -362,8 +366,16 @@ fn bring_back(asked: &UnitContent, unit: &UnitName, before: &UnitState, steps: &
     let brought = steps.look("bring-back", unit, |steps| {
         let problem = |error: SystemdError| problem(asked, &error);
         let mut systemd = Systemd::connect().map_err(problem)?;
-        let does = if is_up(before) { JobType::Restart } else { JobType::Stop };
-        let ended = systemd.run_job(unit, does, steps.stop()).map_err(problem)?;
+        let mut never = Stop::never().map_err(|error| problem(SystemdError::Runtime(error)))?;
+        let does = if is_up(before) {
+            // It may have failed so often that systemd starts it no more (StartLimitBurst= in systemd.unit(5)). Where that cannot be
+            // forgotten, the start says so.
+            drop(systemd.reset_failed(unit));
+            JobType::Restart
+        } else {
+            JobType::Stop
+        };
+        let ended = systemd.run_job(unit, does, &mut never).map_err(problem)?;
         let now = systemd.read_unit(unit).map_err(problem)?;
         if now.active.as_str() == "failed" && !is_up(before) && before.active.as_str() != "failed" {
             systemd.reset_failed(unit).map_err(problem)?;

@@ -50,6 +50,17 @@ impl Stop {
         Ok(Self { signals, requested: None })
     }
 
+    /// One that nobody asks for: for what brings back how the host was, and is not to be cut short by the request that made it
+    /// necessary, nor by another one.
+    ///
+    /// # Errors
+    /// If the kernel has no descriptor to give.
+    pub fn never() -> io::Result<Self> {
+        let none = SigSet::empty();
+        let signals = SignalFd::with_flags(&none, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        Ok(Self { signals, requested: None })
+    }
+
     /// Whether it was asked to stop, and why. The first reason counts.
     pub fn requested(&mut self) -> Option<Why> {
         if self.requested.is_none()

@@ -79,10 +79,12 @@ pub(crate) struct World {
     pub(crate) files: HashMap<String, &'static str>,
     /// Whether it never answers who changes links.
     pub(crate) holds_links: bool,
+    /// Whether what failed is not started again before it is forgotten that it did, as behind too many starts.
+    pub(crate) limits_starts: bool,
+    /// Whether it has not come to the end of reading its files again.
+    pub(crate) holds_reload: bool,
     /// Whether it does not read its files again.
     pub(crate) refuses_reload: bool,
-    /// Whether it never answers who has it read its files.
-    pub(crate) holds_reload: bool,
     pub(crate) asked: Vec<String>,
     /// The result of the next jobs; none while they do not end.
     pub(crate) result: Option<&'static str>,
@@ -313,10 +315,9 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             set_links(connection, world, message, &member).await;
         }
         "Reload" => {
-            let (mut refuses, mut holds) = (false, false);
+            let mut refuses = false;
             world.send_modify(|world| {
                 world.asked.push(member.clone());
-                holds = world.holds_reload;
                 refuses = world.refuses_reload;
                 if !refuses {
                     world.changed.clear();
@@ -324,9 +325,8 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                     world.dependencies.extend(next);
                 }
             });
-            if holds {
-                return;
-            }
+            // Whoever asks waits for it, and nobody else asks meanwhile.
+            drop(world.subscribe().wait_for(|world| !world.holds_reload).await.unwrap());
             if refuses {
                 let name = "org.freedesktop.DBus.Error.LimitsExceeded";
                 connection.reply_error(&header, name, &"not now").await.unwrap()
@@ -372,7 +372,11 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                 world.asked.push(format!("{verb} {unit} {mode}"));
                 world.open += 1;
                 result = world.result;
+                let limits = world.limits_starts && verb != "StopUnit";
                 let Some((_, active, pid)) = world.units.get_mut(&unit) else { return };
+                if limits && active == "failed" {
+                    result = Some("failed");
+                }
                 match (verb, result) {
                     (_, Some("done")) if verb == "StopUnit" => (*active, *pid) = ("inactive".into(), 0),
                     (_, Some("done")) => (*active, *pid) = ("active".into(), *pid + 1),

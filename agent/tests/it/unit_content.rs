@@ -8,13 +8,16 @@ use fleetward_agent::journal::steps::{Step, StepJournal};
 use fleetward_protocol::action::unit_content::{UnitContent, UnitContentReport};
 use fleetward_protocol::action::{ActionRequest, Preview};
 use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::RunId;
 use fleetward_protocol::order::Authority;
-use fleetward_protocol::run::Outcome;
+use fleetward_protocol::order::Limits;
+use fleetward_protocol::run::{CancelCause, Outcome};
 use fleetward_protocol::text::Text;
+use tokio::sync::mpsc;
 
 use crate::host::{Life, Machine, Output, Request, boot, finished, script, written};
-use crate::resume::{runtime, started_before};
-use crate::systemd::{Bus, Shared, World, machine};
+use crate::resume::{runtime, started_before, supervisor};
+use crate::systemd::{Bus, Event, Shared, World, machine};
 
 /// A machine with a bus, our systemd on it, and a directory for its units.
 struct Site {
@@ -22,6 +25,7 @@ struct Site {
     _bus: Bus,
     world: Shared,
     units: PathBuf,
+    happens: mpsc::UnboundedSender<Event>,
 }
 
 /// `None` where there can be none here.
@@ -29,11 +33,11 @@ fn site(test: &str) -> Option<Site> {
     let mut world = World { result: Some("done"), own: Some("agent.service"), ..World::default() };
     world.units.insert("app.service".into(), ("loaded", "active".into(), 40));
     world.units.insert("agent.service".into(), ("loaded", "active".into(), 41));
-    let (machine, bus, world, _) = machine(test, world)?;
+    let (machine, bus, world, happens) = machine(test, world)?;
     let units = machine.path("etc/systemd/system");
     std::fs::create_dir_all(&units).unwrap();
     world.send_modify(|world| world.directory = Some(units.display().to_string()));
-    Some(Site { machine, _bus: bus, world, units })
+    Some(Site { machine, _bus: bus, world, units, happens })
 }
 
 fn asking(params: &str) -> Request {
@@ -63,7 +67,7 @@ const REVERT: &str = r#"{"unit":"app","verb":"revert"}"#;
 
 #[tokio::test]
 async fn a_file_is_written_once_and_what_was_there_is_kept_and_brought_back() {
-    let Some(Site { machine, _bus, world, units }) = site("writing a unit's file") else { return };
+    let Some(Site { machine, _bus, world, units, .. }) = site("writing a unit's file") else { return };
     let life = machine.start(boot(1));
     let file = units.join("app.service");
     let read = || std::fs::read_to_string(&file).unwrap();
@@ -90,12 +94,14 @@ async fn a_file_is_written_once_and_what_was_there_is_kept_and_brought_back() {
 
 #[tokio::test]
 async fn a_file_with_which_the_unit_does_not_come_up_is_taken_back() {
-    let Some(Site { machine, _bus, world, units }) = site("taking a unit's file back") else { return };
+    let Some(Site { machine, _bus, world, units, .. }) = site("taking a unit's file back") else { return };
     let life = machine.start(boot(1));
     done(&life, &asking(ONE)).await;
     world.send_modify(|world| {
         world.asked.clear();
         world.result = Some("failed");
+        // It failed so often that it is started no more, until that is forgotten.
+        world.limits_starts = true;
     });
     let request = asking(TWO);
     // What is brought back comes up.
@@ -112,16 +118,98 @@ async fn a_file_with_which_the_unit_does_not_come_up_is_taken_back() {
     );
     assert_eq!(
         world.borrow().asked,
-        ["Reload", "RestartUnit app.service replace", "Reload", "RestartUnit app.service replace"]
+        [
+            "Reload",
+            "RestartUnit app.service replace",
+            "Reload",
+            "ResetFailedUnit app.service",
+            "RestartUnit app.service replace"
+        ]
     );
     assert!(!report(&output).changed && report(&output).unit.is_some());
     let left: Vec<_> = std::fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["app.service"], "nothing else stands there");
 }
 
+/// Asks the run to stop, and returns when its process has heard of it: the signal waits there to be looked at.
+fn cancel(life: &Life, run: RunId) {
+    let supervisor = supervisor(life, run);
+    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+    let child = std::fs::read_to_string(children).unwrap();
+    let child = child.split_ascii_whitespace().next().unwrap().to_owned();
+    life.runs.cancel(run, CancelCause::Requested);
+    let is_asked = || {
+        let status = std::fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+        let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap();
+        u64::from_str_radix(pending.trim(), 16).unwrap() & (1 << (libc::SIGTERM - 1)) != 0
+    };
+    while !is_asked() {
+        std::thread::yield_now();
+    }
+}
+
+/// Asked to stop, what was done is undone, and what was not begun is not begun for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_before_the_restart_leaves_the_unit_alone() {
+    let Some(Site { machine, _bus, world, units, .. }) = site("a stop before the restart of a unit") else {
+        return;
+    };
+    let life = machine.start(boot(1));
+    done(&life, &asking(ONE)).await;
+    world.send_modify(|world| {
+        world.asked.clear();
+        world.holds_reload = true;
+    });
+    let request = Request { limits: Limits { grace_ms: 20_000, ..script("").limits }, ..asking(TWO) };
+    let progress = life.begin(&request).await;
+    drop(world.subscribe().wait_for(|world| world.asked == ["Reload"]).await.unwrap());
+    cancel(&life, request.run);
+    world.send_modify(|world| world.holds_reload = false);
+    let end = finished(progress).await;
+    let output = life.output(request.run, &end);
+    assert_eq!(end.outcome, Outcome::Cancelled, "{output:?}");
+    let file = std::fs::read_to_string(units.join("app.service")).unwrap();
+    assert_eq!(file, "[Service]\nExecStart=/bin/true\n");
+    assert_eq!(world.borrow().asked, ["Reload", "Reload"], "nobody touched the unit");
+}
+
+/// What brings back how the host was comes to its end, also when it is asked to stop.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_does_not_cut_short_what_brings_the_unit_back() {
+    let Some(Site { machine, _bus, world, units, happens }) = site("a stop while a unit is brought back")
+    else {
+        return;
+    };
+    let life = machine.start(boot(1));
+    done(&life, &asking(ONE)).await;
+    world.send_modify(|world| {
+        world.asked.clear();
+        world.result = Some("failed");
+    });
+    let request = Request { limits: Limits { grace_ms: 20_000, ..script("").limits }, ..asking(TWO) };
+    let progress = life.begin(&request).await;
+    let mut seen = world.subscribe();
+    drop(seen.wait_for(|world| world.asked.len() == 2).await.unwrap());
+    world.send_modify(|world| world.result = None);
+    drop(seen.wait_for(|world| world.asked.len() == 5).await.unwrap());
+    cancel(&life, request.run);
+    world.send_modify(|world| {
+        world.units.insert("app.service".into(), ("loaded", "active".into(), 60));
+    });
+    happens.send(Event::JobDone).unwrap();
+    let end = finished(progress).await;
+    let output = life.output(request.run, &end);
+    let told = text(&output.stderr);
+    assert_eq!(end.outcome, Outcome::Cancelled, "{told}");
+    let file = std::fs::read_to_string(units.join("app.service")).unwrap();
+    assert_eq!(file, "[Service]\nExecStart=/bin/true\n");
+    assert!(text(&output.stdout).contains("app.service is active"), "{output:?}");
+    assert!(!told.contains("was active before, and is"), "{told}");
+}
+
 #[tokio::test]
 async fn a_drop_in_is_written_and_removed() {
-    let Some(Site { machine, _bus, world, units }) = site("a drop-in") else { return };
+    let Some(Site { machine, _bus, world, units, .. }) = site("a drop-in") else { return };
     let life = machine.start(boot(1));
     let write = r#"{"unit":"app","drop_in":"limits","verb":"write","sections":{"Service":{"MemoryMax":"1G"}},"then":"try-restart"}"#;
     let rehearsal = Request { authority: Authority::Rehearse, ..asking(write) };
@@ -152,7 +240,7 @@ async fn a_drop_in_is_written_and_removed() {
 
 #[tokio::test]
 async fn what_cannot_be_is_told_before_anything_is_written() {
-    let Some(Site { machine, _bus, world, units }) = site("refusing a unit's file") else { return };
+    let Some(Site { machine, _bus, world, units, .. }) = site("refusing a unit's file") else { return };
     let life = machine.start(boot(1));
     std::os::unix::fs::symlink("/dev/null", units.join("masked.service")).unwrap();
     std::fs::write(units.join("app.service"), "[Service]\n").unwrap();
@@ -215,7 +303,8 @@ fn a_run_that_a_power_cut_ended_goes_on_and_does_nothing_twice() {
         (REVERT, vec![began.clone()], old, Some("linked"), Some(new)),
         (REVERT, vec![began, done], new, None, Some(new)),
     ] {
-        let Some(Site { machine, _bus, world, units }) = site("a power cut while a unit's file is written")
+        let Some(Site { machine, _bus, world, units, .. }) =
+            site("a power cut while a unit's file is written")
         else {
             return;
         };
@@ -262,7 +351,7 @@ fn a_run_that_a_power_cut_ended_goes_on_and_does_nothing_twice() {
 /// The process of a run whose supervisor was killed works on: whoever comes next waits for it.
 #[tokio::test]
 async fn what_a_killed_supervisor_left_at_work_is_waited_for() {
-    let Some(Site { machine, _bus, world, units }) = site("an orphan at work") else { return };
+    let Some(Site { machine, _bus, world, units, .. }) = site("an orphan at work") else { return };
     let life = machine.start(boot(1));
     let lock = Digest::of(b"unit/app.service").to_string();
     let locks = machine.paths().state.join("locks");
