@@ -4,9 +4,11 @@
 //! to its end or back to where it began. Whoever comes next waits for that.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::ResourceName;
@@ -21,6 +23,10 @@ use crate::platform::stop::Stop;
 const LOCKS: &str = "locks";
 /// Between two attempts.
 const RETRY: u16 = 200;
+/// How many hexadecimal digits of a resource's digest are the name of its lock: so many that no two resources share one.
+const DIGITS: usize = 16;
+/// A lock that nobody had for so long is removed.
+const UNUSED: Duration = Duration::from_secs(24 * 3600);
 
 /// Locks that are held until this is dropped, or the process ends, however that is.
 #[derive(Debug)]
@@ -39,10 +45,10 @@ pub(super) fn hold(
     teller: &mut Teller,
 ) -> Result<Held, String> {
     let directory = state.join(LOCKS);
-    // So many files at the most, whatever resources are called. In one order, so that no two wait for each other.
+    // In one order, so that no two wait for each other.
     let names: BTreeSet<String> = resources
         .iter()
-        .map(|name| Digest::of(name.as_str().as_bytes()).to_string().chars().take(2).collect())
+        .map(|name| Digest::of(name.as_str().as_bytes()).to_string().chars().take(DIGITS).collect())
         .collect();
     if !names.is_empty() {
         files::ensure_directory(&directory, 0o700).map_err(|error| error.to_string())?;
@@ -52,7 +58,9 @@ pub(super) fn hold(
     for name in names {
         let path = directory.join(name);
         loop {
-            if let Some(lock) = files::lock_exclusively(&path).map_err(|error| error.to_string())? {
+            if let Some(lock) = lock(&path)? {
+                // From now on it is in use, also for whoever removes what is not. Without that it goes sooner.
+                drop(lock.set_modified(SystemTime::now()));
                 locks.push(lock);
                 break;
             }
@@ -66,7 +74,50 @@ pub(super) fn hold(
             }
         }
     }
+    remove_unused(&directory);
     Ok(Held { _locks: locks })
+}
+
+/// The lock at this path; `None` if another process has it.
+fn lock(path: &Path) -> Result<Option<File>, String> {
+    loop {
+        let Some(lock) = files::lock_exclusively(path).map_err(|error| error.to_string())? else {
+            return Ok(None);
+        };
+        // Between its opening and its locking it may have been removed: then whoever comes next would lock another one.
+        if is_at(&lock, path).map_err(|error| format!("look at {}: {error}", path.display()))? {
+            return Ok(Some(lock));
+        }
+    }
+}
+
+/// Whether this file is the one at the path.
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    match std::fs::symlink_metadata(path) {
+        Ok(there) => Ok(identity(&there) == identity(&file.metadata()?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes locks that nobody had for long: there is one for each resource that was ever worked on. What cannot be removed stays, and
+/// is in nobody's way.
+fn remove_unused(directory: &Path) {
+    let is_unused = |metadata: io::Result<Metadata>| {
+        let age = metadata.and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+        age.is_ok_and(|age| age.is_ok_and(|age| age > UNUSED))
+    };
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if is_unused(entry.metadata())
+            && let Ok(Some(lock)) = lock(&path)
+            // Somebody may have had it meanwhile.
+            && is_unused(lock.metadata())
+        {
+            drop(std::fs::remove_file(&path));
+        }
+    }
 }
 
 fn pause(stop: &Stop) -> io::Result<()> {

@@ -356,7 +356,7 @@ async fn what_a_killed_supervisor_left_at_work_is_waited_for() {
     let lock = Digest::of(b"unit/app.service").to_string();
     let locks = machine.paths().state.join("locks");
     std::fs::create_dir(&locks).unwrap();
-    let held = std::fs::File::create(locks.join(&lock[..2])).unwrap();
+    let held = std::fs::File::create(locks.join(&lock[..16])).unwrap();
     held.lock().unwrap();
     let request = asking(ONE);
     let mut progress = life.begin(&request).await;
@@ -368,4 +368,47 @@ async fn what_a_killed_supervisor_left_at_work_is_waited_for() {
     assert_eq!(end.outcome, Outcome::Exited(0));
     assert!(text(&output.stdout).starts_with("waiting for what an earlier run"), "{output:?}");
     assert!(units.join("app.service").exists());
+}
+
+/// Two units are two things, whatever their names: who works on one does not wait for who works on the other.
+#[tokio::test]
+async fn runs_for_different_units_do_not_wait_for_each_other() {
+    let Some(Site { machine, _bus, world, units, happens }) = site("runs for different units") else {
+        return;
+    };
+    let life = machine.start(boot(1));
+    let digest = |unit: &str| Digest::of(format!("unit/{unit}.service").as_bytes()).to_string();
+    let other =
+        (0..).map(|number| format!("other{number}")).find(|name| digest(name)[..2] == digest("app")[..2]);
+    let other = other.unwrap();
+    world.send_modify(|world| world.result = None);
+    let first = asking(TWO);
+    let working = life.begin(&first).await;
+    drop(world.subscribe().wait_for(|world| world.asked.len() == 2).await.unwrap());
+    // What nobody has had for long goes, unless somebody has it.
+    let locks = machine.paths().state.join("locks");
+    let old = |name: &str| {
+        let file = std::fs::File::create(locks.join(name)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(2 * 24 * 3600)).unwrap();
+        file
+    };
+    drop(old("unused"));
+    let held = old("held");
+    held.lock().unwrap();
+    let second = Request {
+        limits: Limits { timeout_ms: 20_000, ..script("").limits },
+        ..asking(&ONE.replace("app", &other))
+    };
+    let (outcome, output) = done(&life, &second).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{output:?}");
+    assert!(!text(&output.stdout).contains("waiting"), "{output:?}");
+    assert!(units.join(format!("{other}.service")).exists());
+    let mut left: Vec<_> =
+        std::fs::read_dir(&locks).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    let mut wanted = [&digest("app")[..16], &digest(&other)[..16], "held"];
+    wanted.sort();
+    assert_eq!(left, wanted);
+    happens.send(Event::JobDone).unwrap();
+    finished(working).await;
 }
