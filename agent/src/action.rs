@@ -20,7 +20,9 @@ pub mod unit_file;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use fleetward_protocol::action::{Action, ActionRequest, Actor, Contract, InvalidAction, Needs, Preview};
+use fleetward_protocol::action::{
+    ALONE, Action, ActionRequest, Actor, Contract, InvalidAction, Needs, Preview,
+};
 use fleetward_protocol::id::BootId;
 use fleetward_protocol::name::ResourceName;
 use fleetward_protocol::object::Object;
@@ -98,6 +100,8 @@ pub struct ProcessPlan {
     pub becomes: bool,
     /// Resources it holds while it runs.
     pub resources: Vec<ResourceName>,
+    /// Whether it is the dry run of what wants the host alone: it holds nothing, and is refused where that would be.
+    pub rehearses_alone: bool,
     /// What it touches: what the host's policy is asked about, too.
     pub objects: Vec<Object>,
     /// Whether it can go on in a later boot ([`Contract::RESUMABLE`]).
@@ -185,6 +189,7 @@ fn plan_typed(
         directory: "/".into(),
         account,
         becomes: true,
+        rehearses_alone: order.is_rehearsal() && resources.iter().any(|name| name.as_str() == ALONE),
         // Who only looks holds up nobody.
         resources: if order.is_rehearsal() { Vec::new() } else { resources },
         objects: typed.touches(),

@@ -57,6 +57,7 @@ pub(super) fn plan(
         account,
         becomes: false,
         resources: script.resources.clone(),
+        rehearses_alone: false,
         objects: script.touches(),
         resumable: Script::RESUMABLE,
     })

@@ -151,7 +151,10 @@ impl Drive {
     /// A place now, or the promise of one. None of both for who wants the host alone while others are at work.
     fn admit(&self, ready: &prepare::Ready) -> Result<Option<oneshot::Receiver<()>>, Refusal> {
         let mut table = self.shared.table();
-        let admission = table.queue.admit(self.run, ready.plan.resources.clone());
+        let admission = match table.queue.others(self.run) {
+            others if others > 0 && ready.plan.rehearses_alone => Admission::Busy(others),
+            _ => table.queue.admit(self.run, ready.plan.resources.clone()),
+        };
         let promised = match admission {
             Admission::Now => None,
             Admission::Later => {

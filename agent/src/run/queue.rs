@@ -38,12 +38,18 @@ impl Queue {
 
     /// Takes a run in, to start now if nothing speaks against it.
     pub fn admit(&mut self, run: RunId, resources: Vec<ResourceName>) -> Admission {
-        let others = self.holding.keys().filter(|other| **other != run).count();
+        let others = self.others(run);
         if others > 0 && is_alone(&resources) {
             return Admission::Busy(others);
         }
         self.waiting.push_back((run, resources));
         if self.promote().contains(&run) { Admission::Now } else { Admission::Later }
+    }
+
+    /// How many other runs hold a place.
+    #[must_use]
+    pub fn others(&self, run: RunId) -> usize {
+        self.holding.keys().filter(|other| **other != run).count()
     }
 
     /// Takes in a run that is running already, whatever the capacity.

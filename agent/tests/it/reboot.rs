@@ -232,6 +232,14 @@ async fn a_reboot_wants_the_host_alone() {
         Refusal::Busy { detail } => assert!(detail.contains("1 run is under way"), "{detail}"),
         other => panic!("{other:?}"),
     }
+    // A dry run says so as well, unless it does not matter.
+    let rehearsal = |params| Request { authority: Authority::Rehearse, ..request(params) };
+    match life.refusal(&rehearsal("{}")).await {
+        Refusal::Busy { detail } => assert!(detail.contains("1 run is under way"), "{detail}"),
+        other => panic!("{other:?}"),
+    }
+    let end = life.finish(&rehearsal(r#"{"while_busy":true}"#)).await;
+    assert_eq!(end.outcome, Outcome::Exited(0));
     assert_eq!(site.world.borrow().asked, Vec::<String>::new());
     std::fs::write(&pipe, "go\n").unwrap();
     assert_eq!(finished(running).await.outcome, Outcome::Exited(0));
