@@ -66,8 +66,8 @@ impl Site {
         self.world.borrow().asked.clone()
     }
 
-    fn is_held(&self, is_held: bool) {
-        self.world.send_modify(|world| world.holds_reload = is_held);
+    fn ignores(&self, is_ignored: bool) {
+        self.world.send_modify(|world| world.ignores_reload = is_ignored);
     }
 }
 
@@ -88,11 +88,11 @@ const SECOND: &str = r"[Service]\nExecStart=/bin/false\n";
 async fn the_file_of_a_unit_is_put_to_use_by_the_next_process() {
     let Some(site) = site("a process that is killed") else { return };
     let life = site.machine.start(boot(1));
-    site.is_held(true);
+    site.ignores(true);
     let request = writing(FIRST, "nothing");
     let progress = life.begin(&request).await;
     site.world.subscribe().wait_for(|world| world.asked.len() == 1).await.unwrap();
-    site.is_held(false);
+    site.ignores(false);
     site.kill(&life, request.run, 1).await;
     let (outcome, output) = end(&life, request.run, progress).await;
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -146,7 +146,7 @@ async fn what_cannot_be_finished_is_undone() {
 async fn a_process_that_dies_each_time_comes_to_an_end_and_says_what_may_be_half_done() {
     let Some(site) = site("a process that is killed each time") else { return };
     let life = site.machine.start(boot(1));
-    site.is_held(true);
+    site.ignores(true);
     let request = writing(FIRST, "nothing");
     let progress = life.begin(&request).await;
     for asked in 1..=3 {
@@ -159,7 +159,7 @@ async fn a_process_that_dies_each_time_comes_to_an_end_and_says_what_may_be_half
                 it was started again 2 times, and is not once more; what it had begun may be half done: look at it on the host\n";
     assert!(stderr.ends_with(told) && stderr.contains("(2 of 2)"), "{stderr}");
     assert_eq!(site.asked(), ["Reload"; 3]);
-    site.is_held(false);
+    site.ignores(false);
     assert_eq!(life.finish(&writing(FIRST, "nothing")).await.outcome, Outcome::Exited(0), "its unit is free");
 }
 
@@ -168,7 +168,7 @@ async fn a_process_that_dies_each_time_comes_to_an_end_and_says_what_may_be_half
 async fn what_a_stop_has_killed_stays_dead() {
     let Some(site) = site("a process that does not hear") else { return };
     let life = site.machine.start(boot(1));
-    site.is_held(true);
+    site.ignores(true);
     let request = writing(FIRST, "nothing");
     let progress = life.begin(&request).await;
     site.world.subscribe().wait_for(|world| world.asked.len() == 1).await.unwrap();

@@ -83,6 +83,8 @@ pub(crate) struct World {
     pub(crate) limits_starts: bool,
     /// Whether it has not come to the end of reading its files again.
     pub(crate) holds_reload: bool,
+    /// Whether it never answers who has it read its files.
+    pub(crate) ignores_reload: bool,
     /// Whether it does not read its files again.
     pub(crate) refuses_reload: bool,
     pub(crate) asked: Vec<String>,
@@ -315,9 +317,10 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             set_links(connection, world, message, &member).await;
         }
         "Reload" => {
-            let mut refuses = false;
+            let (mut refuses, mut ignores) = (false, false);
             world.send_modify(|world| {
                 world.asked.push(member.clone());
+                ignores = world.ignores_reload;
                 refuses = world.refuses_reload;
                 if !refuses {
                     world.changed.clear();
@@ -325,6 +328,9 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                     world.dependencies.extend(next);
                 }
             });
+            if ignores {
+                return;
+            }
             // Whoever asks waits for it, and nobody else asks meanwhile.
             drop(world.subscribe().wait_for(|world| !world.holds_reload).await.unwrap());
             if refuses {
