@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 use fleetward_api::work::kind::Family;
+use fleetward_api::work::kind::schema::fields;
 use fleetward_api::work::query::QueryCreate;
 use fleetward_protocol::name::{HostName, LinuxUser};
 use fleetward_protocol::path::HostPath;
@@ -14,7 +15,6 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};
-use crate::kind::schema::fields;
 use crate::start::TARGETS;
 use crate::{kind, query};
 

@@ -1,19 +1,19 @@
 //! `kind`: what can be done to a host, or asked of one; and how that is written on a command line.
 
 pub(crate) mod columns;
-mod params;
-pub(crate) mod schema;
+mod usage;
 
 use std::io::Read as _;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
+use fleetward_api::work::kind::params::{self, Assignment};
+use fleetward_api::work::kind::schema::{Field, Shape, description, fields};
 use fleetward_api::work::kind::{Family, Kind};
 use fleetward_protocol::suggest::nearest;
 use serde_json::{Map, Value};
 
-use self::params::{Assignment, meant, usage};
-use self::schema::{Field, Shape, description, fields};
+use self::usage::{meant, usage};
 use crate::app::App;
 use crate::config::Format;
 use crate::failure::{Exit, Failure};

@@ -11,6 +11,7 @@ mod stream;
 use std::collections::BTreeSet;
 
 use clap::Args;
+use fleetward_api::work::kind::schema::{Field, fields};
 use fleetward_api::work::kind::{Family, Kind, Shows};
 use fleetward_api::work::query::{QueryCreate, QueryEnd, QueryItem};
 use fleetward_protocol::name::HostName;
@@ -21,7 +22,6 @@ use crate::app::App;
 use crate::client::sse::ServerEvent;
 use crate::config::Format;
 use crate::failure::{Exit, Failure};
-use crate::kind::schema::{Field, fields};
 use crate::kind::{self, Call};
 use crate::live::View as _;
 use crate::live::json::JsonLines;

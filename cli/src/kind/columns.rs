@@ -6,9 +6,9 @@ use fleetward_api::time::Time;
 use fleetward_protocol::time::Timestamp;
 use serde_json::{Map, Value};
 
-use super::schema::{Field, Shape};
 use crate::render::time::Clock;
 use crate::render::value;
+use fleetward_api::work::kind::schema::{Field, Shape};
 
 /// The most columns of a table: a host may answer with any fields, and as many as it likes.
 const MAX_COLUMNS: usize = 64;
@@ -191,9 +191,9 @@ fn time(value: &Value) -> Option<Time> {
 mod tests {
     use serde_json::json;
 
-    use super::super::schema::fields;
-    use super::super::schema::tests::object;
     use super::*;
+    use fleetward_api::testing::object;
+    use fleetward_api::work::kind::schema::fields;
 
     fn schema() -> Vec<Field> {
         let state = json!({ "type": "object", "required": ["active"], "properties": {

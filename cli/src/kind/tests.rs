@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 use expect_test::expect;
+use fleetward_api::testing::of_everything;
 use serde_json::json;
 
 use super::*;
@@ -11,7 +12,7 @@ use crate::client::double::{answer, serve};
 fn kind() -> Value {
     json!({
         "name": "paint", "family": "action", "summary": "Paint a host.", "permission": "run", "idempotent": true,
-        "timeout_s": 90, "follows": false, "parameters": schema::tests::of_everything(),
+        "timeout_s": 90, "follows": false, "parameters": of_everything(),
         "answer": { "type": "object", "required": ["changed"], "properties": {
             "changed": { "type": "boolean", "description": "Whether anything was done." },
         } },

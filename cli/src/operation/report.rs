@@ -1,6 +1,7 @@
 //! What the runs of typed actions reported, as a table for each step.
 
 use fleetward_api::work::kind::Kind;
+use fleetward_api::work::kind::schema::{self, Field};
 use fleetward_api::work::operation::Operation;
 use fleetward_api::work::run::Run;
 use fleetward_protocol::action::{Change, Preview};
@@ -10,7 +11,6 @@ use serde_json::Value;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::kind::columns::{Columns, Times};
-use crate::kind::schema::{self, Field};
 use crate::render::table::{Cell, WideTable};
 use crate::render::{Out, neutral, words};
 

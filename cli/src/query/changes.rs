@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use fleetward_api::work::kind::schema::Field;
 use fleetward_api::work::query::{QueryItem, QueryState};
 use fleetward_protocol::name::HostName;
 use serde_json::{Map, Value};
@@ -12,7 +13,6 @@ use super::answer::{News, trouble};
 use super::items::MAX_ITEMS;
 use crate::failure::Failure;
 use crate::kind::columns::flat;
-use crate::kind::schema::Field;
 use crate::render::table::Tone;
 use crate::render::{Out, neutral, words};
 

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
 
+use fleetward_api::work::kind::schema::Field;
 use fleetward_api::work::query::{QueryItem, QueryState};
 use fleetward_protocol::name::HostName;
 use serde_json::{Map, Value};
@@ -14,7 +15,6 @@ use super::Sink;
 use super::answer::{News, trouble};
 use crate::failure::Failure;
 use crate::kind::columns::flat;
-use crate::kind::schema::Field;
 use crate::render::table::Tone;
 use crate::render::{Out, neutral};
 

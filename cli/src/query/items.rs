@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use fleetward_api::work::kind::schema::Field;
 use fleetward_api::work::query::QueryItem;
 use fleetward_protocol::name::HostName;
 use serde_json::{Map, Value};
@@ -9,7 +10,6 @@ use serde_json::{Map, Value};
 use super::Sink;
 use crate::failure::Failure;
 use crate::kind::columns::{Columns, Times};
-use crate::kind::schema::Field;
 use crate::render::table::{Cell, WideTable};
 use crate::render::{Out, value};
 

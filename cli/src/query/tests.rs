@@ -2,12 +2,12 @@
 
 use clap::Parser as _;
 use expect_test::expect;
+use fleetward_api::work::kind::schema::Field;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::args::Cli;
 use crate::client::double::{Step, answer, serve, serve_at_once};
-use crate::kind::schema::Field;
 use crate::render::Out;
 
 fn out() -> Out {

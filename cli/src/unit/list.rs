@@ -3,13 +3,14 @@
 use clap::Args;
 use fleetward_api::time::Time;
 use fleetward_api::work::kind::Family;
+use fleetward_api::work::kind::schema;
 use fleetward_api::work::query::QueryCreate;
 use fleetward_protocol::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};
-use crate::kind::{self, schema};
+use crate::kind;
 use crate::query::{self, Items};
 use crate::render::table::{Cell, Tone, WideTable};
 use crate::render::time::span;

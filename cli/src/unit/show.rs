@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use fleetward_api::work::kind::Family;
+use fleetward_api::work::kind::schema;
 use fleetward_api::work::query::QueryCreate;
 use fleetward_protocol::name::HostName;
 use serde_json::{Map, Value, json};
@@ -12,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::list::{moment, tone};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
-use crate::kind::{self, schema};
+use crate::kind;
 use crate::query::{self, Items};
 use crate::render::table::{Sheet, Tone};
 use crate::render::time::span;

@@ -2,13 +2,14 @@
 
 use clap::Args;
 use fleetward_api::work::kind::Family;
+use fleetward_api::work::kind::schema;
 use fleetward_api::work::query::QueryCreate;
 use serde_json::{Map, Value, json};
 
 use super::list::{moment, tone};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
-use crate::kind::{self, schema};
+use crate::kind;
 use crate::query::{self, Items};
 use crate::render::Out;
 use crate::render::table::{Cell, Tone, WideTable};

@@ -8,6 +8,8 @@
 //! well-formed. Times are RFC 3339, UTC, with milliseconds. Fields are only ever added; a client ignores the
 //! ones it does not know.
 //!
+//! Beside the types stands what both ends have to read alike: schemas of kinds, and parameters that are written as words.
+//!
 //! **Deliberately absent.** Behaviour, HTTP, storage, rules.
 
 pub mod error;
@@ -16,5 +18,7 @@ pub mod health;
 pub mod page;
 pub mod people;
 pub mod table;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod work;

@@ -1,5 +1,8 @@
 //! Kinds: what may be asked of a host, with the schema of what each takes and answers.
 
+pub mod params;
+pub mod schema;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! What a kind's JSON schema says, as far as a command line has to know it: names, shapes and words.
+//! What a kind's JSON schema says, as far as whoever writes parameters as words has to know it: names, shapes and words.
 //!
 //! A schema comes from the controller. Whatever it holds is read without following circles, and what is not understood
 //! is taken as JSON: the controller is the judge of every value.
@@ -15,26 +15,26 @@ const MAX_FIELDS: usize = 128;
 
 /// A property of an object.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Field {
+pub struct Field {
     /// What it is called.
-    pub(crate) name: String,
+    pub name: String,
     /// What it holds.
-    pub(crate) shape: Shape,
+    pub shape: Shape,
     /// Whether it is always there, or has to be.
-    pub(crate) required: bool,
+    pub required: bool,
     /// What it means, on one line.
-    pub(crate) description: String,
+    pub description: String,
     /// What it is when it is not given.
-    pub(crate) default: Option<Value>,
+    pub default: Option<Value>,
     /// A value that it may have.
-    pub(crate) example: Option<Value>,
+    pub example: Option<Value>,
     /// What words of a choice mean, as far as it is said.
-    pub(crate) meanings: Vec<(String, String)>,
+    pub meanings: Vec<(String, String)>,
 }
 
 /// What a value looks like.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Shape {
+pub enum Shape {
     /// Any text.
     Text,
     /// One of these texts.
@@ -67,7 +67,8 @@ impl Shape {
     }
 
     /// What it is, in a few words.
-    pub(crate) fn words(&self) -> String {
+    #[must_use]
+    pub fn words(&self) -> String {
         match self {
             Self::Text => "text".to_owned(),
             Self::Choice(choices) => choices.join(" | "),
@@ -93,7 +94,8 @@ impl Shape {
     }
 
     /// What stands for a value in a usage line.
-    pub(crate) fn placeholder(&self) -> String {
+    #[must_use]
+    pub fn placeholder(&self) -> String {
         match self {
             Self::Text | Self::List(_) | Self::Map(_) => "TEXT".to_owned(),
             Self::Choice(choices) => choices.join("|"),
@@ -107,12 +109,14 @@ impl Shape {
 
 /// The properties of the object that `schema` describes: first those that are always there, in the order in which they
 /// are declared, then the others.
-pub(crate) fn fields(schema: &Map<String, Value>) -> Vec<Field> {
+#[must_use]
+pub fn fields(schema: &Map<String, Value>) -> Vec<Field> {
     fields_within(schema, schema, 0)
 }
 
 /// What is said of the whole: on one line.
-pub(crate) fn description(schema: &Map<String, Value>) -> String {
+#[must_use]
+pub fn description(schema: &Map<String, Value>) -> String {
     let words = chain(schema, schema).into_iter().find_map(|object| object.get("description"));
     one_line(words.and_then(Value::as_str).unwrap_or_default())
 }
@@ -285,49 +289,11 @@ fn choices(schema: &Map<String, Value>) -> Option<Vec<String>> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use serde_json::json;
 
     use super::*;
-
-    pub(in crate::kind) fn object(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
-    }
-
-    /// A schema with every shape, as the controller makes them.
-    pub(in crate::kind) fn of_everything() -> Map<String, Value> {
-        object(json!({
-            "type": "object",
-            "description": "Everything.",
-            "required": ["what", "mode"],
-            "properties": {
-                "count": { "type": ["integer", "null"], "description": "How\noften.", "default": 3 },
-                "at": { "type": "integer", "format": "unix-ms" },
-                "deep": { "type": "object", "properties": { "a": { "type": "string", "description": "Inside." } } },
-                "labels": { "type": "object", "additionalProperties": { "type": "string" } },
-                "maybe": { "oneOf": [{ "type": "null" }, { "$ref": "#/components/schemas/Mode" }] },
-                "kind": { "allOf": [
-                    { "type": "string", "enum": ["a", "b"], "description": "A kind." },
-                    { "type": "object", "description": "Which." },
-                ] },
-                "mode": { "$ref": "#/components/schemas/Mode", "description": "How." },
-                "ways": { "type": "array", "items": { "$ref": "#/components/schemas/Way" } },
-                "names": { "type": "array", "items": { "type": "string" } },
-                "on": { "type": "boolean" },
-                "share": { "type": "number" },
-                "tree": { "$ref": "#/components/schemas/Tree" },
-                "what": { "type": "string", "example": "nginx" },
-            },
-            "components": { "schemas": {
-                "Mode": { "type": "string", "enum": ["fast", "slow"], "description": "A mode." },
-                "Tree": { "$ref": "#/components/schemas/Tree" },
-                "Way": { "oneOf": [
-                    { "type": "string", "enum": ["up"], "description": "To the\ntop." },
-                    { "type": "string", "enum": ["down"] },
-                ] },
-            } },
-        }))
-    }
+    use crate::testing::{object, of_everything};
 
     #[test]
     fn fields_have_shapes_and_what_has_to_be_there_comes_first() {

@@ -1,18 +1,19 @@
-//! Parameters as they are typed: `KEY=VALUE` words, given the types of a kind's schema.
+//! Parameters as they are written in words: `KEY=VALUE`, given the types of a kind's schema. So they stand on a command
+//! line, and in a query string.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-use fleetward_api::time::Time;
 use fleetward_protocol::suggest::nearest;
 use serde_json::{Map, Number, Value};
 
 use super::schema::{Field, Shape};
+use crate::time::Time;
 
-/// One word of the command line: what is given to which parameter.
+/// One word: what is given to which parameter.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Assignment {
+pub struct Assignment {
     key: String,
     value: Given,
 }
@@ -32,25 +33,34 @@ impl FromStr for Assignment {
         let Some((key, value)) = word.split_once('=') else {
             return Err(format!("`{}` names no parameter: write KEY=VALUE", word.escape_debug()));
         };
+        Self::new(key, value)
+    }
+}
+
+impl Assignment {
+    /// What stands before and behind the `=`. A key that ends with `:` is given JSON.
+    ///
+    /// # Errors
+    /// If there is no key, or no JSON where there has to be some; in words.
+    pub fn new(key: &str, given: &str) -> Result<Self, String> {
         let (key, value) = match key.strip_suffix(':') {
-            Some(key) => match serde_json::from_str(value) {
+            Some(key) => match serde_json::from_str(given) {
                 Ok(value) => (key, Given::Json(value)),
                 Err(error) => {
                     return Err(format!("what follows `{}:=` is no JSON: {error}", key.escape_debug()));
                 }
             },
-            None => (key, Given::Text(value.to_owned())),
+            None => (key, Given::Text(given.to_owned())),
         };
         if key.is_empty() {
-            return Err(format!("`{}` names no parameter before the `=`", word.escape_debug()));
+            return Err(format!("`={}` names no parameter before the `=`", given.escape_debug()));
         }
         Ok(Self { key: key.to_owned(), value })
     }
-}
 
-impl Assignment {
     /// The parameter and what it is given, where that is text.
-    pub(super) fn text(&self) -> Option<(&str, &str)> {
+    #[must_use]
+    pub fn text(&self) -> Option<(&str, &str)> {
         match &self.value {
             Given::Text(text) => Some((&self.key, text)),
             Given::Json(_) => None,
@@ -58,7 +68,8 @@ impl Assignment {
     }
 
     /// Whether it gives the parameter that is shown under `name`, or a name in it.
-    pub(super) fn is_of(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn is_of(&self, name: &str) -> bool {
         name.strip_prefix(&*self.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 }
@@ -68,7 +79,7 @@ impl Assignment {
 /// # Errors
 /// Everything that is wrong with them, a line each: what the schema does not know, what has another type, what is
 /// missing.
-pub(crate) fn build(
+pub fn build(
     fields: &[Field],
     base: Map<String, Value>,
     given: &[Assignment],
@@ -96,7 +107,7 @@ pub(crate) fn build(
 struct Building<'a> {
     fields: &'a [Field],
     params: Map<String, Value>,
-    /// What the command line has named so far: it takes the place of what the base says.
+    /// What the words have named so far: it takes the place of what the base says.
     seen: HashSet<String>,
     problems: Vec<String>,
 }
@@ -224,53 +235,14 @@ fn unknown(fields: &[Field], key: &str) -> String {
     text
 }
 
-/// The words with names put before those that have none, where it can be told what they are for: a word of a choice is for
-/// that choice, another one for the first parameter that takes any text.
-pub(crate) fn meant(fields: &[Field], words: &[String]) -> Option<Vec<String>> {
-    let named = |word: &String| word.split_once('=').map(|(name, _)| name.trim_end_matches(':').to_owned());
-    let mut taken: HashSet<String> = words.iter().filter_map(named).collect();
-    let name = |word: &String| {
-        if word.contains('=') {
-            return Some(word.clone());
-        }
-        let free = || fields.iter().filter(|field| !taken.contains(&field.name));
-        let is_choice = |field: &&Field| match &field.shape {
-            Shape::Choice(choices) => choices.contains(word),
-            Shape::List(each) => matches!(&**each, Shape::Choice(choices) if choices.contains(word)),
-            _ => false,
-        };
-        let field = free().find(is_choice).or_else(|| free().find(|field| field.shape == Shape::Text))?;
-        if field.shape == Shape::Text || matches!(field.shape, Shape::Choice(_)) {
-            taken.insert(field.name.clone());
-        }
-        Some(format!("{}={word}", field.name))
-    };
-    words.iter().map(name).collect()
-}
-
-/// How the parameters are written: what has to be given, and what may be.
-pub(crate) fn usage(fields: &[Field]) -> String {
-    let words = fields.iter().map(|field| {
-        let value = field.shape.placeholder();
-        let word = match &field.shape {
-            Shape::Map(_) => format!("{}.NAME={value}", field.name),
-            Shape::Json | Shape::Object(_) => format!("{}:={value}", field.name),
-            _ => format!("{}={value}", field.name),
-        };
-        let more = if matches!(field.shape, Shape::List(_) | Shape::Map(_)) { "…" } else { "" };
-        if field.required { format!("{word}{more}") } else { format!("[{word}]{more}") }
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::super::schema::fields;
-    use super::super::schema::tests::{object, of_everything};
     use super::*;
+    use crate::testing::{object, of_everything};
 
     fn params(base: Value, line: &[&str]) -> Result<Value, Vec<String>> {
         let given: Vec<Assignment> = line.iter().map(|word| word.parse().unwrap()).collect();
@@ -300,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn the_command_line_goes_before_the_file() {
+    fn the_words_go_before_the_base() {
         let base = json!({ "what": "x", "mode": "fast", "names": ["a", "b"], "labels": { "a": "1" } });
         let expected = json!({ "what": "y", "mode": "fast", "names": ["c"], "labels": { "b": "2" } });
         assert_eq!(params(base, &["what=y", "names=c", "labels.b=2"]), Ok(expected));
@@ -338,27 +310,6 @@ mod tests {
         assert_eq!(
             params(json!({}), &["what=a", "what=b", "mode=fast", "labels.a=1", "labels.a=2"]).unwrap_err(),
             ["`what` is given twice", "`labels.a` is given twice"]
-        );
-    }
-
-    #[test]
-    fn words_without_names_are_given_those_that_were_meant() {
-        let named = |words: &[&str]| {
-            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-            meant(&fields(&of_everything()), &words).map(|words| words.join(" "))
-        };
-        assert_eq!(named(&["nginx", "slow"]).as_deref(), Some("what=nginx mode=slow"));
-        assert_eq!(named(&["slow", "on=true", "x"]).as_deref(), Some("mode=slow on=true what=x"));
-        assert_eq!(named(&["down", "up"]).as_deref(), Some("ways=down ways=up"));
-        assert_eq!(named(&["what=a", "z"]), None);
-    }
-
-    #[test]
-    fn the_usage_line_is_made_from_the_schema() {
-        assert_eq!(
-            usage(&fields(&of_everything())),
-            "what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… \
-             [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]…"
         );
     }
 
