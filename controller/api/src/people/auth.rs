@@ -36,6 +36,9 @@ pub struct Me {
     pub username: UserName,
     /// The roles, by tenant.
     pub grants: Vec<Grant>,
+    /// The permissions that these roles give, in one tenant at least, by the names that `GET /kinds` has for them.
+    #[serde(default)]
+    pub permissions: Vec<String>,
     /// The one-time password must be changed before anything else is allowed.
     pub must_change_password: bool,
 }

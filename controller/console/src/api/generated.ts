@@ -1156,6 +1156,8 @@ export interface components {
             grants: components["schemas"]["Grant"][];
             /** @description The one-time password must be changed before anything else is allowed. */
             must_change_password: boolean;
+            /** @description The permissions that these roles give, in one tenant at least, by the names that `GET /kinds` has for them. */
+            permissions?: string[];
             /** @description The login name. */
             username: string;
         };

@@ -13,10 +13,11 @@ use fleetward_app::people::user::PasswordError;
 use fleetward_app::people::{login, tenant, user};
 use fleetward_domain::people::attempt::TooMany;
 use fleetward_domain::people::lockout::Locked;
-use fleetward_domain::people::permission;
+use fleetward_domain::people::permission::{self, Permission};
 use fleetward_protocol::id::SessionId;
 use fleetward_protocol::time::Timestamp;
 use fleetward_store as store;
+use serde_json::Value;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -168,8 +169,21 @@ async fn view(site: &Site, caller: &Caller) -> Result<Me, ApiError> {
                 Some(Grant { tenant: names.get(&grant.tenant)?.clone(), role: role(grant.role) })
             })
             .collect(),
+        permissions: Permission::ALL
+            .into_iter()
+            .filter(|permission| !caller.grants.tenants(*permission).is_empty())
+            .map(permission_name)
+            .collect(),
         must_change_password: caller.must_change_password,
     })
+}
+
+/// A permission by the name that clients know it by.
+pub(crate) fn permission_name(permission: Permission) -> String {
+    match serde_json::to_value(permission) {
+        Ok(Value::String(name)) => name,
+        _ => format!("{permission:?}"),
+    }
 }
 
 const fn role(role: permission::Role) -> Role {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use fleetward_app::people::user;
+use fleetward_domain::people::permission::Role;
 use fleetward_store::people::tenant;
 use proptest::prelude::*;
 use serde_json::json;
@@ -72,6 +73,28 @@ async fn a_one_time_password_is_good_for_its_change_only() {
         StatusCode::NO_CONTENT
     );
     assert_eq!(site.call_as(&token, "GET", "/api/v1/auth/me", None).await.code(), "INVALID_CREDENTIAL");
+}
+
+/// A page shows what its reader may do, and nothing that would be refused.
+#[tokio::test]
+async fn who_one_is_has_what_one_may_do() {
+    let site = TestSite::new().await;
+    for (role, permissions) in [
+        (Role::Reporter, json!(["read"])),
+        (Role::Viewer, json!(["read", "read_output"])),
+        (Role::Operator, json!(["read", "read_output", "run"])),
+    ] {
+        let token = site.login_as(role.as_str(), role).await;
+        let me = site.call_as(&token, "GET", "/api/v1/auth/me", None).await.json();
+        assert_eq!(me["permissions"], permissions, "{role}");
+        // Kinds have theirs in the same words.
+        let kinds = site.get("/api/v1/kinds").await;
+        let may = |kind: &str| {
+            let kind = kinds["items"].as_array().unwrap().iter().find(|known| known["name"] == kind).unwrap();
+            permissions.as_array().unwrap().contains(&kind["permission"])
+        };
+        assert_eq!((may("sites"), may("unit")), (role >= Role::Viewer, role >= Role::Operator), "{role}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::{Json, Query};
 use crate::page::{page_of, request};
+use crate::people::auth::permission_name;
 use fleetward_app::people::access::Read;
 
 /// The routes of this noun.
@@ -45,7 +46,7 @@ fn action_view(kind: &action::Kind) -> Kind {
         name: kind.name.to_owned(),
         family: Family::Action,
         summary: kind.summary.to_owned(),
-        permission: permission(Permission::from(kind.privilege)),
+        permission: permission_name(Permission::from(kind.privilege)),
         idempotent: kind.idempotent,
         timeout_s: u32::try_from(kind.timeout.as_secs()).unwrap_or(u32::MAX),
         dry_run: kind.rehearses,
@@ -61,7 +62,7 @@ fn query_view(kind: &query::Kind) -> Kind {
         name: kind.name.to_owned(),
         family: Family::Query,
         summary: kind.summary.to_owned(),
-        permission: permission(Permission::from(kind.privilege)),
+        permission: permission_name(Permission::from(kind.privilege)),
         idempotent: true,
         timeout_s: u32::try_from(kind.bounds.timeout.as_secs()).unwrap_or(u32::MAX),
         dry_run: false,
@@ -75,13 +76,7 @@ fn query_view(kind: &query::Kind) -> Kind {
     }
 }
 
-fn permission(permission: Permission) -> String {
-    match serde_json::to_value(permission) {
-        Ok(Value::String(name)) => name,
-        _ => format!("{permission:?}"),
-    }
-}
-
-fn schema(schema: &Value) -> Map<String, Value> {
+/// A schema, as an object.
+pub(crate) fn schema(schema: &Value) -> Map<String, Value> {
     schema.as_object().cloned().unwrap_or_default()
 }
