@@ -21,6 +21,7 @@ mod health;
 mod idempotency;
 mod lasting;
 mod layer;
+mod lines;
 mod listen;
 mod page;
 mod parameter;

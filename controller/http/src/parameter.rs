@@ -1,7 +1,7 @@
 //! Query parameters that a route does not know are refused, not ignored: a misspelt filter must not show everything.
 //!
 //! What a route knows is what the document says of it, so this holds for every route, whether it reads a parameter
-//! or none.
+//! or none. Where the document has an object for parameters of any name, the route refuses those that it does not know.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,12 +10,13 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use utoipa::openapi::path::{Operation, ParameterIn};
+use utoipa::openapi::path::{Operation, Parameter, ParameterIn};
+use utoipa::openapi::schema::{AdditionalProperties, Schema};
 use utoipa::openapi::{OpenApi, RefOr};
 
 use super::error::ApiError;
 
-/// The query parameters of every route of the document.
+/// The query parameters of every route of the document that takes none but those that it names.
 #[derive(Debug)]
 pub(super) struct Parameters(HashMap<(Method, String), Vec<String>>);
 
@@ -31,7 +32,7 @@ impl Parameters {
                 (Method::PATCH, &item.patch),
                 (Method::DELETE, &item.delete),
             ] {
-                if let Some(operation) = operation {
+                if let Some(operation) = operation.as_ref().filter(|operation| !takes_any(operation)) {
                     known.insert((method, path.clone()), names(operation));
                 }
             }
@@ -53,7 +54,7 @@ impl Parameters {
     }
 }
 
-fn names(operation: &Operation) -> Vec<String> {
+fn parameters(operation: &Operation) -> impl Iterator<Item = &Parameter> {
     let parameters = operation.parameters.iter().flatten();
     parameters
         .filter_map(|parameter| match parameter {
@@ -62,8 +63,22 @@ fn names(operation: &Operation) -> Vec<String> {
             RefOr::Ref(_) => None,
         })
         .filter(|parameter| parameter.parameter_in == ParameterIn::Query)
-        .map(|parameter| parameter.name.clone())
-        .collect()
+}
+
+fn names(operation: &Operation) -> Vec<String> {
+    parameters(operation).map(|parameter| parameter.name.clone()).collect()
+}
+
+/// Whether it takes parameters of any name: one stands for them all, an object whose names are theirs (OpenAPI 3.1,
+/// "Style Values": `form` with `explode`).
+fn takes_any(operation: &Operation) -> bool {
+    parameters(operation).any(|parameter| match &parameter.schema {
+        Some(RefOr::T(Schema::Object(object))) => matches!(
+            object.additional_properties.as_deref(),
+            Some(AdditionalProperties::RefOr(_) | AdditionalProperties::FreeForm(true))
+        ),
+        _ => false,
+    })
 }
 
 /// Refuses a request with a parameter that its route does not know.
@@ -78,7 +93,8 @@ pub(super) async fn refuse_unknown(
     }
 }
 
-fn unknown(name: &str, known: &[String]) -> ApiError {
+/// What is told of a parameter that a route does not know.
+pub(super) fn unknown(name: &str, known: &[String]) -> ApiError {
     let name: String = name.chars().take(80).collect();
     let known = match known {
         [] => "this address takes none".to_owned(),

@@ -20,7 +20,7 @@ use super::error::ApiError;
 use super::lasting::Lasting;
 
 /// How often something goes out even if nothing happens.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Where a client that reconnects goes on.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
@@ -63,8 +63,11 @@ pub(super) fn respond(
     let until_end =
         login.cut(site.clone(), events).filter_map(|event| ready(event.ok().map(Ok::<_, Infallible>)));
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
-    let mut response = Sse::new(until_end).keep_alive(keep_alive).into_response();
-    // Tells buffering proxies that this is live.
+    unbuffered(Sse::new(until_end).keep_alive(keep_alive).into_response())
+}
+
+/// The answer, with what tells buffering proxies that it is live.
+pub(super) fn unbuffered(mut response: Response) -> Response {
     let name = HeaderName::from_static("x-accel-buffering");
     response.headers_mut().insert(name, HeaderValue::from_static("no"));
     response

@@ -10,7 +10,17 @@ use super::line::{commands, page};
 use crate::laws::{assert_none, files, root};
 
 /// Options of curl that have a value.
-const WITH_VALUE: [&str; 3] = ["--cacert", "--config", "--json"];
+const WITH_VALUE: [&str; 4] = ["--cacert", "--config", "--header", "--json"];
+
+/// What the API has at a path: each part is the one that stands there, or has a name.
+fn place<'a>(path: &str, paths: &'a Value) -> Option<&'a Value> {
+    let is_it = |known: &str| {
+        let parts = || path.split('/').zip(known.split('/'));
+        path.split('/').count() == known.split('/').count()
+            && parts().all(|(part, known)| part == known || known.starts_with('{'))
+    };
+    paths.as_object()?.iter().find(|(known, _)| is_it(known)).map(|(_, place)| place)
+}
 
 /// What is wrong with a body: it cannot be read, or holds what is not read.
 fn fault<T: DeserializeOwned + Serialize>(body: &Value) -> Option<String> {
@@ -55,7 +65,7 @@ fn problem(words: &[String], paths: &Value) -> Option<String> {
     };
     let (path, _) = path.split_once('?').unwrap_or((path, ""));
     let method = if body.is_some() { "post" } else { "get" };
-    let known = paths[path.replace("OP-17", "{id}")][method].is_object();
+    let known = place(path, paths).is_some_and(|place| place[method].is_object());
     // What a file holds is not in the document.
     let Some(body) = body.filter(|body| known && !body.starts_with('@')) else {
         return (!known).then(|| format!("the API has no {method} {path}"));

@@ -265,6 +265,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/hosts/{name}/queries/{kind}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Looks at something on one host, and changes nothing.
+         * @description The same as `POST /queries` with this host as the target, with the same answer; parameters stand in the query string.
+         */
+        get: operations["hostQuery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/hosts/{name}/retire": {
         parameters: {
             query?: never;
@@ -495,6 +515,9 @@ export interface paths {
          *     So many hosts are asked at the same time, the others after them; with `follow` all at once, and 200 at the most.
          *     Whoever takes nothing of what is told for about five minutes finds `cut: unread` in the `end`; what follows for 12 hours
          *     ends with `cut: limit`.
+         *
+         *     With `Accept: application/x-ndjson` (or `application/jsonl`) the same comes as JSON lines: `{"event": "item", "data": …}` and
+         *     so on, and `{"event": "alive"}` while nothing happens for 15 seconds. What was cut off ends as a broken body then.
          */
         post: operations["queryCreate"];
         delete?: never;
@@ -2703,6 +2726,51 @@ export interface operations {
             };
         };
     };
+    hostQuery: {
+        parameters: {
+            query?: {
+                /**
+                 * @description The kind's own parameters, each by its name, with values of the type that `GET /kinds` says: a list is given value by
+                 *     value, with the name repeated; names with values as `labels.NAME=VALUE`; whatever is deeper as `name:=JSON`.
+                 */
+                params?: {
+                    [key: string]: string;
+                };
+                /** @description Whether the host goes on to tell what changes, until the request is closed; only for kinds that can. */
+                follow?: boolean;
+            };
+            header?: never;
+            path: {
+                /** @description The host's name. */
+                name: string;
+                /** @description The kind of query, as `GET /kinds` lists them. */
+                kind: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                    "application/x-ndjson": string;
+                };
+            };
+            /** @description It failed: what, and what to do next. */
+            default: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorBody"];
+                };
+            };
+        };
+    };
     hostRetire: {
         parameters: {
             query?: never;
@@ -3158,6 +3226,7 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": string;
+                    "application/x-ndjson": string;
                 };
             };
             /** @description It failed: what, and what to do next. */

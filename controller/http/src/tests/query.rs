@@ -6,8 +6,8 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{Request, StatusCode};
 use fleetward_app::fleet::online::{HostCommand, Joined, Look, Newcomer, Seen};
 use fleetward_domain::people::permission::Role;
-use fleetward_protocol::id::{BootId, JournalId};
-use fleetward_protocol::order::Order;
+use fleetward_protocol::id::{BootId, JournalId, TenantId};
+use fleetward_protocol::order::{Authority, Order};
 use fleetward_protocol::text::Text;
 use fleetward_store::Scope;
 use fleetward_store::fleet::host;
@@ -25,6 +25,14 @@ async fn post(site: &TestSite, token: &str, body: &Value) -> axum::response::Res
         .header("authorization", format!("Bearer {token}"))
         .header("content-type", "application/json");
     site.send(request.body(Body::from(body.to_string())).unwrap()).await
+}
+
+/// A query to one host, by its address.
+async fn get(site: &TestSite, token: &str, path: &str, accept: &str) -> axum::response::Response {
+    let request = Request::get(format!("/api/v1/hosts/{path}"))
+        .header("authorization", format!("Bearer {token}"))
+        .header("accept", accept);
+    site.send(request.body(Body::empty()).unwrap()).await
 }
 
 /// The answer to a query that is taken.
@@ -149,9 +157,14 @@ async fn who_asks_too_often_is_told_how_often_one_may() {
     let site = TestSite::new().await;
     site.enrolled_host("web-1").await;
     let body = json!({ "kind": "units", "on": "web-1" });
-    for _ in 0..120 {
+    // However it is asked, it counts.
+    for _ in 0..60 {
         assert_eq!(post(&site, &site.token, &body).await.status(), StatusCode::OK);
+        let got = get(&site, &site.token, "web-1/queries/units", "*/*").await;
+        assert_eq!(got.status(), StatusCode::OK);
     }
+    let refused = Answer::read(get(&site, &site.token, "web-1/queries/units", "*/*").await).await;
+    assert_eq!(refused.code(), "TOO_MANY_QUERIES");
     let refused = Answer::read(post(&site, &site.token, &body).await).await;
     assert_eq!(refused.code(), "TOO_MANY_QUERIES");
     let message = refused.json()["error"].as_str().unwrap().to_owned();
@@ -276,6 +289,199 @@ async fn what_cannot_be_asked_is_refused_before_anything_is() {
         let (found, named, text) = refused(&site.token, body).await;
         assert_eq!((found.as_u16(), named.as_str()), (status, code), "{text}");
         assert!(text.contains(told), "{text}");
+    }
+}
+
+/// What a host is asked by its address is what a `POST` asks of it, to the last byte, and so is what the audit log has of it.
+#[tokio::test]
+async fn a_query_string_asks_what_a_body_asks() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let mut host = connected(&site, "web-1").await;
+    for (query, body) in [
+        (
+            "units?states=failed&states=active&types=timer&pattern=ngin%3F*",
+            json!({ "kind": "units", "params": { "states": ["failed", "active"], "types": ["timer"], "pattern": "ngin?*" } }),
+        ),
+        (
+            "units?follow=true&types:=[%22socket%22]",
+            json!({ "kind": "units", "params": { "types": ["socket"] }, "follow": true }),
+        ),
+        (
+            "unit-log?lines=7&boot=-1&grep=a%2Bb+c%26",
+            json!({ "kind": "unit-log", "params": { "lines": 7, "boot": -1, "grep": "a+b c&" } }),
+        ),
+        ("mounts?all=true&follow=false", json!({ "kind": "mounts", "params": { "all": true } })),
+        ("host-status", json!({ "kind": "host-status" })),
+    ] {
+        let mut asked = Vec::new();
+        for is_get in [true, false] {
+            let response = if is_get {
+                get(&site, &site.token, &format!("web-1/queries/{query}"), "*/*").await
+            } else {
+                let mut body = body.clone();
+                body["on"] = json!("web-1");
+                post(&site, &site.token, &body).await
+            };
+            if response.status() != StatusCode::OK {
+                panic!("{query}: {:?}", Answer::read(response).await);
+            }
+            assert_eq!(response.headers()["content-type"], "text/event-stream");
+            let look = look(&mut host).await;
+            let Authority::Query(request) = Order::open(&look.order).unwrap().authority else {
+                panic!("{query} is no query")
+            };
+            let mut event = site.get("/api/v1/audit?limit=1").await["items"][0].clone();
+            for own in ["id", "seq", "at", "hash"] {
+                event.as_object_mut().unwrap().remove(own);
+            }
+            asked.push((request, look.follow, event));
+        }
+        assert_eq!(asked[0], asked[1], "{query}");
+        assert_eq!(asked[0].2["action"], "query.asked");
+    }
+}
+
+#[tokio::test]
+async fn answers_come_as_lines_where_those_are_asked_for() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    for is_get in [true, false] {
+        let mut host = connected(&site, "web-1").await;
+        let response = if is_get {
+            get(&site, &site.token, "web-1/queries/units", "application/x-ndjson").await
+        } else {
+            let request = Request::post("/api/v1/queries")
+                .header("authorization", format!("Bearer {}", site.token))
+                .header("content-type", "application/json")
+                .header("accept", "application/jsonl, text/event-stream;q=0.5");
+            let body = json!({ "kind": "units", "on": "web-1" });
+            site.send(request.body(Body::from(body.to_string())).unwrap()).await
+        };
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
+        let Look { answers, .. } = look(&mut host).await;
+        let fields = json!({ "active": "failed\nb" }).as_object().cloned().unwrap();
+        answers.send(Seen::Items(vec![(Text::of("a.service"), fields)])).await.unwrap();
+        answers.send(Seen::Complete).await.unwrap();
+        answers.send(Seen::Ended).await.unwrap();
+        let text = String::from_utf8(Answer::read(response).await.bytes).unwrap();
+        let told: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            told,
+            [
+                json!({ "event": "item", "data": { "host": "web-1", "key": "a.service", "item": { "active": "failed\nb" } } }),
+                json!({ "event": "host", "data": { "host": "web-1", "state": "ended" } }),
+                json!({ "event": "end", "data": { "hosts": 1, "left_out": 0, "answered": 1 } }),
+            ]
+        );
+        assert!(text.ends_with('\n'));
+    }
+}
+
+/// Lines have no `end` that a program has to look for: the body itself says that it was cut off.
+#[tokio::test]
+async fn lines_that_are_cut_off_end_as_a_broken_body() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let mut host = connected(&site, "web-1").await;
+    let bob = site.login_as("bob", Role::Viewer).await;
+    let response = get(&site, &bob, "web-1/queries/units?follow=true", "application/x-ndjson").await;
+    assert_eq!(response.status(), StatusCode::OK, "a viewer may look");
+    let Look { answers, .. } = look(&mut host).await;
+    answers.send(Seen::Complete).await.unwrap();
+    let mut body = response.into_body().into_data_stream();
+    let first = tokio::time::timeout(SOON, body.next()).await.expect("it comes soon").unwrap().unwrap();
+    assert!(first.ends_with(b"\"state\":\"complete\"}}\n"), "{first:?}");
+    assert_eq!(site.call_as(&bob, "POST", "/api/v1/auth/logout", None).await.status, StatusCode::NO_CONTENT);
+    tokio::time::timeout(SOON, answers.closed()).await.expect("nobody may listen");
+    let end = tokio::time::timeout(SOON, body.next()).await.expect("it ends soon");
+    assert!(end.unwrap().is_err(), "a part is no whole");
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_of_a_host_is_refused_before_anything_is() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    site.call("POST", "/api/v1/hosts", Some(json!({ "name": "new-1", "type": "VM" }))).await;
+    let mut host = connected(&site, "web-1").await;
+    let reporter = site.login_as("rita", Role::Reporter).await;
+    let viewer = site.login_as("vera", Role::Viewer).await;
+    for (token, path, status, code, told) in [
+        (&reporter, "web-1/queries/units", 403, "FORBIDDEN", ""),
+        (&viewer, "web-1/queries/file-read?path=/etc/shadow", 403, "FORBIDDEN", "ManageHosts"),
+        (&site.token, "web-1/queries/unts?states=failed", 404, "KIND_NOT_FOUND", "did you mean `units`?"),
+        (&site.token, "web-1/queries/unit?verb=stop", 400, "NOT_A_QUERY", "`fleetward do`"),
+        (&site.token, "web-7/queries/units", 404, "HOST_NOT_FOUND", "web-7"),
+        (&site.token, "all/queries/units", 404, "HOST_NOT_FOUND", "all"),
+        (&site.token, "new-1/queries/units", 403, "HOST_NOT_ENROLLED", "new-1 (pending)"),
+        (
+            &site.token,
+            "web-1/queries/units?state=failed",
+            400,
+            "UNKNOWN_PARAMETER",
+            "`state` here; this address takes pattern, states, types, follow",
+        ),
+        (&site.token, "web-1/queries/units?on=all", 400, "UNKNOWN_PARAMETER", "`on`"),
+        (&site.token, "web-1/queries/units?states.x=1", 400, "INVALID_QUERY", "`states` has no names in it"),
+        (&site.token, "web-1/queries/units?states=faild", 400, "INVALID_QUERY", "did you mean `failed`?"),
+        (&site.token, "web-1/queries/units?states:=[", 400, "INVALID_QUERY", "is no JSON"),
+        (
+            &site.token,
+            "web-1/queries/units?pattern=a&pattern=b",
+            400,
+            "INVALID_QUERY",
+            "`pattern` is given twice",
+        ),
+        (
+            &site.token,
+            "web-1/queries/units?follow=yes",
+            400,
+            "INVALID_QUERY",
+            "`follow` is true or false, not `yes`",
+        ),
+        (&site.token, "web-1/queries/unit-log?lines=0", 400, "INVALID_QUERY", "lines"),
+        (&site.token, "web-1/queries/unit-log?lines=many", 400, "INVALID_QUERY", "whole number"),
+        (&site.token, "web-1/queries/unit-show", 400, "INVALID_QUERY", "`unit` is missing: text"),
+        (&site.token, "web-1/queries/sites?follow=true", 400, "NOT_FOLLOWED", "ask without following"),
+    ] {
+        let answer = Answer::read(get(&site, token, path, "application/x-ndjson").await).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code), "{path}: {answer:?}");
+        let text = answer.json()["error"].as_str().unwrap().to_owned();
+        assert!(text.contains(told), "{path}: {text}");
+    }
+    assert!(host.commands.try_recv().is_err(), "nobody was asked");
+}
+
+#[tokio::test]
+async fn hosts_of_another_tenant_are_not_there() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let mut host = connected(&site, "web-1").await;
+    let other = tenant::Tenant {
+        id: TenantId::from_uuid(Uuid::now_v7()),
+        name: "other".parse().unwrap(),
+        title: "Other".to_owned(),
+        created_at: site.app.now(),
+    };
+    let mut tx = site.app.store().write().await.unwrap();
+    tenant::insert(&mut tx, &other).await.unwrap();
+    tx.commit().await.unwrap();
+    let stranger = site.login_in(other.id, "eve", Role::Admin).await;
+    let answer = Answer::read(get(&site, &stranger, "web-1/queries/units", "*/*").await).await;
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::NOT_FOUND, "HOST_NOT_FOUND"));
+    assert!(host.commands.try_recv().is_err(), "nobody was asked");
+}
+
+/// In a query string that name is taken.
+#[tokio::test]
+async fn no_kind_of_query_has_a_parameter_of_the_addresss_own() {
+    let site = TestSite::new().await;
+    for kind in site.app.queries().kinds() {
+        let names: Vec<&String> =
+            kind.parameters["properties"].as_object().into_iter().flatten().map(|(name, _)| name).collect();
+        assert!(names.iter().all(|name| *name != "follow"), "{}: {names:?}", kind.name);
     }
 }
 

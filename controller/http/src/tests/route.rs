@@ -35,7 +35,9 @@ fn routes() -> Vec<(String, String)> {
 }
 
 fn filled(path: &str) -> String {
-    path.replace("{id}", "00000000-0000-7000-8000-000000000009").replace("{name}", "web-1")
+    path.replace("{id}", "00000000-0000-7000-8000-000000000009")
+        .replace("{name}", "web-1")
+        .replace("{kind}", "units")
 }
 
 #[test]
@@ -131,7 +133,8 @@ async fn every_parameter_of_the_document_is_known_to_its_route() {
     let document = document();
     for (verb, path) in routes().into_iter().filter(|(_, path)| path != "/api/v1/events") {
         for parameter in document["paths"][&path][&verb]["parameters"].as_array().into_iter().flatten() {
-            if parameter["in"] == "query" {
+            // An object stands for parameters of other names.
+            if parameter["in"] == "query" && parameter["schema"]["type"] != "object" {
                 let path = format!("{}?{}=", filled(&path), parameter["name"].as_str().unwrap());
                 let answer = site.call(&verb.to_uppercase(), &path, Some(json!({}))).await;
                 let is_known = answer.status.is_success() || answer.code() != "UNKNOWN_PARAMETER";

@@ -18,7 +18,7 @@ use fleetward_domain::people::permission::{Grant, Role};
 use fleetward_domain::work::run::{Custody, RunState};
 use fleetward_pki::Authority;
 use fleetward_protocol::digest::Digest;
-use fleetward_protocol::id::{JournalId, OperationId, RunId, SessionId, UserId};
+use fleetward_protocol::id::{JournalId, OperationId, RunId, SessionId, TenantId, UserId};
 use fleetward_protocol::output::{Record, Stream};
 use fleetward_protocol::time::Timestamp;
 use fleetward_repo::Reach;
@@ -96,6 +96,11 @@ impl TestSite {
 
     /// A user with a role, logged in without a password.
     pub(super) async fn login_as(&self, name: &str, role: Role) -> String {
+        self.login_in(tenant::DEFAULT, name, role).await
+    }
+
+    /// The same in a tenant.
+    pub(super) async fn login_in(&self, tenant: TenantId, name: &str, role: Role) -> String {
         let now = self.app.now();
         let id = UserId::from_uuid(Uuid::now_v7());
         let token = format!("fws_{name}");
@@ -110,7 +115,7 @@ impl TestSite {
             created_at: now,
         };
         user::insert(&mut tx, &row).await.unwrap();
-        user::insert_grant(&mut tx, id, Grant { tenant: tenant::DEFAULT, role }, now).await.unwrap();
+        user::insert_grant(&mut tx, id, Grant { tenant, role }, now).await.unwrap();
         let login = Session {
             id: SessionId::from_uuid(Uuid::now_v7()),
             user: id,

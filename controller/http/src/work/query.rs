@@ -1,16 +1,24 @@
 //! Queries: looking at something on hosts.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::response::sse::Event;
+use fleetward_api::work::kind::params::{self, Assignment};
+use fleetward_api::work::kind::schema::{Field, Shape, fields};
 use fleetward_api::work::query::{QueryCreate, QueryCut, QueryEnd, QueryHost, QueryItem, QueryState};
+use fleetward_app::fleet::host;
+use fleetward_app::fleet::target::NotEnrolledHosts;
 use fleetward_app::work::query::{self, Answer, Answers, Asked, MAX_FOLLOWED, QueryError};
 use fleetward_domain::bucket::TooMany;
-use fleetward_protocol::query::InvalidQuery;
-use futures_util::Stream;
+use fleetward_protocol::name::HostName;
+use fleetward_protocol::query::{Fields, InvalidQuery};
+use futures_util::{Stream, StreamExt as _};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -18,14 +26,31 @@ use crate::Site;
 use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
-use crate::extract::Json;
-use crate::sse;
+use crate::extract::{Json, Path};
+use crate::work::kind::schema;
 use crate::work::rollout::not_enrolled;
+use crate::{lines, parameter, sse};
 use fleetward_app::people::access::ReadOutput;
 
 /// The routes of this noun.
 pub(crate) fn router() -> OpenApiRouter<Site> {
-    OpenApiRouter::new().routes(routes!(create))
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(ask_one))
+}
+
+/// Whether to go on with what changes: the one query parameter that is none of the kind's own.
+const FOLLOW: &str = "follow";
+
+/// `GET /hosts/{name}/queries/{kind}`.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "only describes the parameters; `asked` reads them")]
+struct KindQuery {
+    /// The kind's own parameters, each by its name, with values of the type that `GET /kinds` says: a list is given value by
+    /// value, with the name repeated; names with values as `labels.NAME=VALUE`; whatever is deeper as `name:=JSON`.
+    #[param(style = Form, explode, required = false, value_type = HashMap<String, String>)]
+    params: HashMap<String, String>,
+    /// Whether the host goes on to tell what changes, until the request is closed; only for kinds that can.
+    follow: Option<bool>,
 }
 
 /// Looks at something on hosts, and changes nothing.
@@ -38,39 +63,145 @@ pub(crate) fn router() -> OpenApiRouter<Site> {
 /// So many hosts are asked at the same time, the others after them; with `follow` all at once, and 200 at the most.
 /// Whoever takes nothing of what is told for about five minutes finds `cut: unread` in the `end`; what follows for 12 hours
 /// ends with `cut: limit`.
+///
+/// With `Accept: application/x-ndjson` (or `application/jsonl`) the same comes as JSON lines: `{"event": "item", "data": …}` and
+/// so on, and `{"event": "alive"}` while nothing happens for 15 seconds. What was cut off ends as a broken body then.
 #[utoipa::path(
     post, path = "/queries", operation_id = "queryCreate", tag = "query",
     request_body = QueryCreate,
-    responses((status = 200, description = "The events.", body = String, content_type = "text/event-stream"), Failure),
+    responses((status = 200, description = "The events.", content(
+        (String = "text/event-stream"), (String = "application/x-ndjson"),
+    )), Failure),
 )]
 async fn create(
     State(site): State<Site>,
     permit: Allowed<ReadOutput>,
+    headers: HeaderMap,
     Json(request): Json<QueryCreate>,
 ) -> Result<Response, ApiError> {
     let QueryCreate { kind, params, on, skip_not_enrolled, follow } = request;
     let not_enrolled = not_enrolled(skip_not_enrolled);
-    let asked = Asked { kind, params, on, not_enrolled, follow };
-    let answers = query::ask(&site.app, &permit, asked).await?;
-    Ok(sse::respond(&site, permit.lasting(), stream(answers)))
+    answer(&site, &permit, &headers, Asked { kind, params, on, not_enrolled, follow }).await
 }
 
-/// What is told as events: the next is taken when the last event of this one was.
-fn stream(answers: Answers) -> impl Stream<Item = Event> + Send + 'static {
+/// Looks at something on one host, and changes nothing.
+///
+/// The same as `POST /queries` with this host as the target, with the same answer; parameters stand in the query string.
+#[utoipa::path(
+    get, path = "/hosts/{name}/queries/{kind}", operation_id = "hostQuery", tag = "query",
+    params(
+        ("name" = String, Path, description = "The host's name."),
+        ("kind" = String, Path, description = "The kind of query, as `GET /kinds` lists them."),
+        KindQuery,
+    ),
+    responses((status = 200, description = "The events.", content(
+        (String = "text/event-stream"), (String = "application/x-ndjson"),
+    )), Failure),
+)]
+async fn ask_one(
+    State(site): State<Site>,
+    permit: Allowed<ReadOutput>,
+    Path((name, kind)): Path<(HostName, String)>,
+    RawQuery(given): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let (params, follow) = asked(&site, &kind, given.as_deref().unwrap_or_default())?;
+    // A host that is not there is no target that means nothing: it is told as by every address of a host.
+    let on = host::get(&site.app, &permit, &name).await?.host.declared.name.to_string();
+    let not_enrolled = NotEnrolledHosts::Refuse;
+    answer(&site, &permit, &headers, Asked { kind, params, on, not_enrolled, follow }).await
+}
+
+/// The parameters that a query string gives to a kind, and whether to follow.
+fn asked(site: &Site, kind: &str, given: &str) -> Result<(Fields, bool), ApiError> {
+    // What is no kind takes no parameters, and is refused by whoever knows what it may be instead.
+    let Some(known) = site.app.queries().kinds().iter().find(|known| known.name == kind) else {
+        return Ok((Fields::new(), false));
+    };
+    let mut fields = fields(&schema(&known.parameters));
+    fields.push(Field {
+        name: FOLLOW.to_owned(),
+        shape: Shape::Switch,
+        required: false,
+        description: String::new(),
+        default: None,
+        example: None,
+        meanings: Vec::new(),
+    });
+    let (mut assignments, mut problems) = (Vec::new(), Vec::new());
+    for (name, value) in form_urlencoded::parse(given.as_bytes()) {
+        match Assignment::new(&name, &value) {
+            Ok(assignment) if assignment.field(&fields).is_none() => {
+                let names: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
+                return Err(parameter::unknown(&name, &names));
+            }
+            Ok(assignment) => assignments.push(assignment),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    let refused = |problems: Vec<String>| {
+        ApiError::invalid("INVALID_QUERY", problems.join("; "))
+            .detail("kind", kind)
+            .detail("problems", problems)
+    };
+    if !problems.is_empty() {
+        return Err(refused(problems));
+    }
+    let mut params = params::build(&fields, Fields::new(), &assignments).map_err(refused)?;
+    let follow = params.remove(FOLLOW).is_some_and(|follow| follow == Value::Bool(true));
+    Ok((params, follow))
+}
+
+/// Asks, and answers as the client would have it.
+async fn answer(
+    site: &Site,
+    permit: &Allowed<ReadOutput>,
+    headers: &HeaderMap,
+    asked: Asked,
+) -> Result<Response, ApiError> {
+    let told = stream(query::ask(&site.app, permit, asked).await?);
+    Ok(match lines::are_wanted(headers) {
+        true => lines::respond(site, permit.lasting(), told),
+        false => sse::respond(site, permit.lasting(), told.map(|told| told.event())),
+    })
+}
+
+/// One thing that is told, as its line has it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", content = "data", rename_all = "snake_case")]
+enum Told {
+    Item(QueryItem),
+    Host(QueryHost),
+    End(QueryEnd),
+}
+
+impl Told {
+    /// The same as a server-sent event.
+    fn event(&self) -> Event {
+        match self {
+            Self::Item(item) => sse::event("item", item),
+            Self::Host(host) => sse::event("host", host),
+            Self::End(end) => sse::event("end", end),
+        }
+    }
+}
+
+/// What is told, one by one: the next answer is taken when the last part of this one was.
+fn stream(answers: Answers) -> impl Stream<Item = Told> + Send + 'static {
     futures_util::stream::unfold((answers, VecDeque::new()), |(mut answers, mut queue)| async move {
         loop {
-            if let Some(event) = queue.pop_front() {
+            if let Some(part) = queue.pop_front() {
                 answers.took_part(queue.len());
-                return Some((event, (answers, queue)));
+                return Some((part, (answers, queue)));
             }
-            queue.extend(events_of(answers.next().await?));
+            queue.extend(parts_of(answers.next().await?));
         }
     })
 }
 
-fn events_of(told: Answer) -> Vec<Event> {
+fn parts_of(told: Answer) -> Vec<Told> {
     let item = |host, key: fleetward_protocol::query::Key, item| {
-        sse::event("item", &QueryItem { host, key: key.into(), item })
+        Told::Item(QueryItem { host, key: key.into(), item })
     };
     match told {
         Answer::Items { host, items } => {
@@ -78,11 +209,11 @@ fn events_of(told: Answer) -> Vec<Event> {
         }
         Answer::Gone { host, keys } => keys.into_iter().map(|key| item(host.clone(), key, None)).collect(),
         Answer::Host { host, state, detail } => {
-            vec![sse::event("host", &QueryHost { host, state: state_view(state), detail })]
+            vec![Told::Host(QueryHost { host, state: state_view(state), detail })]
         }
         Answer::End { hosts, left_out, answered, cut } => {
             let detail = cut.map(|cut| cut.to_string());
-            vec![sse::event("end", &QueryEnd { hosts, left_out, answered, cut: cut.map(cut_view), detail })]
+            vec![Told::End(QueryEnd { hosts, left_out, answered, cut: cut.map(cut_view), detail })]
         }
     }
 }

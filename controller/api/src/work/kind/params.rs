@@ -67,6 +67,13 @@ impl Assignment {
         }
     }
 
+    /// The field of `fields` that it is for: the one of its name, or the one in which it names something.
+    #[must_use]
+    pub fn field<'a>(&self, fields: &'a [Field]) -> Option<&'a Field> {
+        let find = |name: &str| fields.iter().find(|field| field.name == name);
+        find(&self.key).or_else(|| find(self.key.split_once('.')?.0))
+    }
+
     /// Whether it gives the parameter that is shown under `name`, or a name in it.
     #[must_use]
     pub fn is_of(&self, name: &str) -> bool {
@@ -112,22 +119,17 @@ struct Building<'a> {
     problems: Vec<String>,
 }
 
-impl<'a> Building<'a> {
+impl Building<'_> {
     fn take(&mut self, assignment: &Assignment) {
         let Assignment { key, value } = assignment;
-        let done = match (self.field(key), key.split_once('.')) {
-            (Some(field), _) => self.put(field, value),
-            (None, Some((name, entry))) => match self.field(name) {
-                Some(field) => self.put_entry(field, entry, value),
-                None => Err(unknown(self.fields, key)),
+        let done = match assignment.field(self.fields) {
+            Some(field) => match key.strip_prefix(&*field.name).and_then(|rest| rest.strip_prefix('.')) {
+                Some(entry) => self.put_entry(field, entry, value),
+                None => self.put(field, value),
             },
-            (None, None) => Err(unknown(self.fields, key)),
+            None => Err(unknown(self.fields, key)),
         };
         self.problems.extend(done.err());
-    }
-
-    fn field(&self, name: &str) -> Option<&'a Field> {
-        self.fields.iter().find(|field| field.name == name)
     }
 
     fn put(&mut self, field: &Field, value: &Given) -> Result<(), String> {
