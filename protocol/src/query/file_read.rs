@@ -62,7 +62,7 @@ pub struct ReadItem {
     pub offset: Option<u64>,
     /// The piece, in base64.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
+    #[cfg_attr(feature = "schema", schema(value_type = Option<String>, format = Byte))]
     pub data: Option<Text<8000>>,
 }
 

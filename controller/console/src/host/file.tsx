@@ -5,6 +5,7 @@ import type { Told } from "../api/answer";
 import { useKinds } from "../api/queries";
 import { fieldsOf } from "../kind/schema";
 import { Values } from "../kind/values";
+import { decoded, textIn } from "../output/bytes";
 import { plain, visible } from "../output/text";
 import { AnswerNotes } from "../query/answer_notes";
 import { bytes } from "../ui/time";
@@ -64,13 +65,10 @@ export function bytesOf(told: Told[]): Uint8Array {
   let end = 0;
   for (const { item } of told) {
     if (numberOf(item, "offset") !== end) continue;
-    try {
-      const piece = Uint8Array.from(atob(textOf(item, "data")), (char) => char.charCodeAt(0));
-      pieces.push(piece);
-      end += piece.length;
-    } catch {
-      break;
-    }
+    const piece = decoded(textOf(item, "data"));
+    if (!piece) break;
+    pieces.push(piece);
+    end += piece.length;
   }
   const whole = new Uint8Array(end);
   let at = 0;
@@ -79,16 +77,6 @@ export function bytesOf(told: Told[]): Uint8Array {
     at += piece.length;
   }
   return whole;
-}
-
-/** The text of these bytes; nothing where they are none. A character that is cut off at the end is left out. */
-export function textIn(content: Uint8Array): string | undefined {
-  if (content.includes(0)) return undefined;
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: false }).decode(content, { stream: true });
-  } catch {
-    return undefined;
-  }
 }
 
 export function Content({ told, size, isWhole }: { told: Told[]; size: number; isWhole: boolean }) {

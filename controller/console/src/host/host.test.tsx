@@ -1,8 +1,9 @@
 import { afterEach, describe, expect, it } from "vitest";
 import type { Told } from "../api/answer";
+import { textIn } from "../output/bytes";
 import { answered } from "../query/sample";
 import { type Page, show } from "../shell/sample";
-import { bytesOf, Content, textIn } from "./file";
+import { bytesOf, Content } from "./file";
 import { crumbsOf, Directory, pathOf } from "./files";
 import { LogLine } from "./log";
 import { UnitParts } from "./unit";

@@ -20,6 +20,8 @@ export type Field = {
   example?: unknown;
   /** Whether it may be a text of several lines: one that is told neither a limit nor an example. */
   isLong?: boolean;
+  /** Whether it is bytes, in base64. */
+  isBytes?: boolean;
   /** The properties of what it holds, where that is an object. */
   fields?: Field[];
 };
@@ -30,6 +32,8 @@ const MAX_DEPTH = 4;
 const MAX_NESTED = 2;
 /** How a whole number is marked that is a time in milliseconds. */
 const TIME = "unix-ms";
+/** How a text is marked that is bytes in base64 (OpenAPI's registry of formats). */
+const BYTES = "byte";
 
 /** The properties of the object that a schema describes: first those that are always there, then the others. */
 export function fieldsOf(schema: object): Field[] {
@@ -74,6 +78,7 @@ function field(root: Json, name: string, property: unknown, required: boolean, d
     ...(fallback === undefined ? {} : { default: fallback }),
     ...(example === undefined ? {} : { example }),
     ...(isLong ? { isLong } : {}),
+    ...(its.is === "text" && find("format") === BYTES ? { isBytes: true } : {}),
     ...(isNested ? { fields: fieldsWithin(root, inner, depth + 1) } : {}),
   };
 }

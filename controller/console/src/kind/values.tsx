@@ -1,6 +1,7 @@
 // JSON for reading: what an action was given, and what it reported.
 
 import { Ago } from "../ui/time";
+import { Bytes } from "./bytes";
 import type { Field, Json } from "./schema";
 import { isObject } from "./schema";
 
@@ -72,6 +73,7 @@ function Value({
 }) {
   const time = timeOf(field, value);
   if (time) return <Ago time={time} />;
+  if (field?.isBytes && typeof value === "string") return <Bytes value={value} />;
   if (isObject(value)) {
     const { digest, ...more } = value;
     if (typeof digest === "string") {

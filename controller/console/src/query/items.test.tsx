@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { Answer, KEEP_ENTRIES } from "../api/answer";
 import { fieldsOf } from "../kind/schema";
 import { type Page, show } from "../shell/sample";
-import { Items } from "./items";
+import { Entry, Items } from "./items";
 import { answered } from "./sample";
 
 let page: Page | undefined;
@@ -46,6 +46,31 @@ describe("Items", () => {
     page = await show(<Items asking={asking} fields={fields} />);
     expect(page.text()).toContain("Host");
     expect(page.text()).toContain("web-2");
+  });
+
+  it("shows bytes as the text they are, across pieces, and others by their size", async () => {
+    const fields = fieldsOf({
+      properties: { offset: { type: "integer" }, data: { type: ["string", "null"], format: "byte" } },
+    });
+    const piece = (...parts: number[]) => btoa(String.fromCharCode(...parts));
+    const asking = answered(
+      [
+        ["0", { offset: 0, data: piece(0x61, 0x0a, 0xc3) }],
+        ["3", { offset: 3, data: piece(0xa4, 0x3c, 0x62, 0x3e) }],
+        ["7", { offset: 7, data: piece(0, 1, 2, 255) }],
+      ],
+      { shows: "entries" },
+    );
+    const told = asking.answer.items();
+    page = await show(
+      told.map((entry, index) => (
+        <p key={entry.key}>
+          <Entry told={entry} next={told[index + 1]} fields={fields} hosts={1} />
+        </p>
+      )),
+    );
+    const lines = [...page.element.querySelectorAll("p")].map((entry) => entry.textContent);
+    expect(lines).toEqual(["offset 0 a\nä", "offset 3 <b>", "offset 7 no text, 4 B"]);
   });
 
   it("says that older entries were let go", async () => {

@@ -2,7 +2,8 @@
 
 import { type ReactNode, useState } from "react";
 import type { Asking, Told } from "../api/answer";
-import type { Field } from "../kind/schema";
+import { Bytes } from "../kind/bytes";
+import { type Field, isObject } from "../kind/schema";
 import { isScalar, namesOf, plain, timeOf, Values } from "../kind/values";
 import { visible } from "../output/text";
 import { Ago } from "../ui/time";
@@ -11,6 +12,8 @@ import { Sequence } from "./sequence";
 /** More columns than these would leave no room for any of them; a row that is opened shows the rest. */
 const MAX_COLUMNS = 6;
 const PAGE = 200;
+/** How far behind an entry the next one of the same host is looked for. */
+const NEAR = 50;
 
 export function Items({ asking, fields }: { asking: Asking; fields: Field[] }) {
   const [search, setSearch] = useState("");
@@ -20,7 +23,14 @@ export function Items({ asking, fields }: { asking: Asking; fields: Field[] }) {
   if (asking.answer.shows === "entries") {
     return (
       <Sequence asking={asking} label="Entries">
-        {(entry) => <Entry told={entry} fields={fields} hosts={asking.answer.hosts.size} />}
+        {(entry, index) => (
+          <Entry
+            told={entry}
+            next={told.slice(index + 1, index + 1 + NEAR).find(({ host }) => host === entry.host)}
+            fields={fields}
+            hosts={asking.answer.hosts.size}
+          />
+        )}
       </Sequence>
     );
   }
@@ -129,6 +139,7 @@ function Cell({ value, field }: { value: unknown; field: Field | undefined }): R
   const time = timeOf(field, value);
   if (time) return <Ago time={time} />;
   if (value === undefined || value === null) return <span className="muted">–</span>;
+  if (field?.isBytes && typeof value === "string") return <Bytes value={value} />;
   const text = visible(plain(value));
   return (
     <span className="clip" title={text}>
@@ -147,32 +158,60 @@ function columnsOf(told: Told[], fields: Field[]): string[] {
 }
 
 /** An entry of which only the schema is known: its time, its short values, and its lines below them. */
-function Entry({ told, fields, hosts }: { told: Told; fields: Field[]; hosts: number }) {
+export function Entry({
+  told,
+  next,
+  fields,
+  hosts,
+}: {
+  told: Told;
+  /** The entry of this host that follows. */
+  next: Told | undefined;
+  fields: Field[];
+  hosts: number;
+}) {
   const names = namesOf([told.item], fields).filter((name) => told.item[name] != null);
-  const isLines = (name: string) => Array.isArray(told.item[name]);
+  const isBytes = (name: string) =>
+    typeof told.item[name] === "string" && fields.some((field) => field.name === name && field.isBytes);
+  const isLines = (name: string) => Array.isArray(told.item[name]) || isBytes(name);
   return (
     <>
       {hosts > 1 && <span className="strong">{told.host} </span>}
       {names
         .filter((name) => !isLines(name))
         .map((name) => {
+          const field = fields.find((known) => known.name === name);
           const value = told.item[name];
-          const time = timeOf(
-            fields.find((field) => field.name === name),
-            value,
-          );
-          return (
-            <span key={name}>
-              <span className="muted">{name} </span>
-              {time ? <time dateTime={time}>{time}</time> : visible(plain(value))}{" "}
-            </span>
-          );
+          if (!isObject(value)) return <Named key={name} name={name} value={value} field={field} />;
+          const inner = field?.fields ?? [];
+          return namesOf([value], inner).map((each) => (
+            <Named
+              key={`${name} ${each}`}
+              name={each}
+              value={value[each]}
+              field={inner.find((known) => known.name === each)}
+            />
+          ));
         })}
-      {names.filter(isLines).map((name) => (
-        <span key={name} className="lines">
-          {(told.item[name] as unknown[]).map((line) => visible(plain(line))).join("\n")}
-        </span>
-      ))}
+      {names.filter(isLines).map((name) =>
+        isBytes(name) ? (
+          <Bytes key={name} value={told.item[name] as string} after={next?.item[name]} />
+        ) : (
+          <span key={name} className="lines">
+            {(told.item[name] as unknown[]).map((line) => visible(plain(line))).join("\n")}
+          </span>
+        ),
+      )}
     </>
+  );
+}
+
+function Named({ name, value, field }: { name: string; value: unknown; field: Field | undefined }) {
+  const time = timeOf(field, value);
+  return (
+    <span>
+      <span className="muted">{name} </span>
+      {time ? <time dateTime={time}>{time}</time> : visible(plain(value))}{" "}
+    </span>
   );
 }

@@ -11,7 +11,7 @@ export function Sequence({
 }: {
   asking: Asking;
   label: string;
-  children: (told: Told) => ReactNode;
+  children: (told: Told, index: number) => ReactNode;
 }) {
   const scroller = useRef<HTMLDivElement>(null);
   const [following, setFollowing] = useState(true);
@@ -57,7 +57,7 @@ export function Sequence({
                 className="line"
                 style={{ transform: `translateY(${item.start}px)` }}
               >
-                {told && children(told)}
+                {told && children(told, item.index)}
               </div>
             );
           })}
