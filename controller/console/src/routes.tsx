@@ -3,6 +3,8 @@
 import { createRootRoute, createRoute, createRouter, redirect } from "@tanstack/react-router";
 import { FilesPage } from "./host/files";
 import { LogPage } from "./host/log";
+import { SitePage } from "./host/site";
+import { SitesPage } from "./host/sites";
 import { UnitPage } from "./host/unit";
 import { UnitsPage } from "./host/units";
 import { isObject, type Json } from "./kind/schema";
@@ -86,6 +88,13 @@ const hostFiles = createRoute({
   validateSearch: texts("path", "file", "hidden", "after"),
   component: FilesPage,
 });
+const hostSites = createRoute({
+  getParentRoute: () => host,
+  path: "/sites",
+  validateSearch: texts("search"),
+  component: SitesPage,
+});
+const hostSite = createRoute({ getParentRoute: () => host, path: "/sites/$site", component: SitePage });
 const groups = createRoute({
   getParentRoute: () => shell,
   path: "/groups",
@@ -149,7 +158,7 @@ export const router = createRouter({
     shell.addChildren([
       index,
       hosts,
-      host.addChildren([hostOverview, hostUnits, hostUnit, hostLog, hostFiles]),
+      host.addChildren([hostOverview, hostUnits, hostUnit, hostLog, hostFiles, hostSites, hostSite]),
       groups,
       scripts,
       script,

@@ -16,6 +16,12 @@ type QueryOf<K extends keyof operations> = NonNullable<operations[K]["parameters
 
 export const meKey = ["me"] as const;
 
+/** Whether the caller has a permission, as far as it is known; the controller is who decides. */
+export function useMay(): (permission: string) => boolean {
+  const permissions = useMe().data?.permissions ?? [];
+  return (permission) => permissions.includes(permission);
+}
+
 export function useMe() {
   return useQuery({ queryKey: meKey, queryFn: () => take(api.GET("/api/v1/auth/me")), staleTime: 60_000 });
 }

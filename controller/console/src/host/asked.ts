@@ -16,9 +16,13 @@ export const KIND = {
   fileList: "file-list",
   fileStat: "file-stat",
   fileRead: "file-read",
+  sites: "sites",
+  certificates: "certificates",
+  siteErrors: "site-errors",
+  site: "site",
 } as const;
 
-const SEQUENCES: string[] = [KIND.unitLog, KIND.fileRead];
+const SEQUENCES: string[] = [KIND.unitLog, KIND.fileRead, KIND.siteErrors];
 
 /** Asks one host. One that comes back is asked again by itself. */
 export function useHostAnswer(

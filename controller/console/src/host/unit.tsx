@@ -1,15 +1,14 @@
 // One unit of a host: its state, its files, what it has to do with others, its log, and what can be done with it.
 
 import { Link, useParams } from "@tanstack/react-router";
-import { useEffect, useRef, useState } from "react";
+import { useEffect, useRef } from "react";
 import type { Told } from "../api/answer";
-import { useHost, useKinds } from "../api/queries";
 import type { Json } from "../kind/schema";
 import { plain } from "../kind/values";
 import { visible } from "../output/text";
 import { AnswerNotes } from "../query/answer_notes";
-import { DoDialog } from "../run/do_dialog";
 import { Ago, bytes, duration } from "../ui/time";
+import { type Act, Acts } from "./acts";
 import { KIND, numberOf, textOf, textsOf, timeIn, useHostAnswer } from "./asked";
 import { UnitLog } from "./log";
 import { UnitState } from "./units";
@@ -38,7 +37,7 @@ export function UnitPage() {
             {visible(unit)} {now && <UnitState unit={now} />}
           </h2>
         </div>
-        <UnitActions host={name} unit={unit} state={now} onDone={asking.again} />
+        <Acts host={name} subject={unit} acts={actsOf(unit, now)} onDone={asking.again} />
       </header>
       <AnswerNotes asking={asking} nothing="The host has no such unit." />
       <UnitParts host={name} told={asking.answer.items()} />
@@ -55,64 +54,25 @@ function typeOf(unit: string): string {
   return at < 0 ? "service" : unit.slice(at + 1);
 }
 
-type Act = { kind: string; verb: string; title: string };
-
-const ACTS: Act[] = [
-  { kind: KIND.unit, verb: "start", title: "Start…" },
-  { kind: KIND.unit, verb: "stop", title: "Stop…" },
-  { kind: KIND.unit, verb: "restart", title: "Restart…" },
-  { kind: KIND.unit, verb: "reload", title: "Reload…" },
-  { kind: KIND.unitFile, verb: "enable", title: "Enable…" },
-  { kind: KIND.unitFile, verb: "disable", title: "Disable…" },
-];
-
-export function UnitActions({
-  host,
-  unit,
-  state,
-  onDone,
-}: {
-  host: string;
-  unit: string;
-  state: Json | undefined;
-  onDone: () => void;
-}) {
-  const [act, setAct] = useState<Act>();
-  const kinds = useKinds().data ?? [];
-  const enrolment = useHost(host).data?.enrolment;
+/** What can be done with a unit, as it is. */
+function actsOf(unit: string, state: Json | undefined): Act[] {
   const active = state && textOf(state, "active");
   const file = state && textOf(state, "file");
-  const isIdle = ({ verb }: Act) =>
-    (verb === "start" && active === "active") ||
-    ((verb === "stop" || verb === "reload") && (active === "inactive" || active === "failed")) ||
-    (verb === "enable" && file === "enabled") ||
-    (verb === "disable" && file === "disabled");
-  return (
-    <div className="actions">
-      {ACTS.filter(({ kind }) => kinds.some((known) => known.name === kind)).map((each) => (
-        <button
-          key={each.verb}
-          type="button"
-          disabled={enrolment !== "enrolled" || isIdle(each)}
-          onClick={() => setAct(each)}
-        >
-          {each.title}
-        </button>
-      ))}
-      {act && (
-        <DoDialog
-          title={`${act.title.slice(0, -1)} ${unit}`}
-          kind={act.kind}
-          params={{ unit, verb: act.verb }}
-          on={host}
-          onClose={() => {
-            setAct(undefined);
-            onDone();
-          }}
-        />
-      )}
-    </div>
-  );
+  const isDown = active === "inactive" || active === "failed";
+  const act = (verb: string, kind: string, isIdle = false): Act => ({
+    kind,
+    verb,
+    params: { unit, verb: verb.toLowerCase() },
+    isIdle,
+  });
+  return [
+    act("Start", KIND.unit, active === "active"),
+    act("Stop", KIND.unit, isDown),
+    act("Restart", KIND.unit),
+    act("Reload", KIND.unit, isDown),
+    act("Enable", KIND.unitFile, file === "enabled"),
+    act("Disable", KIND.unitFile, file === "disabled"),
+  ];
 }
 
 type Part = { name: string; items: Json[] };

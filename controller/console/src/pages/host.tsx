@@ -1,7 +1,7 @@
 import { Link, Outlet, useMatchRoute, useParams } from "@tanstack/react-router";
 import { useState } from "react";
 import type { Schemas } from "../api/client";
-import { useHost, useHostAct, useOperations } from "../api/queries";
+import { useHost, useHostAct, useMay, useOperations } from "../api/queries";
 import { RunButtons } from "../run/run_buttons";
 import { Dialog } from "../ui/dialog";
 import { Duplicate } from "../ui/duplicate";
@@ -55,6 +55,9 @@ function HostPlaces({ name }: { name: string }) {
       </Link>
       <Link to="/hosts/$name/files" {...common} activeOptions={{ includeSearch: false }}>
         Files
+      </Link>
+      <Link to="/hosts/$name/sites" {...common} activeOptions={{ includeSearch: false }}>
+        Sites
       </Link>
     </nav>
   );
@@ -148,6 +151,7 @@ export function HostOverview() {
 
 function HostHeader({ host }: { host: Schemas["Host"] }) {
   const act = useHostAct(host.name);
+  const may = useMay();
   const [revoking, setRevoking] = useState(false);
   const error = act.token.error ?? act.approve.error ?? act.revoke.error ?? act.retire.error;
   return (
@@ -160,17 +164,17 @@ function HostHeader({ host }: { host: Schemas["Host"] }) {
           <h1>{host.name}</h1>
         </div>
         <div className="actions">
-          {host.enrolment === "quarantined" && (
+          {host.enrolment === "quarantined" && may("manage_hosts") && (
             <button type="button" className="primary" onClick={() => act.approve.mutate()}>
               Approve
             </button>
           )}
-          {host.lifecycle === "active" && (
+          {host.lifecycle === "active" && may("manage_hosts") && (
             <button type="button" disabled={act.token.isPending} onClick={() => act.token.mutate()}>
               {host.enrolment === "enrolled" ? "Enrol again…" : "Enrol…"}
             </button>
           )}
-          {host.enrolment === "enrolled" && (
+          {host.enrolment === "enrolled" && may("manage_hosts") && (
             <button type="button" className="danger" onClick={() => setRevoking(true)}>
               Revoke…
             </button>

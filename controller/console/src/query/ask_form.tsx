@@ -7,6 +7,7 @@ import { useTargetPreview } from "../api/queries";
 import { ParamFields } from "../kind/param_fields";
 import { build, type Drafts, draftsOf, named } from "../kind/params";
 import { fieldsOf, type Json } from "../kind/schema";
+import { Permission } from "../run/permission";
 import { useSettled } from "../run/start";
 import { Preview } from "../run/targets";
 import { sentence } from "../ui/notice";
@@ -54,7 +55,7 @@ export function AskForm({
         }}
       >
         <p className="muted small">
-          Takes the permission <code>{kind.permission}</code>. It looks, and changes nothing.
+          <Permission name={kind.permission} /> It looks, and changes nothing.
         </p>
         <ParamFields
           fields={fields}

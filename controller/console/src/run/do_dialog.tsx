@@ -13,6 +13,7 @@ export function DoDialog({
   params,
   on,
   except = [],
+  dryRun = false,
   onClose,
 }: {
   title?: string;
@@ -22,6 +23,8 @@ export function DoDialog({
   on?: string;
   /** Kinds that the page has a better way for. */
   except?: string[];
+  /** Whether only what would change is told. */
+  dryRun?: boolean;
   onClose: () => void;
 }) {
   const kinds = useKinds();
@@ -55,6 +58,7 @@ export function DoDialog({
           kind={chosen}
           params={chosen.name === kind ? params : undefined}
           on={on}
+          dryRun={dryRun}
           onDone={onClose}
           onCancel={onClose}
         />

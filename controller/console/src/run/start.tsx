@@ -110,8 +110,8 @@ export function StartFields({
   start: Start;
   timeout: number;
   verb: string;
-  /** Whether what would change can be told before. */
-  rehearses?: boolean;
+  /** Whether what would change can be told before, or is all that is asked for. */
+  rehearses?: boolean | "only";
   isTold?: (error: Error) => boolean;
   onClose?: (() => void) | undefined;
 }) {
@@ -174,25 +174,27 @@ export function StartFields({
         )}
         {rehearses && (
           <button
-            type="button"
+            type={rehearses === "only" ? "submit" : "button"}
             className={rehearsal.number ? "" : "primary"}
             disabled={!start.isReady || rehearsal.isPending}
-            onClick={start.rehearse}
+            onClick={rehearses === "only" ? undefined : start.rehearse}
           >
             {rehearsal.isPending ? "Asking…" : rehearsal.number ? "Look again" : "Show what would change"}
           </button>
         )}
-        <button
-          type="submit"
-          className={rehearses && !rehearsal.number ? "" : "primary"}
-          disabled={!start.isReady || create.isPending}
-        >
-          {create.isPending
-            ? "Starting…"
-            : runnable > 0
-              ? `${verb} on ${runnable} ${plural(runnable)}`
-              : verb}
-        </button>
+        {rehearses !== "only" && (
+          <button
+            type="submit"
+            className={rehearses && !rehearsal.number ? "" : "primary"}
+            disabled={!start.isReady || create.isPending}
+          >
+            {create.isPending
+              ? "Starting…"
+              : runnable > 0
+                ? `${verb} on ${runnable} ${plural(runnable)}`
+                : verb}
+          </button>
+        )}
       </footer>
     </>
   );

@@ -8,16 +8,41 @@ import type { Schemas } from "../api/client";
 
 export type Page = { element: HTMLElement; text: () => string; close: () => void };
 
-/** Shows something on a page of its own. `kinds` is what the controller says that there is. */
-export async function show(children: ReactNode, kinds: Schemas["Kind"][] = []): Promise<Page> {
+/** Everything that there is to be allowed. */
+const ALL = [
+  "read",
+  "read_output",
+  "run",
+  "override",
+  "manage_hosts",
+  "manage_repo",
+  "manage_users",
+  "audit",
+];
+
+/** Shows something on a page of its own. `kinds` is what the controller says that there is, `permissions` what it allows. */
+export async function show(
+  children: ReactNode,
+  kinds: Schemas["Kind"][] = [],
+  { permissions = ALL }: { permissions?: string[] } = {},
+): Promise<Page> {
   (globalThis as { IS_REACT_ACT_ENVIRONMENT?: boolean }).IS_REACT_ACT_ENVIRONMENT = true;
   window.scrollTo = () => {}; // jsdom has no layout to scroll
+  // Nor has it a layer on top of the page.
+  HTMLDialogElement.prototype.showModal ??= function (this: HTMLDialogElement) {
+    this.open = true;
+  };
+  HTMLDialogElement.prototype.close ??= function (this: HTMLDialogElement) {
+    this.open = false;
+  };
   const element = document.createElement("div");
   document.body.append(element);
   const client = new QueryClient({
     defaultOptions: { queries: { retry: false, staleTime: Number.POSITIVE_INFINITY } },
   });
   client.setQueryData(["kinds"], kinds);
+  client.setQueryData(["me"], { username: "ada", grants: [], must_change_password: false, permissions });
+  client.setQueryData(["host", "web-1"], { name: "web-1", enrolment: "enrolled", status: "online" });
   const router = createRouter({
     routeTree: createRootRoute({ component: () => children }),
     history: createMemoryHistory({ initialEntries: ["/"] }),
