@@ -16,6 +16,7 @@ mod trust;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fleetward_agent::config::{AgentConfig, Paths};
 use fleetward_agent::enrol::Again;
@@ -25,8 +26,12 @@ use fleetward_app::people::user;
 use fleetward_app::secret::SecretBox;
 use fleetward_controller::config::{Config, Layer, Listen};
 use fleetward_controller::running::Running;
+use fleetward_domain::people::permission::{Grant, Role};
 use fleetward_pki::{Authority, ServerPurpose};
-use fleetward_store::people::tenant;
+use fleetward_protocol::digest::Digest;
+use fleetward_protocol::id::UserId;
+use fleetward_store::people::session::{self, Session, SessionKind};
+use fleetward_store::people::{tenant, user as user_row};
 use fleetward_store::{Scope, Store, StoreError};
 use serde_json::json;
 use tempfile::TempDir;
@@ -154,7 +159,10 @@ impl Fleet {
     pub(crate) fn launch_agent(&self, name: &str) -> RunningAgent {
         // Whether this machine has a message bus is no matter of the fleet's.
         let bus = Some(format!("unix:path={}", self.path("no-bus").display()));
-        let config = AgentConfig { supervisor: agent_program(), bus, ..AgentConfig::new(self.paths(name)) };
+        // And so is what nginx it has.
+        let nginx = Some(self.nginx(name).join("nginx.conf").display().to_string());
+        let paths = self.paths(name);
+        let config = AgentConfig { supervisor: agent_program(), bus, nginx, ..AgentConfig::new(paths) };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -205,6 +213,45 @@ impl Fleet {
             state: directory.join("state"),
             client_id: directory.join("client_id"),
         }
+    }
+
+    /// Where the configuration of a host's nginx is, if a test puts one there.
+    pub(crate) fn nginx(&self, host: &str) -> PathBuf {
+        self.path("hosts").join(host).join("nginx")
+    }
+
+    /// A user of this role who has logged in, by the token of that login.
+    pub(crate) async fn login_as(&self, name: &str, role: Role) -> String {
+        let app = self.controller.as_ref().expect("the controller runs").app();
+        let now = app.now();
+        let mut tx = app.store().write().await.expect("a transaction");
+        let tenant = tenant::list(&mut tx, &Scope::Everything).await.expect("tenants").remove(0).id;
+        let id: UserId = "01900000-0000-7000-8000-0000000000a1".parse().expect("an id");
+        let row = user_row::User {
+            id,
+            name: name.parse().expect("a name"),
+            password_hash: None,
+            must_change_password: false,
+            known_parties: Vec::new(),
+            disabled_at: None,
+            created_at: now,
+        };
+        user_row::insert(&mut tx, &row).await.expect("a user");
+        user_row::insert_grant(&mut tx, id, Grant { tenant, role }, now).await.expect("a grant");
+        let token = format!("fws_{name}");
+        let login = Session {
+            id: "01900000-0000-7000-8000-0000000000a2".parse().expect("an id"),
+            user: id,
+            kind: SessionKind::Login,
+            secret_digest: Digest::of(token.as_bytes()),
+            name: "test".to_owned(),
+            created_at: now,
+            last_used_at: now,
+            expires_at: Some(now + Duration::from_secs(60 * 60)),
+        };
+        session::insert(&mut tx, &login).await.expect("a login");
+        tx.commit().await.expect("a commit");
+        token
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

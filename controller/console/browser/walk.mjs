@@ -1,7 +1,7 @@
 // A person's walk through the console, in headless Chromium, against a real controller with real agents.
 //
 // Started by `tests/it/browser.rs`, which made the fleet. Arguments: URL, user, one-time password, folder for
-// screenshots. Exits 0 if every step held; prints the step that did not.
+// screenshots, token of a user who may only read, `nginx` where hosts have sites. Exits 0 if every step held; prints the step that did not.
 
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync } from "node:fs";
@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
-const [url, user, oneTimePassword, pictures] = process.argv.slice(2);
+const [url, user, oneTimePassword, pictures, viewer, web] = process.argv.slice(2);
 const password = "a password of my own";
 /** What a dry run speaks of, and nobody makes. */
 const rehearsed = join(tmpdir(), `fleetward-walk-${process.pid}.conf`);
@@ -28,14 +28,17 @@ const browser = await chromium.launch({
 });
 const context = await browser.newContext({ viewport: { width: 1360, height: 860 }, colorScheme: "light" });
 context.setDefaultTimeout(15_000);
-const page = await context.newPage();
 const complaints = [];
-page.on("pageerror", (error) => complaints.push(`page error: ${error.message}`));
-page.on("console", (message) => {
-  // A refused request is what some steps are about; anything else in the console is a fault.
-  if (message.type() === "error" && !message.text().includes("Failed to load resource"))
-    complaints.push(message.text());
-});
+const watched = (page) => {
+  page.on("pageerror", (error) => complaints.push(`page error: ${error.message}`));
+  page.on("console", (message) => {
+    // A refused request is what some steps are about; anything else in the console is a fault.
+    if (message.type() === "error" && !message.text().includes("Failed to load resource"))
+      complaints.push(message.text());
+  });
+  return page;
+};
+const page = watched(await context.newPage());
 
 let current = "start";
 const step = async (name, run) => {
@@ -212,6 +215,81 @@ try {
     await page.getByRole("link", { name: "passwd", exact: true }).waitFor();
   });
 
+  await step("a host shows its sites, whoever wrote them, or why it does not", async () => {
+    await page.goto(`${url}/hosts/host-1`);
+    const places = page.getByRole("navigation", { name: "This host" });
+    await places.getByRole("link", { name: "Sites" }).click();
+    if (web !== "nginx") {
+      await page.locator(".notice, .empty").first().waitFor();
+      return;
+    }
+    const row = (name) => page.locator("table.sites tbody tr").filter({ hasText: name });
+    await row("shop").getByText("Fleetward").waitFor();
+    await row("legacy-of-somebody-else").getByText("somebody else").waitFor();
+    await row("old").getByText("not enabled").waitFor();
+    await page
+      .locator("table.certificates")
+      .getByText(/\d+ days/)
+      .waitFor();
+    await picture("sites");
+    await page.keyboard.press("/");
+    await page.keyboard.type("customer-12");
+    await row("shop").waitFor({ state: "detached" });
+    await row("legacy-of-somebody-else").getByRole("link").click();
+    await page.getByText("Fleetward changes only sites that it wrote", { exact: false }).waitFor();
+    assert.equal(await page.locator("header.unit button").count(), 0);
+    await page.locator("table.certificates").waitFor();
+    await picture("site-foreign");
+  });
+
+  if (web === "nginx") {
+    await step("what is done to a site is shown before it is, and tests only tell", async () => {
+      await page.goto(`${url}/hosts/host-1/sites/shop`);
+      await page.getByText("Connection refused", { exact: false }).first().waitFor();
+      assert.ok(await button("Enable…").isDisabled());
+      await picture("site");
+      await button("Test…").click();
+      await button("Show what would change").click();
+      await page.getByRole("heading", { name: "What would change", exact: true }).waitFor();
+      await page.getByText("Nothing would change", { exact: false }).waitFor();
+      assert.equal(await button(/^Do it/).count(), 0);
+      await page.keyboard.press("Escape");
+      await button("Disable…").click();
+      assert.equal(await page.getByRole("textbox", { name: /^name/ }).inputValue(), "shop");
+      assert.equal(await page.getByRole("combobox", { name: /^verb/ }).inputValue(), "disable");
+      assert.equal(await page.getByLabel("On", { exact: true }).inputValue(), "host-1");
+      await button("Show what would change").click();
+      await page.locator(".rehearsal").getByText("sites-enabled/shop", { exact: false }).first().waitFor();
+      await picture("site-disable");
+      await page.keyboard.press("Escape");
+      await page.getByText("Connection refused", { exact: false }).first().waitFor();
+    });
+
+    await step(
+      "a host without sites says so, and so does one whose owner does not want them seen",
+      async () => {
+        await page.goto(`${url}/hosts/host-2/sites`);
+        await page.getByText("nginx has no sites on this host").waitFor();
+        await page.goto(`${url}/hosts/host-3/sites`);
+        await page.getByText("host-3 refused").first().waitFor();
+        await picture("sites-refused");
+      },
+    );
+
+    await step("who may only read sees sites, and nothing to do with them", async () => {
+      const reading = await browser.newContext({ viewport: { width: 390, height: 844 } });
+      reading.setDefaultTimeout(15_000);
+      await reading.addCookies([{ name: "fleetward_session", value: viewer, url }]);
+      const theirs = watched(await reading.newPage());
+      await theirs.goto(`${url}/hosts/host-1/sites/shop`);
+      await theirs.getByText("Connection refused", { exact: false }).first().waitFor();
+      await theirs.screenshot({ path: join(pictures, "site-viewer-phone.png") });
+      const offered = await theirs.locator("header button").allTextContents();
+      assert.deepEqual(offered, []);
+      await reading.close();
+    });
+  }
+
   await step("what a host would change is shown before it does", async () => {
     await page.goto(`${url}/kinds`);
     await page.getByRole("link", { name: "file", exact: true }).click();
@@ -235,6 +313,14 @@ try {
     await button("Ask").click();
     await page.locator("table.items").getByText("passwd", { exact: true }).waitFor();
     await picture("ask");
+  });
+
+  await step("what is in a file is text in the answer to a query, too", async () => {
+    await page.goto(`${url}/kinds/file-read?on=host-1`);
+    await page.getByRole("textbox", { name: /^path/ }).fill("/etc/passwd");
+    await button("Ask").click();
+    await page.getByRole("log").getByText("root:", { exact: false }).first().waitFor();
+    await picture("ask-file");
   });
 
   await step("a group is an expression under a name, to be run on like any other", async () => {
