@@ -147,12 +147,15 @@ export function useAnswer(request: Schemas["QueryCreate"] | undefined, shows: Sc
         const answer = new Answer(shows, live.answer);
         try {
           for await (const events of answerOf(ask, gone.signal)) {
-            // What was told before stays to be seen until there is something newer.
-            if (events.length > 0) live.answer = answer;
             for (const event of events) {
               answer.take(event);
               attempt = 0;
             }
+            // What was told before stays to be seen until there is something newer: rows of a table until a host has told all
+            // of its own, or they would go and come back.
+            const isNewer =
+              shows === "entries" || live.answer.items().length === 0 || answer.hosts.size > 0 || answer.end;
+            if (events.length > 0 && isNewer) live.answer = answer;
             live.phase = answer.end ? "ended" : "live";
             live.error = undefined;
             changed();

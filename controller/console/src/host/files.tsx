@@ -185,7 +185,9 @@ export function Directory({
                       {textOf(item, "target") && (
                         <span className="muted"> → {visible(textOf(item, "target"))}</span>
                       )}
-                      {!["file", "directory", "link"].includes(type) && <span className="tag">{type}</span>}
+                      {!["file", "directory", "link"].includes(type) && (
+                        <span className="tag">{visible(type)}</span>
+                      )}
                     </span>
                   </td>
                   <td data-title="Size" className="number">

@@ -151,7 +151,8 @@ function Log({
       </div>
       <AnswerNotes asking={asking} nothing="Nothing was logged that fits." />
       {asking.answer.items().length > 0 && (
-        <Sequence asking={asking} label={`Log of ${named.join(", ") || host}`}>
+        // Other entries begin at their end again, wherever the reader was in those before.
+        <Sequence key={JSON.stringify(params)} asking={asking} label={`Log of ${named.join(", ") || host}`}>
           {(told) => <LogLine told={told} host={host} hasUnit={named.length !== 1} />}
         </Sequence>
       )}

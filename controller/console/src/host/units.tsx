@@ -166,7 +166,7 @@ function UnitRow({ host, unit }: { host: string; unit: Json }) {
       <td data-title="State">
         <UnitState unit={unit} />
       </td>
-      <td data-title="At boot">{textOf(unit, "file") || <span className="muted">–</span>}</td>
+      <td data-title="At boot">{visible(textOf(unit, "file")) || <span className="muted">–</span>}</td>
       <td data-title="Memory" className="number">
         {memory === undefined ? <span className="muted">–</span> : bytes(memory)}
       </td>
@@ -174,7 +174,7 @@ function UnitRow({ host, unit }: { host: string; unit: Json }) {
         {timeIn(unit, "since") ? <Ago time={timeIn(unit, "since")} /> : <span className="muted">–</span>}
       </td>
       <td data-title="Description" className="rest">
-        <span className="clip" title={textOf(unit, "description")}>
+        <span className="clip" title={visible(textOf(unit, "description"))}>
           {visible(textOf(unit, "description"))}
         </span>
       </td>

@@ -8,7 +8,7 @@ export function KindsPage() {
   const kinds = useKinds();
   const { search = "" } = useSearch({ from: "/shell/kinds" });
   const navigate = useNavigate({ from: "/kinds" });
-  const words = search.toLowerCase();
+  const words = search.trim().toLowerCase();
   const found = (kinds.data ?? []).filter((kind) =>
     `${kind.name} ${kind.summary}`.toLowerCase().includes(words),
   );
