@@ -157,6 +157,27 @@ describe("useAnswer", () => {
     expect(seen.answer.items().map(({ key }) => key)).toEqual(["y"]);
   });
 
+  it("keeps the rows of a table until a host has told all of its own once more", async () => {
+    answerWith(told("x") + told("y") + END);
+    act(() => root.render(<Probe ask={request} />));
+    await until(() => seen.phase === "ended");
+    let send = (_: string) => {};
+    network.answer = async () => {
+      const body = new ReadableStream<Uint8Array>({
+        start: (stream) => {
+          send = (text) => stream.enqueue(new TextEncoder().encode(text));
+        },
+      });
+      return new Response(body, { headers: { "content-type": "text/event-stream" } });
+    };
+    act(() => seen.again());
+    await until(() => seen.phase === "live");
+    await act(async () => send(told("x")));
+    expect(seen.answer.items().map(({ key }) => key)).toEqual(["x", "y"]);
+    await act(async () => send('event: host\ndata: {"host":"a","state":"ended"}\n\n'));
+    await until(() => seen.answer.items().length === 1);
+  });
+
   it("forgets what was asked before something else was", async () => {
     answerWith(told("x") + END, told("y"));
     act(() => root.render(<Probe ask={request} />));
