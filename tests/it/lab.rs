@@ -8,4 +8,5 @@ mod chaos;
 mod fault;
 mod kinds;
 mod package;
+mod sites;
 mod walk;

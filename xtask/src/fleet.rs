@@ -155,6 +155,19 @@ impl Fleet {
         serde_json::from_str(&text).with_context(|| format!("{all:?} printed {text}"))
     }
 
+    /// Asks hosts with `--output json`; gives the items of the answer.
+    ///
+    /// # Errors
+    /// As [`Fleet::json`].
+    pub fn items(&self, arguments: &[&str]) -> Result<Vec<Value>> {
+        let text = self.succeed(&[&["--output", "json"], arguments].concat())?;
+        let events =
+            text.lines().map(|line| serde_json::from_str::<Value>(line).with_context(|| line.to_owned()));
+        let events: Vec<Value> = events.collect::<Result<_>>()?;
+        let items = events.into_iter().filter(|event| event["event"] == "item");
+        Ok(items.map(|mut event| event["data"]["item"].take()).collect())
+    }
+
     /// Starts it; its output goes to a file.
     ///
     /// # Errors

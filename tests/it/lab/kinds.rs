@@ -190,7 +190,7 @@ fn reboot(fleet: &Fleet) -> Result<()> {
 }
 
 /// What the run of the newest operation told.
-fn last_report(fleet: &Fleet) -> Result<Value> {
+pub(super) fn last_report(fleet: &Fleet) -> Result<Value> {
     let newest = fleet.json(&["op", "list", "--limit", "1"])?;
     let number = newest[0]["number"].as_str().unwrap_or_default();
     Ok(fleet.json(&["op", "show", number])?["runs"][0]["report"].clone())

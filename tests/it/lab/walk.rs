@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::kinds;
+use super::{kinds, sites};
 use xtask::fleet::Fleet;
 use xtask::package::built;
 
@@ -39,6 +39,7 @@ fn a_script_runs_on_a_fleet_of_real_hosts() -> Result<()> {
     survive_reboot(&fleet)?;
     plan_and_submit(&fleet)?;
     kinds::walk(&fleet)?;
+    sites::walk(&fleet)?;
     upgrade_in_mid_script(&fleet)
 }
 
