@@ -4,6 +4,7 @@
 //! the packages and runs these tests with the others.
 
 mod ansible;
+mod asked;
 mod chaos;
 mod fault;
 mod kinds;

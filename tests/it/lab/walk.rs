@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{kinds, sites};
+use super::{asked, kinds, sites};
 use xtask::fleet::Fleet;
 use xtask::package::built;
 
@@ -40,6 +40,7 @@ fn a_script_runs_on_a_fleet_of_real_hosts() -> Result<()> {
     plan_and_submit(&fleet)?;
     kinds::walk(&fleet)?;
     sites::walk(&fleet)?;
+    asked::walk(&fleet)?;
     upgrade_in_mid_script(&fleet)
 }
 
