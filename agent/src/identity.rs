@@ -138,8 +138,7 @@ impl Request {
         files::ensure_file(&paths.root(), 0o644, pem([&root]).as_bytes())?;
         // From here on the new certificate counts: `load` completes what follows if a crash does not.
         files::ensure_file(&paths.certificate(), 0o644, pem(&chain).as_bytes())?;
-        files::ensure_renamed(&paths.next_key(), &paths.key())?;
-        let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
+        let key = put_in_force(paths, &leaf)?;
         Ok(Identity { client: leaf.client, chain, root, validity: leaf.validity, key })
     }
 }
@@ -159,13 +158,14 @@ impl Identity {
         let root = root.into_iter().next().ok_or_else(|| unusable(paths.root(), "certificate"))?;
         let key = match read_key(&paths.key(), &leaf)? {
             Some(key) => key,
-            // A renewal was cut off after the certificate was written and before the key was renamed.
-            None => {
-                let key = read_key(&paths.next_key(), &leaf)?;
-                let key = key.ok_or_else(|| IdentityError::KeyMismatch(paths.key()))?;
-                files::ensure_renamed(&paths.next_key(), &paths.key())?;
-                key
-            }
+            None => match read_key(&paths.next_key(), &leaf)? {
+                // A renewal was cut off after the certificate was written and before the key was renamed.
+                Some(_) => put_in_force(paths, &leaf)?,
+                // Whoever has written the certificate has come to that meanwhile, or there is none.
+                None => {
+                    read_key(&paths.key(), &leaf)?.ok_or_else(|| IdentityError::KeyMismatch(paths.key()))?
+                }
+            },
         };
         Ok(Self { client: leaf.client, chain, root, validity: leaf.validity, key })
     }
@@ -273,6 +273,17 @@ fn read_key(path: &Path, leaf: &Leaf) -> Result<Option<PrivatePkcs8KeyDer<'stati
     Ok((pair.public_key_raw() == leaf.public_key).then_some(key))
 }
 
+/// Has the next key be the key. Whoever enrols does so, and so does the agent that is started at the sight of the new certificate:
+/// the second of them finds it done.
+fn put_in_force(paths: &Paths, leaf: &Leaf) -> Result<PrivatePkcs8KeyDer<'static>, IdentityError> {
+    let renamed = files::ensure_renamed(&paths.next_key(), &paths.key());
+    match (read_key(&paths.key(), leaf)?, renamed) {
+        (Some(key), _) => Ok(key),
+        (None, Err(error)) => Err(error.into()),
+        (None, Ok(())) => Err(IdentityError::KeyMismatch(paths.key())),
+    }
+}
+
 /// RFC 7468 text of certificates.
 fn pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>) -> String {
     let mut text = String::new();
@@ -294,6 +305,31 @@ fn pem<'a>(certificates: impl IntoIterator<Item = &'a CertificateDer<'static>>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// systemd starts the agent as soon as the certificate is there, and that one completes what it takes for cut off.
+    #[test]
+    fn a_key_that_another_has_put_in_force_meanwhile_is_found_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = Paths { state: directory.path().to_owned(), ..Paths::default() };
+        let client = ClientId::issued(uuid::Uuid::from_u128(7));
+        let request = |client: &ClientId| {
+            let request = Request::generate(client).unwrap();
+            let mut params = CertificateParams::default();
+            params.subject_alt_names = vec![SanType::URI(identity_uri(client).try_into().unwrap())];
+            let certificate = params.self_signed(&request.key).unwrap().der().clone();
+            (request, certificate)
+        };
+        let (first, certificate) = request(&client);
+        first.save_key(&paths).unwrap();
+        std::fs::rename(paths.next_key(), paths.key()).unwrap();
+        let installed = first.install(&paths, vec![certificate.clone()], certificate.clone()).unwrap();
+        assert_eq!(Identity::load(&paths).unwrap().key, installed.key);
+
+        let (second, other) = request(&client);
+        let lost = second.install(&paths, vec![other.clone()], other).unwrap_err();
+        assert!(matches!(lost, IdentityError::File(_)), "its key is nowhere: {lost}");
+        assert!(matches!(Identity::load(&paths), Err(IdentityError::KeyMismatch(_))));
+    }
 
     #[test]
     fn a_key_that_others_can_read_is_not_used() {
