@@ -2,17 +2,19 @@
 //!
 //! Promises: the schedule is a pure function of the seed; every run that the controller knows is judged: a script's by what
 //! it recorded on its host and by every byte it must have written, a typed action's by its report, by what its unit
-//! recorded, and by what is on its host in the end; what cannot be explained by a fault that was injected there and then counts as wrong. Deliberately absent:
-//! faults that this machine cannot inject honestly are named in the table instead of being pretended.
+//! recorded, by how often its host was booted, and by what is on its host in the end, with what nginx serves of it; what cannot be
+//! explained by a fault that was injected there and then counts as wrong. Deliberately absent: faults that this machine cannot inject honestly are named in the table instead of being pretended.
 
 pub mod action;
 mod audit;
+pub mod boots;
 mod clock;
 pub mod diary;
 mod fault;
 pub mod plan;
 pub mod remains;
 pub mod script;
+pub mod site;
 pub mod table;
 pub mod typed;
 pub mod verdict;
@@ -141,8 +143,22 @@ pub fn run(options: &Options) -> Result<Report> {
     for wrong in &report.account.wrong {
         chaos.diary.note(&format!("WRONG: {wrong}"));
     }
+    if !report.account.wrong.is_empty() {
+        chaos.diary.note(&complaints(&chaos));
+    }
     chaos.diary.note(&report.text());
     Ok(report)
+}
+
+/// What the controller has complained of, for whoever looks into what is wrong: its host is gone by then.
+fn complaints(chaos: &Chaos) -> String {
+    const LIST: &str =
+        "journalctl -u fleetward-controller -o short-iso --no-pager | grep -E 'ERROR|WARN' | tail -n 400";
+    let said = chaos.fleet.lab.controller().exec(&["sh", "-c", LIST]);
+    format!(
+        "the controller's complaints:\n{}",
+        said.map_or_else(|problem| format!("{problem:#}"), |said| said.text())
+    )
 }
 
 fn prepare(options: &Options) -> Result<Fleet> {
@@ -178,6 +194,8 @@ fn prepare(options: &Options) -> Result<Fleet> {
             std::fs::write(&file, unit.text()).with_context(|| file.display().to_string())?;
         }
         host.run(&["systemctl", "daemon-reload"])?;
+        host.run(&["systemctl", "enable", "--quiet", "--now", "nginx"])?;
+        boots::install(host)?;
         if Some(host.name()) == last {
             let settings = host.root().join("etc/fleetward/agent.toml");
             let text = std::fs::read_to_string(&settings)?;

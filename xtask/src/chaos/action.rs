@@ -19,6 +19,10 @@ pub const DROP_INS: &str = "/etc/systemd/system/chaos-tuned.service.d";
 const DROP_IN: &str = "words";
 /// The drop-in's file.
 pub const DROP_IN_FILE: &str = "words.conf";
+/// The site's name.
+pub const SITE: &str = "chaos";
+/// The name that the site answers to.
+pub const SITE_NAME: &str = "chaos.example.com";
 /// The package that is held and let go: each host of a lab has it, and neither an agent nor a fault needs it.
 pub const HELD: &str = "iputils-ping";
 
@@ -49,6 +53,14 @@ pub enum Action {
     Hold,
     /// Kind `package`: lets it go.
     Unhold,
+    /// Kind `site`: has the site there, and nginx work with it.
+    EnsureSite(Content),
+    /// Kind `site`: removes it.
+    RemoveSite,
+    /// Kind `reboot`: reboots the host if no other run is under way there.
+    Reboot,
+    /// Kind `reboot`: reboots it in any case.
+    RebootWhileBusy,
 }
 
 /// What is written: one of two contents, of different sizes.
@@ -71,6 +83,10 @@ pub enum Object {
     DropIn,
     /// The package.
     Package,
+    /// The site of nginx.
+    Site,
+    /// The host itself.
+    Host,
 }
 
 /// A unit that typed actions act upon. `prepare` installs all of them on every host.
@@ -89,7 +105,7 @@ pub enum Unit {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 19] = [
         Self::Restart,
         Self::Start,
         Self::Enable,
@@ -104,6 +120,11 @@ impl Action {
         Self::RemoveDropIn,
         Self::Hold,
         Self::Unhold,
+        Self::EnsureSite(Content::Short),
+        Self::EnsureSite(Content::Long),
+        Self::RemoveSite,
+        Self::Reboot,
+        Self::RebootWhileBusy,
     ];
 
     /// Its kind.
@@ -114,6 +135,8 @@ impl Action {
             Self::WriteFile(_) | Self::RemoveFile => "file",
             Self::WriteDropIn(_) | Self::RemoveDropIn => "unit-content",
             Self::Hold | Self::Unhold => "package",
+            Self::EnsureSite(_) | Self::RemoveSite => "site",
+            Self::Reboot | Self::RebootWhileBusy => "reboot",
         }
     }
 
@@ -127,7 +150,9 @@ impl Action {
             Self::Mask => "mask",
             Self::Unmask => "unmask",
             Self::WriteFile(_) | Self::WriteDropIn(_) => "write",
-            Self::RemoveFile | Self::RemoveDropIn => "remove",
+            Self::RemoveFile | Self::RemoveDropIn | Self::RemoveSite => "remove",
+            Self::EnsureSite(_) => "ensure",
+            Self::Reboot | Self::RebootWhileBusy => "reboot",
             Self::Hold => "hold",
             Self::Unhold => "unhold",
         }
@@ -142,6 +167,8 @@ impl Action {
             Self::WriteFile(_) | Self::RemoveFile => Object::File,
             Self::WriteDropIn(_) | Self::RemoveDropIn => Object::DropIn,
             Self::Hold | Self::Unhold => Object::Package,
+            Self::EnsureSite(_) | Self::RemoveSite => Object::Site,
+            Self::Reboot | Self::RebootWhileBusy => Object::Host,
         }
     }
 
@@ -171,6 +198,18 @@ impl Action {
                 [unit, format!("drop_in={DROP_IN}"), verb].into_iter().chain(text).collect()
             }
             (Object::Package, _) => vec![verb, format!("names={HELD}")],
+            (Object::Host, _) => vec![format!("while_busy={}", self == Self::RebootWhileBusy)],
+            (Object::Site, _) => {
+                let described = match self {
+                    Self::EnsureSite(content) => vec![
+                        format!("server_names={SITE_NAME}"),
+                        format!("locations:={}", content.locations()),
+                        "probe:={}".to_owned(),
+                    ],
+                    _ => Vec::new(),
+                };
+                [format!("name={SITE}"), verb].into_iter().chain(described).collect()
+            }
         }
     }
 }
@@ -184,6 +223,8 @@ impl fmt::Display for Action {
             Object::File => write!(f, "{verb} {FILES}/{FILE}"),
             Object::DropIn => write!(f, "{verb} {} ({DROP_IN})", Unit::Tuned.name()),
             Object::Package => write!(f, "{verb} {HELD}"),
+            Object::Host => f.write_str(verb),
+            Object::Site => write!(f, "{verb} site {SITE}"),
         }
     }
 }
@@ -223,6 +264,26 @@ impl Content {
         format!("{}[Unit]\nDescription={}\n", self.lines("# line of the "), self.description())
     }
 
+    /// What the site answers, the first of them to a request for `/`.
+    pub fn answers(self) -> Vec<String> {
+        // Less than the 128 locations that a site may have.
+        let count = match self {
+            Self::Short => 60,
+            Self::Long => 100,
+        };
+        (1..=count).map(|number| format!("answer of the {} {number:05}", self.word())).collect()
+    }
+
+    /// The site's locations, one for each answer.
+    fn locations(self) -> serde_json::Value {
+        let answers = self.answers().into_iter().enumerate();
+        let locations = answers.map(|(at, body)| {
+            let path = if at == 0 { "/".to_owned() } else { format!("/{at}") };
+            serde_json::json!({"path": path, "match": "exact", "reply": {"status": 200, "body": body}})
+        });
+        locations.collect()
+    }
+
     /// What [`Unit::Tuned`] is called with it.
     pub fn description(self) -> String {
         format!("A unit with the {} drop-in", self.word())
@@ -233,10 +294,11 @@ impl Object {
     /// The action that leaves it as `prepare` does; `None` where nothing of it is looked at in the end.
     pub const fn initially(self) -> Option<Action> {
         match self {
-            Self::Unit(_) => None,
+            Self::Unit(_) | Self::Host => None,
             Self::File => Some(Action::RemoveFile),
             Self::DropIn => Some(Action::RemoveDropIn),
             Self::Package => Some(Action::Unhold),
+            Self::Site => Some(Action::RemoveSite),
         }
     }
 }
@@ -297,9 +359,13 @@ mod tests {
             let mut params = serde_json::Map::new();
             for param in action.params() {
                 let (name, value) = param.split_once('=').unwrap();
+                if let Some(name) = name.strip_suffix(':') {
+                    params.insert(name.to_owned(), serde_json::from_str(value).unwrap());
+                    continue;
+                }
                 let value = match name {
-                    "backup" => value.parse::<bool>().unwrap().into(),
-                    "names" => vec![value].into(),
+                    "backup" | "while_busy" => value.parse::<bool>().unwrap().into(),
+                    "names" | "server_names" => vec![value].into(),
                     _ => value.into(),
                 };
                 params.insert(name.to_owned(), value);
@@ -310,6 +376,7 @@ mod tests {
             assert_eq!(parsed.subject().as_str(), action.to_string());
         }
         assert_eq!(Action::Start.params(), ["unit=chaos.service", "verb=start"]);
+        assert_eq!(Action::RemoveSite.params(), ["name=chaos", "verb=remove"]);
         assert_eq!(Action::RemoveFile.params(), ["path=/etc/chaos/settings", "state=absent", "backup=true"]);
     }
 
@@ -328,6 +395,8 @@ mod tests {
             assert!(text.ends_with(&format!("[Unit]\nDescription={}\n", content.description())));
             assert_ne!(content.description(), Unit::DESCRIPTION);
         }
+        let (short, long) = (Content::Short.answers(), Content::Long.answers());
+        assert!(short.len() + 8 < long.len() && !short.iter().any(|answer| long.contains(answer)));
         assert_eq!(DROP_IN_FILE.strip_suffix(".conf"), Some(DROP_IN));
         assert!(DROP_INS.ends_with(&format!("/{}.d", Unit::Tuned.name())));
     }
@@ -337,7 +406,7 @@ mod tests {
         for action in Action::ALL {
             let object = action.object();
             assert!(object.initially().is_none_or(|initially| initially.object() == object));
-            assert_eq!(object.initially().is_none(), matches!(object, Object::Unit(_)));
+            assert_eq!(object.initially().is_none(), matches!(object, Object::Unit(_) | Object::Host));
         }
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::Chaos;
 use super::action::SCRIPT;
 use super::diary::{Injected, Span};
-use super::fault::{AGENT_STATE, CONTROLLER_STATE, ENDS_AGENT, ENDS_HOST};
+use super::fault::{AGENT_STATE, CONTROLLER_STATE, CUTS_OFF, ENDS_AGENT, ENDS_HOST};
 use super::plan::Kind;
 use super::script::{RECORDS, Script};
 use super::table::Account;
@@ -53,6 +53,14 @@ struct Run {
     left: Option<Left>,
 }
 
+/// How long a run was on its host, at the most.
+#[derive(Debug)]
+struct Stay {
+    run: String,
+    host: String,
+    span: Span,
+}
+
 /// What a host recorded of a run.
 #[derive(Debug, Clone, Copy, Default)]
 struct Recorded {
@@ -78,13 +86,16 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
     let faults = chaos.diary.faults();
     let operations: Vec<Operation> = serde_json::from_value(chaos.fleet.json(&["op", "list"])?)?;
     check_requests(chaos, &operations, &faults, &mut account);
-    let mut typed = Vec::new();
+    let (mut typed, mut stays) = (Vec::new(), Vec::new());
     let recorded = read_records(chaos)?;
     let (mut known, mut told) = (BTreeSet::new(), BTreeSet::new());
     let curl = Curl::of(chaos)?;
     for operation in &operations {
         let runs: Vec<Run> = serde_json::from_value(chaos.fleet.json(&["op", "runs", &operation.number])?)?;
         account.operations += 1;
+        for run in &runs {
+            stays.push(Stay { run: run.id.clone(), host: run.host.clone(), span: span(run)? });
+        }
         if runs.iter().any(|run| run.kind != SCRIPT) {
             typed.extend(runs.into_iter().map(|run| (operation, run)));
             continue;
@@ -101,13 +112,18 @@ pub(super) fn audit(chaos: &Chaos) -> Result<Account> {
         }
         check_order(operation, &runs, &recorded, &mut account);
     }
-    actions::audit(chaos, &typed, &faults, &mut account)?;
+    actions::audit(chaos, &typed, &stays, &faults, &mut account)?;
     for run in recorded.keys().filter(|run| !known.contains(*run)) {
         account.wrong.push(format!("run {run} started on a host, and the controller does not know it"));
     }
     find_leftovers(chaos, &told, &mut account)?;
     Ok(account)
 }
+
+/// The kind of action that reboots its host.
+const REBOOT: &str = "reboot";
+/// Faults that are runs of that kind.
+const ASKED: [Kind; 2] = [Kind::RebootAsked, Kind::BusyRebootAsked];
 
 /// What a request may be refused with, and which fault explains it.
 const REASONS: [(Kind, &str); 2] =
@@ -256,14 +272,17 @@ impl<'a> Scene<'a> {
         let near: Vec<&Injected> = faults
             .iter()
             .filter(|fault| fault.host == run.host && fault.span.wider(MARGIN).meets(&span))
+            // What a run brings about itself explains nothing of it.
+            .filter(|fault| run.kind != REBOOT || !ASKED.contains(&fault.kind))
             .collect();
         let killed = faults
             .iter()
             .find(|fault| fault.kind == Kind::SupervisorKilled && fault.run.as_ref() == Some(&run.id));
         let any = |kinds: &[Kind]| near.iter().any(|fault| kinds.contains(&fault.kind));
         let around = Around {
-            rebooted: any(&ENDS_HOST),
-            shut_down: any(&[Kind::HostRebooted]),
+            rebooted: any(&CUTS_OFF),
+            shut_down: any(&[Kind::HostRebooted, Kind::BusyRebootAsked]),
+            booted: any(&ENDS_HOST),
             supervisor_killed: killed.is_some(),
             agent_ended: any(&ENDS_AGENT) || any(&ENDS_HOST),
             package_installed: any(&[Kind::AgentUpgraded]),
@@ -284,7 +303,7 @@ impl<'a> Scene<'a> {
         let where_ = format!("{} run {} ({} on {})", operation.number, run.id, run.subject, run.host);
         let detail = run.state_detail.as_deref().unwrap_or_default();
         if run.state == RunState::Lost {
-            let ends = near.iter().filter(|fault| ENDS_HOST.contains(&fault.kind));
+            let ends = near.iter().filter(|fault| CUTS_OFF.contains(&fault.kind));
             let by: Vec<String> = killed
                 .iter()
                 .chain(ends)

@@ -7,9 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::statvfs::statvfs;
 
 use super::Chaos;
+use super::action::Action;
 use super::clock;
-use super::diary::Open;
-use super::plan::{Fault, Kind, Lane, Planned};
+use super::diary::{Open, now};
+use super::plan::{Call, Fault, Kind, Lane, Planned};
+use super::work::{self, Answer};
 use crate::lab::Host;
 use crate::process;
 
@@ -28,6 +30,10 @@ const FILLER: &str = "filler";
 /// How long a run is waited for whose supervisor could be killed.
 const VICTIM: Duration = Duration::from_secs(12);
 const BOOT: Duration = Duration::from_secs(90);
+/// How long a run of kind `reboot` may take, with whatever happens to its link and to the controller meanwhile.
+const REBOOT: Duration = Duration::from_secs(300);
+/// States of a run that has not ended.
+const OPEN: [&str; 4] = ["queued", "dispatched", "accepted", "running"];
 const INSTALL: Duration = Duration::from_secs(180);
 const COMMAND: Duration = Duration::from_secs(60);
 
@@ -106,6 +112,8 @@ fn inject(chaos: &Chaos, host: &Host, fault: &Fault, open: Open) -> Result<Resul
             Ok(Ok(()))
         }
         Fault::Reboot => host.reboot().map(Ok),
+        Fault::AskForReboot => ask_for_reboot(chaos, host, Action::Reboot),
+        Fault::AskForBusyReboot => ask_for_reboot(chaos, host, Action::RebootWhileBusy),
         Fault::CutPower(span) => {
             host.cut_power()?;
             hold(span);
@@ -186,6 +194,36 @@ fn pause(host: &Host, unit: &str, hold: impl FnOnce()) -> Result<Result<(), Noth
     signal(host, unit, "CONT").map(|_| Ok(()))
 }
 
+/// Has an operator ask for a reboot, and waits for the end of its run.
+fn ask_for_reboot(chaos: &Chaos, host: &Host, action: Action) -> Result<Result<(), Nothing>> {
+    let reason = format!("chaos {} {}", host.name(), now());
+    let number = match work::ask(chaos, Call::Typed(action), host.name(), &reason) {
+        (Answer::Refused(_), _) => return Ok(Err(Nothing("the controller took no request"))),
+        (_, Some(number)) => number,
+        (_, None) => {
+            // It may have been taken. One that is taken later than this is told as wrong by what it brings about.
+            let operations = process::until("the controller to answer", REBOOT, || {
+                chaos.fleet.json(&["op", "list"]).map(Some)
+            })?;
+            let mut operations = operations.as_array().into_iter().flatten();
+            match operations.find(|operation| operation["reason"] == reason.as_str()) {
+                Some(operation) => operation["number"].as_str().unwrap_or_default().to_owned(),
+                None => return Ok(Err(Nothing("no request came to the controller"))),
+            }
+        }
+    };
+    let state = process::until(&format!("the reboot of {} to end", host.name()), REBOOT, || {
+        let runs = chaos.fleet.json(&["op", "runs", &number])?;
+        let state = runs[0]["state"].as_str().unwrap_or_default().to_owned();
+        Ok((!OPEN.contains(&state.as_str())).then_some(state))
+    })?;
+    host.wait_running(BOOT)?;
+    match state.as_str() {
+        "refused" => Ok(Err(Nothing("the run was refused"))),
+        _ => Ok(Ok(())),
+    }
+}
+
 /// Kills one of the supervisors that supervise a run. Spare ones have no run's directory to work in.
 fn kill_supervisor(chaos: &Chaos, host: &Host, pick: u64, open: Open) -> Result<Result<(), Nothing>> {
     const LIST: &str = "for pid in $(pgrep -f '^fleetward-agent supervise'); do \
@@ -245,7 +283,13 @@ fn seen_from_here(host: &Host, path: &str) -> PathBuf {
     host.root().join(path.trim_start_matches('/'))
 }
 
-/// Kinds that end an agent's life without its host's.
-pub(super) const ENDS_AGENT: [Kind; 3] = [Kind::AgentKilled, Kind::AgentRestarted, Kind::AgentUpgraded];
-/// Kinds that end a host's life.
-pub(super) const ENDS_HOST: [Kind; 2] = [Kind::HostRebooted, Kind::PowerCut];
+/// Kinds that end an agent's life, and no run's.
+pub(super) const ENDS_AGENT: [Kind; 4] =
+    [Kind::AgentKilled, Kind::AgentRestarted, Kind::AgentUpgraded, Kind::RebootAsked];
+/// Kinds that end a host's life, and that of every run there.
+pub(super) const CUTS_OFF: [Kind; 3] = [Kind::HostRebooted, Kind::PowerCut, Kind::BusyRebootAsked];
+/// Kinds that end a host's life, and all that runs have left there.
+pub(super) const ENDS_HOST: [Kind; 4] =
+    [Kind::HostRebooted, Kind::PowerCut, Kind::RebootAsked, Kind::BusyRebootAsked];
+/// Kinds after which a host is in another boot, each in one. Runs tell of theirs.
+pub(super) const BRINGS_A_BOOT: [Kind; 2] = [Kind::HostRebooted, Kind::PowerCut];

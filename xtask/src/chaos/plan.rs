@@ -1,6 +1,6 @@
 //! What a chaos run does and in which order: a pure function of its seed.
 //!
-//! Each host has two lanes of faults (the machine, its link), the controller has one, and operators ask for operations
+//! Each host has two lanes of faults (the machine, its link; what operators ask for that takes the host down is one of the first), the controller has one, and operators ask for operations
 //! in lanes of their own. Within a lane one thing follows another; lanes overlap. What two runs with one seed share is
 //! each lane's sequence; the moments differ, because a reboot takes as long as it takes.
 
@@ -38,6 +38,10 @@ pub enum Fault {
     UpgradeAgent,
     /// The host reboots in order.
     Reboot,
+    /// An operator asks for a reboot of the host alone, by a run of its own, which waits for nobody and cuts nobody off.
+    AskForReboot,
+    /// The same, whatever is under way there.
+    AskForBusyReboot,
     /// The host loses power and stays off for that long.
     CutPower(Duration),
     /// The agent's file system is filled up for that long; that many bytes stay free.
@@ -75,6 +79,10 @@ pub enum Kind {
     SupervisorKilled,
     /// [`Fault::Reboot`]
     HostRebooted,
+    /// [`Fault::AskForReboot`]
+    RebootAsked,
+    /// [`Fault::AskForBusyReboot`]
+    BusyRebootAsked,
     /// [`Fault::CutPower`]
     PowerCut,
     /// [`Fault::FillDisk`]
@@ -153,13 +161,15 @@ impl fmt::Display for Call {
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::AgentKilled,
         Self::AgentRestarted,
         Self::AgentPaused,
         Self::AgentUpgraded,
         Self::SupervisorKilled,
         Self::HostRebooted,
+        Self::RebootAsked,
+        Self::BusyRebootAsked,
         Self::PowerCut,
         Self::HostDiskFilled,
         Self::ClockStepped,
@@ -181,6 +191,8 @@ impl Kind {
             Self::AgentUpgraded => "agent's package installed anew",
             Self::SupervisorKilled => "supervisor killed",
             Self::HostRebooted => "host rebooted",
+            Self::RebootAsked => "host rebooted by a run alone there",
+            Self::BusyRebootAsked => "host rebooted by a run among others",
             Self::PowerCut => "host's power cut",
             Self::HostDiskFilled => "host's disk filled",
             Self::ClockStepped => "host's clock stepped",
@@ -205,6 +217,8 @@ impl Fault {
             Self::UpgradeAgent => Kind::AgentUpgraded,
             Self::KillSupervisor(_) => Kind::SupervisorKilled,
             Self::Reboot => Kind::HostRebooted,
+            Self::AskForReboot => Kind::RebootAsked,
+            Self::AskForBusyReboot => Kind::BusyRebootAsked,
             Self::CutPower(_) => Kind::PowerCut,
             Self::FillDisk(..) => Kind::HostDiskFilled,
             Self::StepClock(..) => Kind::ClockStepped,
@@ -266,7 +280,7 @@ pub fn requests(seed: u64, operator: usize, hosts: usize) -> impl Iterator<Item 
 }
 
 // Decks: each kind comes as often as it stands here before any comes again more often, so that a short run meets all.
-const MACHINE: [Kind; 14] = [
+const MACHINE: [Kind; 16] = [
     Kind::AgentKilled,
     Kind::AgentKilled,
     Kind::AgentKilled,
@@ -278,6 +292,8 @@ const MACHINE: [Kind; 14] = [
     Kind::SupervisorKilled,
     Kind::SupervisorKilled,
     Kind::HostRebooted,
+    Kind::RebootAsked,
+    Kind::BusyRebootAsked,
     Kind::PowerCut,
     Kind::HostDiskFilled,
     Kind::ClockStepped,
@@ -293,7 +309,7 @@ const CONTROLLER: [Kind; 7] = [
     Kind::ControllerPaused,
     Kind::ControllerDiskFilled,
 ];
-const CALLS: [Call; 36] = [
+const CALLS: [Call; 44] = [
     Call::Scripts(&[Script::Small]),
     Call::Scripts(&[Script::Small]),
     Call::Scripts(&[Script::Big]),
@@ -313,6 +329,11 @@ const CALLS: [Call; 36] = [
     Call::Scripts(&[Script::Drip]),
     Call::Scripts(&[Script::Fork]),
     Call::Scripts(&[Script::Mixed]),
+    Call::Scripts(&[Script::Small]),
+    Call::Scripts(&[Script::Big]),
+    Call::Scripts(&[Script::Drip]),
+    Call::Scripts(&[Script::Fork]),
+    Call::Scripts(&[Script::Silent]),
     Call::Scripts(&[Script::Small, Script::Fails, Script::Small]),
     Call::Scripts(&[Script::Drip, Script::Mixed, Script::Small]),
     Call::Scripts(&[Script::Mixed, Script::Drip, Script::Big]),
@@ -330,6 +351,9 @@ const CALLS: [Call; 36] = [
     Call::Typed(Action::RemoveDropIn),
     Call::Typed(Action::Hold),
     Call::Typed(Action::Unhold),
+    Call::Typed(Action::EnsureSite(Content::Short)),
+    Call::Typed(Action::EnsureSite(Content::Long)),
+    Call::Typed(Action::RemoveSite),
 ];
 
 fn fault(kind: Kind, dice: &mut Dice) -> Fault {
@@ -346,6 +370,8 @@ fn fault(kind: Kind, dice: &mut Dice) -> Fault {
         Kind::AgentUpgraded => Fault::UpgradeAgent,
         Kind::SupervisorKilled => Fault::KillSupervisor(dice.next()),
         Kind::HostRebooted => Fault::Reboot,
+        Kind::RebootAsked => Fault::AskForReboot,
+        Kind::BusyRebootAsked => Fault::AskForBusyReboot,
         Kind::PowerCut => Fault::CutPower(seconds(0, 15)),
         // With no room at all, and with too little for new runs.
         Kind::HostDiskFilled => {
@@ -427,6 +453,7 @@ impl Dice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chaos::action::Object;
 
     #[test]
     fn a_seed_is_a_schedule() {
@@ -448,7 +475,7 @@ mod tests {
     fn a_hand_meets_every_kind() {
         let mut met: Vec<Kind> = [Lane::Machine(2), Lane::Link(2), Lane::Controller]
             .into_iter()
-            .flat_map(|lane| faults(1, lane).take(14))
+            .flat_map(|lane| faults(1, lane).take(MACHINE.len()))
             .map(|planned| planned.fault.kind())
             .collect();
         met.sort_unstable();
@@ -459,7 +486,8 @@ mod tests {
             let asks = |call: &Call| matches!(call, Call::Scripts(scripts) if scripts.contains(&script));
             assert!(calls.iter().any(asks), "{script:?}");
         }
-        for action in Action::ALL {
+        // Who reboots a host stands in the order of all that happens to it.
+        for action in Action::ALL.into_iter().filter(|action| action.object() != Object::Host) {
             assert!(calls.contains(&Call::Typed(action)), "{action:?}");
         }
         let typed = calls.iter().filter(|call| matches!(call, Call::Typed(_))).count();

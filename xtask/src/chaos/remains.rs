@@ -23,6 +23,8 @@ pub struct Deed {
     pub effect: Effect,
     /// Whether its host restarted while it was under way: what was left before it may have left as it was.
     pub cut_off: bool,
+    /// Whether it says that nginx has read what it has put in place.
+    pub reloaded: bool,
 }
 
 /// How an object may be in the end.
@@ -35,6 +37,8 @@ pub struct Expected {
     /// How many earlier versions of a file may be kept that nobody has counted: what a run leaves that is ended or cut off is
     /// kept by whoever comes next, which may find nothing to change, and counts none then.
     pub uncounted: usize,
+    /// Whether a run may have put something in place that nginx was not told of, and no later one had nginx read it.
+    pub unread: bool,
 }
 
 /// A file, and what is beside it in its directory.
@@ -65,8 +69,10 @@ pub fn expect(initially: Action, deeds: &[Deed]) -> Expected {
     }
     let is_tidied = |deed: &Deed| certain().any(|later| !later.cut_off && deed.is_before(later));
     let untidy = uncertain().any(|deed| !is_tidied(deed));
+    let is_read = |deed: &Deed| certain().any(|later| later.reloaded && deed.is_before(later));
+    let unread = uncertain().any(|deed| !is_read(deed));
     let uncounted = uncertain().count() + certain().filter(|deed| deed.cut_off).count();
-    Expected { after, untidy, uncounted }
+    Expected { after, untidy, uncounted, unread }
 }
 
 /// Judges a file that was found, and what is beside it; gives the action that it is as after.
@@ -122,7 +128,7 @@ pub fn judge_hold(held: bool, expected: &Expected) -> Result<(), String> {
     judge_is("the package", if held { Action::Hold } else { Action::Unhold }, expected)
 }
 
-fn judge_is(what: &str, is: Action, expected: &Expected) -> Result<(), String> {
+pub(super) fn judge_is(what: &str, is: Action, expected: &Expected) -> Result<(), String> {
     match expected.after.contains(&is) {
         true => Ok(()),
         false => Err(format!("{what} is as after {is:?}, and the runs leave {:?}", expected.after)),
@@ -144,7 +150,7 @@ mod tests {
     const LONG: Action = Action::WriteFile(Content::Long);
 
     fn deed(action: Action, from: i64, until: i64, effect: Effect) -> Deed {
-        Deed { action, span: Span { from, until }, effect, cut_off: false }
+        Deed { action, span: Span { from, until }, effect, cut_off: false, reloaded: false }
     }
 
     fn certain(action: Action, from: i64, until: i64) -> Deed {
@@ -259,6 +265,18 @@ mod tests {
         judge_loaded(&Content::Short.description(), drop_in).unwrap_err();
         assert_eq!(judge_loaded(Unit::DESCRIPTION, Action::RemoveDropIn), Ok(()));
         judge_loaded(&content.description(), Action::RemoveDropIn).unwrap_err();
+    }
+
+    #[test]
+    fn nginx_has_read_what_a_later_run_had_it_read() {
+        let unread = |deeds: &[Deed]| expect(Action::RemoveSite, deeds).unread;
+        let site = Action::EnsureSite(Content::Short);
+        let lost = perhaps(site, 0, 10);
+        let later = certain(site, 11 + SETTLES, 30 + SETTLES);
+        assert!(!unread(&[]) && !unread(&[later]));
+        assert!(unread(&[lost]) && unread(&[lost, later]));
+        assert!(!unread(&[lost, Deed { reloaded: true, ..later }]));
+        assert!(unread(&[lost, Deed { reloaded: true, ..certain(site, 5, 30) }]), "it came with it");
     }
 
     #[test]

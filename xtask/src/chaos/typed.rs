@@ -59,6 +59,11 @@ impl Facts {
         self.may_have_started() && matches!(self.state, RunState::Lost | RunState::Cancelled)
     }
 
+    /// Whether it says that nginx has read what it has put in place.
+    pub fn is_reloaded(&self) -> bool {
+        self.state == RunState::Succeeded && self.told("/reloaded") == true
+    }
+
     /// What it has done to its object.
     pub fn effect(&self) -> Effect {
         match self.state {
@@ -66,6 +71,25 @@ impl Facts {
             _ if self.may_have_started() => Effect::Perhaps,
             _ => Effect::Nothing,
         }
+    }
+
+    /// The boots that it tells of, before and after, if it is of kind `reboot`.
+    pub fn boots(&self) -> Option<(String, String)> {
+        let told = |pointer| self.told(pointer).as_str().map(str::to_owned);
+        told("/boot_before").zip(told("/boot_after"))
+    }
+
+    /// Whether it may have rebooted its host, and nobody knows.
+    pub fn perhaps_booted(&self) -> bool {
+        self.action.object() == Object::Host && self.effect() != Effect::Nothing && self.boots().is_none()
+    }
+
+    /// A unit that was started by a boot and is not enabled any more is missed in the next one, and that is the truth.
+    fn is_back_without_what_was_disabled(&self) -> bool {
+        let missing = self.told("/missing");
+        let is_another = self.boots().is_some_and(|(before, after)| before != after);
+        is_another
+            && missing.as_array().is_some_and(|units| units.len() == 1 && units[0] == Unit::Boot.name())
     }
 
     /// Whether it is known that it started the unit that records its starts.
@@ -114,6 +138,7 @@ pub fn judge(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<(
         RunState::Failed if around.rebooted || around.disk_filled || neighbours == Neighbours::Unsettled => {
             Ok(())
         }
+        RunState::Failed if facts.is_back_without_what_was_disabled() => Ok(()),
         // Whoever installs a package at the same time leaves it in the middle for a moment, which is seen, and told as wrong.
         RunState::Failed if is_beside_an_install(facts, around) => Ok(()),
         RunState::Failed => Err("failed, and nothing that was done explains it".into()),
@@ -121,6 +146,13 @@ pub fn judge(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<(
         RunState::Cancelled if around.stop_asked => Ok(()),
         RunState::Cancelled => Err("cancelled, but nobody asked for that".into()),
         RunState::Refused if facts.started => Err("refused, but it was started".into()),
+        RunState::Refused
+            if facts.action == Action::Reboot
+                && facts.refusal == Some(Refusal::Busy)
+                && around.others_at_work =>
+        {
+            Ok(())
+        }
         RunState::Refused => around.explain_refusal(facts.refusal),
         state => Err(format!("not accounted for: {state:?}")),
     }
@@ -161,6 +193,8 @@ fn as_asked(facts: &Facts, around: &Around, neighbours: Neighbours) -> Result<()
         Object::File => file_as_asked(facts, changed),
         Object::DropIn => drop_in_as_asked(facts, changed),
         Object::Package => package_as_asked(facts, changed, around, neighbours),
+        Object::Site => site_as_asked(facts, changed, around),
+        Object::Host => reboot_as_asked(facts, changed),
     };
     judged.map_err(|what| format!("succeeded, but its report says {what}: {}", Value::Object(report.clone())))
 }
@@ -263,6 +297,39 @@ fn package_as_asked(
         (_, Some(held)) if held != (facts.action == Action::Hold) => Err("that the package is not as asked"),
         (false, Some(_)) => Err("that it changed nothing, and what it changed"),
         (true, None) if is_alone => Err("that it changed something, and not the package"),
+        _ => Ok(()),
+    }
+}
+
+/// What nginx made of it. An nginx that does not run is what a boot explains, and reads what is there when it starts.
+fn site_as_asked(facts: &Facts, changed: bool, around: &Around) -> Result<(), &'static str> {
+    let is_ensured = matches!(facts.action, Action::EnsureSite(_));
+    let asked = if is_ensured { "enabled" } else { "absent" };
+    if facts.told("/after") != asked {
+        return Err("that the site is not as asked");
+    }
+    // One that was enabled may have had the other content.
+    if !is_ensured || !changed {
+        changed_as_needed(facts, changed, facts.told("/before") == asked)?;
+    }
+    match (facts.told("/running") == true, facts.told("/reloaded") == true) {
+        (false, _) if !around.booted => Err("that nginx does not run"),
+        (false, true) => Err("that an nginx has read it that does not run"),
+        (true, false) if changed => Err("that nginx has not read it"),
+        (true, true) if !changed => Err("that nginx has read again what was left alone"),
+        (true, true) if is_ensured && facts.told("/probed") != 200 => Err("not that the site answers"),
+        _ => Ok(()),
+    }
+}
+
+fn reboot_as_asked(facts: &Facts, changed: bool) -> Result<(), &'static str> {
+    let is_empty = |list: &str| facts.told(list).as_array().is_none_or(Vec::is_empty);
+    match facts.boots() {
+        _ if !changed => Err("that it rebooted nothing"),
+        None => Err("not which boot came after which"),
+        Some((before, after)) if before == after => Err("that the boot is the same"),
+        _ if !is_empty("/missing") => Err("that services are missing"),
+        _ if !is_empty("/failed") => Err("that units failed"),
         _ => Ok(()),
     }
 }
@@ -473,6 +540,113 @@ mod tests {
         judged(&facts(Action::Hold, RunState::Failed), none).unwrap_err();
         judged(&facts(Action::RemoveFile, RunState::Failed), installed).unwrap_err();
         judged(&facts(Action::Hold, RunState::Lost), installed).unwrap_err();
+    }
+
+    #[test]
+    fn what_succeeded_reports_that_nginx_works_with_the_site() {
+        let told = |action, before: &str, changed: bool, after: &str, running: bool| {
+            let probed = (changed && running && after == "enabled").then_some(200);
+            let report = json!({
+                "changed": changed, "before": before, "after": after,
+                "running": running, "reloaded": changed && running, "probed": probed,
+            });
+            reported(action, report)
+        };
+        let ensure = Action::EnsureSite(Content::Long);
+        let booted = Around { booted: true, ..Around::default() };
+        for right in [
+            told(ensure, "absent", true, "enabled", true),
+            told(ensure, "enabled", true, "enabled", true),
+            told(ensure, "enabled", false, "enabled", true),
+            told(Action::RemoveSite, "enabled", true, "absent", true),
+            told(Action::RemoveSite, "absent", false, "absent", true),
+        ] {
+            assert_eq!(judged(&right, Around::default()), Ok(()));
+            let mut stopped = right.clone();
+            for (field, value) in
+                [("running", json!(false)), ("reloaded", json!(false)), ("probed", Value::Null)]
+            {
+                stopped.report.as_mut().unwrap().insert(field.to_owned(), value);
+            }
+            judged(&stopped, Around { rebooted: true, ..Around::default() }).unwrap_err();
+            assert_eq!(judged(&stopped, booted), Ok(()));
+        }
+        let but = |field: &str, value: Value| {
+            let mut facts = told(ensure, "absent", true, "enabled", true);
+            facts.report.as_mut().unwrap().insert(field.to_owned(), value);
+            facts
+        };
+        for wrong in [
+            told(ensure, "absent", false, "enabled", true),
+            told(ensure, "absent", true, "absent", true),
+            told(Action::RemoveSite, "enabled", true, "enabled", true),
+            told(Action::RemoveSite, "enabled", false, "absent", true),
+            but("reloaded", json!(false)),
+            but("probed", json!(502)),
+            but("probed", Value::Null),
+            but("changed", json!(false)),
+            but("running", Value::Null),
+        ] {
+            is_never_right(&wrong);
+        }
+        let again = told(Action::RemoveSite, "absent", true, "absent", true);
+        judged(&again, Around::default()).unwrap_err();
+        assert_eq!(judged(&Facts { cut_off: true, ..again }, Around::default()), Ok(()));
+        assert!(told(ensure, "absent", true, "enabled", true).is_reloaded());
+        assert!(!told(ensure, "absent", true, "enabled", false).is_reloaded());
+        let lost = Facts { state: RunState::Lost, ..told(ensure, "absent", true, "enabled", true) };
+        assert!(!lost.is_reloaded());
+    }
+
+    #[test]
+    fn a_reboot_is_another_boot_with_all_that_was_there() {
+        let told = |before: &str, after: Option<&str>, missing: &[&str]| json!({"changed": true, "boot_before": before, "boot_after": after, "missing": missing, "failed": []});
+        for action in [Action::Reboot, Action::RebootWhileBusy] {
+            let right = reported(action, told("a", Some("b"), &[]));
+            assert_eq!(judged(&right, Around::default()), Ok(()));
+            assert!(right.boots().is_some() && !right.perhaps_booted());
+            let failed =
+                json!({"changed": true, "boot_before": "a", "boot_after": "b", "failed": ["nginx.service"]});
+            let unchanged = json!({"changed": false, "boot_before": "a"});
+            for wrong in [
+                facts(action, RunState::Succeeded),
+                reported(action, told("a", Some("a"), &[])),
+                reported(action, told("a", None, &[])),
+                reported(action, told("a", Some("b"), &["nginx.service"])),
+                reported(action, failed),
+                reported(action, unchanged),
+            ] {
+                is_never_right(&wrong);
+            }
+            let back = |missing: &[&str]| Facts {
+                state: RunState::Failed,
+                ..reported(action, told("a", Some("b"), missing))
+            };
+            assert_eq!(judged(&back(&[Unit::Boot.name()]), Around::default()), Ok(()));
+            judged(&back(&[Unit::Boot.name(), "nginx.service"]), Around::default()).unwrap_err();
+            judged(&back(&["nginx.service"]), Around::default()).unwrap_err();
+            judged(&back(&[]), Around::default()).unwrap_err();
+            let same = told("a", Some("a"), &[Unit::Boot.name()]);
+            let same = Facts { state: RunState::Failed, ..reported(action, same) };
+            judged(&same, Around::default()).unwrap_err();
+            assert!(facts(action, RunState::Lost).perhaps_booted());
+        }
+        assert!(!facts(Action::Start, RunState::Lost).perhaps_booted());
+    }
+
+    #[test]
+    fn a_reboot_that_cuts_nobody_off_is_refused_for_others_alone() {
+        let refused = |action, refusal| Facts {
+            refusal: Some(refusal),
+            started: false,
+            ..facts(action, RunState::Refused)
+        };
+        let others = Around { others_at_work: true, ..Around::default() };
+        assert_eq!(judged(&refused(Action::Reboot, Refusal::Busy), others), Ok(()));
+        judged(&refused(Action::Reboot, Refusal::Busy), Around::default()).unwrap_err();
+        judged(&refused(Action::Reboot, Refusal::Other), others).unwrap_err();
+        judged(&refused(Action::RebootWhileBusy, Refusal::Busy), others).unwrap_err();
+        judged(&refused(Action::Start, Refusal::Busy), others).unwrap_err();
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub enum Match {
 pub enum Refusal {
     /// It had no room.
     DiskFull,
+    /// It wants the host alone, and others are at work there.
+    Busy,
     /// The agent ended between writing the start down and giving the word for it.
     AgentStopped,
     /// Whatever no fault explains.
@@ -38,6 +40,8 @@ impl Refusal {
             Self::DiskFull
         } else if detail.contains("the agent stopped before it could start the run") {
             Self::AgentStopped
+        } else if detail.contains("it wants the host alone") {
+            Self::Busy
         } else {
             Self::Other
         }
@@ -78,10 +82,12 @@ const MAX_HELD_MS: u64 = 40_000;
 /// What was done to a run's surroundings while it was under way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Around {
-    /// Its host was rebooted or lost power.
+    /// Its host was rebooted or lost power, whatever was under way there.
     pub rebooted: bool,
     /// Its host was rebooted in order: whatever ran there was asked to end.
     pub shut_down: bool,
+    /// Its host came up, or went down to do so: what a boot starts may not have been there.
+    pub booted: bool,
     /// Its supervisor was killed.
     pub supervisor_killed: bool,
     /// Its host's agent was killed, restarted or installed anew.
@@ -92,6 +98,8 @@ pub struct Around {
     pub disk_filled: bool,
     /// Its host's owner keeps less output than the script writes.
     pub output_capped: bool,
+    /// Another run was under way on its host.
+    pub others_at_work: bool,
     /// An operator stopped its operation.
     pub stop_asked: bool,
     /// A step before it on its host did not succeed.

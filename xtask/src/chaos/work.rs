@@ -46,7 +46,8 @@ pub(super) fn drive(chaos: &Chaos, operator: usize, requests: impl Iterator<Item
         }
         carry_out_stops(chaos, &mut stops);
         let reason = format!("chaos {operator} {count}");
-        if let Some(number) = ask(chaos, &request, &reason)
+        let on: Vec<String> = request.hosts.iter().map(|host| format!("h{}", host + 1)).collect();
+        if let (_, Some(number)) = ask(chaos, request.call, &on.join("|"), &reason)
             && let Some(after) = request.stop_after
         {
             stops.push(Stop { number, at: Instant::now() + after });
@@ -55,11 +56,9 @@ pub(super) fn drive(chaos: &Chaos, operator: usize, requests: impl Iterator<Item
 }
 
 /// Asks for an operation; gives its number if it was taken.
-fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
-    let on: Vec<String> = request.hosts.iter().map(|host| format!("h{}", host + 1)).collect();
-    let on = on.join("|");
+pub(super) fn ask(chaos: &Chaos, call: Call, on: &str, reason: &str) -> (Answer, Option<String>) {
     let mut arguments: Vec<String> = Vec::new();
-    match request.call {
+    match call {
         Call::Scripts(scripts) => {
             arguments.push("run".into());
             arguments.extend(scripts.iter().map(|script| script.name().to_owned()));
@@ -70,7 +69,7 @@ fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
             arguments.extend(action.params());
         }
     }
-    let how = ["--on", &on, "--reason", reason, "--timeout", request.call.timeout()];
+    let how = ["--on", on, "--reason", reason, "--timeout", call.timeout()];
     let how = how.iter().chain(&["--detach", "--yes", "--output", "json"]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).chain(how.copied()).collect();
     let from = now();
@@ -100,11 +99,11 @@ fn ask(chaos: &Chaos, request: &Request, reason: &str) -> Option<String> {
     };
     chaos.diary.note(&format!(
         "{reason}: {} on {on}: {} {answer:?}",
-        request.call,
+        call,
         number.as_deref().unwrap_or_default()
     ));
-    chaos.asked(Asked { reason: reason.to_owned(), call: request.call, span, answer });
-    number
+    chaos.asked(Asked { reason: reason.to_owned(), call, span, answer: answer.clone() });
+    (answer, number)
 }
 
 /// Stops what is due. A stop whose answer did not come is asked for again.

@@ -8,15 +8,18 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use fleetward_api::work::run::RunState;
 
-use super::{Operation, Run, Scene, span};
+use super::{Operation, Run, Scene, Stay, span};
 use crate::chaos::Chaos;
-use crate::chaos::action::{Action, STARTS};
+use crate::chaos::action::{Action, Object, STARTS};
+use crate::chaos::boots;
 use crate::chaos::diary::{Injected, Span};
+use crate::chaos::fault::BRINGS_A_BOOT;
 use crate::chaos::plan::Call;
 use crate::chaos::remains::Deed;
 use crate::chaos::table::Account;
 use crate::chaos::typed::{Facts, Neighbours, SETTLES, judge, judge_starts};
-use crate::chaos::verdict::Refusal;
+use crate::chaos::verdict::{Around, Refusal};
+use crate::lab::Host;
 
 /// A run of a typed action, with what is known of it.
 struct Typed<'a> {
@@ -30,6 +33,7 @@ struct Typed<'a> {
 pub(super) fn audit(
     chaos: &Chaos,
     runs: &[(&Operation, Run)],
+    stays: &[Stay],
     faults: &[Injected],
     account: &mut Account,
 ) -> Result<()> {
@@ -41,11 +45,13 @@ pub(super) fn audit(
         let Typed { operation, run, span, facts } = typed;
         let scene = Scene::of(chaos, operation, run, *span, faults);
         let facts = Facts { cut_off: scene.around.rebooted, ..facts.clone() };
-        let wrong = judge(&facts, &scene.around, neighbours(typed, &all)).err();
+        let around = Around { others_at_work: others_at_work(run, *span, stays), ..scene.around };
+        let wrong = judge(&facts, &around, neighbours(typed, &all)).err();
         scene.account_for(wrong, account);
         *account.typed_runs.entry(facts.action.kind()).or_default() += 1;
         let Facts { action, cut_off, .. } = facts;
-        let deed = Deed { action, span: *span, effect: facts.effect(), cut_off };
+        let (effect, reloaded) = (facts.effect(), facts.is_reloaded());
+        let deed = Deed { action, span: *span, effect, cut_off, reloaded };
         let (all, deeds) = hosts.entry(&run.host).or_default();
         all.push(facts);
         deeds.push(deed);
@@ -56,7 +62,8 @@ pub(super) fn audit(
         let (runs, deeds) = hosts.remove(host.name()).unwrap_or_default();
         let starts = judge_starts(recorded, &runs).err();
         let remains = remains::audit(host, &deeds)?;
-        let wrong = starts.into_iter().chain(remains);
+        let boots = audit_boots(host, faults, &runs)?;
+        let wrong = starts.into_iter().chain(boots).chain(remains);
         account.wrong.extend(wrong.map(|wrong| format!("{}: {wrong}", host.name())));
     }
     Ok(())
@@ -103,6 +110,21 @@ fn neighbours(of: &Typed<'_>, all: &[Typed<'_>]) -> Neighbours {
         true => Neighbours::Unsettled,
         false => Neighbours::Settled,
     }
+}
+
+/// What is wrong with how often a host was booted.
+fn audit_boots(host: &Host, faults: &[Injected], runs: &[Facts]) -> Result<Option<String>> {
+    let is_one = |fault: &&Injected| fault.host == host.name() && BRINGS_A_BOOT.contains(&fault.kind);
+    let by_faults = faults.iter().filter(is_one).count();
+    let reboots: Vec<Facts> =
+        runs.iter().filter(|run| run.action.object() == Object::Host).cloned().collect();
+    Ok(boots::judge(&boots::read(&host.root())?, by_faults, &reboots).err())
+}
+
+/// Whether another run was under way on the host.
+fn others_at_work(run: &Run, span: Span, stays: &[Stay]) -> bool {
+    let is_other = |stay: &&Stay| stay.run != run.id && stay.host == run.host;
+    stays.iter().filter(is_other).any(|stay| stay.span.meets(&span))
 }
 
 /// How many starts the unit recorded on a host.
