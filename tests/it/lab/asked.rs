@@ -22,16 +22,16 @@ pub(super) fn walk(fleet: &Fleet) -> Result<()> {
 
 fn sockets(fleet: &Fleet, host: &Host) -> Result<()> {
     let ask = ["ask", "sockets", "protocol=tcp", "port=80", "--on", "h1 | h3"];
-    let pid = host.run(&["systemctl", "show", "-P", "MainPID", "nginx"])?;
-    let processes = host.run(&["pgrep", "--count", "-x", "nginx"])?;
+    let pid = number(host, &["systemctl", "show", "-P", "MainPID", "nginx"])?;
+    let processes = number(host, &["pgrep", "--count", "-x", "nginx"])?;
     let told = fleet.items(&ask)?;
     let mut addresses: Vec<&str> = told.iter().filter_map(|item| item["address"].as_str()).collect();
     addresses.sort_unstable();
     ensure!(addresses == ["0.0.0.0", "::"], "{told:?}");
     for item in &told {
-        ensure!(item["process"] == "nginx" && item["pid"].to_string() == pid, "not {pid}: {item}");
+        ensure!(item["process"] == "nginx" && item["pid"] == pid, "not {pid}: {item}");
         ensure!(item["unit"] == "nginx.service" && item["user"] == "root", "{item}");
-        ensure!(item["processes"].to_string() == processes, "not {processes}: {item}");
+        ensure!(item["processes"] == processes, "not {processes}: {item}");
     }
     let shown = fleet.succeed(&ask)?;
     ensure!(shown.contains("nginx.service") && !shown.lines().any(|line| line.starts_with("h1 ")), "{shown}");
@@ -87,7 +87,7 @@ fn logins(fleet: &Fleet, host: &Host) -> Result<()> {
         let deploy = named("deploy").with_context(|| format!("{told:?}"))?;
         ensure!(deploy["password"] == password, "{deploy}");
         ensure!(deploy["shell"] == "/bin/bash" && deploy["home"] == "/home/deploy", "{deploy}");
-        ensure!(deploy["uid"].to_string() == host.run(&["id", "-u", "deploy"])?, "{deploy}");
+        ensure!(deploy["uid"] == number(host, &["id", "-u", "deploy"])?, "{deploy}");
         let groups = deploy["groups"].as_array().context("groups")?;
         ensure!(groups.contains(&json!("deploy")) && groups.contains(&json!("sudo")), "{deploy}");
         ensure!(named("root").is_some() && named("robot").is_none(), "{told:?}");
@@ -112,7 +112,7 @@ fn logins(fleet: &Fleet, host: &Host) -> Result<()> {
         "--property=Leader",
         session["session"].as_str().unwrap_or_default(),
     ];
-    ensure!(session["pid"].to_string() == host.run(&leader)?, "{session}");
+    ensure!(session["pid"] == number(host, &leader)?, "{session}");
     ensure!(fleet.succeed(&["ask", "logins", "--on", "h3"])?.contains("deploy"));
     // It ends when its input does.
     drop(shell.stdin.take());
@@ -201,6 +201,12 @@ fn status(fleet: &Fleet, host: &Host) -> Result<()> {
     ensure!(told["failed_units"].as_u64() > Some(0), "{told}");
     host.run(&["systemctl", "reset-failed", "walk-fails"])?;
     host.run(&["rm", "/run/reboot-required", "/run/reboot-required.pkgs"]).map(drop)
+}
+
+/// The number that a command on the host prints.
+fn number(host: &Host, argv: &[&str]) -> Result<u64> {
+    let printed = host.run(argv)?;
+    printed.parse().with_context(|| format!("{argv:?} printed {printed:?}"))
 }
 
 /// How many units failed, by systemd's own list.
