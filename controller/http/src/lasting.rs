@@ -23,6 +23,18 @@ use super::error::ApiError;
 /// How often a login is looked at again, whatever is announced.
 const RECHECK: Duration = Duration::from_secs(10);
 
+/// How long an answer's client may take nothing while something waits for it.
+const STALLED: Duration = Duration::from_secs(5 * 60);
+
+/// What becomes of an answer whose client takes nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// It waits with its login: little is kept for it, or what makes it looks after that itself.
+    Waits,
+    /// It ends after about five minutes, and with it what is kept for it: its client can go on where it stopped.
+    Ends,
+}
+
 /// The login and the permission that an answer lasts for.
 #[derive(Debug)]
 pub(super) struct Lasting {
@@ -74,6 +86,7 @@ impl Lasting {
         self,
         site: Site,
         items: impl Stream<Item = T> + Send + 'static,
+        unread: Unread,
     ) -> impl Stream<Item = Result<T, Cut>> + Send + 'static {
         let (ahead, taken) = mpsc::channel(1);
         let end = self.end(site);
@@ -81,7 +94,7 @@ impl Lasting {
             tokio::select! {
                 biased;
                 () = end => {}
-                () = forward(items, ahead) => {}
+                () = forward(items, ahead, unread) => {}
             }
         });
         // The task goes with the answer: it is part of what is dropped when the client has gone.
@@ -111,13 +124,43 @@ impl Lasting {
 }
 
 /// Sends the items, and `None` after the last one; nothing more once nobody takes them.
-async fn forward<T>(items: impl Stream<Item = T>, ahead: mpsc::Sender<Option<T>>) {
+async fn forward<T>(items: impl Stream<Item = T>, ahead: mpsc::Sender<Option<T>>, unread: Unread) {
     let mut items = pin!(items);
     loop {
         let item = items.next().await;
         let last = item.is_none();
-        if ahead.send(item).await.is_err() || last {
+        let sent = match unread {
+            Unread::Waits => ahead.send(item).await.is_ok(),
+            Unread::Ends => ahead.send_timeout(item, STALLED).await.is_ok(),
+        };
+        if !sent || last {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream::repeat;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_reads_on_is_given_up_and_a_slow_reader_is_not() {
+        let (ahead, mut taken) = mpsc::channel(1);
+        let began = Instant::now();
+        let reads = async {
+            for _ in 0..100 {
+                tokio::time::sleep(STALLED - Duration::from_secs(1)).await;
+                taken.recv().await.unwrap();
+            }
+            began.elapsed()
+        };
+        let ((), read) = tokio::join!(forward(repeat(7), ahead, Unread::Ends), reads);
+        assert_eq!(began.elapsed(), read + STALLED);
+        let (ahead, _taken) = mpsc::channel(1);
+        let waits = tokio::time::timeout(STALLED * 100, forward(repeat(7), ahead, Unread::Waits));
+        assert!(waits.await.is_err());
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::Site;
-use super::lasting::Lasting;
+use super::lasting::{Lasting, Unread};
 use super::sse::{KEEP_ALIVE, unbuffered};
 
 /// What says of an answer that it is JSON lines: the usual name comes first, and stands in the answer.
@@ -68,7 +68,7 @@ pub(super) fn respond<T: Serialize + Send + 'static>(
     login: Lasting,
     told: impl Stream<Item = T> + Send + 'static,
 ) -> Response {
-    let lines = login.cut(site.clone(), told).map(|told| line(&told?));
+    let lines = login.cut(site.clone(), told, Unread::Waits).map(|told| line(&told?));
     let body = Body::from_stream(kept_alive(lines));
     let kind = HeaderValue::from_static(NAMES[0]);
     unbuffered(([(header::CONTENT_TYPE, kind)], body).into_response())

@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 
 use super::Site;
 use super::error::ApiError;
-use super::lasting::Lasting;
+use super::lasting::{Lasting, Unread};
 
 /// How often something goes out even if nothing happens.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -53,15 +53,17 @@ pub(super) fn event<T: Serialize>(kind: &str, data: &T) -> Event {
     }
 }
 
-/// Answers with `events` until they, the login or the controller end.
+/// Answers with `events` until they, the login or the controller end, or nobody reads them where that ends them.
 pub(super) fn respond(
     site: &Site,
     login: Lasting,
     events: impl Stream<Item = Event> + Send + 'static,
+    unread: Unread,
 ) -> Response {
     // A stream of events that is cut ends like any other: its client comes back, and logs in again if it must.
-    let until_end =
-        login.cut(site.clone(), events).filter_map(|event| ready(event.ok().map(Ok::<_, Infallible>)));
+    let until_end = login
+        .cut(site.clone(), events, unread)
+        .filter_map(|event| ready(event.ok().map(Ok::<_, Infallible>)));
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     unbuffered(Sse::new(until_end).keep_alive(keep_alive).into_response())
 }

@@ -6,7 +6,7 @@
 //!
 //! **Deliberately absent.** Any queue between the recorder and a reader: `live` only says that there is more.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,6 +15,8 @@ use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::HostName;
 use fleetward_store::work::operation::Operation;
 use fleetward_store::work::output::Piece;
+use fleetward_store::work::report;
+use fleetward_store::work::run::Run;
 use fleetward_store::work::step::{self, Step};
 use fleetward_store::{self as store, Scope, StoreError};
 use tokio::sync::watch;
@@ -28,6 +30,8 @@ use crate::work::run;
 const OUTPUT_BUDGET: usize = 256 << 10;
 /// About how many runs one batch holds.
 const RUN_BUDGET: u32 = 500;
+/// About how many bytes of reports one batch holds. Each may have 64 KiB, and one commit may end a thousand runs.
+const REPORT_BUDGET: u64 = 1 << 20;
 
 /// How far an operation was read: everything of the commits below `seq`, and of the commit `seq` itself the first
 /// `pieces` pieces of output. A commit's pieces never change, so the position stays exact.
@@ -79,10 +83,36 @@ pub struct Follower {
     operation: OperationId,
     steps: Vec<Step>,
     position: Position,
+    /// The runs of the commit at the position that were told, where its reports are too much for one batch.
+    told: HashSet<RunId>,
     latest: watch::Receiver<u64>,
     hosts: HashMap<RunId, HostName>,
     shown: Option<(Operation, RunCounts)>,
+    /// Whether a run was told since they were counted.
+    has_moved: bool,
     ended: bool,
+}
+
+/// How far one batch goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upto {
+    /// Every commit up to this one.
+    All(u64),
+    /// Every commit before this one, and of it the output and some of the runs.
+    Part(u64),
+}
+
+impl Upto {
+    const fn seq(self) -> u64 {
+        match self {
+            Self::All(seq) | Self::Part(seq) => seq,
+        }
+    }
+
+    /// Whether nothing is left of the commit `latest` and those before it.
+    const fn has_reached(self, latest: u64) -> bool {
+        matches!(self, Self::All(seq) if seq >= latest)
+    }
 }
 
 impl Position {
@@ -148,9 +178,11 @@ impl Follower {
             operation,
             steps,
             position,
+            told: HashSet::new(),
             latest,
             hosts: HashMap::new(),
             shown: None,
+            has_moved: true,
             ended: false,
         })
     }
@@ -186,21 +218,28 @@ impl Follower {
         let operation = store::work::operation::get(&mut conn, scope, id).await?;
         let since = self.position.seq.saturating_sub(1);
         let mut upto = operation.seq;
-        let runs = store::work::run::list_since(&mut conn, scope, id, since, RUN_BUDGET).await?;
+        let mut runs = store::work::run::list_since(&mut conn, scope, id, since, RUN_BUDGET).await?;
         if runs.len() >= RUN_BUDGET as usize {
             upto = runs.last().map_or(upto, |run| run.seq.min(upto));
         }
-        // Counting looks at every run; it is needed only when one has moved.
-        let counts = match &self.shown {
-            Some((_, counts)) if runs.is_empty() => *counts,
-            _ => store::work::run::count(&mut conn, scope, id).await?,
-        };
         let files = self.app.store().files();
         let output =
             store::work::output::list_since(&mut conn, files, scope, id, since, OUTPUT_BUDGET).await?;
         if output.more {
             upto = upto.min(output.upto);
         }
+        let at = self.position.seq;
+        runs.retain(|run| run.seq <= upto && !(run.seq == at && self.told.contains(&run.id)));
+        let told: Vec<RunId> = runs.iter().filter(|run| run.output_end > 0).map(|run| run.id).collect();
+        let sizes = report::list_sizes(&mut *conn, scope, &told).await?;
+        let upto = cut(&mut runs, &sizes, upto);
+        self.has_moved |= !runs.is_empty();
+        // Counting looks at every run; it is needed only when one has moved, and told only with all that there is.
+        let counts = match &self.shown {
+            Some((_, counts)) if !self.has_moved => *counts,
+            _ if !upto.has_reached(operation.seq) => RunCounts::default(),
+            _ => store::work::run::count(&mut conn, scope, id).await?,
+        };
         for run in &runs {
             self.hosts.insert(run.id, run.host_name.clone());
         }
@@ -215,24 +254,29 @@ impl Follower {
         Ok(self.arrange(operation, counts, runs, output.pieces, upto))
     }
 
-    /// Puts what was read up to the commit `upto` in order: of each commit the output first, then the runs; so
-    /// whoever sees a run's end has seen what it wrote.
+    /// Puts what was read in order: of each commit the output first, then the runs; so whoever sees a run's end has seen
+    /// what it wrote.
     fn arrange(
         &mut self,
         operation: Operation,
         counts: RunCounts,
         runs: Vec<run::Overview>,
         pieces: Vec<Piece>,
-        upto: u64,
+        upto: Upto,
     ) -> Vec<(OperationChange, Position)> {
         let mut changes = Vec::with_capacity(runs.len() + pieces.len() + 1);
-        let mut pieces = pieces.into_iter().filter(|piece| piece.seq <= upto).peekable();
-        let mut runs = runs.into_iter().filter(|run| run.run.seq <= upto).peekable();
+        let mut pieces = pieces.into_iter().filter(|piece| piece.seq <= upto.seq()).peekable();
+        let mut runs = runs.into_iter().peekable();
         let mut at = self.position;
         loop {
             let next = [pieces.peek().map(|piece| piece.seq), runs.peek().map(|run| run.run.seq)];
             let Some(seq) = next.into_iter().flatten().min() else { break };
-            let seen = if at.seq == seq { at.pieces } else { 0 };
+            let seen = if at.seq == seq {
+                at.pieces
+            } else {
+                self.told.clear();
+                0
+            };
             at = Position { seq, pieces: 0 };
             while let Some(piece) = pieces.next_if(|piece| piece.seq == seq) {
                 at.pieces += 1;
@@ -244,16 +288,21 @@ impl Follower {
             }
             at.pieces = at.pieces.max(seen);
             while let Some(run) = runs.next_if(|run| run.run.seq == seq) {
+                self.told.insert(run.run.id);
                 changes.push((OperationChange::Run(Box::new(run)), at));
             }
         }
-        let caught_up = upto >= operation.seq;
-        at = Position::after(upto).max(at);
-        // The commit `upto` is complete now, so its last change may say so.
-        if let Some((_, last)) = changes.last_mut() {
-            *last = at;
+        let caught_up = upto.has_reached(operation.seq);
+        if let Upto::All(seq) = upto {
+            at = Position::after(seq).max(at);
+            self.told.clear();
+            // The commit is complete now, so its last change may say so.
+            if let Some((_, last)) = changes.last_mut() {
+                *last = at;
+            }
         }
         self.position = at;
+        self.has_moved &= !caught_up;
         if caught_up && !self.shows(&operation, counts) {
             self.shown = Some((operation.clone(), counts));
             changes.push((OperationChange::Operation(Box::new(self.overview(&operation, counts))), at));
@@ -276,3 +325,23 @@ impl Follower {
         })
     }
 }
+
+/// Leaves as many of the runs as have about [`REPORT_BUDGET`] of reports, the earliest and one at the least; how far they go,
+/// if all of them go up to the commit `upto`.
+fn cut(runs: &mut Vec<Run>, sizes: &HashMap<RunId, u64>, upto: u64) -> Upto {
+    let mut total = 0;
+    let too_many = runs.iter().position(|run| {
+        let before = total;
+        total += sizes.get(&run.id).copied().unwrap_or(0);
+        before > 0 && total > REPORT_BUDGET
+    });
+    let Some(left_out) = too_many else { return Upto::All(upto) };
+    let seq = runs.drain(left_out..).next().map_or(upto, |run| run.seq);
+    match runs.last() {
+        Some(last) if last.seq == seq => Upto::Part(seq),
+        _ => Upto::All(seq.saturating_sub(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

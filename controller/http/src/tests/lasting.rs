@@ -16,6 +16,7 @@ use serde_json::json;
 
 use super::site::{TestSite, written};
 use crate::caller::Allowed;
+use crate::lasting::Unread;
 use fleetward_app::people::access::Read;
 
 /// Far less than the time after which a login is looked at again by itself.
@@ -137,7 +138,8 @@ async fn a_stream_looks_for_itself() {
     let mut tx = site.app.store().write().await.unwrap();
     user::update_disabled(&mut tx, ada, Some(site.app.now()), site.app.now()).await.unwrap();
     tx.commit().await.unwrap();
-    let mut stream = pin!(looked.lasting().cut(site.site.clone(), futures_util::stream::pending::<()>()));
+    let mut stream =
+        pin!(looked.lasting().cut(site.site.clone(), futures_util::stream::pending::<()>(), Unread::Waits));
     let cut = tokio::time::timeout(AT_ONCE, stream.next()).await.expect("the stream ends at once");
     assert!(matches!(cut, Some(Err(_))), "{cut:?}");
     // Whoever may have missed an announcement looks, and goes on if all is well.

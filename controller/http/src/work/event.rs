@@ -24,6 +24,7 @@ use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::fleet::host;
+use crate::lasting::Unread;
 use crate::sse;
 use crate::work::view::operation_view;
 
@@ -48,7 +49,7 @@ async fn fleet(State(site): State<Site>, permit: Allowed<Read>) -> Result<Respon
         site: site.clone(),
         queue: VecDeque::new(),
     };
-    Ok(sse::respond(&site, permit.lasting(), watcher.stream()))
+    Ok(sse::respond(&site, permit.lasting(), watcher.stream(), Unread::Ends))
 }
 
 /// The most changes that are told in one go; what comes twice among them is told once.

@@ -35,6 +35,7 @@ use crate::document::{Failure, IdempotencyKey};
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query};
 use crate::idempotency::KEY;
+use crate::lasting::Unread;
 use crate::page::{page, request};
 use crate::sse::{self, LastEventId, last_event_id};
 use crate::work::output::output_event;
@@ -193,7 +194,8 @@ async fn run_list(
 /// Server-sent events: `operation` (data: `Operation`), `run` (data: `Run`), `output` (data: `OutputEvent`),
 /// and after the operation's end one `end` (data: `Operation`), after which the stream closes. `id` is the
 /// operation's `seq`, or `seq-n` inside of one commit; it is opaque. A client that reconnects with it as
-/// `Last-Event-ID` misses no output and sees none twice; without it everything since the beginning is sent.
+/// `Last-Event-ID` misses no output and sees none twice; without it everything since the beginning is sent. The stream of a client that takes
+/// nothing for five minutes while something waits for it is closed.
 #[utoipa::path(
     get, path = "/operations/{id}/events", operation_id = "operationEvents", tag = "operation",
     params(("id" = String, Path, description = "The operation's id, or its number such as `OP-17`."), EventQuery, LastEventId),
@@ -213,7 +215,7 @@ async fn events(
     };
     let follower = Follower::new(&site.app, &permit, operation.id, position).await?;
     let events = stream(site.clone(), follower, asked.host);
-    Ok(sse::respond(&site, permit.lasting(), events))
+    Ok(sse::respond(&site, permit.lasting(), events, Unread::Ends))
 }
 
 /// The changes as events, one at a time: the next batch is read when the last event of this one was taken.

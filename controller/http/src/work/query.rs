@@ -27,6 +27,7 @@ use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::{Json, Path};
+use crate::lasting::Unread;
 use crate::work::kind::schema;
 use crate::work::rollout::not_enrolled;
 use crate::{lines, parameter, sse};
@@ -162,7 +163,7 @@ async fn answer(
     let told = stream(query::ask(&site.app, permit, asked).await?);
     Ok(match lines::are_wanted(headers) {
         true => lines::respond(site, permit.lasting(), told),
-        false => sse::respond(site, permit.lasting(), told.map(|told| told.event())),
+        false => sse::respond(site, permit.lasting(), told.map(|told| told.event()), Unread::Waits),
     })
 }
 

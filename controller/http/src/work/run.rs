@@ -18,6 +18,7 @@ use crate::caller::Allowed;
 use crate::document::Failure;
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query};
+use crate::lasting::Unread;
 use crate::work::output::download;
 use crate::work::view::run_view;
 
@@ -62,7 +63,7 @@ async fn output(
     let subject: String = found.step.subject.chars().map(plain).take(80).collect();
     let name = format!("attachment; filename=\"{}-{subject}.log\"", found.run.host_name);
     let chunks = download(site.app.clone(), permit.permit().clone(), id, asked.stream);
-    let chunks = permit.lasting().cut(site, chunks).map(|chunk| chunk?);
+    let chunks = permit.lasting().cut(site, chunks, Unread::Waits).map(|chunk| chunk?);
     let body = Body::from_stream(chunks);
     let kind = HeaderValue::from_static("application/octet-stream");
     let mut response = ([(header::CONTENT_TYPE, kind)], body).into_response();
