@@ -166,6 +166,20 @@ pub async fn refuse_commits(store: &Store) {
     .await;
 }
 
+/// Makes every audit event be refused, on SQLite, as a full disk would; the rest can be written.
+pub async fn refuse_audit(store: &Store) {
+    execute(
+        store,
+        "CREATE TRIGGER refuse_audit BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no audit'); END",
+    )
+    .await;
+}
+
+/// Takes [`refuse_audit`] back.
+pub async fn allow_audit(store: &Store) {
+    execute(store, "DROP TRIGGER refuse_audit").await;
+}
+
 /// Takes [`refuse_commits`] back.
 pub async fn allow_commits(store: &Store) {
     execute(store, "DROP TRIGGER refuse_commits; DROP TABLE refusal; DROP TABLE nobody").await;

@@ -78,15 +78,20 @@ pub async fn record(conn: &mut Connection, entry: Entry, now: Timestamp) -> Resu
     audit::insert(conn, &event).await.map(|_| ())
 }
 
-/// Records an event by itself, for what changed nothing. A failure is logged: what was refused stays refused.
+/// Records an event by itself, before something is done that changes nothing in the store.
+///
+/// # Errors
+/// If the store fails: it must not be done then.
+pub async fn record_first(app: &App, entry: Entry) -> Result<(), StoreError> {
+    let mut tx = app.store().write().await?;
+    record(&mut tx, entry, app.now()).await?;
+    tx.commit().await
+}
+
+/// Records an event by itself, for what was refused or found. A failure is logged: what was refused stays refused.
 pub async fn record_alone(app: &App, entry: Entry) {
     let kind = entry.kind;
-    let write = async {
-        let mut tx = app.store().write().await?;
-        record(&mut tx, entry, app.now()).await?;
-        tx.commit().await
-    };
-    if let Err(error) = write.await {
+    if let Err(error) = record_first(app, entry).await {
         error!(kind, %error, "audit.not_written");
     }
 }

@@ -26,7 +26,7 @@ use fleetward_protocol::suggest::nearest;
 use fleetward_protocol::text::{List, Text, Word};
 use fleetward_protocol::time::Timestamp;
 use fleetward_protocol::wire::EncodeError;
-use fleetward_store::Scope;
+use fleetward_store::{Scope, StoreError};
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -136,6 +136,9 @@ pub enum QueryError {
     /// The order cannot be made.
     #[error("what is asked is too large for an order")]
     TooLarge(#[source] EncodeError),
+    /// Who asked could not be written down.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl From<InvalidQuery> for QueryError {
@@ -230,7 +233,7 @@ pub async fn ask(app: &App, permit: &Permit<ReadOutput>, asked: Asked) -> Result
         .with("hosts", selected.len())
         .with("left_out", left_out)
         .with("follow", asked.follow);
-    audit::record_alone(app, entry).await;
+    audit::record_first(app, entry).await?;
     info!(kind = query.kind(), hosts = selected.len(), follow = asked.follow, "query.asked");
     let (tell, told) = mpsc::channel(AHEAD);
     let reading = Arc::new(Reading::default());

@@ -263,6 +263,7 @@ impl From<QueryError> for ApiError {
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_QUERIES", text).retry_after(retry_after)
             }
             QueryError::TooLarge(_) => Self::invalid("INVALID_QUERY", text),
+            QueryError::Store(error) => error.into(),
         }
     }
 }

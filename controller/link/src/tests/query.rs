@@ -16,6 +16,7 @@ use fleetward_protocol::query::{Contract, MAX_ITEM};
 use fleetward_protocol::run::Refusal;
 use fleetward_protocol::text::{List, Text};
 use fleetward_protocol::wire::{MAX_QUERY_FRAME, close};
+use fleetward_store::testing::{allow_audit, refuse_audit};
 use quinn::SendStream;
 use tokio::time::timeout;
 
@@ -264,6 +265,26 @@ async fn a_host_that_says_too_much_or_no_message_at_all_is_not_heard_any_longer(
     let (state, detail) = last_state(&mut answers).await;
     assert!(state == State::Failed && detail.contains("ask again"), "{detail}");
     assert!(session.connection.close_reason().is_none());
+}
+
+#[tokio::test]
+async fn nothing_is_asked_when_it_cannot_be_written_down_who_asked() {
+    let controller = TestController::start().await;
+    let (_, host) = enrolled(&controller, "web-1").await;
+    let session = host.connect().await;
+    refuse_audit(controller.app().store()).await;
+    let permit = controller.permit::<ReadOutput>();
+    let error = query::ask(controller.app(), &permit, asked("web-1", false)).await.unwrap_err();
+    assert!(matches!(error, QueryError::Store(_)), "{error}");
+    // The first query that the host hears of is the one after that.
+    allow_audit(controller.app().store()).await;
+    let mut answers = ask(&controller, "web-1", false).await;
+    let mut stream = accept(&session).await;
+    stream.say(&QueryUp::Complete).await;
+    stream.say(&QueryUp::Ended).await;
+    assert_eq!(told_state(next(&mut answers).await).0, State::Ended);
+    let orders = controller.audited("query.asked").await.len();
+    assert_eq!(orders, 1);
 }
 
 #[tokio::test]
