@@ -148,7 +148,10 @@ pub(crate) async fn show(
 pub(crate) async fn tell(app: &App, asked: &QueryCreate, sink: &mut impl Sink) -> Result<Exit, Failure> {
     let mut answer = Answer::default();
     let ending = match app.out.format {
-        Format::Json => listen(app, asked, &mut answer, &mut Json::default()).await?,
+        Format::Json => {
+            let mut json = Json { lines: JsonLines::default(), noting: sink.noting() };
+            listen(app, asked, &mut answer, &mut json).await?
+        }
         Format::Table => listen(app, asked, &mut answer, sink).await?,
     };
     if app.out.format == Format::Json || !sink.tells_of_hosts() {
@@ -178,6 +181,10 @@ pub(crate) trait Sink {
     fn tells_of_hosts(&self) -> bool {
         false
     }
+    /// Who takes note of what is told in JSON; it must not write any of it.
+    fn noting(&mut self) -> Option<&mut dyn Sink> {
+        None
+    }
     /// Takes what became of a host.
     fn host(&mut self, _news: &News) -> Result<(), Failure> {
         Ok(())
@@ -197,25 +204,28 @@ pub(crate) trait Sink {
 }
 
 /// The answer for programs: a line of JSON for each event.
-#[derive(Debug, Default)]
-struct Json(JsonLines);
+struct Json<'a> {
+    lines: JsonLines,
+    noting: Option<&'a mut dyn Sink>,
+}
 
-impl Json {
+impl Json<'_> {
     /// An event that is made here.
     fn made(&mut self, name: &str, data: &impl serde::Serialize) -> Result<(), Failure> {
         let data = serde_json::to_string(data).map_err(|error| Failure::Other(error.into()))?;
-        self.0.event(&ServerEvent { name: name.to_owned(), data, id: None })?;
-        self.0.flush()
+        self.lines.event(&ServerEvent { name: name.to_owned(), data, id: None })?;
+        self.lines.flush()
     }
 }
 
-impl Sink for Json {
+impl Sink for Json<'_> {
     fn event(&mut self, event: &ServerEvent) -> Result<(), Failure> {
-        self.0.event(event)
+        self.lines.event(event)
     }
 
-    fn item(&mut self, _item: QueryItem) -> Result<(), Failure> {
-        Ok(())
+    fn item(&mut self, item: QueryItem) -> Result<(), Failure> {
+        // What was written as it came.
+        self.noting.as_mut().map_or(Ok(()), |noting| noting.item(item))
     }
 
     fn host(&mut self, news: &News) -> Result<(), Failure> {
@@ -225,6 +235,9 @@ impl Sink for Json {
     }
 
     fn again(&mut self, hosts: Option<&BTreeSet<HostName>>) -> Result<(), Failure> {
+        if let Some(noting) = &mut self.noting {
+            noting.again(hosts)?;
+        }
         self.made("again", &hosts.map_or(json!({}), |hosts| json!({ "hosts": hosts })))
     }
 
@@ -233,7 +246,7 @@ impl Sink for Json {
     }
 
     fn flush(&mut self) -> Result<(), Failure> {
-        self.0.flush()
+        self.lines.flush()
     }
 }
 

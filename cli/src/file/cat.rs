@@ -22,7 +22,8 @@ use crate::render::{Out, neutral};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Writes what is in the file as it is; to a terminal, with stand-ins for what a terminal would obey. A long file is read part \
-after part, up to the length it had at the beginning; if it is replaced or cut off meanwhile, that is an error.
+after part, up to the length it had at the beginning; if it is replaced or cut off meanwhile, that is an error. In JSON each \
+part of 32 MiB ends with an `end` of its own.
 
 With --follow, what is appended is written as it comes, until Ctrl-C, also when the file is emptied or another one takes its \
 name, which is said on standard error.
@@ -70,18 +71,11 @@ pub(super) async fn execute(command: Cat, app: &App) -> Result<Exit, Failure> {
     };
     let tail = tail.or(follow.then_some(USUAL_TAIL));
     let (from, length) = range.unwrap_or((0, None));
-    if app.out.format == Format::Json || tail.is_some() {
-        match tail {
-            Some(tail) => drop(params.insert("tail".to_owned(), tail.into())),
-            None => {
-                params.insert("offset".to_owned(), from.into());
-                params.insert("length".to_owned(), length.unwrap_or(PART).min(PART).into());
-            }
-        }
-        let mut content = Content::new(&app.out);
+    let mut content = Content::new(&app.out);
+    if let Some(tail) = tail {
+        params.insert("tail".to_owned(), tail.into());
         return part(app, &ask(params), &mut content).await;
     }
-    let mut content = Content::new(&app.out);
     let mut at = from;
     let mut left = length;
     loop {
@@ -95,10 +89,7 @@ pub(super) async fn execute(command: Cat, app: &App) -> Result<Exit, Failure> {
         let read = now.saturating_sub(at);
         at = now;
         left = left.map(|left| left.saturating_sub(read));
-        let is_whole = left == Some(0)
-            || read < wanted
-            || content.first.as_ref().is_some_and(|first| first.size > 0 && at >= first.size);
-        if exit != Exit::Success || is_whole {
+        if exit != Exit::Success || left == Some(0) || content.is_at_end(read, wanted)? {
             return Ok(exit);
         }
     }
@@ -123,6 +114,8 @@ struct Content<'a> {
     at: Option<u64>,
     /// Whether the host was asked again, so that it tells once more what it had told.
     is_again: bool,
+    /// Whether the last part had less than was asked for.
+    is_short: bool,
     is_terminal: bool,
     /// The rest of a character or a line that a terminal was not shown yet.
     waiting: Vec<u8>,
@@ -130,13 +123,46 @@ struct Content<'a> {
 
 impl<'a> Content<'a> {
     fn new(out: &'a Out) -> Self {
+        if out.format == Format::Json {
+            // What is in it was written as the controller told it.
+            return Self::to(out, Box::new(io::sink()), false);
+        }
         let stdout = io::stdout();
         let is_terminal = stdout.is_terminal();
         Self::to(out, Box::new(stdout), is_terminal)
     }
 
     fn to(out: &'a Out, to: Box<dyn io::Write + 'a>, is_terminal: bool) -> Self {
-        Self { out, to, first: None, file: None, at: None, is_again: false, is_terminal, waiting: Vec::new() }
+        Self {
+            out,
+            to,
+            first: None,
+            file: None,
+            at: None,
+            is_again: false,
+            is_short: false,
+            is_terminal,
+            waiting: Vec::new(),
+        }
+    }
+
+    /// Whether all was read of which there was something at first, after a part that has so many bytes of those asked for.
+    ///
+    /// # Errors
+    /// If the file has become shorter than that.
+    fn is_at_end(&mut self, read: u64, wanted: u64) -> Result<bool, Failure> {
+        let (Some(first), Some(file), Some(at)) = (&self.first, &self.file, self.at) else { return Ok(true) };
+        let was_short = std::mem::replace(&mut self.is_short, read < wanted);
+        if first.size == 0 {
+            // Such as of procfs, where no length is known before.
+            return Ok(read < wanted);
+        }
+        if at < first.size && read == 0 && was_short {
+            // Files of sysfs have less in them than they say (stat(2)), and stay at that.
+            return if file.size < first.size { Err(changed("it was cut off")) } else { Ok(true) };
+        }
+        // A part that is too short is asked on from there: whether the file ends there is seen then.
+        Ok(at >= first.size)
     }
 
     fn file(&mut self, file: ReadFile) -> Result<(), Failure> {
@@ -156,7 +182,7 @@ impl<'a> Content<'a> {
             (Some(before), None) if (before.device, before.inode) != (file.device, file.inode) => {
                 return Err(changed("another file has its name by now"));
             }
-            (Some(_), None) if self.at.is_some_and(|at| file.size > 0 && file.size < at) => {
+            (Some(_), None) if !self.has_no_length(&file) && self.at.is_some_and(|at| file.size < at) => {
                 return Err(changed("it is shorter than what was read of it"));
             }
             (Some(before), None) if file.size == before.size && file.modified != before.modified => {
@@ -172,6 +198,11 @@ impl<'a> Content<'a> {
         self.first.get_or_insert_with(|| file.clone());
         self.file = Some(file);
         Ok(())
+    }
+
+    /// Whether nothing is known of how long it is, as of files of procfs.
+    fn has_no_length(&self, file: &ReadFile) -> bool {
+        file.size == 0 && self.first.as_ref().is_none_or(|first| first.size == 0)
     }
 
     /// Writes a piece; what was written before, to a connection that was lost since, is not written again.
@@ -212,6 +243,10 @@ fn changed(how: &str) -> Failure {
 }
 
 impl Sink for Content<'_> {
+    fn noting(&mut self) -> Option<&mut dyn Sink> {
+        Some(self)
+    }
+
     fn item(&mut self, QueryItem { item, .. }: QueryItem) -> Result<(), Failure> {
         let Some(item) = item else { return Ok(()) };
         let item: ReadItem =
@@ -352,6 +387,11 @@ mod tests {
 
     /// What a host tells of a part of a file with twenty bytes.
     fn part(offset: usize, length: usize) -> Step {
+        part_of(20, offset, length)
+    }
+
+    /// What a host tells of a part of a file that says that it has so many.
+    fn part_of(size: u64, offset: usize, length: usize) -> Step {
         let item = |key: &str, item: &ReadItem| {
             format!("event: item\ndata: {}\n\n", json!({ "host": "web-1", "key": key, "item": item }))
         };
@@ -359,31 +399,63 @@ mod tests {
         let end = r#"{"hosts":1,"answered":1}"#;
         Step::Break(format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n{}{}event: end\ndata: {end}\n\n",
-            item("file", &ReadItem::file(file(1, 20, offset as u64, None))),
+            item("file", &ReadItem::file(file(1, size, offset as u64, None))),
             item("0", &ReadItem::piece(offset as u64, bytes)),
         ))
     }
 
     async fn cat(line: &str, parts: &[(usize, usize)]) -> Vec<Value> {
+        let parts = parts.iter().map(|(offset, length)| part(*offset, *length)).collect();
+        let (result, asked) = try_cat(line, parts).await;
+        assert_eq!(result.unwrap(), Exit::Success);
+        asked
+    }
+
+    /// How it ends when the host tells these parts, and what was asked of it.
+    async fn try_cat(line: &str, parts: Vec<Step>) -> (Result<Exit, Failure>, Vec<Value>) {
         let kind = json!({
             "name": "file-read", "family": "query", "summary": "Read.", "permission": "read", "idempotent": true,
             "timeout_s": 10, "follows": true, "parameters": { "type": "object" }, "answer": { "type": "object" },
         });
-        let mut connections: Vec<Vec<Step>> =
-            parts.iter().map(|(offset, length)| vec![part(*offset, *length)]).collect();
+        let mut connections: Vec<Vec<Step>> = parts.into_iter().map(|part| vec![part]).collect();
         connections[0].insert(0, answer("200 OK", &json!({ "items": [kind] }).to_string()));
         let (address, mut requests) = serve(connections).await;
         let line =
             format!("fleetward --quiet --token secret --controller {address} file cat web-1:/a {line}");
         let result =
             crate::dispatch(crate::args::Cli::try_parse_from(line.trim_end().split(' ')).unwrap()).await;
-        assert_eq!(result.unwrap(), Exit::Success);
         let mut asked = Vec::new();
         while let Ok(request) = requests.try_recv() {
             let body = request.split("\r\n\r\n").nth(1).unwrap_or_default();
             asked.extend(serde_json::from_str::<Value>(body).ok().map(|body| body["params"].clone()));
         }
-        asked
+        (result, asked)
+    }
+
+    /// A file that ends before the length that it had: what was written of it is not the file.
+    #[tokio::test]
+    async fn a_file_that_is_cut_off_is_an_error_and_one_that_never_had_its_length_is_none() {
+        for parts in [
+            // Emptied, or cut off behind what was read, between two parts.
+            vec![part(0, 8), part_of(0, 8, 0)],
+            vec![part(0, 8), part_of(12, 8, 4), part_of(12, 12, 0)],
+            // While a part was read.
+            vec![part(0, 5), part_of(5, 5, 0)],
+            vec![part(0, 0), part_of(0, 0, 0)],
+        ] {
+            let (result, _) = try_cat("", parts.clone()).await;
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("changed while it was read"), "{parts:?}: {error}");
+        }
+        // One of sysfs, which says 4096 and has five bytes; and one of procfs, which says nothing.
+        for parts in [
+            vec![part_of(4096, 0, 5), part_of(4096, 5, 0)],
+            vec![part_of(0, 0, 8), part_of(0, 8, 3)],
+            vec![part_of(0, 0, 0)],
+        ] {
+            let (result, asked) = try_cat("", parts.clone()).await;
+            assert_eq!((result.unwrap(), asked.len()), (Exit::Success, parts.len()), "{parts:?}");
+        }
     }
 
     #[tokio::test]
@@ -391,6 +463,11 @@ mod tests {
         let asked = cat("", &[(0, 8), (8, 8), (16, 4)]).await;
         let part = |offset: u64, length: u64| json!({ "path": "/a", "offset": offset, "length": length });
         assert_eq!(asked, [part(0, 8), part(8, 8), part(16, 4)]);
+        assert_eq!(
+            cat("--output json", &[(0, 8), (8, 8), (16, 4)]).await,
+            asked,
+            "programs are told all of it"
+        );
         assert_eq!(cat("--range 5:10", &[(5, 8), (13, 2)]).await, [part(5, 8), part(13, 2)]);
         assert_eq!(
             cat("--tail 4 --as deploy", &[(16, 4)]).await,
