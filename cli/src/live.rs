@@ -10,6 +10,7 @@ pub(crate) mod screen;
 mod tally;
 
 use std::io;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -69,8 +70,6 @@ pub(crate) struct Following<'a> {
     pub(crate) host: Option<&'a HostName>,
     /// When it is enough.
     pub(crate) until: Until,
-    /// What Ctrl-C does.
-    pub(crate) interrupt: Interrupt,
 }
 
 /// When a view has seen enough.
@@ -91,6 +90,40 @@ pub(crate) enum Interrupt {
     Stop,
 }
 
+/// Ctrl-C, from when this is made on: it does nothing by itself any more, and is waited for.
+#[derive(Debug)]
+pub(crate) struct Interrupts {
+    signal: Signal,
+    interrupt: Interrupt,
+    stop: Stop,
+}
+
+impl Interrupts {
+    /// Begins to listen for it.
+    ///
+    /// # Errors
+    /// If the system has no room for that.
+    pub(crate) fn listen(interrupt: Interrupt) -> Result<Self, Failure> {
+        let signal =
+            signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C").map_err(Failure::Other)?;
+        Ok(Self { signal, interrupt, stop: Stop::Unwanted })
+    }
+
+    /// Waits for the next one.
+    pub(crate) async fn recv(&mut self) {
+        self.signal.recv().await;
+    }
+
+    /// What one that came means: whether the user leaves. If not, the operation is to be stopped.
+    pub(crate) fn leaves(&mut self) -> bool {
+        if self.interrupt == Interrupt::Detach || self.stop != Stop::Unwanted {
+            return true;
+        }
+        self.stop = Stop::Wanted;
+        false
+    }
+}
+
 /// Why following ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
@@ -109,19 +142,10 @@ pub(crate) enum Ending {
 pub(crate) async fn follow(
     app: &App,
     following: &Following<'_>,
+    interrupts: Interrupts,
     view: &mut impl View,
 ) -> Result<Ending, Failure> {
-    let interrupts =
-        signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C").map_err(Failure::Other)?;
-    let mut follower = Follower {
-        app,
-        following,
-        interrupts,
-        position: None,
-        stop: Stop::Unwanted,
-        lost: None,
-        looked_up: None,
-    };
+    let mut follower = Follower { app, following, interrupts, position: None, lost: None, looked_up: None };
     let ending = follower.run(view).await;
     view.flush()?;
     ending
@@ -138,10 +162,9 @@ enum Stop {
 struct Follower<'a> {
     app: &'a App,
     following: &'a Following<'a>,
-    interrupts: Signal,
+    interrupts: Interrupts,
     /// The id of the last event that the view took.
     position: Option<String>,
-    stop: Stop,
     /// Since when there is no connection, and the next pause.
     lost: Option<(Instant, Duration)>,
     /// When hosts were looked up last.
@@ -168,7 +191,7 @@ impl Follower<'_> {
             self.lost = Some((since, (pause * 2).min(LONGEST_PAUSE)));
             tokio::select! {
                 () = tokio::time::sleep(client::jittered(pause)) => {}
-                _ = self.interrupts.recv() => {
+                () = self.interrupts.recv() => {
                     if let Some(ending) = self.interrupted(view)? {
                         return Ok(ending);
                     }
@@ -187,9 +210,17 @@ impl Follower<'_> {
         let path = format!("operations/{}/events", self.following.operation);
         let query = Query { host: self.following.host.map(HostName::as_str) };
         let path = client::with_query(&path, &query)?;
-        let mut stream = tokio::select! {
-            stream = self.app.client.open(&path, self.position.as_deref()) => stream?,
-            _ = self.interrupts.recv() => return Ok(Ending::Detached),
+        let (client, position) = (&self.app.client, self.position.clone());
+        let mut open = pin!(client.open(&path, position.as_deref()));
+        let mut stream = loop {
+            tokio::select! {
+                stream = &mut open => break stream?,
+                () = self.interrupts.recv() => {
+                    if let Some(ending) = self.interrupted(view)? {
+                        return Ok(ending);
+                    }
+                }
+            }
         };
         self.ask_to_stop().await?;
         let mut parser = Parser::default();
@@ -202,7 +233,7 @@ impl Follower<'_> {
             tokio::select! {
                 // Output may come without end: Ctrl-C and the clock go first.
                 biased;
-                _ = self.interrupts.recv() => {
+                () = self.interrupts.recv() => {
                     if let Some(ending) = self.interrupted(view)? {
                         return Ok(ending);
                     }
@@ -309,22 +340,21 @@ impl Follower<'_> {
     }
 
     fn interrupted(&mut self, view: &mut impl View) -> Result<Option<Ending>, Failure> {
-        if self.following.interrupt == Interrupt::Detach || self.stop != Stop::Unwanted {
+        if self.interrupts.leaves() {
             return Ok(Some(Ending::Detached));
         }
-        self.stop = Stop::Wanted;
         view.remark("stopping; press Ctrl-C again to leave")?;
         Ok(None)
     }
 
     async fn ask_to_stop(&mut self) -> Result<(), Failure> {
-        if self.stop != Stop::Wanted {
+        if self.interrupts.stop != Stop::Wanted {
             return Ok(());
         }
         let path = format!("operations/{}/stop", self.following.operation);
         match self.app.client.act(Method::POST, &path, Patience::Usual).await {
             // 409: it has ended, or somebody else is stopping it.
-            Ok(_) | Err(Failure::Refused { status: 409, .. }) => self.stop = Stop::Asked,
+            Ok(_) | Err(Failure::Refused { status: 409, .. }) => self.interrupts.stop = Stop::Asked,
             Err(failure) => return Err(failure),
         }
         Ok(())

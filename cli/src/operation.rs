@@ -24,7 +24,7 @@ use crate::config::Format;
 use crate::failure::{Exit, Failure, output};
 use crate::live::json::JsonLines;
 use crate::live::screen::{Options, Screen, Times};
-use crate::live::{self, Ending, Following, Interrupt, Until};
+use crate::live::{self, Ending, Following, Interrupt, Interrupts, Until};
 use crate::moment::{self, Moment};
 use crate::render::table::{Cell, Table, Tone};
 use crate::render::time::span;
@@ -337,15 +337,15 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
         operation: command.operation.as_str(),
         host: command.host.as_ref(),
         until: if command.follow || ended { Until::End } else { Until::Sequence(operation.seq) },
-        interrupt: Interrupt::Detach,
     };
+    let interrupts = Interrupts::listen(Interrupt::Detach)?;
     let stream = command.stream.map(stream);
     if app.out.format == Format::Json {
         if stream.is_some() {
             let what = "--stream chooses what people see; in JSON each piece names its stream";
             return Err(Failure::Usage(what.to_owned()));
         }
-        let ending = live::follow(app, &following, &mut JsonLines::default()).await?;
+        let ending = live::follow(app, &following, interrupts, &mut JsonLines::default()).await?;
         return Ok(if ending == Ending::Detached { Exit::Interrupted } else { Exit::Success });
     }
     // The names decide how wide the column of names is.
@@ -354,7 +354,7 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
     let options = Options { host: command.host.clone(), stream, times };
     let mut screen =
         Screen::new(&app.out, options, names.iter().map(String::as_str), begun).of(operation.clone());
-    match live::follow(app, &following, &mut screen).await? {
+    match live::follow(app, &following, interrupts, &mut screen).await? {
         Ending::Detached => {
             screen.leave()?;
             if !ended {

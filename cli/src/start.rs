@@ -1,6 +1,7 @@
 //! Starting an operation: its targets are shown, somebody agrees, it is created and followed.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Instant;
 
 use clap::Args;
@@ -16,7 +17,7 @@ use crate::config::Format;
 use crate::failure::{Exit, Failure};
 use crate::live::json::JsonLines;
 use crate::live::screen::{Options, Screen};
-use crate::live::{self, Ending, Following, Interrupt, Until};
+use crate::live::{self, Ending, Following, Interrupt, Interrupts, Until};
 use crate::operation::{detached, exit_of};
 use crate::plan;
 use crate::prompt;
@@ -161,11 +162,28 @@ pub(crate) async fn create(
     manner: &Manner,
     begun: Instant,
 ) -> Result<Exit, Failure> {
-    let answer = app.client.make("operations", asked).await.inspect_err(|failure| {
-        if failure.is_passing() {
-            app.out.warn(format_args!("Perhaps it was started. {again} asks again for the same operation."));
+    let interrupt = if manner.stop_on_interrupt { Interrupt::Stop } else { Interrupt::Detach };
+    // From before it is asked for: what is asked for may be taken, and then it is to be stopped.
+    let mut interrupts = Interrupts::listen(interrupt)?;
+    let perhaps =
+        || app.out.warn(format_args!("Perhaps it was started. {again} asks again for the same operation."));
+    let mut made = pin!(app.client.make("operations", asked));
+    let answer = loop {
+        tokio::select! {
+            answer = &mut made => break answer.inspect_err(|failure| {
+                if failure.is_passing() {
+                    perhaps();
+                }
+            })?,
+            () = interrupts.recv() => {
+                if interrupts.leaves() {
+                    perhaps();
+                    return Ok(Exit::Interrupted);
+                }
+                app.out.warn("It is stopped as soon as it is there; press Ctrl-C again to leave.");
+            }
         }
-    })?;
+    };
     let operation: Operation = app.client.read(&answer)?;
     if manner.detach {
         return app.show::<Operation>(&answer, |operation| {
@@ -173,18 +191,13 @@ pub(crate) async fn create(
             format!("{}\n", neutral::text(&operation.number))
         });
     }
-    let following = Following {
-        operation: &operation.id.to_string(),
-        host: None,
-        until: Until::End,
-        interrupt: if manner.stop_on_interrupt { Interrupt::Stop } else { Interrupt::Detach },
-    };
+    let following = Following { operation: &operation.id.to_string(), host: None, until: Until::End };
     match app.out.format {
-        Format::Json => follow_json(app, &following, &operation).await,
+        Format::Json => follow_json(app, &following, interrupts, &operation).await,
         Format::Table => {
             let names = hosts.iter().map(String::as_str);
             let mut screen = Screen::new(&app.out, Options::default(), names, begun).of(operation.clone());
-            let ending = live::follow(app, &following, &mut screen).await?;
+            let ending = live::follow(app, &following, interrupts, &mut screen).await?;
             let status = screen.operation().map_or(operation.status, |operation| operation.status);
             if ending == Ending::Detached {
                 screen.leave()?;
@@ -197,9 +210,14 @@ pub(crate) async fn create(
     }
 }
 
-async fn follow_json(app: &App, following: &Following<'_>, operation: &Operation) -> Result<Exit, Failure> {
+async fn follow_json(
+    app: &App,
+    following: &Following<'_>,
+    interrupts: Interrupts,
+    operation: &Operation,
+) -> Result<Exit, Failure> {
     let mut lines = JsonLines::default();
-    if live::follow(app, following, &mut lines).await? == Ending::Detached {
+    if live::follow(app, following, interrupts, &mut lines).await? == Ending::Detached {
         detached(&app.out, &operation.number);
         return Ok(Exit::Interrupted);
     }
@@ -250,3 +268,6 @@ fn names(targets: &[&Target]) -> String {
         more => format!("{} and {more} more", shown.join(" ")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! A small server for tests, which answers as the test says.
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 
 use super::address::Address;
@@ -108,6 +108,21 @@ fn is_whole(request: &[u8]) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
+}
+
+/// A request of the test's own, for which a [`Step::Await`] waits; nothing is made of its answer.
+pub(crate) async fn open_gate(address: &Address) {
+    let at = address.to_string();
+    let mut stream =
+        TcpStream::connect(at.trim_start_matches("http://").trim_end_matches('/')).await.unwrap();
+    stream.write_all(b"GET /gate HTTP/1.1\r\n\r\n").await.unwrap();
+    let _ = stream.read(&mut [0; 64]).await;
+}
+
+/// Sends this process what Ctrl-C at a terminal sends; somebody in it must listen already.
+pub(crate) fn press_ctrl_c() {
+    let kill = format!("kill -INT {}", std::process::id());
+    assert!(std::process::Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 /// A header of a request.

@@ -5,7 +5,7 @@ use clap::Parser as _;
 use super::*;
 use crate::args::Cli;
 use crate::client::Client;
-use crate::client::double::{Step, answer, header, serve};
+use crate::client::double::{Step, answer, header, open_gate, press_ctrl_c, serve, serve_at_once};
 use crate::client::trust::Trust;
 use crate::render::Out;
 
@@ -46,8 +46,12 @@ fn app(address: crate::client::address::Address) -> App {
     App { client, out: Out::new(&globals) }
 }
 
+fn ctrl_c(interrupt: Interrupt) -> Interrupts {
+    Interrupts::listen(interrupt).unwrap()
+}
+
 fn following(until: Until) -> Following<'static> {
-    Following { operation: "OP-1", host: None, until, interrupt: Interrupt::Detach }
+    Following { operation: "OP-1", host: None, until }
 }
 
 #[tokio::test]
@@ -66,7 +70,8 @@ async fn a_broken_stream_goes_on_after_the_last_whole_event() {
     ])
     .await;
     let mut notes = Notes::default();
-    let ending = follow(&app(address), &following(Until::End), &mut notes).await.unwrap();
+    let ending =
+        follow(&app(address), &following(Until::End), ctrl_c(Interrupt::Detach), &mut notes).await.unwrap();
     assert_eq!(ending, Ending::Ended);
     assert_eq!(notes.events, ["run a", "run b", "run c", "end d"]);
     assert_eq!(notes.remarks, ["connection lost, resuming", "resumed"]);
@@ -87,7 +92,9 @@ async fn a_reader_that_has_caught_up_leaves() {
     })]])
     .await;
     let mut notes = Notes::default();
-    let ending = follow(&app(address), &following(Until::Sequence(7)), &mut notes).await.unwrap();
+    let ending = follow(&app(address), &following(Until::Sequence(7)), ctrl_c(Interrupt::Detach), &mut notes)
+        .await
+        .unwrap();
     assert_eq!(ending, Ending::CaughtUp);
     assert_eq!(notes.events, ["run a", "output b"]);
 }
@@ -96,7 +103,10 @@ async fn a_reader_that_has_caught_up_leaves() {
 async fn what_is_not_there_is_not_waited_for() {
     let body = r#"{"error":"no such operation","code":"NOT_FOUND","timestamp":"2026-01-02T03:04:05.000Z"}"#;
     let (address, _requests) = serve(vec![vec![answer("404 Not Found", body)]]).await;
-    let failure = follow(&app(address), &following(Until::End), &mut Notes::default()).await.unwrap_err();
+    let failure =
+        follow(&app(address), &following(Until::End), ctrl_c(Interrupt::Detach), &mut Notes::default())
+            .await
+            .unwrap_err();
     assert_eq!(failure.exit_code(), 2);
 }
 
@@ -107,4 +117,41 @@ fn a_position_passes_a_sequence_number_when_all_of_it_was_seen() {
     {
         assert_eq!(has_passed(id, 17), passed, "{id}");
     }
+}
+
+/// Ctrl-C while a connection is being opened stops the operation as at any other time, where that was asked for.
+#[tokio::test]
+async fn an_interrupt_while_the_stream_is_opened_is_not_lost() {
+    let opened = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n".to_owned();
+    let (address, mut requests) = serve_at_once(vec![
+        // Opened only after Ctrl-C has come: the second request is the test's own.
+        vec![Step::Await(String::new(), 2, opened)],
+        vec![Step::HangUp],
+        vec![answer("200 OK", "{}"), stream("event: end\nid: 4\ndata: d\n\n")],
+        vec![stream("event: end\nid: 4\ndata: d\n\n")],
+    ])
+    .await;
+    let app = app(address.clone());
+    let mut heard = tokio::signal::unix::signal(SignalKind::interrupt()).unwrap();
+    let mut notes = Notes::default();
+    let (interrupts, until) = (ctrl_c(Interrupt::Stop), following(Until::End));
+    let interrupted = async {
+        assert!(requests.recv().await.unwrap().starts_with("GET /api/v1/operations/OP-1/events"));
+        press_ctrl_c();
+        heard.recv().await;
+        // Whoever gave up does not open the gate.
+        tokio::task::yield_now().await;
+        open_gate(&address).await;
+    };
+    let (ending, ()) = tokio::join!(follow(&app, &until, interrupts, &mut notes), interrupted);
+    assert_eq!(ending.unwrap(), Ending::Ended);
+    assert_eq!(notes.remarks[0], "stopping; press Ctrl-C again to leave");
+    let mut asked = Vec::new();
+    while let Ok(request) = requests.try_recv() {
+        asked.push(request);
+    }
+    assert!(
+        asked.iter().any(|request| request.starts_with("POST /api/v1/operations/OP-1/stop")),
+        "{asked:?}"
+    );
 }
