@@ -1,14 +1,17 @@
 //! Entries as they come, such as lines of a log: each is told once, and none is kept.
 //!
 //! Hosts that are asked again tell the last of their entries once more. So of each host it is kept by what keys it told its last
-//! ones.
+//! ones, as hashes: of so few an equal hash of two is nothing to expect.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::fmt::Write as _;
+use std::hash::BuildHasher as _;
 
 use fleetward_api::work::kind::schema::Field;
 use fleetward_api::work::query::{QueryItem, QueryState};
 use fleetward_protocol::name::HostName;
+use fleetward_protocol::query::unit_log;
 use serde_json::{Map, Value};
 
 use super::Sink;
@@ -18,8 +21,8 @@ use crate::kind::columns::flat;
 use crate::render::table::Tone;
 use crate::render::{Out, neutral};
 
-/// So many keys are kept of each host.
-const RECENT: usize = 1024;
+/// So many keys are kept of each host: as many as one that is asked again tells at the most.
+pub(super) const RECENT: usize = unit_log::MAX_LINES as usize;
 /// So many lines are written at once, at the most.
 const MAX_TEXT: usize = 64 << 10;
 
@@ -28,53 +31,57 @@ pub(crate) struct Entries<'a, F> {
     out: &'a Out,
     /// Writes the lines of an entry.
     write: F,
-    recent: BTreeMap<HostName, Recent>,
-    /// The hosts that were asked again and have not told all since; and whether they told what was known.
-    again: BTreeMap<HostName, bool>,
+    /// The hashes of the keys of the last entries of each host, the oldest first.
+    recent: BTreeMap<HostName, VecDeque<u64>>,
+    hasher: RandomState,
+    /// The hosts that were asked again and have not told all since.
+    again: BTreeMap<HostName, Again>,
     /// The lines that were not written yet.
     pub(super) text: String,
 }
 
-/// The keys of the last entries of a host.
+/// A host that was asked again.
 #[derive(Debug, Default)]
-struct Recent {
-    keys: HashSet<String>,
-    order: VecDeque<String>,
-}
-
-impl Recent {
-    fn insert(&mut self, key: String) {
-        if self.order.len() >= RECENT
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.keys.remove(&oldest);
-        }
-        self.order.push_back(key.clone());
-        self.keys.insert(key);
-    }
+struct Again {
+    /// What it had told before. What it tells meanwhile takes the place of none of it.
+    known: HashSet<u64>,
+    /// Whether it has told some of that once more.
+    overlaps: bool,
 }
 
 impl<'a, F: FnMut(&HostName, &Map<String, Value>, &mut String)> Entries<'a, F> {
     /// With what writes the lines of an entry.
-    pub(crate) const fn new(out: &'a Out, write: F) -> Self {
-        Self { out, write, recent: BTreeMap::new(), again: BTreeMap::new(), text: String::new() }
+    pub(crate) fn new(out: &'a Out, write: F) -> Self {
+        let (recent, again) = (BTreeMap::new(), BTreeMap::new());
+        Self { out, write, recent, hasher: RandomState::new(), again, text: String::new() }
     }
 
-    /// Whether an entry was told before its host was asked again.
+    /// Takes note of an entry; whether it was told before its host was asked again.
     fn is_known(&mut self, host: &HostName, key: &str) -> bool {
-        let Some(overlaps) = self.again.get_mut(host) else { return false };
-        let is_known = self.recent.get(host).is_some_and(|recent| recent.keys.contains(key));
-        *overlaps |= is_known;
-        is_known
+        let hash = self.hasher.hash_one(key);
+        if let Some(again) = self.again.get_mut(host)
+            && again.known.contains(&hash)
+        {
+            again.overlaps = true;
+            return true;
+        }
+        let recent = match self.recent.get_mut(host) {
+            Some(recent) => recent,
+            None => self.recent.entry(host.clone()).or_default(),
+        };
+        if recent.len() >= RECENT {
+            recent.pop_front();
+        }
+        recent.push_back(hash);
+        false
     }
 
     /// What is said of a host.
     pub(super) fn settled(&mut self, news: &News) -> Option<(Tone, String)> {
         match news {
             News::Followed(host) => {
-                let overlaps = self.again.remove(host)?;
-                let told_before = self.recent.contains_key(host);
-                (told_before && !overlaps).then(|| {
+                let Again { known, overlaps } = self.again.remove(host)?;
+                (!known.is_empty() && !overlaps).then(|| {
                     let what = "is back; of what was written meanwhile only the last is told";
                     (Tone::Warn, format!("{host} {what}"))
                 })
@@ -93,7 +100,6 @@ impl<F: FnMut(&HostName, &Map<String, Value>, &mut String)> Sink for Entries<'_,
             return Ok(());
         }
         (self.write)(&host, &item, &mut self.text);
-        self.recent.entry(host).or_default().insert(key);
         if self.text.len() >= MAX_TEXT { self.flush() } else { Ok(()) }
     }
 
@@ -111,7 +117,11 @@ impl<F: FnMut(&HostName, &Map<String, Value>, &mut String)> Sink for Entries<'_,
 
     fn again(&mut self, hosts: Option<&BTreeSet<HostName>>) -> Result<(), Failure> {
         let is_asked = |host: &&HostName| hosts.is_none_or(|hosts| hosts.contains(*host));
-        self.again.extend(self.recent.keys().filter(is_asked).map(|host| (host.clone(), false)));
+        let asked = self.recent.iter().filter(|(host, _)| is_asked(host));
+        let again = |(host, recent): (&HostName, &VecDeque<u64>)| {
+            (host.clone(), Again { known: recent.iter().copied().collect(), overlaps: false })
+        };
+        self.again.extend(asked.map(again));
         Ok(())
     }
 

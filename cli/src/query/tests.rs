@@ -444,6 +444,32 @@ fn entries_are_told_once_and_as_they_come() {
     assert!(told.contains("web-1 is back; of what was written meanwhile only the last is told"), "{told}");
 }
 
+/// As many as a host may tell at once, and as many again when it is asked again: what was told is not told twice.
+#[test]
+fn the_longest_log_is_told_once() {
+    let out = out();
+    let mut told = Vec::new();
+    {
+        let write =
+            |_: &HostName, item: &Map<String, Value>, _: &mut String| told.push(item["n"].as_u64().unwrap());
+        let mut entries = Entries::new(&out, write);
+        let most = entries::RECENT as u64;
+        let tell = |entries: &mut Entries<'_, _>, from: u64| {
+            for n in from..from + most {
+                entries.item(item("web-1", &n.to_string(), json!({ "n": n }))).unwrap();
+            }
+        };
+        tell(&mut entries, 0);
+        for from in [100, 5000] {
+            entries.again(None).unwrap();
+            tell(&mut entries, from);
+            assert!(entries.settled(&News::Followed("web-1".parse().unwrap())).is_none());
+        }
+    }
+    let all: Vec<u64> = (0..entries::RECENT as u64 + 5000).collect();
+    assert!(told == all, "{} entries of {}", told.len(), all.len());
+}
+
 /// What a kind shows decides how it is told.
 #[tokio::test]
 async fn entries_are_asked_for_like_everything_else() {
