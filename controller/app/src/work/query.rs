@@ -18,8 +18,10 @@ use fleetward_domain::bucket::{Bucket, Rate, TooMany};
 use fleetward_domain::fleet::enrolment::NotEnrolled;
 use fleetward_domain::people::permission::Permission;
 use fleetward_protocol::action::{ActionRequest, KINDS};
+use fleetward_protocol::client_id::ClientId;
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::id::{HostId, UserId};
+use fleetward_protocol::name::HostName;
 use fleetward_protocol::order::{Authority, Draft, Limits, Planned, Sealed, Step, Target};
 use fleetward_protocol::query::{Bounds, Fields, InvalidQuery, Kind, QUERY_KINDS, Query, catalogue};
 use fleetward_protocol::suggest::nearest;
@@ -223,23 +225,40 @@ pub async fn ask(app: &App, permit: &Permit<ReadOutput>, asked: Asked) -> Result
     if asked.follow && selected.len() > MAX_FOLLOWED {
         return Err(QueryError::TooManyFollowed(selected.len()));
     }
+    // What else is known of them, such as their facts, is let go: it would be kept for as long as the query is open.
+    let mut hosts: Vec<AskedHost> = selected.into_iter().map(AskedHost::from).collect();
+    hosts.shrink_to_fit();
     let request = query.request()?;
     let params = serde_json::from_str::<Value>(&request.params).unwrap_or_default();
-    let asking = Arc::new(Asking::plan(app, permit, request, bounds, asked.follow, &selected)?);
+    let asking = Arc::new(Asking::plan(app, permit, request, bounds, asked.follow, &hosts)?);
     let entry = Entry::new("query.asked", permit.actor(), query.kind())
         .tenant(permit.tenant())
         .with("params", params)
         .with("on", asked.on.chars().take(MAX_KEPT).collect::<String>())
-        .with("hosts", selected.len())
+        .with("hosts", hosts.len())
         .with("left_out", left_out)
         .with("follow", asked.follow);
     audit::record_first(app, entry).await?;
-    info!(kind = query.kind(), hosts = selected.len(), follow = asked.follow, "query.asked");
+    info!(kind = query.kind(), hosts = hosts.len(), follow = asked.follow, "query.asked");
     let (tell, told) = mpsc::channel(AHEAD);
     let reading = Arc::new(Reading::default());
     let mut task = JoinSet::new();
-    task.spawn(ask_all(asking, selected, left_out, (tell, Arc::clone(&reading)), place));
+    task.spawn(ask_all(asking, hosts, left_out, (tell, Arc::clone(&reading)), place));
     Ok(Answers::new(told, reading, task))
+}
+
+/// A host that is asked: as little of it as that takes.
+#[derive(Debug)]
+struct AskedHost {
+    id: HostId,
+    name: HostName,
+    client: ClientId,
+}
+
+impl From<Selected> for AskedHost {
+    fn from(Selected { host, .. }: Selected) -> Self {
+        Self { id: host.id, name: host.name, client: host.client_id }
+    }
 }
 
 /// What is asked of every host.
@@ -265,7 +284,7 @@ impl Asking {
         request: ActionRequest,
         bounds: Bounds,
         follow: bool,
-        selected: &[Selected],
+        hosts: &[AskedHost],
     ) -> Result<Self, QueryError> {
         let timeout_ms = u64::try_from(bounds.timeout.as_millis()).unwrap_or(u64::MAX);
         let limits = Limits { timeout_ms, ..Limits::of(&[]) };
@@ -275,7 +294,7 @@ impl Asking {
             contents: List::default(),
         };
         let step = step.encode().map_err(QueryError::TooLarge)?;
-        let targets: Vec<Target> = selected.iter().map(|target| target_of(target, &step)).collect();
+        let targets: Vec<Target> = hosts.iter().map(|host| target_of(host, &step)).collect();
         let (not_before, deadline) = (app.now(), app.now() + LIFE);
         let draft = Draft {
             operation: made_id(not_before),
@@ -304,7 +323,7 @@ impl Asking {
     }
 
     /// The order of the host at this place.
-    fn order(&self, place: u32, host: &Selected) -> Result<Vec<u8>, EncodeError> {
+    fn order(&self, place: u32, host: &AskedHost) -> Result<Vec<u8>, EncodeError> {
         let sealed = Sealed {
             plan: self.planned.plan.clone(),
             signatures: List::default(),
@@ -317,36 +336,35 @@ impl Asking {
     }
 
     /// Asks the host, if it is there.
-    fn begin(&self, place: u32, host: &Selected) -> Result<mpsc::Receiver<Seen>, (State, Option<String>)> {
+    fn begin(&self, place: u32, host: &AskedHost) -> Result<mpsc::Receiver<Seen>, (State, Option<String>)> {
         let order = self.order(place, host).map_err(|error| (State::Failed, Some(error.to_string())))?;
         // One message: a host whose answers nobody takes is not heard any longer.
         let (answers, seen) = mpsc::channel(1);
         let Self { not_before, deadline, bounds, follow, absence, .. } = *self;
         let look = Look { order, not_before, deadline, follow, bounds, answers };
-        let id: HostId = host.host.id;
         let away = |_| (State::Offline, absence.map(str::to_owned));
-        self.fleet.send(id, HostCommand::Look(look)).map_err(away)?;
+        self.fleet.send(host.id, HostCommand::Look(look)).map_err(away)?;
         Ok(seen)
     }
 }
 
-fn target_of(host: &Selected, step: &[u8]) -> Target {
-    Target { client: host.host.client_id.clone(), steps: List::of([Digest::of(step)]) }
+fn target_of(host: &AskedHost, step: &[u8]) -> Target {
+    Target { client: host.client.clone(), steps: List::of([Digest::of(step)]) }
 }
 
 /// Asks one host after the other, so many at the same time, and tells the end.
 async fn ask_all(
     asking: Arc<Asking>,
-    selected: Vec<Selected>,
+    hosts: Vec<AskedHost>,
     left_out: u32,
     (tell, reading): (mpsc::Sender<Answer>, Arc<Reading>),
     place: Place,
 ) {
-    let hosts = u32::try_from(selected.len()).unwrap_or(u32::MAX);
+    let count = u32::try_from(hosts.len()).unwrap_or(u32::MAX);
     let most = if asking.follow { MAX_FOLLOWED } else { AT_ONCE.get() };
     let mut running: JoinSet<()> = JoinSet::new();
     let all = async {
-        for (place, host) in (0..).zip(selected) {
+        for (place, host) in (0..).zip(hosts) {
             while running.len() >= most && running.join_next().await.is_some() {}
             let (asking, tell) = (Arc::clone(&asking), tell.clone());
             running.spawn(async move { ask_one(&asking, place, &host, &tell).await });
@@ -362,15 +380,15 @@ async fn ask_all(
     running.shutdown().await;
     drop(place);
     if let Some(cut) = cut {
-        info!(reason = cut.as_str(), hosts, "query.cut");
+        info!(reason = cut.as_str(), hosts = count, "query.cut");
     }
     let answered = asking.answered.load(Ordering::Relaxed);
-    let _ = tell.send(Answer::End { hosts, left_out, answered, cut }).await;
+    let _ = tell.send(Answer::End { hosts: count, left_out, answered, cut }).await;
 }
 
 /// Asks a host, tells what it says, and counts it while it has told all there was.
-async fn ask_one(asking: &Asking, place: u32, host: &Selected, tell: &mpsc::Sender<Answer>) {
-    let name = &host.host.name;
+async fn ask_one(asking: &Asking, place: u32, host: &AskedHost, tell: &mpsc::Sender<Answer>) {
+    let name = &host.name;
     let state = |state, detail| Answer::Host { host: name.clone(), state, detail };
     let mut seen = match asking.begin(place, host) {
         Ok(seen) => seen,
