@@ -14,8 +14,9 @@ use crate::render::{Out, neutral, words};
 
 /// The most hosts that are named when they did not answer.
 const MAX_NAMED: usize = 50;
-/// How often a host that was followed may fail again before it is given up.
-const MAX_FAILURES: u32 = 5;
+/// How often a host that was followed may fail again before it is given up: with the pauses between, about half a minute, in which
+/// one that was busy has a place again.
+const MAX_FAILURES: u32 = 10;
 
 /// What became of a host.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -302,11 +302,14 @@ impl<'a> Listener<'a> {
                 cut => self.cut = Some((cut, end.detail.clone())),
             }
         }
-        if question.hosts.is_none() {
+        let is_of_all = question.hosts.is_none();
+        if is_of_all {
             answer.end = Some(end);
         }
-        // Who left it is looked up at once.
-        self.look_soon();
+        // Who left it is looked up at once; who has failed again at once, with the pauses that have grown meanwhile.
+        if is_of_all || question.asked_at.elapsed() > LONGEST_PAUSE {
+            self.look_soon();
+        }
     }
 
     fn look_soon(&mut self) {

@@ -9,6 +9,7 @@ use fleetward_app::fleet::online::{Look, Seen};
 use fleetward_domain::work::run::refusal;
 use fleetward_protocol::message::{OpenQuery, QueryItem, QueryUp, StreamKind};
 use fleetward_protocol::query::{Bounds, Fields, InvalidItem, Key, Shows, read_item};
+use fleetward_protocol::run::Refusal;
 use fleetward_protocol::wire::{MAX_QUERY_FRAME, close};
 use quinn::{Connection, ConnectionError, ReadError, SendStream, WriteError};
 use tokio::sync::mpsc;
@@ -162,6 +163,10 @@ impl Listener {
             };
             let is_complete = self.due.is_none();
             match said?.ok_or(Broken::Early)? {
+                // What is so for a moment only is no refusal: whoever asks may ask again.
+                QueryUp::Refused(refusal @ Refusal::Busy { .. }) if is_first => {
+                    return Ok(Seen::Failed(refusal::detail(&refusal)));
+                }
                 QueryUp::Refused(refusal) if is_first => return Ok(Seen::Refused(refusal::detail(&refusal))),
                 QueryUp::Items(items) => self.items(items.into_vec(), is_complete).await?,
                 QueryUp::Gone(keys) if is_complete => {

@@ -298,7 +298,6 @@ async fn a_host_that_cannot_or_will_not_answer_says_so() {
             "does not know the kind `units`; update the agent",
         ),
         (Refusal::NotAllowed { rule: Text::of("policy.kinds") }, "own policy does not allow it"),
-        (Refusal::Busy { detail: Text::of("8 queries") }, "ask again later"),
     ] {
         let mut answers = ask(&controller, "web-1", false).await;
         let mut stream = accept(&session).await;
@@ -306,6 +305,12 @@ async fn a_host_that_cannot_or_will_not_answer_says_so() {
         let (state, detail) = last_state(&mut answers).await;
         assert!(state == State::Refused && detail.contains(told), "{detail}");
     }
+    // Whoever is busy is asked again; whoever refuses is not.
+    let mut answers = ask(&controller, "web-1", false).await;
+    let mut stream = accept(&session).await;
+    stream.say(&QueryUp::Refused(Refusal::Busy { detail: Text::of("8 queries") })).await;
+    let (state, detail) = last_state(&mut answers).await;
+    assert!(state == State::Failed && detail.contains("ask again later"), "{detail}");
     // An agent of before does not know such a stream.
     let mut answers = ask(&controller, "web-1", false).await;
     let mut stream = accept(&session).await;
