@@ -50,7 +50,7 @@ pub struct Run {
     /// What its process left running, if that held its output open after the process's own end.
     pub left: Option<Left>,
     /// What a typed action told when it ended, as `GET /kinds` describes it; absent until then, and of kinds that tell
-    /// nothing.
+    /// nothing. The lines of files in it (`diff` of a dry run's changes) are output: they are left out for who may not read that.
     #[schema(value_type = Option<Object>)]
     pub report: Option<Map<String, Value>>,
     /// Bytes of output kept, both streams together, as the run wrote them.

@@ -113,10 +113,16 @@ impl<N: Need> Permit<N> {
     /// # Errors
     /// [`Denied::NotGranted`].
     pub fn require(&self, permission: Permission) -> Result<(), Denied> {
-        match self.caller.grants.allow(self.tenant, permission) {
+        match self.allows(self.tenant, permission) {
             true => Ok(()),
             false => Err(Denied::NotGranted(permission)),
         }
+    }
+
+    /// Whether the caller has another permission too, in the tenant of a row: what that shows may be more than the row.
+    #[must_use]
+    pub fn allows(&self, tenant: TenantId, permission: Permission) -> bool {
+        self.caller.grants.allow(tenant, permission)
     }
 
     /// Whose rows may be seen or changed.

@@ -427,7 +427,8 @@ export interface paths {
          * @description Server-sent events: `operation` (data: `Operation`), `run` (data: `Run`), `output` (data: `OutputEvent`),
          *     and after the operation's end one `end` (data: `Operation`), after which the stream closes. `id` is the
          *     operation's `seq`, or `seq-n` inside of one commit; it is opaque. A client that reconnects with it as
-         *     `Last-Event-ID` misses no output and sees none twice; without it everything since the beginning is sent.
+         *     `Last-Event-ID` misses no output and sees none twice; without it everything since the beginning is sent. The stream of a client that takes
+         *     nothing for five minutes while something waits for it is closed.
          */
         get: operations["operationEvents"];
         put?: never;
@@ -1648,7 +1649,7 @@ export interface components {
             reattached: number;
             /**
              * @description What a typed action told when it ended, as `GET /kinds` describes it; absent until then, and of kinds that tell
-             *     nothing.
+             *     nothing. The lines of files in it (`diff` of a dry run's changes) are output: they are left out for who may not read that.
              */
             report?: Record<string, never> | null;
             /**

@@ -143,3 +143,38 @@ async fn its_steps_and_its_report_are_shown() {
     let name = log.headers["content-disposition"].to_str().unwrap();
     assert_eq!(name, "attachment; filename=\"web-1-to-12-m.log\"");
 }
+
+/// What a dry run tells of files' content is output: who may read what is there, and no output, is not told.
+#[tokio::test]
+async fn lines_of_files_in_a_report_are_shown_only_to_who_may_read_output() {
+    let site = TestSite::new().await;
+    site.enrolled_host("web-1").await;
+    let created = site.call("POST", CREATE, Some(levitate(&json!({ "height": 12 })))).await.json();
+    let id = created["id"].as_str().unwrap().parse().unwrap();
+    let runs = format!("{CREATE}/{id}/runs");
+    let run = site.get(&runs).await["items"][0]["id"].as_str().unwrap().parse().unwrap();
+    let whole = json!({
+        "changes": [
+            { "what": "write /etc/app.conf", "after": "mode 0600", "diff": ["-password=x", "+password=y"] },
+            { "what": "start app" },
+        ],
+        "left_out": 1,
+    });
+    let (told, _) = written(id, run, 0, &[(Stream::Report, whole.to_string().as_bytes())]);
+    site.commit(vec![
+        moved(id, run, RunState::Queued, RunState::Dispatched(custody())),
+        moved(id, run, RunState::Dispatched(custody()), RunState::Running(custody())),
+        told,
+    ])
+    .await;
+    let reporter = site.login_as("rita", Role::Reporter).await;
+    let viewer = site.login_as("vera", Role::Viewer).await;
+    let mut part = whole.clone();
+    part["changes"][0].as_object_mut().unwrap().remove("diff");
+    for (who, expected) in [(reporter, part), (viewer, whole)] {
+        let one = site.call_as(&who, "GET", &format!("/api/v1/runs/{run}"), None).await.json();
+        assert_eq!(one["report"], expected);
+        let listed = site.call_as(&who, "GET", &runs, None).await.json();
+        assert_eq!(listed["items"][0]["report"], expected);
+    }
+}

@@ -41,7 +41,7 @@ use crate::sse::{self, LastEventId, last_event_id};
 use crate::work::output::output_event;
 use crate::work::rollout::asked;
 use crate::work::view::{operation_view, run_view};
-use fleetward_app::people::access::{Read, ReadOutput, Run as RunScripts};
+use fleetward_app::people::access::{Permit, Read, ReadOutput, Run as RunScripts};
 
 /// What is looked for at the most of a kind or a subject, in characters.
 const MAX_SOUGHT: usize = 512;
@@ -186,7 +186,7 @@ async fn run_list(
     let states: Vec<_> = asked.state.map(crate::work::view::stored_state).into_iter().collect();
     let wanted = request(asked.limit, asked.cursor)?;
     let found = run::list(&site.app, &permit, operation.id, &states, host.as_ref(), &wanted).await?;
-    Ok(Json(page(found, |run| run_view(&site.app, &run))))
+    Ok(Json(page(found, |run| run_view(&site.app, &permit, &run))))
 }
 
 /// An operation, live.
@@ -214,24 +214,53 @@ async fn events(
         None => Position::START,
     };
     let follower = Follower::new(&site.app, &permit, operation.id, position).await?;
-    let events = stream(site.clone(), follower, asked.host);
+    let reader = Reader { site: site.clone(), permit: permit.permit().clone(), host: asked.host };
+    let events = stream(reader, follower);
     Ok(sse::respond(&site, permit.lasting(), events, Unread::Ends))
 }
 
-/// The changes as events, one at a time: the next batch is read when the last event of this one was taken.
-fn stream(
+/// Who reads the events of an operation.
+struct Reader {
     site: Site,
-    follower: Follower,
+    permit: Permit<ReadOutput>,
+    /// Whose output alone is read.
     host: Option<HostName>,
-) -> impl Stream<Item = Event> + Send + 'static {
-    let start = (site, follower, host, VecDeque::new());
-    futures_util::stream::unfold(start, |(site, mut follower, host, mut queue)| async move {
+}
+
+impl Reader {
+    fn events_of(&self, changes: Vec<(OperationChange, Position)>) -> Vec<Event> {
+        let mut events = Vec::with_capacity(changes.len());
+        let host = self.host.as_ref();
+        let operation = |kind: &str, operation: &Overview| {
+            operation_view(operation).map(|view| sse::event(kind, &view)).ok()
+        };
+        let run = |run: &run::Overview| run_view(&self.site.app, &self.permit, run);
+        for (change, position) in changes {
+            let event = match &change {
+                OperationChange::Output { host: of, .. } if host.is_some_and(|wanted| wanted != of) => None,
+                OperationChange::Output { host, piece } => {
+                    Some(sse::event("output", &output_event(host, piece)))
+                }
+                OperationChange::Run(found) => Some(sse::event("run", &run(found))),
+                OperationChange::Operation(found) => operation("operation", found),
+                OperationChange::End(found) => operation("end", found),
+            };
+            events.extend(event.map(|event| event.id(position.to_string())));
+        }
+        events
+    }
+}
+
+/// The changes as events, one at a time: the next batch is read when the last event of this one was taken.
+fn stream(reader: Reader, follower: Follower) -> impl Stream<Item = Event> + Send + 'static {
+    let start = (reader, follower, VecDeque::new());
+    futures_util::stream::unfold(start, |(reader, mut follower, mut queue)| async move {
         loop {
             if let Some(event) = queue.pop_front() {
-                return Some((event, (site, follower, host, queue)));
+                return Some((event, (reader, follower, queue)));
             }
             match follower.next().await {
-                Ok(Some(changes)) => queue.extend(events_of(&site, changes, host.as_ref())),
+                Ok(Some(changes)) => queue.extend(reader.events_of(changes)),
                 Ok(None) => return None,
                 Err(error) => {
                     // The client comes back with the id of its last event.
@@ -241,23 +270,6 @@ fn stream(
             }
         }
     })
-}
-
-fn events_of(site: &Site, changes: Vec<(OperationChange, Position)>, host: Option<&HostName>) -> Vec<Event> {
-    let mut events = Vec::with_capacity(changes.len());
-    let operation =
-        |kind: &str, operation: &Overview| operation_view(operation).map(|view| sse::event(kind, &view)).ok();
-    for (change, position) in changes {
-        let event = match &change {
-            OperationChange::Output { host: of, .. } if host.is_some_and(|wanted| wanted != of) => None,
-            OperationChange::Output { host, piece } => Some(sse::event("output", &output_event(host, piece))),
-            OperationChange::Run(run) => Some(sse::event("run", &run_view(&site.app, run))),
-            OperationChange::Operation(found) => operation("operation", found),
-            OperationChange::End(found) => operation("end", found),
-        };
-        events.extend(event.map(|event| event.id(position.to_string())));
-    }
-    events
 }
 
 /// Stops an operation: nothing more is started, and what runs is ended.

@@ -39,7 +39,7 @@ async fn get(
     Path(id): Path<RunId>,
 ) -> Result<Json<Run>, ApiError> {
     let found = find(&site, &permit, id).await?;
-    Ok(Json(run_view(&site.app, &found)))
+    Ok(Json(run_view(&site.app, &permit, &found)))
 }
 
 /// What a run wrote so far, byte for byte.

@@ -5,8 +5,10 @@ use std::iter;
 use fleetward_api::work::operation::{self as api, Operation, OperationStatus, OperationStep, StateCount};
 use fleetward_api::work::run::{Fate, Left, Run, RunState};
 use fleetward_app::App;
+use fleetward_app::people::access::{Need, Permit};
 use fleetward_app::work::operation::Overview;
 use fleetward_app::work::run;
+use fleetward_domain::people::permission::Permission;
 use fleetward_domain::work::operation::{self as domain, RunCounts};
 use fleetward_domain::work::run::{Custody, Failure, RunState as State, RunStatus, describe_left};
 use fleetward_protocol::id::OperationId;
@@ -14,7 +16,7 @@ use fleetward_protocol::name::UserName;
 use fleetward_protocol::run as wire;
 use fleetward_store as store;
 use fleetward_store::work::step::Step;
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use crate::error::ApiError;
 use crate::work::rollout::rollout_view;
@@ -151,9 +153,17 @@ fn skipped(cancelled: u64, steps: usize) -> String {
     format!("{runs} cancelled: hosts that are offline are skipped{more}")
 }
 
-/// A run, with what is known of its host's connection now.
-pub(crate) fn run_view(app: &App, overview: &run::Overview) -> Run {
+/// A run, with what is known of its host's connection now, as the permit's holder may see it.
+pub(crate) fn run_view(app: &App, permit: &Permit<impl Need>, overview: &run::Overview) -> Run {
     let run::Overview { run, step, report } = overview;
+    // Only what is one object is kept.
+    let mut report: Option<Map<String, Value>> =
+        report.as_deref().and_then(|report| serde_json::from_str(report).ok());
+    if let Some(report) = &mut report
+        && !permit.allows(run.tenant, Permission::ReadOutput)
+    {
+        leave_out_lines(report);
+    }
     let (exit_code, signal) = match run.state {
         State::Succeeded => (Some(0), None),
         State::Failed(Failure::Exit(code)) => (Some(code), None),
@@ -177,12 +187,21 @@ pub(crate) fn run_view(app: &App, overview: &run::Overview) -> Run {
         ended_at: run.ended_at.map(Into::into),
         duration_ms: run.duration_ms,
         left: run.left.map(left),
-        // Only what is one object is kept.
-        report: report.as_deref().and_then(|report| serde_json::from_str(report).ok()),
+        report,
         output_bytes: run.output_bytes,
         output_dropped: run.output_lost,
         reattached: run.attached,
         seq: run.seq,
+    }
+}
+
+/// Leaves out what a dry run tells of what is in files ([`Preview`]): it is output, and files hold keys and passwords.
+///
+/// [`Preview`]: fleetward_protocol::action::Preview
+fn leave_out_lines(report: &mut Map<String, Value>) {
+    let changes = report.get_mut("changes").and_then(Value::as_array_mut);
+    for change in changes.into_iter().flatten().filter_map(Value::as_object_mut) {
+        change.remove("diff");
     }
 }
 
