@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fleetward_api::error::ErrorBody;
+use fleetward_api::error::{ErrorBody, code};
 use fleetward_api::page::{MAX_LIMIT, Page};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -402,7 +402,7 @@ fn may_pass(failure: &Failure, attempt: u32, repeat: Repeat) -> bool {
         (Failure::Unreachable { .. }, _) => true,
         // The connection of the first sending broke, and the controller is still carrying it out.
         (Failure::Refused { body, .. }, Repeat::Safely) => {
-            attempt > 1 && body.code == "IDEMPOTENCY_KEY_IN_USE"
+            attempt > 1 && body.code == code::IDEMPOTENCY_KEY_IN_USE
         }
         (Failure::Refused { status, .. }, Repeat::ByName) => matches!(status, 503 | 504),
         _ => false,

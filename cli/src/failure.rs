@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use fleetward_api::error::ErrorBody;
+use fleetward_api::error::{ErrorBody, code};
 
 use crate::client::trust::Untrusted;
 use crate::render::neutral;
@@ -90,7 +90,7 @@ impl Failure {
     /// Whether the controller's no may be about hosts that were named or meant, and not about who asks or what.
     pub(crate) fn is_about_hosts(&self) -> bool {
         matches!(self, Self::Refused { status: 400..=499, body }
-            if body.code.starts_with("HOST_") || body.code == "UNKNOWN_TARGETS")
+            if body.code.starts_with("HOST_") || body.code == code::UNKNOWN_TARGETS)
     }
 
     /// The exit code that tells scripts.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
+use fleetward_api::error::code;
 use fleetward_api::work::operation::{Operation, OperationCreate, OperationStep};
 use fleetward_api::work::plan::Plan;
 use fleetward_protocol::client_id::ClientId;
@@ -78,7 +79,7 @@ pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> 
     }
     let followed = start::create(app, &plan.operation, hosts, &again, &command.manner, begun).await;
     match (followed, started) {
-        (Err(Failure::Refused { body, .. }), Some(number)) if body.code == "REQUEST_ID_TAKEN" => {
+        (Err(Failure::Refused { body, .. }), Some(number)) if body.code == code::ID_TAKEN => {
             Err(Failure::Usage(format!(
                 "{name} is not what {number} was started from: the file was changed since, or it was somebody else's. \
                  `fleetward op show {number}` shows that operation; make a new plan for a new request"

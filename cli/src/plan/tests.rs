@@ -1,5 +1,6 @@
 //! What a plan's file must say.
 
+use fleetward_api::error::code;
 use fleetward_protocol::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -177,7 +178,7 @@ fn what_changed_since_a_plan_was_made_is_named() {
 async fn a_plan_that_was_started_is_not_compared_again() {
     let answers = vec![
         answer("200 OK", &crate::operation::tests::operation().to_string()),
-        refused("409 Conflict", "REQUEST_ID_TAKEN"),
+        refused("409 Conflict", code::ID_TAKEN),
     ];
     let (result, asked) = submitted(&planned(), answers).await;
     let told = result.unwrap_err().to_string();

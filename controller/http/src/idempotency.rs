@@ -17,6 +17,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use fleetward_api::error::code;
 use fleetward_app::people::access::Caller;
 use fleetward_app::people::idempotency::{self, IdempotencyError, Verdict};
 use fleetward_protocol::digest::Digest;
@@ -176,7 +177,7 @@ impl From<IdempotencyError> for ApiError {
             IdempotencyError::Reused => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "IDEMPOTENCY_KEY_REUSED", text)
             }
-            IdempotencyError::Unanswered => Self::conflict("IDEMPOTENCY_KEY_IN_USE", text),
+            IdempotencyError::Unanswered => Self::conflict(code::IDEMPOTENCY_KEY_IN_USE, text),
             IdempotencyError::NotKept { status } => {
                 Self::conflict("IDEMPOTENCY_ANSWER_NOT_KEPT", text).detail("status", status)
             }

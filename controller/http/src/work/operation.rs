@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum::response::sse::Event;
+use fleetward_api::error::code;
 use fleetward_api::page::Page;
 use fleetward_api::time::Time;
 use fleetward_api::work::operation::{Operation, OperationCreate, OperationQuery};
@@ -332,7 +333,7 @@ impl From<OperationError> for ApiError {
             OperationError::PlanChanged { then, now } => {
                 Self::conflict("PLAN_CHANGED", text).detail("hosts_then", then).detail("hosts_now", now)
             }
-            OperationError::IdTaken(id) => Self::conflict("ID_TAKEN", text).detail("id", id.to_string()),
+            OperationError::IdTaken(id) => Self::conflict(code::ID_TAKEN, text).detail("id", id.to_string()),
             OperationError::Action(error) => {
                 let (InvalidAction::Unsupported { kind } | InvalidAction::Malformed { kind, .. }) = error;
                 Self::invalid("INVALID_ACTION", text).detail("kind", kind)

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use fleetward_api::error::code;
 use fleetward_api::fleet::host::Status;
 use fleetward_api::work::target::{Target, TargetPreview, TargetPreviewRequest};
 use fleetward_app::fleet::target::{self, SelectError};
@@ -76,7 +77,7 @@ impl From<SelectError> for ApiError {
                     .into_iter()
                     .map(|(name, nearest)| json!({ "name": name, "nearest": nearest }))
                     .collect();
-                Self::invalid("UNKNOWN_TARGETS", text).detail("field", "on").detail("names", names)
+                Self::invalid(code::UNKNOWN_TARGETS, text).detail("field", "on").detail("names", names)
             }
             SelectError::Nothing(NoTarget::UnknownGroups { names }) => {
                 let names: Vec<&str> = names.iter().map(GroupName::as_str).collect();
@@ -84,7 +85,7 @@ impl From<SelectError> for ApiError {
             }
             SelectError::Group(error) => error.into(),
             SelectError::Nothing(NoTarget::Nothing { .. }) => {
-                Self::invalid("NO_TARGETS", text).detail("field", "on")
+                Self::invalid(code::NO_TARGETS, text).detail("field", "on")
             }
             SelectError::Nothing(NoTarget::TooCostly { .. }) => {
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "TARGETS_TOO_COSTLY", text).detail("field", "on")
