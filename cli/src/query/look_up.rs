@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use fleetward_api::fleet::host::{Enrolment, Host, HostQuery, Status};
+use fleetward_api::error::code;
+use fleetward_api::fleet::host::{Enrolment, Status};
+use fleetward_api::work::target::{Target, TargetPreview, TargetPreviewRequest};
 use fleetward_protocol::name::HostName;
+use hyper::Method;
 
 use crate::client::Client;
 use crate::failure::Failure;
@@ -12,8 +15,6 @@ use crate::live::LOOK_UP_WITHIN;
 
 /// The longest expression of names, in bytes: the controller takes 4096.
 pub(super) const MAX_EXPRESSION: usize = 4000;
-/// The longest one in an address, where it grows and proxies have limits.
-const MAX_IN_ADDRESS: usize = 2000;
 /// Stands between two names.
 const OR: &str = " | ";
 
@@ -53,23 +54,33 @@ impl Found {
     }
 }
 
-/// Looks hosts up by their names, page by page.
+/// Looks hosts up by their names.
+///
+/// One selection tells of as many hosts as an expression can name. A list of hosts is made page by page, each with a selection of
+/// its own from all hosts there are.
 ///
 /// # Errors
 /// If the controller cannot be reached in time, or says no.
 pub(super) async fn look_up(client: &Client, names: &BTreeSet<HostName>) -> Result<Found, Failure> {
     let mut found = Found { asked: names.clone(), hosts: BTreeMap::new() };
-    for page in pages(names.iter(), MAX_IN_ADDRESS) {
-        let query = HostQuery { on: Some(expression(page.iter())), ..HostQuery::default() };
-        let take = |item: &serde_json::value::RawValue| {
-            let host: Host = client.read(item.get().as_bytes())?;
-            found.hosts.insert(host.name, Standing { enrolment: host.enrolment, status: host.status });
-            Ok(())
+    for page in pages(names.iter(), MAX_EXPRESSION) {
+        let asked = TargetPreviewRequest {
+            on: expression(page.iter()),
+            steps: Vec::new(),
+            scripts: Vec::new(),
+            environment: BTreeMap::new(),
+            directory: None,
+            user: None,
         };
-        match tokio::time::timeout(LOOK_UP_WITHIN, client.pages("hosts", &query, None, take)).await {
-            Ok(Ok(())) => {}
+        let sent = client.send(Method::POST, "targets/preview", &asked);
+        match tokio::time::timeout(LOOK_UP_WITHIN, sent).await {
+            Ok(Ok(answer)) => {
+                let TargetPreview { hosts, .. } = client.read(&answer)?;
+                let standing = |Target { name, enrolment, status }| (name, Standing { enrolment, status });
+                found.hosts.extend(hosts.into_iter().map(standing));
+            }
             // None of them is there any more.
-            Ok(Err(Failure::Refused { body, .. })) if body.code == "NO_TARGETS" => {}
+            Ok(Err(Failure::Refused { body, .. })) if body.code == code::NO_TARGETS => {}
             Ok(Err(failure)) => return Err(failure),
             Err(_) => {
                 let source = io::Error::new(io::ErrorKind::TimedOut, "hosts could not be looked up in time");

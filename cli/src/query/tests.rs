@@ -133,7 +133,7 @@ async fn a_follow_goes_on_over_another_connection() {
         assert_eq!(result.unwrap(), Exit::Success);
         let paths: Vec<&str> = asked.iter().map(|request| request.split(' ').nth(1).unwrap()).collect();
         let query = "/api/v1/queries";
-        let looked_up = "/api/v1/hosts?on=name%3Aweb-1&limit=1000";
+        let looked_up = "/api/v1/targets/preview";
         assert_eq!(paths, ["/api/v1/kinds?limit=1000", query, query, query, looked_up, query], "{format}");
     }
     // What was never taken is not asked again.
@@ -141,17 +141,11 @@ async fn a_follow_goes_on_over_another_connection() {
     assert_eq!((result.unwrap_err().exit_code(), asked.len()), (4, 2));
 }
 
-/// A page of hosts: name, enrolment, status.
+/// Hosts that were looked up: name, enrolment, status.
 fn hosts(hosts: &[(&str, &str, &str)]) -> Step {
-    let host = |(name, enrolment, status): &(&str, &str, &str)| {
-        json!({
-            "id": "01890000-0000-7000-8000-000000000001", "name": name, "tenant": "default",
-            "client_id": "LINKOPS-00000000-0000-4000-8000-000000000007", "type": "VM", "provider": "", "tags": [],
-            "source": "api", "lifecycle": "active", "enrolment": enrolment, "status": status,
-            "created_at": "2026-01-02T03:04:05.000Z", "last_seen": null,
-        })
-    };
-    answer("200 OK", &json!({ "items": hosts.iter().map(host).collect::<Vec<_>>() }).to_string())
+    let host = |(name, enrolment, status): &(&str, &str, &str)| json!({ "name": name, "enrolment": enrolment, "status": status });
+    let hosts: Vec<Value> = hosts.iter().map(host).collect();
+    answer("200 OK", &json!({ "hosts": hosts, "online": 0, "not_enrolled": 0 }).to_string())
 }
 
 fn refused(status: &str, code: &str) -> Step {
@@ -199,7 +193,7 @@ async fn who_comes_back_is_asked_by_name_while_the_others_go_on() {
         ],
     ])
     .await;
-    assert_eq!(asked, [KINDS, "queries web-*", "hosts?on=name%3Aweb-2&limit=1000", "queries name:web-2"]);
+    assert_eq!(asked, [KINDS, "queries web-*", "targets/preview name:web-2", "queries name:web-2"]);
     assert_eq!(result.unwrap(), Exit::Success);
 }
 
@@ -235,7 +229,7 @@ async fn a_refusal_when_asking_again_is_the_answer_of_those_whom_it_is_about() {
         ])
         .await;
         assert_eq!(result.unwrap(), Exit::Failed, "web-2 and web-3 are told");
-        let all = "hosts?on=name%3Aweb-1+%7C+name%3Aweb-2+%7C+name%3Aweb-3&limit=1000";
+        let all = "targets/preview name:web-1 | name:web-2 | name:web-3";
         assert_eq!(asked, [KINDS, "queries web-*", "queries web-*", all, "queries name:web-1"], "{code}");
     }
     // The next time it is about a host that was left out before, or has never answered.
@@ -258,7 +252,7 @@ async fn a_refusal_when_asking_again_is_the_answer_of_those_whom_it_is_about() {
     ])
     .await;
     assert_eq!(result.unwrap(), Exit::Failed, "web-2 is told");
-    assert_eq!(asked[5..], ["queries web-*", "hosts?on=name%3Aweb-1&limit=1000", "queries name:web-1"]);
+    assert_eq!(asked[5..], ["queries web-*", "targets/preview name:web-1", "queries name:web-1"]);
     // All are there and may be asked: it is about whoever asks.
     let begun = [host("web-1", "complete")];
     let (result, _) = followed(vec![
