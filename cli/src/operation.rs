@@ -32,6 +32,8 @@ use crate::render::{Out, neutral, size, words};
 
 /// How many operations are listed when nothing else is asked.
 const SHOWN: u32 = 50;
+/// How many runs are shown where nobody says how many.
+const RUNS_SHOWN: u32 = 1000;
 
 /// Operations: list, show, logs, stop
 #[derive(Debug, Subcommand)]
@@ -106,7 +108,7 @@ pub(crate) struct Show {
     /// Only runs on this host
     #[arg(long)]
     host: Option<HostName>,
-    /// Runs at most; all when absent
+    /// Runs at most; 1000 when absent, all in JSON
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
@@ -198,7 +200,14 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
         Command::Runs(command) => {
             let path = format!("operations/{}/runs", command.operation.as_str());
             let query = run_query(&command);
-            app.list::<Run>(&path, &query, command.limit, |runs| table(runs, &app.out)).await
+            let most = app.newest(command.limit, RUNS_SHOWN);
+            let list = app.list::<Run>(&path, &query, most, |runs| {
+                if command.limit.is_none() && runs.len() >= RUNS_SHOWN as usize {
+                    app.out.note(format_args!("The first {RUNS_SHOWN}; --limit shows more."));
+                }
+                table(runs, &app.out)
+            });
+            list.await
         }
         Command::Logs(command) if command.raw => raw(command, app).await,
         Command::Logs(command) => logs(command, app).await,
@@ -298,10 +307,39 @@ async fn show(command: Show, app: &App) -> Result<Exit, Failure> {
         app.out.json(with_runs(&whole, &shown).as_bytes())?;
         return Ok(Exit::Success);
     }
-    let runs = app.collect::<Run>(&runs, &query, command.limit).await?;
-    app.out.print(format_args!("{}\n{}", sheet(&operation, &app.out), table(&runs, &app.out)))?;
-    report::show(app, &operation, &runs, command.limit).await?;
+    let mut differs = false;
+    let mut shown = Vec::new();
+    let take = |run: &RawValue| {
+        let mut run: Run = app.client.read(run.get().as_bytes())?;
+        differs |= operation.dry_run && report::leave_out_lines(&mut run);
+        shown.push(run);
+        Ok(())
+    };
+    // One more tells whether there are more.
+    let most = command.limit.unwrap_or(RUNS_SHOWN + 1);
+    app.client.pages(&runs, &query, Some(most), take).await?;
+    let is_cut = command.limit.is_none() && shown.len() > RUNS_SHOWN as usize;
+    if is_cut {
+        shown.truncate(RUNS_SHOWN as usize);
+    }
+    app.out.print(format_args!("{}\n{}", sheet(&operation, &app.out), table(&shown, &app.out)))?;
+    if is_cut {
+        app.out.note(more_runs(&operation, command.state.is_some() || command.host.is_some()));
+    }
+    report::show(app, &operation, &shown, (command.limit, differs)).await?;
     Ok(Exit::Success)
+}
+
+/// What is said where not all runs are shown.
+fn more_runs(operation: &Operation, is_filtered: bool) -> String {
+    let all: u64 = operation.counts.iter().map(|counted| u64::from(counted.count)).sum();
+    let more = match all.saturating_sub(u64::from(RUNS_SHOWN)) {
+        more if more > 0 && !is_filtered => format!(", and {more} more are not"),
+        _ => ", and there are more".to_owned(),
+    };
+    format!(
+        "The first {RUNS_SHOWN} runs are shown{more}; --limit shows more, --state and --host those that are meant."
+    )
 }
 
 /// An operation as the API wrote it, with its runs as `runs`.
@@ -349,7 +387,7 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
         return Ok(if ending == Ending::Detached { Exit::Interrupted } else { Exit::Success });
     }
     // The names decide how wide the column of names is.
-    let names: Vec<String> = runs_of(app, &command).await?.into_iter().map(|run| run.host.into()).collect();
+    let names: Vec<String> = runs_of(app, &command, |run| run.host.into()).await?;
     let times = if command.timestamps { Times::Shown } else { Times::Hidden };
     let options = Options { host: command.host.clone(), stream, times };
     let mut screen =
@@ -370,11 +408,16 @@ async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {
     }
 }
 
-/// The runs whose output is asked for: some.
-async fn runs_of(app: &App, command: &Logs) -> Result<Vec<Run>, Failure> {
+/// What `keep` makes of the runs whose output is asked for: of one at the least. Runs as they are have their reports with them.
+async fn runs_of<T>(app: &App, command: &Logs, keep: impl Fn(Run) -> T) -> Result<Vec<T>, Failure> {
     let path = format!("operations/{}/runs", command.operation.as_str());
     let query = RunQuery { host: command.host.clone().map(String::from), ..RunQuery::default() };
-    let runs = app.collect::<Run>(&path, &query, None).await?;
+    let mut runs = Vec::new();
+    let take = |run: &RawValue| {
+        runs.push(keep(app.client.read(run.get().as_bytes())?));
+        Ok(())
+    };
+    app.client.pages(&path, &query, None, take).await?;
     match &command.host {
         Some(host) if runs.is_empty() => {
             Err(Failure::Usage(format!("{} has no run on {host}", command.operation.as_str())))
@@ -384,17 +427,16 @@ async fn runs_of(app: &App, command: &Logs) -> Result<Vec<Run>, Failure> {
 }
 
 async fn raw(command: Logs, app: &App) -> Result<Exit, Failure> {
-    let runs = runs_of(app, &command).await?;
+    let runs = runs_of(app, &command, |run| (run.id, run.output_dropped)).await?;
     let query = OutputQuery { stream: command.stream.map(stream) };
-    for run in runs {
-        let mut bytes =
-            live::raw_output(app, &with_query(&format!("runs/{}/output", run.id), &query)?).await?;
+    for (id, dropped) in runs {
+        let mut bytes = live::raw_output(app, &with_query(&format!("runs/{id}/output"), &query)?).await?;
         while let Some(bytes) = bytes.next_in_time().await {
             let bytes = bytes.context("the output broke off").map_err(Failure::Other)?;
             std::io::stdout().lock().write_all(&bytes).map_err(output)?;
         }
-        if run.output_dropped > 0 {
-            app.out.warn(words::dropped(run.output_dropped));
+        if dropped > 0 {
+            app.out.warn(words::dropped(dropped));
         }
     }
     std::io::stdout().lock().flush().map_err(output)?;

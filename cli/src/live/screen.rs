@@ -294,7 +294,8 @@ impl<'a> Screen<'a> {
         lines.finish(|source| source.0 == run, &mut |line| print_line(out, prefixes, options, line, pending));
     }
 
-    fn take_run(&mut self, run: Run) {
+    fn take_run(&mut self, mut run: Run) {
+        run.report = None;
         let shown = self.options.host.as_ref().is_none_or(|host| *host == run.host);
         let ended = words::run_ended(run.state);
         if ended {

@@ -7,7 +7,7 @@ use fleetward_protocol::id::RunId;
 
 use crate::render::words;
 
-/// The latest state of every run.
+/// The latest state of every run, without its report: of ten thousand dry runs that would be hundreds of megabytes.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     runs: HashMap<RunId, Run>,
@@ -21,7 +21,8 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Takes a run's latest state and gives back the one before.
-    pub(super) fn take(&mut self, run: Run) -> Option<Run> {
+    pub(super) fn take(&mut self, mut run: Run) -> Option<Run> {
+        run.report = None;
         *self.counter(&run) += 1;
         let before = self.runs.insert(run.id, run);
         if let Some(before) = &before {
@@ -102,5 +103,26 @@ impl Tally {
             RunState::Queued => &mut self.queued,
             RunState::Dispatched | RunState::Accepted | RunState::Running => &mut self.running,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_what_runs_reported() {
+        let mut tally = Tally::default();
+        let run = json!({
+            "id": "01890000-0000-7000-8000-000000000001", "operation": "01890000-0000-7000-8000-00000000000a",
+            "host": "web-1", "step": 0, "kind": "k", "subject": "s", "digest": "0".repeat(64), "state": "failed",
+            "report": { "changes": [] }, "output_bytes": 0, "output_dropped": 0, "reattached": 0, "seq": 1,
+        });
+        let run: Run = serde_json::from_value(run).unwrap();
+        let id = run.id;
+        assert!(run.report.is_some() && tally.take(run).is_none());
+        assert!(tally.get(id).unwrap().report.is_none());
     }
 }

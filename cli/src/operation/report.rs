@@ -17,18 +17,21 @@ use crate::render::{Out, neutral, words};
 /// How many reports of a step are shown where nobody says how many.
 const SHOWN: usize = 50;
 
+/// How many changes of a step are shown where nobody says how many runs.
+const MAX_CHANGES: usize = 1000;
+
 /// Shows what runs of an operation reported, step by step, if any of them has reported.
 pub(super) async fn show(
     app: &App,
     operation: &Operation,
     runs: &[Run],
-    limit: Option<u32>,
+    (limit, differs): (Option<u32>, bool),
 ) -> Result<(), Failure> {
     if runs.iter().all(|run| run.report.is_none()) {
         return Ok(());
     }
     if operation.dry_run {
-        return preview(operation, runs, app);
+        return preview(operation, runs, limit, differs, app);
     }
     // Only the order of the columns and the look of times hang on it.
     let kinds = app.collect::<Kind>("kinds", &(), None).await.unwrap_or_default();
@@ -54,23 +57,49 @@ pub(super) async fn show(
     Ok(())
 }
 
-/// Shows what a dry run's hosts would change: a row for each change.
-fn preview(operation: &Operation, runs: &[Run], app: &App) -> Result<(), Failure> {
+/// Leaves out the lines of files in what a dry run reported; whether there were any. They are the most of it, and stand in the
+/// output too.
+pub(super) fn leave_out_lines(run: &mut Run) -> bool {
+    let changes =
+        run.report.as_mut().and_then(|report| report.get_mut("changes")).and_then(Value::as_array_mut);
     let mut differs = false;
+    for change in changes.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let lines = change.remove("diff");
+        differs |= lines.is_some_and(|lines| lines.as_array().is_some_and(|lines| !lines.is_empty()));
+    }
+    differs
+}
+
+/// Shows what a dry run's hosts would change: a row for each change.
+fn preview(
+    operation: &Operation,
+    runs: &[Run],
+    limit: Option<u32>,
+    differs: bool,
+    app: &App,
+) -> Result<(), Failure> {
     for (place, step) in (0..).zip(&operation.steps) {
         let reported = runs.iter().filter(|run| run.step == place);
-        let reported: Vec<(&Run, Preview)> = reported.filter_map(|run| Some((run, read(run)?))).collect();
+        let mut reported: Vec<(&Run, Preview)> = reported.filter_map(|run| Some((run, read(run)?))).collect();
         if reported.is_empty() {
             continue;
+        }
+        let all = reported.len();
+        if limit.is_none() {
+            reported.truncate(within(&reported, MAX_CHANGES));
         }
         if operation.steps.len() > 1 {
             app.out.print(format_args!("\n{}:", neutral::text(&step.subject)))?;
         }
-        differs |=
-            reported.iter().any(|(_, preview)| preview.changes.iter().any(|change| !change.diff.is_empty()));
         let (text, left_out) = changes(&reported, &app.out);
         app.out.print(format_args!("\n{text}"))?;
         app.out.note_left_out(&left_out);
+        if reported.len() < all {
+            app.out.note(format_args!(
+                "What {} of {all} hosts told; --limit shows as many runs as it says, --host those that are meant.",
+                reported.len()
+            ));
+        }
     }
     if differs {
         app.out.note(format_args!(
@@ -79,6 +108,17 @@ fn preview(operation: &Operation, runs: &[Run], app: &App) -> Result<(), Failure
         ));
     }
     Ok(())
+}
+
+/// How many of the first have no more than so many changes together; one at the least.
+fn within(reported: &[(&Run, Preview)], most: usize) -> usize {
+    let mut rows = 0;
+    let too_many = reported.iter().position(|(_, preview)| {
+        let before = rows;
+        rows += preview.changes.len().max(1);
+        before > 0 && rows > most
+    });
+    too_many.unwrap_or(reported.len())
 }
 
 fn read(run: &Run) -> Option<Preview> {
@@ -139,6 +179,25 @@ mod tests {
             "report": report, "output_bytes": 0, "output_dropped": 0, "reattached": 0, "seq": 1,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn a_large_dry_run_is_shown_in_part_and_its_lines_are_let_go() {
+        let report =
+            json!({ "changes": [{ "what": "write /a", "diff": ["-a", "+b"] }, { "what": "start a" }] });
+        let mut changed = run("web-1", "succeeded", report);
+        assert!(leave_out_lines(&mut changed) && !leave_out_lines(&mut changed));
+        assert_eq!(
+            changed.report.as_ref().unwrap()["changes"],
+            json!([{ "what": "write /a" }, { "what": "start a" }])
+        );
+        let same = run("web-2", "succeeded", json!({ "changes": [] }));
+        let reported = |runs: &[Run]| -> usize {
+            let reported: Vec<(&Run, Preview)> = runs.iter().map(|run| (run, read(run).unwrap())).collect();
+            within(&reported, 4)
+        };
+        assert_eq!(reported(&[changed.clone(), changed.clone(), same.clone()]), 2);
+        assert_eq!(reported(&[changed.clone(), same.clone(), same]), 3);
     }
 
     #[test]
