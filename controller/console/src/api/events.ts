@@ -7,9 +7,37 @@ import type { Schemas } from "./client";
 
 export type Connection = "connecting" | "live" | "lost" | "ended";
 
+/** Characters of reports that are kept: ten thousand dry runs may have hundreds of megabytes of them. */
+const KEEP_REPORTS = 16 * 1024 * 1024;
+
+/** What of the reports of an operation's runs is kept. */
+export class Reports {
+  /** The runs whose reports were let go: whoever opens one loads it. */
+  readonly letGo = new Set<string>();
+  private sizes = new Map<string, number>();
+  private size = 0;
+
+  /** A run as it is kept: with its report while there is room. `size` is about how long that is. */
+  take(run: Schemas["Run"], size: number): Schemas["Run"] {
+    this.size -= this.sizes.get(run.id) ?? 0;
+    this.sizes.delete(run.id);
+    this.letGo.delete(run.id);
+    if (!run.report) return run;
+    if (this.size + size > KEEP_REPORTS) {
+      this.letGo.add(run.id);
+      const { report: _, ...rest } = run;
+      return rest;
+    }
+    this.sizes.set(run.id, size);
+    this.size += size;
+    return run;
+  }
+}
+
 export type LiveOperation = {
   operation: Schemas["Operation"] | undefined;
   runs: Map<string, Schemas["Run"]>;
+  reports: Reports;
   logs: Map<string, OutputLog>;
   connection: Connection;
   /** Counts up with every change, as the maps are changed in place. */
@@ -46,7 +74,7 @@ export function useLiveOperation(id: string): LiveOperation {
     });
     on("run", (data) => {
       const run = JSON.parse(data) as Schemas["Run"];
-      live.runs.set(run.id, run);
+      live.runs.set(run.id, live.reports.take(run, data.length));
     });
     on("output", (data) => {
       const output = JSON.parse(data) as Schemas["OutputEvent"];
@@ -76,7 +104,13 @@ export function useLiveOperation(id: string): LiveOperation {
 }
 
 function fresh(): Omit<LiveOperation, "version"> {
-  return { operation: undefined, runs: new Map(), logs: new Map(), connection: "connecting" };
+  return {
+    operation: undefined,
+    runs: new Map(),
+    reports: new Reports(),
+    logs: new Map(),
+    connection: "connecting",
+  };
 }
 
 /** Keeps lists fresh while the console is open: the controller says what changed. */

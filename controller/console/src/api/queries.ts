@@ -242,6 +242,15 @@ export function useOperations(query: Omit<QueryOf<"operationList">, "cursor">) {
   });
 }
 
+/** One run as it is now, with its report; none without an id. */
+export function useRun(id: string | undefined) {
+  return useQuery({
+    queryKey: ["run", id],
+    queryFn: () => take(api.GET("/api/v1/runs/{id}", { params: { path: { id: id ?? "" } } })),
+    enabled: id !== undefined,
+  });
+}
+
 export function useOperationStop(id: string) {
   return useMutation({
     mutationFn: () => take(api.POST("/api/v1/operations/{id}/stop", { params: { path: { id } } })),

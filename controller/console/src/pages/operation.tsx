@@ -4,7 +4,7 @@ import { Link, useNavigate, useParams, useSearch } from "@tanstack/react-router"
 import { useMemo, useState } from "react";
 import type { Schemas } from "../api/client";
 import { type Connection, type LiveOperation, useLiveOperation } from "../api/events";
-import { useKinds, useOperationStop } from "../api/queries";
+import { useKinds, useOperationStop, useRun } from "../api/queries";
 import { fieldsOf } from "../kind/schema";
 import { OutputView } from "../output/output_view";
 import { countStates, Progress } from "../run/progress";
@@ -46,6 +46,9 @@ function Operation({ live, operation }: { live: LiveOperation; operation: Schema
   const shown = runs.filter((run) => matches(run, filter));
   const only = runs.length === 1 ? runs[0] : undefined;
   const opened = runs.find((run) => run.id === search.run) ?? only;
+  // Of a run whose report was let go it is loaded while it is open.
+  const loaded = useRun(opened && live.reports.letGo.has(opened.id) ? opened.id : undefined);
+  const report = opened?.report ?? loaded.data?.report;
   const kind = useKinds().data?.find((known) => known.name === opened?.kind);
   const open = (run: string | undefined) =>
     void navigate({
@@ -97,7 +100,7 @@ function Operation({ live, operation }: { live: LiveOperation; operation: Schema
         )}
         {opened && (
           <OutputView
-            run={opened}
+            run={report ? { ...opened, report } : opened}
             log={live.logs.get(opened.id)}
             version={live.version}
             fields={kind && fieldsOf(kind.answer)}

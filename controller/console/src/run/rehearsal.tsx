@@ -14,6 +14,7 @@ import { plural } from "./targets";
 const MAX_GROUPS = 20;
 /** Hosts of a group that are named. */
 const MAX_NAMED = 12;
+const NONE: ReadonlySet<string> = new Set();
 
 export function Rehearsal({ number }: { number: string }) {
   const live = useLiveOperation(number);
@@ -22,6 +23,7 @@ export function Rehearsal({ number }: { number: string }) {
     <RehearsalView
       number={number}
       runs={runs}
+      letGo={live.reports.letGo}
       isUnderWay={!live.operation || isLive(live.operation.status)}
     />
   );
@@ -30,13 +32,16 @@ export function Rehearsal({ number }: { number: string }) {
 export function RehearsalView({
   number,
   runs,
+  letGo = NONE,
   isUnderWay,
 }: {
   number: string;
   runs: Schemas["Run"][];
+  /** Runs whose reports are not here: there was no room for them. */
+  letGo?: ReadonlySet<string>;
   isUnderWay: boolean;
 }) {
-  const groups = groupsOf(runs);
+  const groups = groupsOf(runs.filter(({ id }) => !letGo.has(id)));
   const section = useRef<HTMLElement>(null);
   // biome-ignore lint/correctness/useExhaustiveDependencies: what was asked for, and then what came of it, is brought into sight
   useEffect(() => {
@@ -77,6 +82,15 @@ export function RehearsalView({
       {groups.length > MAX_GROUPS && (
         <p className="muted small">
           Hosts differ: {groups.length - MAX_GROUPS} more answers are on{" "}
+          <Link to="/operations/$id" params={{ id: number }}>
+            {number}
+          </Link>
+          .
+        </p>
+      )}
+      {letGo.size > 0 && (
+        <p className="muted small">
+          What {letGo.size} more {plural(letGo.size)} said is too much for this page; it is on{" "}
           <Link to="/operations/$id" params={{ id: number }}>
             {number}
           </Link>

@@ -80,6 +80,9 @@ export function RunRows({
                 ))}
                 <span className="detail">
                   {isDryRun && run.report && <span className="reason">{countOf(run.report)}</span>}
+                  {live.reports.letGo.has(run.id) && (
+                    <span className="reason">open it to see its report</span>
+                  )}
                   {run.state_detail && <span className="reason">{run.state_detail}</span>}
                   <code>{last}</code>
                 </span>
