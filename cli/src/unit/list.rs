@@ -68,8 +68,8 @@ pub(crate) struct Failed {
     follow: bool,
 }
 
-/// The types that can fail.
-const FAILING: [&str; 7] = ["service", "socket", "mount", "automount", "swap", "timer", "path"];
+/// The types that can fail: those of which `systemctl --state=help` knows a state `failed`. Targets, slices and devices have none.
+const FAILING: [&str; 8] = ["service", "socket", "mount", "automount", "swap", "timer", "path", "scope"];
 
 /// `fleetward unit list`.
 pub(super) async fn list(command: List, app: &App) -> Result<Exit, Failure> {

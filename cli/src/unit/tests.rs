@@ -55,7 +55,7 @@ async fn asked(line: &str) -> Value {
 
 #[tokio::test]
 async fn options_become_parameters() {
-    let failing = json!(["service", "socket", "mount", "automount", "swap", "timer", "path"]);
+    let failing = json!(["service", "socket", "mount", "automount", "swap", "timer", "path", "scope"]);
     for (line, kind, params) in [
         ("unit list --on all", "units", json!({})),
         (
