@@ -197,6 +197,31 @@ describe("useAnswer", () => {
     expect(bodies).toHaveLength(1);
   });
 
+  it("asks again what the controller only cannot answer now, and says why it waits", async () => {
+    answerWith(
+      told("x"),
+      { status: 429, error: "64 queries are open already" },
+      { status: 503, error: "the controller is stopping" },
+      told("y") + END,
+    );
+    act(() => root.render(<Probe ask={request} />));
+    await until(() => seen.phase === "lost");
+    const expected = [
+      [1_000, "64 queries are open already"],
+      [2_000, "the controller is stopping"],
+    ] as const;
+    for (const [after, why] of expected) {
+      await act(async () => void (await vi.advanceTimersByTimeAsync(after)));
+      await until(() => seen.error?.message === why);
+      expect(seen.phase).toBe("lost");
+      expect(seen.answer.items().map(({ key }) => key)).toEqual(["x"]);
+    }
+    await act(async () => void (await vi.advanceTimersByTimeAsync(5_000)));
+    await until(() => seen.phase === "ended");
+    expect(seen.error).toBeUndefined();
+    expect(seen.answer.items().map(({ key }) => key)).toEqual(["y"]);
+  });
+
   it("asks nothing without a request, and lets go of one that is not shown any more", async () => {
     const asked = () => network.signal;
     network.signal = undefined;

@@ -165,10 +165,10 @@ export function useAnswer(request: Schemas["QueryCreate"] | undefined, shows: Sc
         } catch (error) {
           if (gone.signal.aborted) return;
           live.error = error instanceof Error ? error : new Error(String(error));
-          live.phase = error instanceof ApiError ? "ended" : "lost";
+          live.phase = isPassing(error) ? "lost" : "ended";
           changed();
           // What the controller refused it will refuse again.
-          if (error instanceof ApiError || !ask.follow) return;
+          if (!isPassing(error) || !ask.follow) return;
         }
         await pause(PAUSES[Math.min(attempt, PAUSES.length - 1)] ?? 0, gone.signal);
       }
@@ -183,6 +183,10 @@ export function useAnswer(request: Schemas["QueryCreate"] | undefined, shows: Sc
   const again = useMemo(() => () => setRound((previous) => previous + 1), []);
   return { ...state.current, version, again };
 }
+
+/** Whether the same may be answered in a moment: the connection broke, or the controller has too much to do or is restarting. */
+const isPassing = (error: unknown): boolean =>
+  !(error instanceof ApiError) || error.status === 429 || error.status >= 500;
 
 /** The events of an answer, as many at a time as have come. */
 async function* answerOf(body: Schemas["QueryCreate"], signal: AbortSignal): AsyncGenerator<ServerEvent[]> {

@@ -27,7 +27,7 @@ export function AnswerNotes({ asking, nothing = "There is nothing." }: { asking:
   );
   return (
     <>
-      {phase === "lost" && !isEmpty && (
+      {phase === "lost" && !isEmpty && !(error instanceof ApiError) && (
         <p className="notice warn" role="status">
           Not up to date: the connection to the controller broke. {retry}
         </p>
