@@ -324,22 +324,10 @@ async fn show(command: Show, app: &App) -> Result<Exit, Failure> {
     }
     app.out.print(format_args!("{}\n{}", sheet(&operation, &app.out), table(&shown, &app.out)))?;
     if is_cut {
-        app.out.note(more_runs(&operation, command.state.is_some() || command.host.is_some()));
+        app.out.note(report::more_runs(&operation, command.state.is_some() || command.host.is_some()));
     }
     report::show(app, &operation, &shown, (command.limit, differs)).await?;
     Ok(Exit::Success)
-}
-
-/// What is said where not all runs are shown.
-fn more_runs(operation: &Operation, is_filtered: bool) -> String {
-    let all: u64 = operation.counts.iter().map(|counted| u64::from(counted.count)).sum();
-    let more = match all.saturating_sub(u64::from(RUNS_SHOWN)) {
-        more if more > 0 && !is_filtered => format!(", and {more} more are not"),
-        _ => ", and there are more".to_owned(),
-    };
-    format!(
-        "The first {RUNS_SHOWN} runs are shown{more}; --limit shows more, --state and --host those that are meant."
-    )
 }
 
 /// An operation as the API wrote it, with its runs as `runs`.

@@ -8,6 +8,7 @@ use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::text::Line;
 use serde_json::Value;
 
+use super::RUNS_SHOWN;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::kind::columns::{Columns, Times};
@@ -55,6 +56,18 @@ pub(super) async fn show(
         }
     }
     Ok(())
+}
+
+/// What is said where not all runs are shown.
+pub(super) fn more_runs(operation: &Operation, is_filtered: bool) -> String {
+    let all: u64 = operation.counts.iter().map(|counted| u64::from(counted.count)).sum();
+    let more = match all.saturating_sub(u64::from(RUNS_SHOWN)) {
+        more if more > 0 && !is_filtered => format!(", and {more} more are not"),
+        _ => ", and there are more".to_owned(),
+    };
+    format!(
+        "The first {RUNS_SHOWN} runs are shown{more}; --limit shows more, --state and --host those that are meant."
+    )
 }
 
 /// Leaves out the lines of files in what a dry run reported; whether there were any. They are the most of it, and stand in the
@@ -179,6 +192,18 @@ mod tests {
             "report": report, "output_bytes": 0, "output_dropped": 0, "reattached": 0, "seq": 1,
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn how_many_runs_are_not_shown_is_said() {
+        let mut operation = crate::operation::tests::operation();
+        operation["counts"] =
+            json!([{ "state": "succeeded", "count": 1200 }, { "state": "failed", "count": 3 }]);
+        let operation: Operation = serde_json::from_value(operation).unwrap();
+        let text = more_runs(&operation, false);
+        assert!(text.starts_with("The first 1000 runs are shown, and 203 more are not; --limit"), "{text}");
+        let text = more_runs(&operation, true);
+        assert!(text.starts_with("The first 1000 runs are shown, and there are more; --limit"), "{text}");
     }
 
     #[test]
