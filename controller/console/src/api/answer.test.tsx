@@ -65,6 +65,16 @@ describe("Answer", () => {
     expect(answer.items().map(({ key }) => key)).toEqual(["1", "2", "3"]);
   });
 
+  it("does not show what it let go once more behind what came later", () => {
+    const before = new Answer("entries");
+    for (let n = 0; n < KEEP_ENTRIES * 2; n += 1) before.take(item("a", `c${n}`, { n }));
+    const answer = new Answer("entries", before);
+    for (let n = 100; n < KEEP_ENTRIES * 2 + 100; n += 1) answer.take(item("a", `c${n}`, { n }));
+    const numbers = answer.items().map(({ item }) => item.n as number);
+    expect(numbers.at(-1)).toBe(KEEP_ENTRIES * 2 + 99);
+    expect(numbers.every((n, at) => at === 0 || n === (numbers[at - 1] ?? 0) + 1)).toBe(true);
+  });
+
   it("takes nothing that is no item", () => {
     const answer = new Answer("table");
     for (const data of ["1", "null", "[]", '{"host":1,"key":"x"}', '{"host":"a"}']) {

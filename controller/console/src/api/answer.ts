@@ -12,6 +12,8 @@ export type Phase = "idle" | "asking" | "live" | "ended" | "lost";
 
 /** Entries of a sequence that are kept; older ones are let go. */
 export const KEEP_ENTRIES = 5_000;
+/** Keys of a sequence that are kept: as many as a host that is asked again tells once more at the most. */
+const KEEP_KEYS = 10_000;
 /** Characters of a sequence that are kept. */
 const KEEP_SIZE = 16 * 1024 * 1024;
 /** Rows of a table that are kept; a host tells 16,384 of one at the most. */
@@ -28,6 +30,8 @@ export class Answer {
   private rows = new Map<string, Told>();
   private entries: { told: Told; size: number }[] = [];
   private size = 0;
+  /** The places of the last entries, the oldest first, also of those that were let go. */
+  private told: string[] = [];
   private seen = new Set<string>();
 
   constructor(
@@ -39,7 +43,8 @@ export class Answer {
     this.entries = [...before.entries];
     this.size = before.size;
     this.dropped = before.dropped;
-    this.seen = new Set(this.entries.map(({ told }) => place(told)));
+    this.told = [...before.told];
+    this.seen = new Set(this.told);
   }
 
   /** Everything that is shown, in the order in which it was first told. */
@@ -68,7 +73,10 @@ export class Answer {
   }
 
   private append(told: Told, size: number): void {
-    if (this.seen.has(place(told))) return;
+    const at = place(told);
+    if (this.seen.has(at)) return;
+    this.told.push(at);
+    if (this.told.length > KEEP_KEYS * 1.1) this.told.splice(0, this.told.length - KEEP_KEYS);
     this.entries.push({ told, size });
     this.size += size;
     if (this.entries.length <= KEEP_ENTRIES && this.size <= KEEP_SIZE) return;
