@@ -121,6 +121,17 @@ impl Store {
                         Ok(())
                     })
                 })
+                // SQLite rolls back by itself when the disk is full or broken. sqlx does not notice, and would refuse every later
+                // transaction on this connection: nobody else gets it.
+                .after_release(|conn, _| {
+                    Box::pin(async move {
+                        if conn.is_in_transaction() {
+                            // A rollback may be on its way yet, and comes before the answer.
+                            conn.ping().await?;
+                        }
+                        Ok(!conn.is_in_transaction())
+                    })
+                })
         };
         // One connection outside the pools first: it puts a fresh file into WAL mode, and it says at once what is
         // wrong with a file, where a pool would try again until its time is over.

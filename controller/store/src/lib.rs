@@ -126,15 +126,7 @@ impl Store {
         if self.engine == Engine::Postgres {
             return Ok(Tx(self.writers.begin().await.map_err(|error| self.primary.failure(error))?));
         }
-        match self.writers.begin_with(BEGIN).await {
-            // SQLite rolls back by itself when the disk is full or broken. sqlx does not notice, and would refuse
-            // every later transaction on this connection.
-            Err(sqlx::Error::InvalidSavePointStatement) => {
-                self.writers.acquire().await?.close().await?;
-                Ok(Tx(self.writers.begin_with(BEGIN).await?))
-            }
-            begun => Ok(Tx(begun?)),
-        }
+        Ok(Tx(self.writers.begin_with(BEGIN).await?))
     }
 
     /// The time by the database's clock, by which several machines agree; `here` on SQLite, whose clock is this machine's.

@@ -74,6 +74,33 @@ async fn a_full_disk_is_told_apart_and_changes_nothing() {
     tx.commit().await.unwrap();
 }
 
+/// SQLite has rolled back by itself, and sqlx takes the connection for one that is in a transaction still.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_what_a_full_disk_has_broken_however_many_wait() {
+    let test = testing::sqlite().await;
+    let mut tx = test.store.write().await.unwrap();
+    (&mut *tx).execute("CREATE TABLE filler (x)").await.unwrap();
+    tx.commit().await.unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|_| {
+            let store = test.store.clone();
+            tokio::spawn(async move {
+                for _ in 0..20 {
+                    let mut tx = store.write().await.expect("a transaction");
+                    (&mut *tx).execute("PRAGMA max_page_count = 1").await.unwrap();
+                    let full =
+                        (&mut *tx).execute("INSERT INTO filler VALUES (zeroblob(100000))").await.unwrap_err();
+                    let full = StoreError::from(full);
+                    assert!(matches!(full, StoreError::DiskFull(_)), "{full:?}");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_url_that_is_none_is_refused_without_its_password() {
     let refused = Store::open("mysql://root:secret@db.example.com/x", NOW).await.unwrap_err();
