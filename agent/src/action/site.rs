@@ -5,6 +5,7 @@
 //! there is put back, and nginx serves what it served.
 
 mod ground;
+mod pieces;
 mod render;
 mod turn;
 
@@ -68,7 +69,7 @@ impl Perform for Site {
         } else {
             let pieces = &found.pieces;
             let switched =
-                steps.change(SWITCH, words, |_, _| Ok(is_there.then_some(())), |_| ground::switch(pieces));
+                steps.change(SWITCH, words, |_, _| Ok(is_there.then_some(())), |_| pieces::switch(pieces));
             if let Err(problem) = switched {
                 let left = found.take_back(steps, false);
                 return Err(failed(problem, left, report));

@@ -4,31 +4,23 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fleetward_protocol::action::Contract as _;
-use fleetward_protocol::action::site::{Auth, Site, SiteReport, SiteVerb};
+use fleetward_protocol::action::site::{Site, SiteReport, SiteVerb};
 use fleetward_protocol::object::{Class, Object};
 use fleetward_protocol::text::{Text, Word};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use super::render::{Ground, render};
+use super::pieces::{pieces, put, put_all_back};
 use super::turn;
 use super::{SWITCH, warnings};
 use crate::perform::{Left, Problem, Steps};
-use crate::platform::files::{self, FileError};
 use crate::platform::nginx::dump::Dump;
-use crate::platform::nginx::mark::{Whose, whose};
 use crate::platform::nginx::master::Master;
-use crate::platform::nginx::piece::{MAX_FILE, Piece, Thing};
+use crate::platform::nginx::piece::{Piece, Thing};
 use crate::platform::nginx::place::{Layout, SitePlace};
 use crate::platform::nginx::server::Place;
 use crate::platform::nginx::shadow::Shadow;
 use crate::platform::nginx::{Nginx, NginxError};
-use crate::platform::users;
-
-/// A site's files, which nginx's workers and everybody else may read.
-const FILE_MODE: u32 = 0o644;
-/// A file of users, which nobody else needs to read.
-const USERS_MODE: u32 = 0o640;
 
 /// What was found.
 #[derive(Debug)]
@@ -255,35 +247,6 @@ fn problem_again(error: &NginxError, steps: &Steps) -> Problem {
     )
 }
 
-fn put_all_back(pieces: &[Piece]) -> Result<(), Problem> {
-    let mut changed = pieces.iter().rev().filter(|piece| !piece.is_as_wanted());
-    changed.try_for_each(|piece| put(&piece.was, &piece.path))
-}
-
-/// Puts the change in place: each piece of it in one step.
-pub(super) fn switch(pieces: &[Piece]) -> Result<(), Problem> {
-    pieces.iter().filter(|piece| !piece.is_as_wanted()).try_for_each(|piece| put(&piece.wanted, &piece.path))
-}
-
-fn put(thing: &Thing, path: &Path) -> Result<(), Problem> {
-    let put = || {
-        if let (Thing::File { .. } | Thing::Link(_), Some(parent)) = (thing, path.parent()) {
-            files::ensure_directory(parent, 0o755)?;
-        }
-        thing.ensure(path)
-    };
-    put().map_err(|error: FileError| {
-        Problem::new(
-            chain(&error),
-            "see that there is room on the disk, and that the directory can be written",
-        )
-    })
-}
-
-fn chain(error: &FileError) -> String {
-    crate::link::chain(error)
-}
-
 /// How a site stands by its pieces.
 fn state(place: &SitePlace, side: impl Fn(&Piece) -> &Thing, pieces: &[Piece]) -> &'static str {
     let is_there = |path: &Path| {
@@ -295,149 +258,6 @@ fn state(place: &SitePlace, side: impl Fn(&Piece) -> &Thing, pieces: &[Piece]) -
         (true, _) => "enabled",
         (false, true) => "disabled",
         (false, false) => "absent",
-    }
-}
-
-/// What is there, and what is to be there.
-fn pieces(asked: &Site, nginx: &Nginx, dump: &Dump, place: &SitePlace) -> Result<Vec<Piece>, Problem> {
-    let read = |path: &Path| {
-        Thing::read(path).map_err(|error| Problem::new(chain(&error), "see what stands there on the host"))
-    };
-    let file = read(&place.file)?;
-    ensure_ours(asked, &place.file, &file)?;
-    let disabled = place.disabled.as_deref().map(|path| read(path).map(|thing| (path, thing))).transpose()?;
-    if let Some((path, thing)) = &disabled {
-        ensure_ours(asked, path, thing)?;
-    }
-    let link = place.link.as_deref().map(|path| read(path).map(|thing| (path, thing))).transpose()?;
-    if let Some((path, thing)) = &link {
-        ensure_our_link(path, thing, &place.file)?;
-    }
-    let users = read(&place.users)?;
-    let there = match (&file, &disabled) {
-        (Thing::Nothing, Some((_, thing))) => thing.clone(),
-        _ => file.clone(),
-    };
-    if there == Thing::Nothing && matches!(asked.verb, SiteVerb::Enable | SiteVerb::Disable) {
-        return Err(Problem::new(
-            format_args!("there is no site {} on this host", asked.name),
-            "see which there are with the query `sites`, or write it with `ensure`",
-        ));
-    }
-    let (text, kept) = match asked.verb {
-        SiteVerb::Ensure => wanted(asked, nginx, dump, place)?,
-        SiteVerb::Remove => (Thing::Nothing, Thing::Nothing),
-        SiteVerb::Enable | SiteVerb::Disable => (there, users.clone()),
-    };
-    let is_enabled = matches!(asked.verb, SiteVerb::Ensure | SiteVerb::Enable);
-    let users = Piece { path: place.users.clone(), was: users, wanted: kept };
-    let mut pieces = Vec::new();
-    match (link, disabled) {
-        (Some((path, was)), _) => {
-            let target = if is_enabled { was.clone() } else { Thing::Nothing };
-            let target =
-                if is_enabled && target == Thing::Nothing { Thing::Link(place.file.clone()) } else { target };
-            pieces.push(Piece { path: place.file.clone(), was: file, wanted: text });
-            pieces.push(Piece { path: path.to_owned(), was, wanted: target });
-        }
-        (None, disabled) => {
-            let (on, off) = if is_enabled { (text, Thing::Nothing) } else { (Thing::Nothing, text) };
-            pieces.push(Piece { path: place.file.clone(), was: file, wanted: on });
-            pieces.extend(disabled.map(|(path, was)| Piece { path: path.to_owned(), was, wanted: off }));
-        }
-    }
-    // Whom a site lets in is there before it is, and goes after it.
-    match users.wanted {
-        Thing::Nothing => pieces.push(users),
-        _ => pieces.insert(0, users),
-    }
-    // So is its link.
-    if asked.verb == SiteVerb::Remove {
-        pieces.sort_by_key(|piece| Some(&piece.path) != place.link.as_ref());
-    }
-    Ok(pieces)
-}
-
-/// The site's file and its file of users as they are to be.
-fn wanted(asked: &Site, nginx: &Nginx, dump: &Dump, place: &SitePlace) -> Result<(Thing, Thing), Problem> {
-    let users = asked.auth.as_ref().filter(|auth| !auth.users.is_empty());
-    let path = place.users.display().to_string();
-    let has_http2 = nginx.is_at_least([1, 25, 1]);
-    let text = render(asked, Ground { has_http2, users: users.map(|_| path.as_str()) });
-    if text.len() as u64 > MAX_FILE {
-        return Err(Problem::new(
-            format_args!("the file of this site would have {} bytes, and {MAX_FILE} are allowed", text.len()),
-            "make several sites of it",
-        ));
-    }
-    let file = |content: Vec<u8>, mode, group| Thing::File { content, mode, group };
-    let users = match users {
-        None => Thing::Nothing,
-        Some(Auth { users, .. }) => {
-            let lines: String = users.iter().map(|login| format!("{login}\n")).collect();
-            file(lines.into_bytes(), USERS_MODE, worker_group(dump))
-        }
-    };
-    Ok((file(text.into_bytes(), FILE_MODE, own_group()), users))
-}
-
-fn own_group() -> u32 {
-    users::read_own_account().gid
-}
-
-/// The group of nginx's workers, who read who may come in.
-fn worker_group(dump: &Dump) -> u32 {
-    let account = users::read_account(dump.setting("user").unwrap_or("nobody"));
-    account.filter(|_| users::read_own_account().uid == 0).map_or_else(own_group, |account| account.gid)
-}
-
-/// Refuses to touch what somebody else wrote.
-fn ensure_ours(asked: &Site, path: &Path, thing: &Thing) -> Result<(), Problem> {
-    let path = path.display();
-    match thing {
-        Thing::Nothing => Ok(()),
-        Thing::File { content, .. } => match whose(&asked.name, content) {
-            Whose::Ours => Ok(()),
-            Whose::Edited
-                if asked.replace_edited || matches!(asked.verb, SiteVerb::Enable | SiteVerb::Disable) =>
-            {
-                Ok(())
-            }
-            Whose::Edited => Err(Problem::new(
-                format_args!("{path} was changed on the host since it was written"),
-                "look at what was changed, and ask again with `replace_edited` if it may go",
-            )),
-            Whose::Foreign => Err(Problem::new(
-                format_args!("{path} was not written by this agent, and is not touched"),
-                "choose another name for the site, or move that file away on the host",
-            )),
-        },
-        Thing::Link(_) | Thing::Other => Err(Problem::new(
-            format_args!("{path} is no file, and is not touched"),
-            "choose another name for the site, or move it away on the host",
-        )),
-    }
-}
-
-/// Refuses to touch a link that leads elsewhere.
-fn ensure_our_link(path: &Path, thing: &Thing, file: &Path) -> Result<(), Problem> {
-    let is_ours = match thing {
-        Thing::Nothing => true,
-        Thing::Link(target) => {
-            let target = path.parent().unwrap_or(Path::new("/")).join(target);
-            target == file
-                || target
-                    .canonicalize()
-                    .is_ok_and(|target| file.canonicalize().is_ok_and(|file| file == target))
-        }
-        Thing::File { .. } | Thing::Other => false,
-    };
-    match is_ours {
-        true => Ok(()),
-        false => Err(Problem::new(
-            format_args!("{} is no link to {}, and is not touched", path.display(), file.display()),
-            "choose another name for the site, or move it away on the host",
-        )),
     }
 }
 
