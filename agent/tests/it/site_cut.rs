@@ -162,6 +162,103 @@ async fn a_run_that_is_stopped_while_new_workers_are_waited_for_puts_the_change_
     assert_eq!(unit.web.body().as_deref(), Some("one"));
 }
 
+/// What the site passes requests on to takes them, and answers none: the probe is not waited for until its end.
+#[tokio::test]
+async fn a_run_that_is_stopped_while_its_probe_hangs_puts_the_change_back() {
+    let Some(web) = crate::nginx::web("stopping a probe that hangs") else { return };
+    web.start();
+    web.done(&web.site("one")).await;
+    let behind = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut site = web.site("");
+    let upstream = json!({ "server": behind.local_addr().unwrap().to_string() });
+    site["locations"] = json!([{ "path": "/", "proxy": { "upstreams": [upstream] } }]);
+    site["probe"] = json!({ "path": "/" });
+    let mut request = web.request(&site);
+    request.limits.grace_ms = 20_000;
+    let progress = web.life.begin(&request).await;
+    let _connected = behind.accept().await.unwrap();
+    let asked = std::time::Instant::now();
+    web.life.runs.cancel(request.run, CancelCause::Requested);
+    let end = finished(progress).await;
+    let output = web.life.output(request.run, &end);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(end.outcome, Outcome::Cancelled, "{said}");
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
+    assert!(said.contains("stopped on request before shop.example.com/ was answered"), "{said}");
+    assert!(output.events.iter().any(|event| event.state == StepState::Undone));
+    assert!(fs::read_to_string(web.path("sites-available/shop")).unwrap().contains("one"));
+    assert_eq!(web.body().as_deref(), Some("one"));
+}
+
+/// nginx itself does not come to an end of its test, as when the names of servers are not answered.
+#[tokio::test]
+async fn a_run_that_is_stopped_while_nginx_tests_what_is_in_place_puts_it_back() {
+    let Some(web) = crate::nginx::web("stopping a test that hangs") else { return };
+    // Where the sites are included from afar, nothing is tested beside: the first test is that in place.
+    fs::write(web.path("files/all"), "include sites-enabled/*;\n").unwrap();
+    web.configure("include files/all;");
+    web.start();
+    web.done(&web.site("one")).await;
+    nix::unistd::mkfifo(&web.path("files/endless"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let mut site = web.site("two");
+    site["snippets"] = json!(["include files/endless;"]);
+    let mut request = web.request(&site);
+    request.limits.grace_ms = 20_000;
+    let progress = web.life.begin(&request).await;
+    let file = || fs::read_to_string(web.path("sites-available/shop")).unwrap();
+    while !file().contains("two") {
+        tokio::task::yield_now().await;
+    }
+    web.life.runs.cancel(request.run, CancelCause::Requested);
+    let end = finished(progress).await;
+    let output = web.life.output(request.run, &end);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(end.outcome, Outcome::Cancelled, "{said}");
+    assert!(said.contains("stopped on request"), "{said}");
+    assert!(file().contains("one"), "{said}");
+    assert!(output.events.iter().any(|event| event.state == StepState::Undone));
+    assert_eq!(web.body().as_deref(), Some("one"));
+}
+
+/// A stop that comes while a change is put back does not keep nginx from reading what was there.
+#[tokio::test]
+async fn a_run_that_is_stopped_while_it_puts_back_comes_to_the_end_of_that() {
+    let Some(unit) = unit("stopping what is put back").await else { return };
+    let request = unit.begin_within(json!({ "probe": { "status": 204 } }), 20_000).await;
+    unit.world.send_modify(|world| world.waits = true);
+    assert!(unit.web.nginx(&["-s", "reload"]));
+    unit.happens.send(Event::JobDone).unwrap();
+    // The probe is answered as it should not be: nginx is to read the old file.
+    drop(unit.world.subscribe().wait_for(|world| world.asked.len() == 2).await.unwrap());
+    assert!(unit.file().contains("one"));
+    let supervisor = crate::resume::supervisor(&unit.web.life, request.run);
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+    let process = children.split_ascii_whitespace().next().unwrap().to_owned();
+    unit.web.life.runs.cancel(request.run, CancelCause::Requested);
+    // It has the signal, or has heard it and left the job.
+    while !has_signal(&process) && unit.world.borrow().asked.len() == 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(unit.web.nginx(&["-s", "reload"]));
+    unit.happens.send(Event::JobDone).unwrap();
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Cancelled, "{said}");
+    let reload = "ReloadUnit nginx.service replace";
+    assert_eq!(unit.world.borrow().asked, [reload, reload]);
+    assert!(said.contains("and not with 204") && !said.contains("stopped"), "{said}");
+    assert_eq!(report(&output)["changed"], json!(false));
+    assert_eq!(unit.web.body().as_deref(), Some("one"));
+}
+
+/// Whether a process was sent SIGTERM, and has not heard it (proc_pid_status(5)).
+fn has_signal(process: &str) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    let pending = pending.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX);
+    pending & (1 << (nix::libc::SIGTERM - 1)) != 0
+}
+
 /// The next boot starts nginx with what is in place, and the run goes on with it.
 #[tokio::test]
 async fn a_host_that_loses_its_power_behind_the_change_goes_on_with_it() {

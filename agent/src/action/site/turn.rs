@@ -1,6 +1,7 @@
 //! Has nginx work with what is in place, and sees that it does.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use fleetward_protocol::action::site::{Probe, Site, SiteReport};
 use fleetward_protocol::action::unit::UnitName;
@@ -11,12 +12,15 @@ use crate::journal::steps::Earlier;
 use crate::perform::{Cut, Problem, Steps};
 use crate::platform::nginx::master::{LogPlace, Master, Turn};
 use crate::platform::nginx::probe::Request;
+use crate::platform::stop::{Stop, Why};
 use crate::platform::systemd::{Job, JobType, Systemd, SystemdError};
 
 /// The unit of nginx.
 const UNIT: &str = "nginx.service";
 /// How often a probe is sent until its answer is the one that is wanted: the first may come to a server that is only starting.
 const ATTEMPTS: u32 = 3;
+/// Between two looks whether the run is asked to stop.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Has nginx read what is in place, and sees that it answers. With what went wrong comes whether nginx may have read it.
 pub(super) fn use_it(
@@ -70,10 +74,13 @@ pub(super) fn use_it(
 
 /// Whether nginx takes the configuration that is in place.
 fn test(found: &Found, steps: &mut Steps) -> Result<(), Problem> {
-    let verdict = found
-        .runtime
-        .block_on(found.nginx.read_verdict(&found.nginx.config))
-        .map_err(|error| problem(&error))?;
+    // It may take long, for it looks up names.
+    let verdict = found.runtime.block_on(async {
+        tokio::select! {
+            verdict = found.nginx.read_verdict(&found.nginx.config) => verdict.map_err(|error| problem(&error)),
+            why = stopped(steps) => Err(Problem::new(why.words(), "what was there is put back")),
+        }
+    })?;
     if verdict.is_usable {
         return Ok(());
     }
@@ -82,6 +89,16 @@ fn test(found: &Found, steps: &mut Steps) -> Result<(), Problem> {
         "nginx does not take its configuration with this change",
         "what was there is put back; see its words above, correct the site, and ask again",
     ))
+}
+
+/// Returns when the run is asked to stop.
+async fn stopped(steps: &mut Steps) -> Why {
+    loop {
+        match steps.stop().requested() {
+            Some(why) => return why,
+            None => tokio::time::sleep(LOOK).await,
+        }
+    }
 }
 
 /// Whether what is waited for is left when the run is asked to stop.
@@ -107,7 +124,7 @@ pub(super) fn turn(
         .setting("error_log")
         .map_or_else(|| found.nginx.error_log.clone(), |log| found.dump.path(log));
     let before = master.before(LogPlace::end_of(log));
-    reload(master, is_read, steps)?;
+    reload(master, is_read, heeds, steps)?;
     steps.say("nginx was asked to read it; its new workers are waited for");
     let stop = || (heeds == Heeds::Stops).then(|| steps.stop().requested()).flatten();
     match found.runtime.block_on(master.wait_for_turn(&before, stop)) {
@@ -139,7 +156,7 @@ fn gone() -> Problem {
 }
 
 /// Reloads through systemd where nginx is a unit's main process, so that systemd knows of it, and by a signal elsewhere.
-fn reload(master: &Master, is_read: &mut bool, steps: &mut Steps) -> Result<(), Problem> {
+fn reload(master: &Master, is_read: &mut bool, heeds: Heeds, steps: &mut Steps) -> Result<(), Problem> {
     if !master.is_alive() {
         return Err(gone());
     }
@@ -149,7 +166,7 @@ fn reload(master: &Master, is_read: &mut bool, steps: &mut Steps) -> Result<(), 
         let mut systemd = Systemd::connect().ok()?;
         let state = systemd.read_unit(&unit).ok()?;
         let is_it = state.main_pid.and_then(|pid| i32::try_from(pid).ok()) == Some(master.pid());
-        is_it.then(|| systemd.run_job(&unit, JobType::Reload, steps.stop()))
+        is_it.then(|| run_job(&mut systemd, &unit, JobType::Reload, heeds, steps))
     };
     match through_systemd() {
         Some(Ok(Job::Ended(result))) if result.as_str() != "done" => Err(Problem::new(
@@ -170,6 +187,19 @@ fn reload(master: &Master, is_read: &mut bool, steps: &mut Steps) -> Result<(), 
     }
 }
 
+fn run_job(
+    systemd: &mut Systemd,
+    unit: &UnitName,
+    does: JobType,
+    heeds: Heeds,
+    steps: &mut Steps,
+) -> Result<Job, SystemdError> {
+    match heeds {
+        Heeds::Stops => systemd.run_job(unit, does, steps.stop()),
+        Heeds::Nothing => systemd.run_job(unit, does, &mut Stop::never().map_err(SystemdError::Runtime)?),
+    }
+}
+
 /// Starts nginx through systemd.
 fn start(found: &mut Found, steps: &mut Steps) -> Result<(), Problem> {
     let advice = format!("see `systemctl status {UNIT}` on the host");
@@ -178,7 +208,7 @@ fn start(found: &mut Found, steps: &mut Steps) -> Result<(), Problem> {
     let unit: UnitName = UNIT.parse().map_err(|error| Problem::new(error, &advice))?;
     let mut systemd = Systemd::connect().map_err(failed)?;
     found.is_started = true;
-    let job = systemd.run_job(&unit, JobType::Start, steps.stop()).map_err(failed)?;
+    let job = run_job(&mut systemd, &unit, JobType::Start, Heeds::Stops, steps).map_err(failed)?;
     let state = systemd.read_unit(&unit).map_err(failed)?;
     match job {
         Job::Ended(_) | Job::Missed if state.active.as_str() == "active" => {
@@ -197,8 +227,8 @@ fn start(found: &mut Found, steps: &mut Steps) -> Result<(), Problem> {
 pub(super) fn stop(steps: &mut Steps) -> Result<(), Problem> {
     let advice = format!("see `systemctl status {UNIT}` on the host");
     let unit: UnitName = UNIT.parse().map_err(|error| Problem::new(error, &advice))?;
-    let stopped =
-        Systemd::connect().and_then(|mut systemd| systemd.run_job(&unit, JobType::Stop, steps.stop()));
+    let stopped = Systemd::connect()
+        .and_then(|mut systemd| run_job(&mut systemd, &unit, JobType::Stop, Heeds::Nothing, steps));
     match stopped {
         Ok(Job::Ended(_) | Job::Missed) => Ok(()),
         Ok(Job::TakenBack(why) | Job::Left(why, _)) => Err(Problem::new(why.words(), advice)),
@@ -228,16 +258,20 @@ fn ask(asked: &Site, probe: &Probe, steps: &mut Steps) -> Result<u16, Problem> {
     let wanted = probe.status.unwrap_or(200);
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
-        if let Some(why) = steps.stop().requested() {
-            return Err(Problem::new(why.words(), "what was there is put back"));
-        }
-        match request.send() {
+        let answer = request.send(&mut || steps.stop().requested().is_some());
+        match answer {
             Ok(status) if status == wanted => {
                 steps.say(format_args!("{host}{path} is answered with {status}"));
                 return Ok(status);
             }
             Ok(status) => last = format!("with {status}"),
             Err(error) => last = format!("with an error: {error}"),
+        }
+        if let Some(why) = steps.stop().requested() {
+            return Err(Problem::new(
+                format_args!("{} before {host}{path} was answered", why.words()),
+                "what was there is put back",
+            ));
         }
     }
     Err(Problem::new(

@@ -10,8 +10,12 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme, StreamOwned};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-/// How long connecting, and each part of the answer, may take.
+use crate::platform::clock;
+
+/// How long an answer may take, from the first word to its server on.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two looks whether it is still waited for.
+const LOOK: Duration = Duration::from_millis(100);
 /// The most that is read until the end of the first line.
 const MAX_LINE: u64 = 4096;
 
@@ -29,14 +33,16 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// The status with which it is answered.
+    /// The status with which it is answered. `is_left` is asked again and again whether to wait no longer.
     ///
     /// # Errors
     /// If there is no answer, or none of HTTP.
-    pub fn send(&self) -> io::Result<u16> {
-        let stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+    pub fn send(&self, is_left: &mut dyn FnMut() -> bool) -> io::Result<u16> {
+        let mut wait = Wait { until: clock::uptime() + PATIENCE, is_left };
+        let stream = wait.until_done(|| TcpStream::connect_timeout(&self.address, LOOK))?;
+        stream.set_read_timeout(Some(LOOK))?;
+        stream.set_write_timeout(Some(LOOK))?;
+        let stream = Patient { stream, wait };
         if !self.tls {
             return self.ask(stream);
         }
@@ -59,6 +65,57 @@ impl Request<'_> {
             line.extend_from_slice(&byte);
         }
         status(&line).ok_or_else(|| io::Error::other("the answer is none of HTTP"))
+    }
+}
+
+/// How long something is waited for.
+struct Wait<'a> {
+    /// As time of the boot.
+    until: Duration,
+    is_left: &'a mut dyn FnMut() -> bool,
+}
+
+impl Wait<'_> {
+    /// Does again what does not come about within a look.
+    fn until_done<T>(&mut self, mut act: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        loop {
+            if (self.is_left)() {
+                return Err(io::Error::other("it is not waited for any more"));
+            }
+            if clock::uptime() >= self.until {
+                let words = format!("no answer within {} seconds", PATIENCE.as_secs());
+                return Err(io::Error::new(io::ErrorKind::TimedOut, words));
+            }
+            match act() {
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
+/// A stream that is waited for so long, however slowly something comes over it.
+struct Patient<'a> {
+    stream: TcpStream,
+    wait: Wait<'a>,
+}
+
+impl Read for Patient<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Self { stream, wait } = self;
+        wait.until_done(|| stream.read(buffer))
+    }
+}
+
+impl Write for Patient<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let Self { stream, wait } = self;
+        wait.until_done(|| stream.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
     }
 }
 
