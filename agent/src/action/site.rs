@@ -84,7 +84,7 @@ impl Perform for Site {
                 if left == Left::Undone {
                     (report.changed, report.reloaded) = (false, false);
                     report.after = report.before.clone();
-                    report.running = found.master.is_some_and(|master| master.is_alive());
+                    report.running = found.read_master().is_some();
                 }
                 Err(failed(problem, left, report))
             }

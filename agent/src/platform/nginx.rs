@@ -150,6 +150,11 @@ impl Nginx {
         Ok(Dump::read(&said, self))
     }
 
+    /// Whether a master that was started with this first file of a configuration, or with none, works with this one.
+    fn is_begun_by(&self, given: Option<&Path>) -> bool {
+        given.map_or(!self.is_elsewhere, |given| self.prefix.join(given) == self.config)
+    }
+
     fn arguments(&self, what: &str, config: &Path) -> Vec<OsString> {
         let mut arguments = vec![OsString::from(what), "-c".into(), config.into()];
         if self.is_elsewhere {

@@ -231,9 +231,7 @@ async fn a_run_that_is_stopped_while_it_puts_back_comes_to_the_end_of_that() {
     // The probe is answered as it should not be: nginx is to read the old file.
     drop(unit.world.subscribe().wait_for(|world| world.asked.len() == 2).await.unwrap());
     assert!(unit.file().contains("one"));
-    let supervisor = crate::resume::supervisor(&unit.web.life, request.run);
-    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
-    let process = children.split_ascii_whitespace().next().unwrap().to_owned();
+    let process = process(&unit, &request);
     unit.web.life.runs.cancel(request.run, CancelCause::Requested);
     // It has the signal, or has heard it and left the job.
     while !has_signal(&process) && unit.world.borrow().asked.len() == 2 {
@@ -249,6 +247,13 @@ async fn a_run_that_is_stopped_while_it_puts_back_comes_to_the_end_of_that() {
     assert!(said.contains("and not with 204") && !said.contains("stopped"), "{said}");
     assert_eq!(report(&output)["changed"], json!(false));
     assert_eq!(unit.web.body().as_deref(), Some("one"));
+}
+
+/// The process that carries out a run.
+fn process(unit: &Unit, request: &crate::host::Request) -> String {
+    let supervisor = crate::resume::supervisor(&unit.web.life, request.run);
+    let children = fs::read_to_string(format!("/proc/{supervisor}/task/{supervisor}/children")).unwrap();
+    children.split_ascii_whitespace().next().unwrap().to_owned()
 }
 
 /// Whether a process was sent SIGTERM, and has not heard it (proc_pid_status(5)).
@@ -348,4 +353,114 @@ async fn a_stopped_nginx_is_started_if_that_is_asked_for() {
         assert_eq!(unit.file().contains("two"), code == 0);
         assert_eq!(report(&output)["running"], json!(true));
     }
+}
+
+/// Whoever restarts nginx between the change and its reload has started it with the change.
+#[tokio::test]
+async fn an_nginx_that_others_restarted_behind_the_change_reads_what_was_there() {
+    let Some(unit) = unit("an nginx that others restart").await else { return };
+    let request = unit.begin().await;
+    unit.web.kill();
+    unit.web.start();
+    assert_eq!(unit.web.body().as_deref(), Some("two"), "it came up with the change");
+    unit.world.send_modify(|world| world.result = Some("done"));
+    unit.happens.send(Event::JobDone).unwrap();
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(2), "{said}");
+    assert!(unit.file().contains("one"));
+    assert_eq!(unit.web.body().as_deref(), Some("one"), "and it has read what was there: {said}");
+    assert_eq!(report(&output)["running"], json!(true));
+}
+
+/// The next boot has started nginx with the change before the run is stopped, which has not come to its own reload.
+#[tokio::test]
+async fn a_run_that_is_stopped_in_the_next_boot_has_nginx_read_what_was_there() {
+    let Some(mut unit) = unit("stopping in the next boot").await else { return };
+    let request = unit.begin_within(json!({}), 20_000).await;
+    cut_power(&unit.web.life, request.run);
+    unit.web.kill();
+    unit.world.send_modify(|world| {
+        (world.open, world.result) = (0, Some("done"));
+        world.units.insert("nginx.service".into(), ("loaded", "active".into(), 1));
+    });
+    unit.web.start();
+    assert_eq!(unit.web.body().as_deref(), Some("two"));
+    // Its first look at the configuration lasts until somebody writes to this, and then there is an empty file.
+    let (gate, held) = (unit.web.path("files/gate"), unit.web.path("files/held"));
+    nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fs::hard_link(&gate, &held).unwrap();
+    unit.web.configure("include files/gate;\n    include sites-enabled/*;");
+    unit.web.life = unit.web.machine.start(boot(2));
+    let open = OpenRun { run: request.run, offset: 0, started: true, cancel: None, dispatch: None };
+    let Opened::Held(progress) = unit.web.life.runs.open(open).await else { panic!("unknown") };
+    unit.says(&request, "taken up again").await;
+    let process = process(&unit, &request);
+    unit.web.life.runs.cancel(request.run, CancelCause::Requested);
+    while !has_signal(&process) {
+        tokio::task::yield_now().await;
+    }
+    fs::write(unit.web.path("files/empty"), "").unwrap();
+    fs::rename(unit.web.path("files/empty"), &gate).unwrap();
+    std::thread::spawn(move || drop(fs::File::options().write(true).open(held)));
+    let end = finished(progress).await;
+    let output = unit.web.life.output(request.run, &end);
+    let outcome = end.outcome;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Cancelled, "{said}");
+    assert_eq!((unit.file().contains("one"), unit.web.body().as_deref()), (true, Some("one")), "{said}");
+}
+
+/// The same, where others have broken the file since nginx read it.
+#[tokio::test]
+async fn a_file_that_is_broken_in_the_next_boot_is_put_back_and_read() {
+    let Some(mut unit) = unit("a broken file in the next boot").await else { return };
+    let request = unit.begin().await;
+    cut_power(&unit.web.life, request.run);
+    unit.web.kill();
+    unit.world.send_modify(|world| {
+        (world.open, world.result) = (0, Some("done"));
+        world.units.insert("nginx.service".into(), ("loaded", "active".into(), 1));
+    });
+    unit.web.start();
+    fs::write(unit.web.path("sites-available/shop"), unit.file() + "no_such_directive;\n").unwrap();
+    unit.web.life = unit.web.machine.start(boot(2));
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(2), "{said}");
+    assert_eq!((unit.file().contains("one"), unit.web.body().as_deref()), (true, Some("one")), "{said}");
+}
+
+/// Its configuration names another file for its id than the one that it has written: it runs all the same.
+#[tokio::test]
+async fn an_nginx_whose_id_is_looked_for_elsewhere_is_found_by_its_unit() {
+    let Some(unit) = unit("another file of the id").await else { return };
+    let config = fs::read_to_string(unit.web.path("nginx.conf")).unwrap();
+    let elsewhere = config.replace("pid nginx.pid;", "pid files/other.pid;");
+    fs::write(unit.web.path("nginx.conf"), &elsewhere).unwrap();
+    let mut site = unit.web.site("two");
+    site["start"] = json!(true);
+    let told = unit.web.done(&site).await;
+    assert_eq!((&told["running"], &told["reloaded"]), (&json!(true), &json!(true)));
+    assert_eq!(unit.web.body().as_deref(), Some("two"));
+    assert_eq!(
+        unit.world.borrow().asked,
+        [""; 0],
+        "it was not started, and what reloads it would not have found it"
+    );
+    // From the other file to the first one again, and it is not stopped when the site is not answered as it should be.
+    fs::write(unit.web.path("nginx.conf"), &config).unwrap();
+    let mut site = unit.web.site("three");
+    (site["start"], site["probe"]) = (json!(true), json!({ "status": 204 }));
+    let request = unit.web.request(&site);
+    drop(unit.web.life.begin(&request).await);
+    drop(unit.world.subscribe().wait_for(|world| world.open == 1).await.unwrap());
+    assert!(unit.web.nginx(&["-s", "reload"]));
+    unit.happens.send(Event::JobDone).unwrap();
+    let (outcome, output) = unit.end(&request, None).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(2), "{said}");
+    assert!(said.contains("was answered with 200, and not with 204"), "{said}");
+    assert_eq!(unit.world.borrow().asked, ["ReloadUnit nginx.service replace"]);
+    assert_eq!(unit.web.body().as_deref(), Some("two"));
 }

@@ -31,7 +31,7 @@ pub(super) struct Found {
     pub(super) place: SitePlace,
     pub(super) layout: Layout,
     pub(super) pieces: Vec<Piece>,
-    /// The master, if nginx runs.
+    /// The master, if nginx ran when it was looked for.
     pub(super) master: Option<Master>,
     /// Whether it was started by this action.
     pub(super) is_started: bool,
@@ -54,18 +54,20 @@ impl Found {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Problem::new(error, "nothing was done; ask again"))?;
         let nginx = runtime.block_on(Nginx::find()).map_err(|error| problem(&error))?;
-        let dump = runtime.block_on(nginx.read_dump()).map_err(|error| {
-            if let NginxError::Broken(lines) = &error {
-                lines.iter().for_each(|line| steps.complain(line));
-                // Broken by what this run itself has put in place before it was cut off: it does not stay.
-                if steps.earlier(SWITCH).is_some() {
-                    return put_back(steps, is_put_back)
-                        .err()
-                        .unwrap_or_else(|| problem_again(&error, steps));
+        let dump = match runtime.block_on(nginx.read_dump()) {
+            Ok(dump) => dump,
+            Err(error) => {
+                if let NginxError::Broken(lines) = &error {
+                    lines.iter().for_each(|line| steps.complain(line));
+                    // Broken by what this run itself has put in place before it was cut off: it does not stay.
+                    if steps.earlier(SWITCH).is_some() {
+                        put_back(asked, nginx, runtime, is_put_back, steps)?;
+                        return Err(problem_again(&error, steps));
+                    }
                 }
+                return Err(problem(&error));
             }
-            problem(&error)
-        })?;
+        };
         let layout = Layout::of(&dump).ok_or_else(|| {
             Problem::new(
                 format_args!("{} includes no directory of sites", nginx.config.display()),
@@ -94,6 +96,12 @@ impl Found {
 
     /// The master, if nginx runs now.
     pub(super) fn read_master(&self) -> Option<Master> {
+        // Where the configuration names another file for its id since it was started, systemd knows it still.
+        self.read_named_master().or_else(|| turn::read_main_process(&self.nginx))
+    }
+
+    /// The one whose process id stands where nginx looks for it.
+    pub(super) fn read_named_master(&self) -> Option<Master> {
         let pid = self.dump.setting("pid");
         Master::read(&pid.map_or_else(|| self.nginx.pid.clone(), |pid| self.dump.path(pid)))
     }
@@ -185,13 +193,7 @@ impl Found {
         let undone = steps.look("put-back", self.place.file.display(), |steps| {
             put_all_back(&self.pieces)?;
             steps.undone(SWITCH, format_args!("{} is as it was before", self.place.file.display()));
-            match self.master {
-                _ if self.is_started => turn::stop(steps),
-                Some(master) if is_read && master.is_alive() => {
-                    turn::turn(self, &master, &mut false, turn::Heeds::Nothing, steps).map(drop)
-                }
-                _ => Ok(()),
-            }
+            self.read_again(is_read, steps)
         });
         match undone {
             Ok(()) => Left::Undone,
@@ -200,6 +202,19 @@ impl Found {
                 steps.complain(problem.advice);
                 Left::NotUndone
             }
+        }
+    }
+
+    /// Has nginx read what was put back, if it has read the change, or may have.
+    fn read_again(&self, is_read: bool, steps: &mut Steps) -> Result<(), Problem> {
+        // Whoever has started nginx meanwhile, be it this boot, has started it with the change.
+        let now = self.read_master();
+        match now {
+            _ if self.is_started => turn::stop(steps),
+            Some(master) if is_read || now != self.master || steps.cut().is_some() => {
+                turn::turn(self, &master, &mut false, turn::Heeds::Nothing, steps).map(drop)
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -231,13 +246,35 @@ fn ensure_within(asked: &Site, steps: &Steps) -> Result<(), Problem> {
 }
 
 /// Puts back what an attempt that was cut off had changed, for nginx does not take it.
-fn put_back(steps: &mut Steps, is_put_back: &mut bool) -> Result<(), Problem> {
+fn put_back(
+    asked: &Site,
+    nginx: Nginx,
+    runtime: Runtime,
+    is_put_back: &mut bool,
+    steps: &mut Steps,
+) -> Result<(), Problem> {
     let Some(memory) = steps.recall::<Memory>() else { return Ok(()) };
     memory.was.iter().rev().try_for_each(|(path, was)| put(was, path))?;
     *is_put_back = true;
     let clause = steps.cut_clause();
     steps.undone(SWITCH, format_args!("what was put in place before {clause} is as it was before"));
-    Ok(())
+    // Where others have broken more than that, nginx goes on with what it has.
+    let Ok(dump) = runtime.block_on(nginx.read_dump()) else { return Ok(()) };
+    let Some(layout) = Layout::of(&dump) else { return Ok(()) };
+    let place = layout.place(asked.name.as_str());
+    let found = Found {
+        nginx,
+        runtime,
+        dump,
+        place,
+        layout,
+        pieces: Vec::new(),
+        master: None,
+        is_started: false,
+        warnings: Vec::new(),
+        before: memory.before,
+    };
+    found.read_again(true, steps)
 }
 
 fn problem_again(error: &NginxError, steps: &Steps) -> Problem {

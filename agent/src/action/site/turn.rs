@@ -10,6 +10,7 @@ use super::ground::{Found, problem};
 use super::{RELOAD, START};
 use crate::journal::steps::Earlier;
 use crate::perform::{Cut, Problem, Steps};
+use crate::platform::nginx::Nginx;
 use crate::platform::nginx::master::{LogPlace, Master, Turn};
 use crate::platform::nginx::probe::Request;
 use crate::platform::stop::{Stop, Why};
@@ -32,7 +33,8 @@ pub(super) fn use_it(
     steps
         .look("test-in-place", found.nginx.config.display(), |steps| test(found, steps))
         .map_err(|problem| (problem, false))?;
-    match found.master {
+    // Others may have started it since it was looked for; one that is gone is told below.
+    match found.read_master().or(found.master) {
         None if !asked.start => {
             steps.say("nginx does not run: the site is in place, and answers when nginx is started");
             return Ok(());
@@ -124,7 +126,7 @@ pub(super) fn turn(
         .setting("error_log")
         .map_or_else(|| found.nginx.error_log.clone(), |log| found.dump.path(log));
     let before = master.before(LogPlace::end_of(log));
-    reload(master, is_read, heeds, steps)?;
+    reload(found, master, is_read, heeds, steps)?;
     steps.say("nginx was asked to read it; its new workers are waited for");
     let stop = || (heeds == Heeds::Stops).then(|| steps.stop().requested()).flatten();
     match found.runtime.block_on(master.wait_for_turn(&before, stop)) {
@@ -156,16 +158,23 @@ fn gone() -> Problem {
 }
 
 /// Reloads through systemd where nginx is a unit's main process, so that systemd knows of it, and by a signal elsewhere.
-fn reload(master: &Master, is_read: &mut bool, heeds: Heeds, steps: &mut Steps) -> Result<(), Problem> {
+fn reload(
+    found: &Found,
+    master: &Master,
+    is_read: &mut bool,
+    heeds: Heeds,
+    steps: &mut Steps,
+) -> Result<(), Problem> {
     if !master.is_alive() {
         return Err(gone());
     }
     *is_read = true;
     let mut through_systemd = || -> Option<Result<Job, SystemdError>> {
+        // The program that the unit reloads it with looks for it there.
+        found.read_named_master().filter(|named| named == master)?;
         let unit: UnitName = UNIT.parse().ok()?;
         let mut systemd = Systemd::connect().ok()?;
-        let state = systemd.read_unit(&unit).ok()?;
-        let is_it = state.main_pid.and_then(|pid| i32::try_from(pid).ok()) == Some(master.pid());
+        let is_it = main_process(&mut systemd, &unit)? == master.pid();
         is_it.then(|| run_job(&mut systemd, &unit, JobType::Reload, heeds, steps))
     };
     match through_systemd() {
@@ -185,6 +194,17 @@ fn reload(master: &Master, is_read: &mut bool, heeds: Heeds, steps: &mut Steps) 
         )),
         None => master.reload().map_err(|_| gone()),
     }
+}
+
+/// The master that is the main process of nginx's unit, if that runs with this configuration.
+pub(super) fn read_main_process(nginx: &Nginx) -> Option<Master> {
+    let unit: UnitName = UNIT.parse().ok()?;
+    let pid = main_process(&mut Systemd::connect().ok()?, &unit)?;
+    Master::of(pid, nginx)
+}
+
+fn main_process(systemd: &mut Systemd, unit: &UnitName) -> Option<i32> {
+    systemd.read_unit(unit).ok()?.main_pid.and_then(|pid| i32::try_from(pid).ok())
 }
 
 fn run_job(
@@ -207,7 +227,15 @@ fn start(found: &mut Found, steps: &mut Steps) -> Result<(), Problem> {
         |error: SystemdError| Problem::new(format_args!("{UNIT} could not be started: {error}"), &advice);
     let unit: UnitName = UNIT.parse().map_err(|error| Problem::new(error, &advice))?;
     let mut systemd = Systemd::connect().map_err(failed)?;
-    found.is_started = true;
+    let state = systemd.read_unit(&unit).map_err(failed)?;
+    if state.active.as_str() == "active" {
+        return Err(Problem::new(
+            format_args!("{UNIT} is active, and no nginx with this configuration is to be found"),
+            "what was there is put back; see which nginx runs on the host, and with which `pid`, and ask again",
+        ));
+    }
+    // What others are starting is not stopped again here.
+    found.is_started = matches!(state.active.as_str(), "inactive" | "failed");
     let job = run_job(&mut systemd, &unit, JobType::Start, Heeds::Stops, steps).map_err(failed)?;
     let state = systemd.read_unit(&unit).map_err(failed)?;
     match job {

@@ -11,6 +11,7 @@ use fleetward_protocol::text::{Line, Text};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::Nginx;
 use crate::platform::stop::Why;
 use crate::platform::{clock, files};
 
@@ -77,6 +78,19 @@ impl Master {
         let pid: i32 = str::from_utf8(&text).ok()?.trim().parse().ok()?;
         let (_, start) = read_stat(pid)?;
         read_title(pid).starts_with("nginx: master process").then_some(Self { pid, start })
+    }
+
+    /// The one that this process is, if it works with this configuration: a host may have several.
+    #[must_use]
+    pub fn of(pid: i32, nginx: &Nginx) -> Option<Self> {
+        let (_, start) = read_stat(pid)?;
+        let title = read_title(pid);
+        // What it was started with stands behind what it is.
+        let mut words = title.strip_prefix("nginx: master process")?.split_whitespace();
+        let given = words.find_map(|word| word.strip_prefix("-c").map(str::to_owned));
+        let given = given
+            .and_then(|given| if given.is_empty() { words.next().map(str::to_owned) } else { Some(given) });
+        nginx.is_begun_by(given.as_deref().map(Path::new)).then_some(Self { pid, start })
     }
 
     /// Its process id.
