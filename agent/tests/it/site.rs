@@ -256,6 +256,40 @@ async fn a_file_that_no_worker_has_read_is_read() {
     assert_eq!(web.done(&web.site("one")).await["changed"], json!(false));
 }
 
+/// What nginx reads was removed by hand, or by an attempt that was cut off: it serves the site as long as nobody reloads it.
+#[tokio::test]
+async fn a_site_that_is_gone_and_still_served_is_not_served_any_more() {
+    for (includes, read, verb) in [
+        ("include sites-enabled/*;", "sites-enabled/shop", "disable"),
+        ("include sites-enabled/*;", "sites-enabled/shop", "remove"),
+        ("include conf.d/*.conf;", "conf.d/shop.conf", "remove"),
+    ] {
+        let Some(web) = web("a site that nginx still serves") else { return };
+        web.configure(includes);
+        web.start();
+        web.done(&web.site("one")).await;
+        // As long as the clocks of files and processes may be apart.
+        let began = std::time::Instant::now();
+        while began.elapsed().as_millis() < 150 {
+            web.rehearse(&web.site("one")).await;
+        }
+        fs::remove_file(web.path(read)).unwrap();
+        if verb == "remove" {
+            drop(fs::remove_file(web.path("sites-available/shop")));
+        }
+        assert_eq!(web.body().as_deref(), Some("one"));
+        let (_, output) = web.rehearse(&only(verb)).await;
+        let preview: Preview = serde_json::from_value(output.report.unwrap()).unwrap();
+        assert_eq!(
+            preview.changes.iter().map(|change| change.what.as_str()).collect::<Vec<_>>(),
+            ["reload nginx"]
+        );
+        let report = web.done(&only(verb)).await;
+        assert_eq!((&report["reloaded"], web.body()), (&json!(true), None), "{verb}");
+        assert_eq!(web.done(&only(verb)).await["changed"], json!(false));
+    }
+}
+
 #[tokio::test]
 async fn a_dry_run_tells_the_difference_and_changes_nothing() {
     let Some(web) = web("a dry run of a site") else { return };

@@ -143,8 +143,13 @@ impl Found {
     /// Whether nginx runs with an older configuration than the one that stands in the site's files.
     pub(super) fn is_unread(&self) -> bool {
         let Some(master) = self.master else { return false };
-        let paths = [Some(&self.place.file), self.place.link.as_ref(), Some(&self.place.users)];
-        paths.into_iter().flatten().any(|path| master.is_older_than(path))
+        let SitePlace { file, link, users, .. } = &self.place;
+        let is_newer = |path: &Path| master.is_older_than(path);
+        // What was removed left its trace in the directory that nginx includes; others may have, too: nginx reads it once more.
+        let is_read = link.as_ref().unwrap_or(file);
+        let is_gone = is_read.symlink_metadata().is_err();
+        [Some(file), link.as_ref(), Some(users)].into_iter().flatten().any(|path| is_newer(path))
+            || is_gone && is_newer(self.layout.included())
     }
 
     pub(super) fn memory(&self) -> Memory {
