@@ -460,11 +460,16 @@ async fn a_link_does_not_lead_out_of_what_the_owner_allows() {
     fs::write(web.machine.paths().config, rule).unwrap();
     symlink("/etc", web.path("files/out")).unwrap();
     let log = |path: &str| with(&web.site("one"), json!({ "error_log": web.path("files").join(path) }));
-    for path in ["out/error.log", "out/new/error.log"] {
+    // A link whose target is not there yet: nginx would make it.
+    let made = web.path("made");
+    symlink(&made, web.path("files/dangling")).unwrap();
+    for path in ["out/error.log", "out/new/error.log", "dangling", "dangling/error.log"] {
+        let (outcome, _) = web.rehearse(&log(path)).await;
+        assert_eq!(outcome, Outcome::Exited(1), "{path}");
         let (_, said) = web.fails(&log(path)).await;
         assert!(said.contains("leads out of the directories"), "{said}");
     }
-    assert_eq!(web.names(), ["files/out"]);
+    assert_eq!(web.names(), ["files/dangling", "files/out"]);
     web.done(&with(&log("error.log"), json!({ "snippets": ["gzip on;"] }))).await;
     for (site, told) in [
         (with(&web.site("x"), json!({ "error_log": "/var/log/x" })), "does not name `/var/log/x`"),

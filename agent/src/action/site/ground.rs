@@ -232,12 +232,15 @@ fn ensure_within(asked: &Site, steps: &Steps) -> Result<(), Problem> {
     let touched = asked.touches();
     let paths = touched.iter().filter(|object| object.class() == Class::Paths).filter_map(Object::name);
     for path in paths.map(Path::new) {
-        // What is not there yet is made where its directory is.
+        // What is not there yet is made where its directory is; by way of a link that leads nowhere yet, it is made elsewhere.
         let there = path.ancestors().find_map(|way| {
             let rest = path.strip_prefix(way).ok()?;
-            Some(way.canonicalize().ok()?.join(rest))
+            match way.canonicalize() {
+                Ok(way) => Some(Some(way.join(rest))),
+                Err(_) => way.is_symlink().then_some(None),
+            }
         });
-        if !there.is_some_and(|there| roots.iter().any(|root| there.starts_with(root))) {
+        if !there.flatten().is_some_and(|there| roots.iter().any(|root| there.starts_with(root))) {
             return Err(Problem::new(
                 format_args!(
                     "{} leads out of the directories that this host's owner allows for sites",
