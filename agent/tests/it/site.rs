@@ -77,6 +77,9 @@ async fn what_nginx_would_not_take_is_never_in_place() {
     let Some(web) = web("a site that nginx does not take") else { return };
     web.start();
     web.done(&web.site("one")).await;
+    // As a person makes it.
+    fs::remove_file(web.path("sites-enabled/shop")).unwrap();
+    symlink("../sites-available/shop", web.path("sites-enabled/shop")).unwrap();
     let inode = fs::metadata(web.path("sites-available/shop")).unwrap().ino();
     let bad = with(&web.site("two"), json!({ "snippets": ["no_such_directive on;"] }));
     let (outcome, said) = web.fails(&bad).await;

@@ -109,15 +109,17 @@ impl Found {
     /// Has nginx say what it would make of the whole configuration with the change in it.
     pub(super) fn test_beside(&self, steps: &mut Steps) -> Result<(), Problem> {
         let included = self.layout.included();
-        let made = Shadow::make(&self.nginx, &self.dump, included, &self.pieces).map_err(|error| {
-            Problem::new(
-                format_args!(
-                    "the configuration could not be laid out beside {}: {error}",
-                    self.nginx.config.display()
-                ),
-                "nothing was done; see that its directory can be written",
-            )
-        })?;
+        let made = Shadow::make(&self.nginx, &self.dump, included, &self.pieces, &self.place.file).map_err(
+            |error| {
+                Problem::new(
+                    format_args!(
+                        "the configuration could not be laid out beside {}: {error}",
+                        self.nginx.config.display()
+                    ),
+                    "nothing was done; see that its directory can be written",
+                )
+            },
+        )?;
         let Some(shadow) = made else {
             steps.say(
                 "the sites are included from within another file: the change is tested when it is in place",

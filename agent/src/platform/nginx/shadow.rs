@@ -35,11 +35,18 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Makes one with these pieces in it; `None` where the first file is not as simple as that.
+    /// Makes one with these pieces in it, of which a link leads to the file of this site; `None` where the first file is not as
+    /// simple as that.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn make(nginx: &Nginx, dump: &Dump, included: &Path, pieces: &[Piece]) -> io::Result<Option<Self>> {
+    pub fn make(
+        nginx: &Nginx,
+        dump: &Dump,
+        included: &Path,
+        pieces: &[Piece],
+        site: &Path,
+    ) -> io::Result<Option<Self>> {
         let root = nginx.config.parent().unwrap_or(Path::new("/"));
         ensure_tidy(root);
         let directory = root.join(format!("{PREFIX}{}", clock::fresh_uuid()));
@@ -54,7 +61,7 @@ impl Shadow {
         if replaced == 0 || !dump.is_main_whole() {
             return Ok(None);
         }
-        shadow.fill(included, pieces)?;
+        shadow.fill(included, pieces, site)?;
         files::ensure_file(&shadow.config, 0o600, writer.into_text().as_bytes()).map_err(io::Error::other)?;
         Ok(Some(shadow))
     }
@@ -73,7 +80,7 @@ impl Shadow {
         words.replace(&path(&self.directory), &path(included))
     }
 
-    fn fill(&self, included: &Path, pieces: &[Piece]) -> io::Result<()> {
+    fn fill(&self, included: &Path, pieces: &[Piece], site: &Path) -> io::Result<()> {
         let changed = |name: &OsStr| pieces.iter().any(|piece| piece.path == included.join(name));
         for entry in fs::read_dir(included)? {
             let name = entry?.file_name();
@@ -83,14 +90,12 @@ impl Shadow {
         }
         for piece in pieces.iter().filter(|piece| piece.path.parent() == Some(included)) {
             let Some(name) = piece.path.file_name() else { continue };
-            // Where the change is a link, what it leads to may be another piece, which is not in place yet.
+            // What a link leads to may be changed, too, and is not in place yet. In which words the link says where does not matter.
             let content = match &piece.wanted {
-                Thing::Link(target) => {
-                    match pieces.iter().find(|piece| piece.path == included.join(target)) {
-                        Some(Piece { wanted: Thing::File { content, .. }, .. }) => content.clone(),
-                        _ => fs::read(included.join(target))?,
-                    }
-                }
+                Thing::Link(target) => match pieces.iter().find(|piece| piece.path == site) {
+                    Some(Piece { wanted: Thing::File { content, .. }, .. }) => content.clone(),
+                    _ => fs::read(included.join(target))?,
+                },
                 Thing::File { content, .. } => content.clone(),
                 Thing::Nothing | Thing::Other => continue,
             };
