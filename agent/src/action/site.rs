@@ -22,6 +22,7 @@ use ground::{Found, Memory};
 const SWITCH: &str = "switch";
 const RELOAD: &str = "reload";
 const START: &str = "start";
+const TIDY: &str = "remove-users";
 
 impl Perform for Site {
     fn rehearse(&self, steps: &mut Steps) -> Result<Preview, Failure<Preview>> {
@@ -47,12 +48,13 @@ impl Perform for Site {
         let mut report = found.report(self);
         // What began before this run was cut off has changed it, or may have.
         let earlier = steps.earlier(SWITCH);
-        let is_there = found.pieces.iter().all(Piece::is_as_wanted);
+        let is_switched = found.early().all(Piece::is_as_wanted);
+        let is_there = is_switched && found.late().is_none_or(Piece::is_as_wanted);
         if is_there && earlier.is_none() && !found.is_unread() && (found.master.is_some() || !self.start) {
             steps.unchanged(SWITCH, format_args!("unchanged: {}", found.words(self)));
             return Ok(report);
         }
-        if !is_there {
+        if !is_switched {
             steps.look("test", &self.name, |steps| found.test_beside(steps))?;
         }
         match steps.recall::<Memory>().filter(|_| earlier.is_some()) {
@@ -61,15 +63,12 @@ impl Perform for Site {
             None => steps.remember(&found.memory())?,
         }
         let words = format!("{} {}", self.verb, found.place.file.display());
-        if is_there && earlier.is_none() {
-            steps.unchanged(
-                SWITCH,
-                format_args!("{} is there, and nginx has not read it", found.place.file.display()),
-            );
+        if is_switched && earlier.is_none() {
+            let file = found.place.file.display();
+            steps.unchanged(SWITCH, format_args!("{file} is there already"));
         } else {
-            let pieces = &found.pieces;
-            let switched =
-                steps.change(SWITCH, words, |_, _| Ok(is_there.then_some(())), |_| pieces::switch(pieces));
+            let past = |_: &mut Steps, _| Ok(is_switched.then_some(()));
+            let switched = steps.change(SWITCH, words, past, |_| pieces::switch(found.early()));
             if let Err(problem) = switched {
                 let left = found.take_back(steps, false);
                 return Err(failed(problem, left, report));
@@ -78,7 +77,11 @@ impl Perform for Site {
         report.changed = true;
         report.after = Text::of(found.after(self));
         match turn::use_it(self, &mut found, &mut report, steps) {
-            Ok(()) => Ok(report),
+            Ok(()) => match tidy(&found, steps) {
+                Ok(()) => Ok(report),
+                // nginx works with the change: what is left is in nobody's way.
+                Err(problem) => Err(failed(problem, Left::AsItIs, report)),
+            },
             Err((problem, is_read)) => {
                 let left = found.take_back(steps, is_read);
                 if left == Left::Undone {
@@ -90,6 +93,16 @@ impl Perform for Site {
             }
         }
     }
+}
+
+/// Removes the file of users that nginx does not need any more.
+fn tidy(found: &Found, steps: &mut Steps) -> Result<(), Problem> {
+    let Some(piece) = found.late() else { return Ok(()) };
+    if Thing::read(&piece.path).is_ok_and(|there| there == Thing::Nothing) {
+        return Ok(());
+    }
+    let words = format!("remove {}", piece.path.display());
+    steps.change(TIDY, words, |_, _| Ok(None), |_| pieces::switch(std::iter::once(piece)))
 }
 
 fn failed(problem: Problem, left: Left, report: SiteReport) -> Failure<SiteReport> {

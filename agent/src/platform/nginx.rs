@@ -48,6 +48,8 @@ pub struct Nginx {
     pub error_log: PathBuf,
     /// Where its process id stands when its configuration does not say.
     pub pid: PathBuf,
+    /// The group of its workers when its configuration does not say.
+    pub group: String,
     /// Whether the configuration is not where it was built to be.
     is_elsewhere: bool,
 }
@@ -94,16 +96,20 @@ impl Nginx {
         let version = said.lines().find_map(|line| line.split_once("nginx version: ")?.1.split_once('/'));
         let Some((_, version)) = version.filter(|_| is_well) else { return Err(NginxError::Strange) };
         let version = version.split_whitespace().next().unwrap_or_default().to_owned();
-        let built = |name: &str, usual: &str| {
-            let given = said.split_whitespace().find_map(|word| word.trim_matches('\'').strip_prefix(name));
-            PathBuf::from(given.and_then(|given| given.strip_prefix('=')).unwrap_or(usual))
+        let told = |name: &str| {
+            said.split_whitespace()
+                .find_map(|word| word.trim_matches('\'').strip_prefix(name)?.strip_prefix('='))
         };
+        let built = |name: &str, usual: &str| PathBuf::from(told(name).unwrap_or(usual));
+        // That of the user's name, where it was not said (auto/unix of its sources).
+        let group = told("--group").or(told("--user")).filter(|name| *name != "nobody");
         let prefix = built("--prefix", "/usr/local/nginx");
         let own = Self {
             version,
             config: prefix.join(built("--conf-path", "conf/nginx.conf")),
             error_log: prefix.join(built("--error-log-path", "logs/error.log")),
             pid: prefix.join(built("--pid-path", "logs/nginx.pid")),
+            group: group.unwrap_or("nogroup").to_owned(),
             prefix,
             is_elsewhere: false,
         };
@@ -234,6 +240,7 @@ mod tests {
             prefix: "/usr/share/nginx".into(),
             error_log: "/var/log/nginx/error.log".into(),
             pid: "/run/nginx.pid".into(),
+            group: "nogroup".into(),
             is_elsewhere: false,
         };
         for (version, is_so) in [

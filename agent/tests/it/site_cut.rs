@@ -16,30 +16,34 @@ use crate::resume::cut_power;
 use crate::systemd::{Bus, Event, Shared, World, machine};
 
 /// An nginx that is a unit of our systemd, whose jobs do not end: whoever waits for its reload stands behind the change.
-struct Unit {
-    web: Web,
+pub(crate) struct Unit {
+    pub(crate) web: Web,
     world: Shared,
-    happens: mpsc::UnboundedSender<Event>,
+    pub(crate) happens: mpsc::UnboundedSender<Event>,
     _bus: Bus,
 }
 
 /// `None` where there can be none here.
-async fn unit(test: &str) -> Option<Unit> {
+pub(crate) async fn unit(test: &str) -> Option<Unit> {
     crate::nginx::web(test)?;
     let (machine, _bus, world, happens) = machine(test, World::default())?;
     let unit = Unit { web: web_on(machine), world, happens, _bus };
     unit.web.done(&unit.web.site("one")).await;
     unit.web.start();
-    let master = u32::try_from(unit.web.master().unwrap()).unwrap();
-    unit.world.send_modify(|world| {
-        world.units.insert("nginx.service".into(), ("loaded", "active".into(), master));
-    });
+    unit.is("active", u32::try_from(unit.web.master().unwrap()).unwrap());
     Some(unit)
 }
 
 impl Unit {
+    /// How the unit is from now on, and its main process.
+    pub(crate) fn is(&self, active: &str, pid: u32) {
+        self.world.send_modify(|world| {
+            world.units.insert("nginx.service".into(), ("loaded", active.into(), pid));
+        });
+    }
+
     /// Begins the change; returns when systemd has the job to reload nginx.
-    async fn begin(&self) -> crate::host::Request {
+    pub(crate) async fn begin(&self) -> crate::host::Request {
         self.begin_with(json!({})).await
     }
 
@@ -78,7 +82,11 @@ impl Unit {
         fs::read_to_string(self.web.path("sites-available/shop")).unwrap()
     }
 
-    async fn end(&self, request: &crate::host::Request, cancel: Option<CancelCause>) -> (Outcome, Output) {
+    pub(crate) async fn end(
+        &self,
+        request: &crate::host::Request,
+        cancel: Option<CancelCause>,
+    ) -> (Outcome, Output) {
         let open = OpenRun { run: request.run, offset: 0, started: true, cancel, dispatch: None };
         let Opened::Held(progress) = self.web.life.runs.open(open).await else { panic!("unknown") };
         let end = finished(progress).await;

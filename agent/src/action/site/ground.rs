@@ -154,6 +154,21 @@ impl Found {
             || is_gone && is_newer(self.layout.included())
     }
 
+    /// What is changed before nginx reads it.
+    pub(super) fn early(&self) -> impl Iterator<Item = &Piece> + Clone {
+        self.pieces.iter().filter(|piece| !self.is_late(piece))
+    }
+
+    /// What is removed when nginx does not need it any more.
+    pub(super) fn late(&self) -> Option<&Piece> {
+        self.pieces.iter().find(|piece| self.is_late(piece))
+    }
+
+    /// A file of users is asked for each request: without it nginx lets nobody in, as long as it works with the old configuration.
+    fn is_late(&self, piece: &Piece) -> bool {
+        piece.path == self.place.users && piece.wanted == Thing::Nothing
+    }
+
     pub(super) fn memory(&self) -> Memory {
         let was = self.pieces.iter().map(|piece| (piece.path.clone(), piece.was.clone()));
         Memory { was: was.collect(), before: self.before.clone() }

@@ -9,7 +9,7 @@ use crate::perform::Problem;
 use crate::platform::files::{self, FileError};
 use crate::platform::nginx::Nginx;
 use crate::platform::nginx::dump::Dump;
-use crate::platform::nginx::mark::{Whose, whose};
+use crate::platform::nginx::mark::{Whose, marked, whose};
 use crate::platform::nginx::piece::{MAX_FILE, Piece, Thing};
 use crate::platform::nginx::place::SitePlace;
 use crate::platform::users;
@@ -40,6 +40,7 @@ pub(super) fn pieces(
         ensure_our_link(path, thing, &place.file)?;
     }
     let users = read(&place.users)?;
+    ensure_ours(asked, &place.users, &users)?;
     let there = match (&file, &disabled) {
         (Thing::Nothing, Some((_, thing))) => thing.clone(),
         _ => file.clone(),
@@ -72,7 +73,7 @@ pub(super) fn pieces(
             pieces.extend(disabled.map(|(path, was)| Piece { path: path.to_owned(), was, wanted: off }));
         }
     }
-    // Whom a site lets in is there before it is, and goes after it.
+    // Whom a site lets in is there before it is, and goes after it: see `Found::is_late`.
     match users.wanted {
         Thing::Nothing => pieces.push(users),
         _ => pieces.insert(0, users),
@@ -101,7 +102,8 @@ fn wanted(asked: &Site, nginx: &Nginx, dump: &Dump, place: &SitePlace) -> Result
         None => Thing::Nothing,
         Some(Auth { users, .. }) => {
             let lines: String = users.iter().map(|login| format!("{login}\n")).collect();
-            file(lines.into_bytes(), USERS_MODE, worker_group(dump))
+            // A line that begins with `#` is none of a user (ngx_http_auth_basic_module).
+            file(marked(&asked.name, &lines).into_bytes(), USERS_MODE, worker_group(nginx, dump))
         }
     };
     Ok((file(text.into_bytes(), FILE_MODE, own_group()), users))
@@ -111,10 +113,14 @@ fn own_group() -> u32 {
     users::read_own_account().gid
 }
 
-/// The group of nginx's workers, who read who may come in.
-fn worker_group(dump: &Dump) -> u32 {
-    let account = users::read_account(dump.setting("user").unwrap_or("nobody"));
-    account.filter(|_| users::read_own_account().uid == 0).map_or_else(own_group, |account| account.gid)
+/// The group of nginx's workers, who read who may come in: the one that is named, or the one that is called like their user
+/// (`user`, ngx_core_module), whatever that user's own group is.
+fn worker_group(nginx: &Nginx, dump: &Dump) -> u32 {
+    if !users::may_change_user() {
+        return own_group();
+    }
+    let named = dump.words("user").and_then(|words| words.get(1).or(words.first()));
+    users::read_gid(named.unwrap_or(&nginx.group)).unwrap_or_else(own_group)
 }
 
 /// Refuses to touch what somebody else wrote.
@@ -124,11 +130,8 @@ fn ensure_ours(asked: &Site, path: &Path, thing: &Thing) -> Result<(), Problem> 
         Thing::Nothing => Ok(()),
         Thing::File { content, .. } => match whose(&asked.name, content) {
             Whose::Ours => Ok(()),
-            Whose::Edited
-                if asked.replace_edited || matches!(asked.verb, SiteVerb::Enable | SiteVerb::Disable) =>
-            {
-                Ok(())
-            }
+            // What is disabled stays as it is.
+            Whose::Edited if asked.replace_edited || asked.verb == SiteVerb::Disable => Ok(()),
             Whose::Edited => Err(Problem::new(
                 format_args!("{path} was changed on the host since it was written"),
                 "look at what was changed, and ask again with `replace_edited` if it may go",
@@ -174,8 +177,9 @@ pub(super) fn put_all_back(pieces: &[Piece]) -> Result<(), Problem> {
 }
 
 /// Puts the change in place: each piece of it in one step.
-pub(super) fn switch(pieces: &[Piece]) -> Result<(), Problem> {
-    pieces.iter().filter(|piece| !piece.is_as_wanted()).try_for_each(|piece| put(&piece.wanted, &piece.path))
+pub(super) fn switch<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Result<(), Problem> {
+    let mut changed = pieces.filter(|piece| !piece.is_as_wanted());
+    changed.try_for_each(|piece| put(&piece.wanted, &piece.path))
 }
 
 pub(super) fn put(thing: &Thing, path: &Path) -> Result<(), Problem> {

@@ -80,10 +80,16 @@ impl Dump {
     /// The first word of the first such directive of the main part.
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
+        self.words(name)?.first().map(String::as_str)
+    }
+
+    /// The words of the first such directive of the main part.
+    #[must_use]
+    pub fn words(&self, name: &str) -> Option<&[String]> {
         let mut found = None;
         self.walk(|part, _, directive| {
             if part == Part::Main && directive.name == name && found.is_none() {
-                found = directive.words.first().map(String::as_str);
+                found = Some(directive.words.as_slice());
             }
         });
         found
@@ -239,6 +245,7 @@ mod tests {
             prefix: "/usr/share/nginx".into(),
             error_log: "/var/log/nginx/error.log".into(),
             pid: "/run/nginx.pid".into(),
+            group: "nogroup".into(),
             is_elsewhere: false,
         }
     }

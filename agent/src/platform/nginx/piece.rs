@@ -112,6 +112,18 @@ impl Thing {
         }
     }
 
+    /// Whether what stands there is as it is wanted.
+    #[must_use]
+    pub fn is(&self, wanted: &Self) -> bool {
+        match (self, wanted) {
+            // Whose group a file has is not asked of one that is read by everybody.
+            (Self::File { content, .. }, Self::File { content: wanted, mode, .. }) if mode & 0o004 != 0 => {
+                content == wanted
+            }
+            (there, wanted) => there == wanted,
+        }
+    }
+
     /// In words.
     #[must_use]
     pub fn words(&self) -> String {
@@ -131,13 +143,7 @@ impl Piece {
     /// Whether nothing is to be done.
     #[must_use]
     pub fn is_as_wanted(&self) -> bool {
-        match (&self.was, &self.wanted) {
-            // Whose group a file has is not asked of one that is read by everybody.
-            (Thing::File { content, .. }, Thing::File { content: wanted, mode, .. }) if mode & 0o004 != 0 => {
-                content == wanted
-            }
-            (was, wanted) => was == wanted,
-        }
+        self.was.is(&self.wanted)
     }
 }
 
