@@ -68,9 +68,14 @@ impl Perform for Site {
             steps.unchanged(SWITCH, format_args!("{file} is there already"));
         } else {
             let past = |_: &mut Steps, _| Ok(is_switched.then_some(()));
-            let switched = steps.change(SWITCH, words, past, |_| pieces::switch(found.early()));
+            let mut is_begun = earlier.is_some();
+            let switched = steps.change(SWITCH, words, past, |_| {
+                pieces::ensure_as_seen(found.early(), earlier)?;
+                is_begun = true;
+                pieces::switch(found.early())
+            });
             if let Err(problem) = switched {
-                let left = found.take_back(steps, false);
+                let left = if is_begun { found.take_back(steps, false) } else { Left::AsItIs };
                 return Err(failed(problem, left, report));
             }
         }
@@ -102,7 +107,15 @@ fn tidy(found: &Found, steps: &mut Steps) -> Result<(), Problem> {
         return Ok(());
     }
     let words = format!("remove {}", piece.path.display());
-    steps.change(TIDY, words, |_, _| Ok(None), |_| pieces::switch(std::iter::once(piece)))
+    steps.change(
+        TIDY,
+        words,
+        |_, _| Ok(None),
+        |_| {
+            pieces::ensure_as_seen(std::iter::once(piece), None)?;
+            pieces::switch(std::iter::once(piece))
+        },
+    )
 }
 
 fn failed(problem: Problem, left: Left, report: SiteReport) -> Failure<SiteReport> {

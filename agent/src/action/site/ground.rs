@@ -10,7 +10,7 @@ use fleetward_protocol::text::{Text, Word};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
-use super::pieces::{pieces, put, put_all_back};
+use super::pieces::{self, pieces};
 use super::turn;
 use super::{SWITCH, warnings};
 use crate::perform::{Left, Problem, Steps};
@@ -148,8 +148,7 @@ impl Found {
         let SitePlace { file, link, users, .. } = &self.place;
         let is_newer = |path: &Path| master.is_older_than(path);
         // What was removed left its trace in the directory that nginx includes; others may have, too: nginx reads it once more.
-        let is_read = link.as_ref().unwrap_or(file);
-        let is_gone = is_read.symlink_metadata().is_err();
+        let is_gone = link.as_ref().unwrap_or(file).symlink_metadata().is_err();
         [Some(file), link.as_ref(), Some(users)].into_iter().flatten().any(|path| is_newer(path))
             || is_gone && is_newer(self.layout.included())
     }
@@ -213,7 +212,8 @@ impl Found {
     /// Puts back what was there; if nginx has read the change, or may have, it reads what was there again.
     pub(super) fn take_back(&mut self, steps: &mut Steps, is_read: bool) -> Left {
         let undone = steps.look("put-back", self.place.file.display(), |steps| {
-            put_all_back(&self.pieces)?;
+            let changed = self.pieces.iter().filter(|piece| !piece.is_as_wanted());
+            pieces::put_back(changed.map(|piece| (piece.path.as_path(), &piece.was)))?;
             steps.undone(SWITCH, format_args!("{} is as it was before", self.place.file.display()));
             self.read_again(is_read, steps)
         });
@@ -279,7 +279,7 @@ fn put_back(
     steps: &mut Steps,
 ) -> Result<(), Problem> {
     let Some(memory) = steps.recall::<Memory>() else { return Ok(()) };
-    memory.was.iter().rev().try_for_each(|(path, was)| put(was, path))?;
+    pieces::put_back(memory.was.iter().map(|(path, was)| (path.as_path(), was)))?;
     *is_put_back = true;
     let clause = steps.cut_clause();
     steps.undone(SWITCH, format_args!("what was put in place before {clause} is as it was before"));

@@ -5,6 +5,7 @@ use std::path::Path;
 use fleetward_protocol::action::site::{Auth, Site, SiteVerb};
 
 use super::render::{Ground, render};
+use crate::journal::steps::Earlier;
 use crate::perform::Problem;
 use crate::platform::files::{self, FileError};
 use crate::platform::nginx::Nginx;
@@ -26,9 +27,6 @@ pub(super) fn pieces(
     dump: &Dump,
     place: &SitePlace,
 ) -> Result<Vec<Piece>, Problem> {
-    let read = |path: &Path| {
-        Thing::read(path).map_err(|error| Problem::new(chain(&error), "see what stands there on the host"))
-    };
     let file = read(&place.file)?;
     ensure_ours(asked, &place.file, &file)?;
     let disabled = place.disabled.as_deref().map(|path| read(path).map(|thing| (path, thing))).transpose()?;
@@ -170,10 +168,39 @@ fn ensure_our_link(path: &Path, thing: &Thing, file: &Path) -> Result<(), Proble
     }
 }
 
-/// Puts back what was there.
-pub(super) fn put_all_back(pieces: &[Piece]) -> Result<(), Problem> {
-    let mut changed = pieces.iter().rev().filter(|piece| !piece.is_as_wanted());
-    changed.try_for_each(|piece| put(&piece.was, &piece.path))
+/// Puts back what was where, the last one first. What is as it was is not touched, and what cannot be put back does not keep
+/// the others from it; but nothing is removed then that others may need. The first problem is told.
+pub(super) fn put_back<'a>(
+    things: impl DoubleEndedIterator<Item = (&'a Path, &'a Thing)>,
+) -> Result<(), Problem> {
+    let mut first = Ok(());
+    for (path, was) in things.rev() {
+        let is_untouched = Thing::read(path).is_ok_and(|there| there == *was);
+        if is_untouched || first.is_err() && *was == Thing::Nothing {
+            continue;
+        }
+        let done = put(was, path);
+        first = first.and(done);
+    }
+    first
+}
+
+/// Refuses to change what is not as it was when it was looked at; nginx may have tested the change for a minute since.
+pub(super) fn ensure_as_seen<'a>(
+    pieces: impl Iterator<Item = &'a Piece>,
+    earlier: Option<Earlier>,
+) -> Result<(), Problem> {
+    for Piece { path, was, wanted } in pieces.filter(|piece| !piece.is_as_wanted()) {
+        let there = read(path)?;
+        // An earlier attempt may have put it in place.
+        if there != *was && !(earlier.is_some() && there.is(wanted)) {
+            return Err(Problem::new(
+                format_args!("{} was changed on the host meanwhile", path.display()),
+                "it is left as it is; look at what was changed, and ask again",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Puts the change in place: each piece of it in one step.
@@ -182,7 +209,7 @@ pub(super) fn switch<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Result<(), 
     changed.try_for_each(|piece| put(&piece.wanted, &piece.path))
 }
 
-pub(super) fn put(thing: &Thing, path: &Path) -> Result<(), Problem> {
+fn put(thing: &Thing, path: &Path) -> Result<(), Problem> {
     let put = || {
         if let (Thing::File { .. } | Thing::Link(_), Some(parent)) = (thing, path.parent()) {
             files::ensure_directory(parent, 0o755)?;
@@ -197,6 +224,69 @@ pub(super) fn put(thing: &Thing, path: &Path) -> Result<(), Problem> {
     })
 }
 
+fn read(path: &Path) -> Result<Thing, Problem> {
+    Thing::read(path).map_err(|error| Problem::new(chain(&error), "see what stands there on the host"))
+}
+
 fn chain(error: &FileError) -> String {
     crate::link::chain(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use super::*;
+
+    fn file(text: &str, group: u32) -> Thing {
+        Thing::File { content: text.into(), mode: 0o644, group }
+    }
+
+    #[test]
+    fn what_others_changed_meanwhile_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("site");
+        let group = fs::metadata(directory.path()).unwrap().gid();
+        let piece = Piece { path: path.clone(), was: file("one", group), wanted: file("two", group) };
+        for (there, at_first, again) in [
+            (file("one", group), true, true),
+            (file("mine", group), false, false),
+            (file("two", group), false, true),
+            (Thing::Nothing, false, false),
+            (Thing::Link("/nowhere".into()), false, false),
+        ] {
+            there.ensure(&path).unwrap();
+            let seen = |earlier| ensure_as_seen(std::iter::once(&piece), earlier).is_ok();
+            assert_eq!((seen(None), seen(Some(Earlier::Began))), (at_first, again), "{there:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_not_written_and_one_failure_does_not_keep_the_others_from_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let group = fs::metadata(directory.path()).unwrap().gid();
+        let was = file("was", group);
+        for (name, text) in [("changed", "new"), ("untouched", "was"), ("new", "new")] {
+            file(text, group).ensure(&at(name)).unwrap();
+        }
+        let inode = fs::metadata(at("untouched")).unwrap().ino();
+        // Nothing can be put below a file.
+        let stuck = at("untouched").join("stuck");
+        let (changed, untouched, new) = (at("changed"), at("untouched"), at("new"));
+        let all = [
+            (new.as_path(), &Thing::Nothing),
+            (changed.as_path(), &was),
+            (stuck.as_path(), &was),
+            (untouched.as_path(), &was),
+        ];
+        let problem = put_back(all.into_iter()).unwrap_err();
+        assert!(problem.reason.contains("untouched"), "{problem:?}");
+        assert_eq!(Thing::read(&changed).unwrap(), was);
+        assert_eq!(fs::metadata(&untouched).unwrap().ino(), inode);
+        assert!(new.exists(), "what could not be put back may need it");
+        put_back(all.into_iter().filter(|(path, _)| *path != stuck)).unwrap();
+        assert!(!new.exists());
+    }
 }
