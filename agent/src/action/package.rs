@@ -60,7 +60,7 @@ impl Perform for Package {
 
     fn perform(&self, steps: &mut Steps) -> Result<PackageReport, Failure<PackageReport>> {
         let site = steps.look("find", "apt", |_| Site::find())?;
-        if !steps.look("locks", "of apt and dpkg", |steps| site.wait(self, steps))? {
+        if !steps.look("locks", "of apt and dpkg", |steps| site.wait(locks_of(self), steps))? {
             return Err(stopped(steps, "nothing more was done").into());
         }
         let began = site.read_installed()?;
@@ -69,12 +69,10 @@ impl Perform for Package {
         }
         let before = site.read_installed()?;
         let goal = steps.look("check", self.subject(), |steps| {
-            let goal = site.runtime.block_on(goal::find(self, &site.apt, &before))?;
-            goal.tell(steps);
-            Ok(goal)
+            look(self, &site, &before, steps)
         })?;
         let earlier = steps.earlier(self.verb.as_str());
-        let Goal::Change { program, ref arguments, .. } = goal else {
+        if goal == Goal::Reached {
             let why = match earlier {
                 Some(_) => steps.not_again(),
                 None => "unchanged".to_owned(),
@@ -95,14 +93,7 @@ impl Perform for Package {
             self.subject(),
             // What is still to be done was looked at. What was done, and is to be done anew since, came later.
             |_, earlier| Ok((earlier == Earlier::Done).then_some(())),
-            |steps| {
-                site.change(self, program, arguments, steps)?;
-                // Named to apt-get, what was installed for others would be kept for good.
-                match goal.to_mark() {
-                    [] => Ok(()),
-                    names => site.change(self, Program::AptMark, &mark(names), steps),
-                }
-            },
+            |steps| reach(self, &site, goal, steps),
         );
         let mut after = before.clone();
         let verified = steps.look("verify", self.subject(), |_| {
@@ -126,6 +117,42 @@ impl Perform for Package {
             Err(problem) => Err(Failure { problem, left: Left::AsItIs, report: Some(Box::new(report)) }),
         }
     }
+}
+
+/// What is to be done as things are now, told.
+fn look(
+    asked: &Package,
+    site: &Site,
+    installed: &BTreeMap<String, Installed>,
+    steps: &mut Steps,
+) -> Result<Goal, Problem> {
+    let goal = site.runtime.block_on(goal::find(asked, &site.apt, installed))?;
+    goal.tell(steps);
+    Ok(goal)
+}
+
+/// Does what is to be done. Whenever somebody else had a lock meanwhile, packages may be others: what was found to be right is looked at
+/// again before anything is done.
+fn reach(asked: &Package, site: &Site, mut goal: Goal, steps: &mut Steps) -> Result<(), Problem> {
+    for _ in 0..ATTEMPTS {
+        let Goal::Change { program, ref arguments, .. } = goal else { return Ok(()) };
+        match site.run(asked, program, arguments, steps)? {
+            Ran::Well => {
+                // Named to apt-get, what was installed for others would be kept for good.
+                return match goal.to_mark() {
+                    [] => Ok(()),
+                    names => site.change(asked, Program::AptMark, &mark(names), steps),
+                };
+            }
+            Ran::Badly(problem) => return Err(problem),
+            // Somebody was quicker.
+            Ran::Locked => {
+                site.wait_again(locks_of(asked), steps)?;
+                goal = look(asked, site, &site.read_installed()?, steps)?;
+            }
+        }
+    }
+    Err(always_locked())
 }
 
 /// Whether dpkg was interrupted in the middle of something.
@@ -170,11 +197,7 @@ impl Site {
     }
 
     /// Waits until nobody holds what the action needs; false if it was asked to stop meanwhile.
-    fn wait(&self, asked: &Package, steps: &mut Steps) -> Result<bool, Problem> {
-        let locks = match asked.verb {
-            PackageVerb::Refresh => Locks::Lists,
-            _ => Locks::Packages,
-        };
+    fn wait(&self, locks: Locks, steps: &mut Steps) -> Result<bool, Problem> {
         let mut told: Option<Line> = None;
         while let Some(holder) = self.apt.read_holder(locks) {
             if steps.stop().requested().is_some() {
@@ -189,7 +212,15 @@ impl Site {
         Ok(true)
     }
 
-    /// Runs a program to its end, once nobody holds what it needs.
+    /// The same where nothing is done unless that is so.
+    fn wait_again(&self, locks: Locks, steps: &mut Steps) -> Result<(), Problem> {
+        match self.wait(locks, steps)? {
+            true => Ok(()),
+            false => Err(stopped(steps, "nothing more was done")),
+        }
+    }
+
+    /// Runs a program for which it is the same what became of packages meanwhile, once nobody holds what it needs.
     fn change(
         &self,
         asked: &Package,
@@ -197,51 +228,93 @@ impl Site {
         arguments: &[String],
         steps: &mut Steps,
     ) -> Result<(), Problem> {
+        self.change_as_far(asked, program, arguments, steps)?.map_or(Ok(()), Err)
+    }
+
+    /// The same; what the program itself failed with, if it did.
+    fn change_as_far(
+        &self,
+        asked: &Package,
+        program: Program,
+        arguments: &[String],
+        steps: &mut Steps,
+    ) -> Result<Option<Problem>, Problem> {
         for _ in 0..ATTEMPTS {
-            let mut told = Told::default();
-            let stop = steps.stop().as_fd().try_clone_to_owned();
-            let stop = stop.map_err(|error| {
-                Problem::new(format_args!("cannot wait for events: {error}"), "nothing was done; ask again")
-            })?;
-            let mut variables = VARIABLES.to_vec();
-            // ucf(1) keeps files that dpkg does not know as such.
-            variables.push(match asked.conffiles {
-                Conffiles::Keep => ("UCF_FORCE_CONFFOLD", "1"),
-                Conffiles::Replace => ("UCF_FORCE_CONFFNEW", "1"),
-            });
-            let mut heard = |heard: Heard<'_>| told.hear(&heard, steps);
-            let ended = self.apt.change(program, arguments, &variables, stop, &mut heard);
-            let ended = self.runtime.block_on(ended).map_err(|error| problem(&error))?;
-            told.finish(steps);
-            match ended {
-                Ended::Well => return Ok(()),
-                Ended::Stopped(why) => {
-                    return Err(Problem::new(
-                        format_args!("{} in the middle of it: apt ended behind what it was at", why.words()),
-                        "ask again: what is done already is not done again",
-                    ));
-                }
-                Ended::Left(why, unit) => return Err(left(why, unit.as_deref())),
-                // Somebody was quicker.
-                Ended::Badly(_) if told.is_locked => {
-                    if !self.wait(asked, steps)? {
-                        return Err(stopped(steps, "nothing more was done"));
-                    }
-                }
-                Ended::Badly(_) if Systemd::connect().is_ok_and(|systemd| systemd.is_shutting_down()) => {
-                    return Err(Problem::new(
-                        "the host is shutting down, and had apt end behind what it was at",
-                        "ask again when the host is back: what is done already is not done again",
-                    ));
-                }
-                Ended::Badly(how) => return Err(told.problem(asked, &how)),
+            match self.run(asked, program, arguments, steps)? {
+                Ran::Well => return Ok(None),
+                Ran::Badly(problem) => return Ok(Some(problem)),
+                Ran::Locked => self.wait_again(Locks::Packages, steps)?,
             }
         }
-        Err(Problem::new(
-            format_args!("a lock of apt or dpkg was held each of {ATTEMPTS} times that it seemed free"),
-            "see on the host what works with packages all the time: `ps -fC apt,apt-get,aptitude,dpkg,unattended-upgr`",
-        ))
+        Err(always_locked())
     }
+
+    /// Runs a program to its end.
+    fn run(
+        &self,
+        asked: &Package,
+        program: Program,
+        arguments: &[String],
+        steps: &mut Steps,
+    ) -> Result<Ran, Problem> {
+        let mut told = Told::default();
+        let stop = steps.stop().as_fd().try_clone_to_owned();
+        let stop = stop.map_err(|error| {
+            Problem::new(format_args!("cannot wait for events: {error}"), "nothing was done; ask again")
+        })?;
+        let mut variables = VARIABLES.to_vec();
+        // ucf(1) keeps files that dpkg does not know as such.
+        variables.push(match asked.conffiles {
+            Conffiles::Keep => ("UCF_FORCE_CONFFOLD", "1"),
+            Conffiles::Replace => ("UCF_FORCE_CONFFNEW", "1"),
+        });
+        let mut heard = |heard: Heard<'_>| told.hear(&heard, steps);
+        let ended = self.apt.change(program, arguments, &variables, stop, &mut heard);
+        let ended = self.runtime.block_on(ended).map_err(|error| problem(&error))?;
+        told.finish(steps);
+        match ended {
+            Ended::Well => Ok(Ran::Well),
+            Ended::Stopped(why) => Err(Problem::new(
+                format_args!("{} in the middle of it: apt ended behind what it was at", why.words()),
+                "ask again: what is done already is not done again",
+            )),
+            Ended::Left(why, unit) => Err(left(why, unit.as_deref())),
+            Ended::Badly(_) if told.is_locked => Ok(Ran::Locked),
+            Ended::Badly(_) if Systemd::connect().is_ok_and(|systemd| systemd.is_shutting_down()) => {
+                Err(Problem::new(
+                    "the host is shutting down, and had apt end behind what it was at",
+                    "ask again when the host is back: what is done already is not done again",
+                ))
+            }
+            Ended::Badly(how) => Ok(Ran::Badly(told.problem(asked, &how))),
+        }
+    }
+}
+
+/// How a program ended.
+#[derive(Debug)]
+enum Ran {
+    /// As it should.
+    Well,
+    /// It did nothing, for somebody else has a lock.
+    Locked,
+    /// With an error of its own.
+    Badly(Problem),
+}
+
+/// The locks that an action needs.
+const fn locks_of(asked: &Package) -> Locks {
+    match asked.verb {
+        PackageVerb::Refresh => Locks::Lists,
+        _ => Locks::Packages,
+    }
+}
+
+fn always_locked() -> Problem {
+    Problem::new(
+        format_args!("a lock of apt or dpkg was held each of {ATTEMPTS} times that it seemed free"),
+        "see on the host what works with packages all the time: `ps -fC apt,apt-get,aptitude,dpkg,unattended-upgr`",
+    )
 }
 
 fn left(why: Why, unit: Option<&str>) -> Problem {

@@ -165,6 +165,18 @@ DPkg::Options:: "--force-bad-path";
         assert!(built.status.success(), "{built:?}");
     }
 
+    /// Installs a package that was published, as somebody on the host does.
+    pub(crate) fn install_by_hand(&self, source: &str, name: &str, version: &str) {
+        let out = Command::new("dpkg")
+            .arg(format!("--admindir={}", self.path("var/lib/dpkg").display()))
+            .arg(format!("--instdir={}", self.path("system").display()))
+            .args(["--force-script-chrootless", "--force-bad-path", "--install"])
+            .arg(self.path(source).join(format!("{name}_{version}.deb")))
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{out:?}");
+    }
+
     /// Every package that dpkg knows: what should become of it, what it is, and its version.
     pub(crate) fn status(&self) -> BTreeMap<String, String> {
         let out = Command::new("dpkg-query")

@@ -1,8 +1,9 @@
 //! The kind `package` and the query `packages`, with the real apt and dpkg on a root of their own.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use fleetward_agent::query::{Counted, Queries};
@@ -24,7 +25,7 @@ use crate::debian::{Deb, Debian, MAIN, SECURITY, deb, machine};
 use crate::host::{
     Life, Machine, Output, Request, asking, boot, client, exited, finished, script, skipped, written,
 };
-use crate::systemd::{World, bus, play};
+use crate::systemd::{Bus, Shared, World, bus, play};
 
 /// What is asked of a host, as a person writes it.
 fn request(params: &str) -> Request {
@@ -353,7 +354,14 @@ async fn what_is_held_stays() {
 async fn says(life: &Life, request: &Request, progress: &mut watch::Receiver<Progress>, words: &str) {
     loop {
         let length = progress.borrow().output;
-        let log = life.runs.read_output(request.run, 0, length.try_into().unwrap(), Vec::new()).unwrap();
+        let log = match life.runs.read_output(request.run, 0, length.try_into().unwrap(), Vec::new()) {
+            // It is not there yet.
+            Err(error) if length == 0 => {
+                assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+                Vec::new()
+            }
+            log => log.unwrap(),
+        };
         let said: Vec<u8> = Records::new(&log).flat_map(|record| record.unwrap().payload.to_vec()).collect();
         if String::from_utf8_lossy(&said).contains(words) {
             return;
@@ -362,22 +370,24 @@ async fn says(life: &Life, request: &Request, progress: &mut watch::Receiver<Pro
     }
 }
 
+/// Takes a lock as apt and dpkg do, until the file is closed.
+fn lock(path: &Path) -> File {
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).unwrap();
+    // SAFETY: all fields of a flock may be zero.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK.try_into().unwrap();
+    // SAFETY: one valid structure.
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) }, 0);
+    file
+}
+
 #[tokio::test]
 async fn whoever_holds_a_lock_is_named_and_waited_for() {
     let Some((machine, debian)) = machine("locks") else { return };
     debian.publish(MAIN, &[deb("one", "1")]);
     let life = machine.start(boot(1));
     done(&life, r#"{"verb":"refresh"}"#).await;
-    let lock = |name: &str| {
-        let file =
-            OpenOptions::new().create(true).truncate(false).write(true).open(debian.path(name)).unwrap();
-        // SAFETY: all fields of a flock may be zero.
-        let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-        lock.l_type = libc::F_WRLCK.try_into().unwrap();
-        // SAFETY: one valid structure.
-        assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const lock) }, 0);
-        file
-    };
+    let lock = |name: &str| lock(&debian.path(name));
     for (file, params) in [
         ("var/lib/dpkg/lock-frontend", r#"{"verb":"install","names":["one"]}"#),
         ("var/lib/apt/lists/lock", r#"{"verb":"refresh"}"#),
@@ -570,6 +580,60 @@ async fn a_package_that_cannot_be_set_up_is_told_with_what_was_done() {
     let told = fails(&life, r#"{"verb":"install","names":["other"]}"#).await;
     assert!(told.contains("post-installation script"), "{told}");
     assert!(!debian.status().contains_key("other"));
+}
+
+/// A machine on which services are started for their work, as late as a test wants.
+fn machine_with_bus(test: &str) -> Option<(Machine, Debian, Bus, Shared)> {
+    let (mut machine, debian) = machine(test)?;
+    let Some(bus) = bus(machine.directory.path()) else {
+        skipped(test, "dbus-daemon is not installed");
+        return None;
+    };
+    machine.bus = Some(bus.address.clone());
+    let world = Arc::new(watch::channel(World::default()).0);
+    drop(play(bus.address.clone(), Arc::clone(&world)));
+    Some((machine, debian, bus, world))
+}
+
+/// Somebody who is quicker than apt or dpkg, and what was changed until they have ended.
+async fn overtaken(
+    life: &Life,
+    (debian, world): (&Debian, &Shared),
+    request: &Request,
+    meanwhile: impl FnOnce(),
+) -> (Outcome, Output) {
+    world.send_modify(|world| (world.holds_service, world.wants_service) = (true, false));
+    let mut progress = life.begin(request).await;
+    drop(world.subscribe().wait_for(|world| world.wants_service).await.unwrap());
+    meanwhile();
+    let held = lock(&debian.path("var/lib/dpkg/lock-frontend"));
+    world.send_modify(|world| world.holds_service = false);
+    says(life, request, &mut progress, "lock-frontend is held by").await;
+    drop(held);
+    let end = finished(progress).await;
+    let output = life.output(request.run, &end);
+    (end.outcome, output)
+}
+
+/// What was found to be right before somebody else had the lock is looked at again.
+#[tokio::test]
+async fn no_more_is_removed_than_was_named_whoever_was_quicker() {
+    let Some((machine, debian, _bus, world)) = machine_with_bus("being overtaken") else { return };
+    debian.publish(MAIN, &[deb("tool", "1"), Deb { control: "Depends: tool\n", ..deb("user", "1") }]);
+    let life = machine.start(boot(1));
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    done(&life, r#"{"verb":"install","names":["tool"]}"#).await;
+    let remove = request(r#"{"verb":"remove","names":["tool"]}"#);
+    let by_hand = || debian.install_by_hand(MAIN, "user", "1");
+    let (outcome, output) = overtaken(&life, (&debian, &world), &remove, by_hand).await;
+    let told = text(&output.stderr);
+    assert_eq!((outcome, debian.status().len()), (Outcome::Exited(1), 2), "{told}");
+    assert!(told.contains("user would be removed as well"), "{told}");
+    // Where nothing else came, it is done.
+    let remove = request(r#"{"verb":"remove","names":["tool","user"]}"#);
+    let (outcome, output) = overtaken(&life, (&debian, &world), &remove, || ()).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+    assert_eq!(changes(&report(&output)), ["tool 1>", "user 1>"]);
 }
 
 /// Where there is systemd, apt is out of the run's reach: a stop does not kill dpkg in the middle of a package.

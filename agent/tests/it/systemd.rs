@@ -116,6 +116,10 @@ pub(crate) struct World {
     pub(crate) dependencies: HashMap<(&'static str, &'static str), Vec<&'static str>>,
     /// The same, from the next time on that all files are read.
     pub(crate) next_dependencies: HashMap<(&'static str, &'static str), Vec<&'static str>>,
+    /// Whether it has not come to the start of a service for its work that is asked for.
+    pub(crate) holds_service: bool,
+    /// Whether somebody waits for that.
+    pub(crate) wants_service: bool,
     /// The process of the service that was started for its work.
     pub(crate) service: Option<u32>,
     /// Other names of units.
@@ -406,6 +410,8 @@ type Properties = Vec<(String, OwnedVariant)>;
 async fn start_transient(connection: &Connection, world: &Shared, message: &Message) {
     let (unit, mode, properties, _): (String, String, Properties, Vec<(String, Properties)>) =
         message.body().deserialize().unwrap();
+    world.send_modify(|world| world.wants_service = true);
+    drop(world.subscribe().wait_for(|world| !world.holds_service).await.unwrap());
     assert_eq!((unit.ends_with(".service"), mode.as_str()), (true, "fail"));
     let mut properties: HashMap<String, OwnedVariant> = properties.into_iter().collect();
     let mut take = |name: &str| Variant::from(properties.remove(name).unwrap());

@@ -18,8 +18,9 @@ const AGENT: &str = "fleetward-agent";
 /// Without these no agent does what it is asked, whatever its package says that it needs.
 const NEEDED: [&str; 5] = ["apt", "dpkg", "systemd", "dbus", "libc6"];
 
-/// What apt is always set to: to write for no terminal, and to wait a little for whoever was quicker.
-const SET: [&str; 3] = ["APT::Color=0", "Dpkg::Use-Pty=0", "DPkg::Lock::Timeout=60"];
+/// What apt is always set to: to write for no terminal, and to wait for nobody. What it would do once nobody else is at work is looked at
+/// again before: it may have become more than was asked for.
+const SET: [&str; 3] = ["APT::Color=0", "Dpkg::Use-Pty=0", "DPkg::Lock::Timeout=0"];
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
