@@ -48,7 +48,7 @@ impl Perform for Package {
         let site = steps.look("find", "apt", |_| Site::find())?;
         let installed = site.read_installed()?;
         let mut changes = Vec::new();
-        if is_interrupted(&site, &installed) {
+        if is_to_configure(self, &site, &installed) {
             changes.push(Change::new("run `dpkg --configure -a`, for dpkg was interrupted before"));
         }
         let goal = steps.look("check", self.subject(), |_| {
@@ -64,12 +64,16 @@ impl Perform for Package {
             return Err(stopped(steps, "nothing more was done").into());
         }
         let began = site.read_installed()?;
-        if is_interrupted(&site, &began) {
+        if is_to_configure(self, &site, &began) {
             configure(self, &site, steps)?;
         }
         let before = site.read_installed()?;
         let goal = steps.look("check", self.subject(), |steps| {
-            look(self, &site, &before, steps)
+            let goal = look(self, &site, &before, steps)?;
+            if goal == Goal::Reached {
+                outcome::ensure_whole(self, &began, &before)?;
+            }
+            Ok(goal)
         })?;
         let earlier = steps.earlier(self.verb.as_str());
         if goal == Goal::Reached {
@@ -102,7 +106,7 @@ impl Perform for Package {
             if changed.is_err() {
                 Ok(())
             } else {
-                site.runtime.block_on(outcome::verify(self, &site.apt, &after))
+                site.runtime.block_on(outcome::verify(self, &site.apt, &began, &after))
             }
         });
         let is_refresh = self.verb == PackageVerb::Refresh;
@@ -155,17 +159,30 @@ fn reach(asked: &Package, site: &Site, mut goal: Goal, steps: &mut Steps) -> Res
     Err(always_locked())
 }
 
-/// Whether dpkg was interrupted in the middle of something.
-fn is_interrupted(site: &Site, installed: &BTreeMap<String, Installed>) -> bool {
-    site.apt.read_is_interrupted() || installed.values().any(|package| !package.is_whole())
+/// Whether dpkg was interrupted in the middle of something, and that matters to what is asked for. Whoever is at work now is not
+/// interrupted.
+fn is_to_configure(asked: &Package, site: &Site, installed: &BTreeMap<String, Installed>) -> bool {
+    let matters = !matches!(asked.verb, PackageVerb::Refresh | PackageVerb::Hold | PackageVerb::Unhold);
+    matters
+        && (site.apt.read_is_interrupted() || installed.values().any(|package| !package.is_whole()))
+        && site.apt.read_holder(Locks::Packages).is_none()
 }
 
-/// Has dpkg come to the end of what was interrupted: without that nothing else can be done.
+/// Has dpkg come to the end of what was interrupted. A package that cannot be set up is no reason to do nothing else: to remove it or
+/// to bring it to another version may be what mends it, and apt-get knows what hangs on it.
 fn configure(asked: &Package, site: &Site, steps: &mut Steps) -> Result<(), Problem> {
     let keep = ["--force-confdef", "--force-confold", "--configure", "-a"].map(str::to_owned);
     // Each life of a run may have interrupted it anew, behind one that had done it.
     steps.repeat("configure", "dpkg --configure -a, for dpkg was interrupted before", |steps| {
-        site.change(asked, Program::Dpkg, &keep, steps)
+        match site.change_as_far(asked, Program::Dpkg, &keep, steps)? {
+            Some(problem) if site.apt.read_is_interrupted() => Err(problem),
+            Some(problem) => {
+                steps.complain(problem.reason);
+                steps.complain("that is left as it is, and what was asked for is tried all the same");
+                Ok(())
+            }
+            None => Ok(()),
+        }
     })
 }
 

@@ -576,10 +576,34 @@ async fn a_package_that_cannot_be_set_up_is_told_with_what_was_done() {
         "{output:?}"
     );
     assert_eq!(changes(&report(&output)), ["base >1", "broken >1"]);
-    // Nothing else can be done before that is set right, and it is tried first.
+    // Who asks for nothing that is set up is not told of it.
+    for params in [
+        r#"{"verb":"hold","names":["base"]}"#,
+        r#"{"verb":"unhold","names":["base"]}"#,
+        r#"{"verb":"refresh"}"#,
+    ] {
+        let (outcome, output) = ask(&life, params).await;
+        assert_eq!(outcome, Outcome::Exited(0), "{output:?}");
+        assert!(!text(&output.stdout).contains("dpkg --configure -a"), "{output:?}");
+    }
+    // What else is asked for is done, as far as apt-get does it: it tries to set right all that hangs there.
     let told = fails(&life, r#"{"verb":"install","names":["other"]}"#).await;
-    assert!(told.contains("post-installation script"), "{told}");
-    assert!(!debian.status().contains_key("other"));
+    assert!(told.contains("post-installation script") && told.contains("tried all the same"), "{told}");
+    assert_eq!(debian.status()["other"], "install installed 1");
+    assert!(!done(&life, r#"{"verb":"install","names":["other"]}"#).await.changed);
+    let told = fails(&life, r#"{"verb":"install","names":["broken"]}"#).await;
+    assert!(told.contains("dpkg did not come to an end with broken"), "{told}");
+    // What mends it can be done: another version, or none.
+    debian.publish(MAIN, &[Deb { control: "Depends: base\n", ..deb("broken", "2") }]);
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    assert_eq!(changes(&done(&life, r#"{"verb":"install","names":["broken"]}"#).await), ["broken 1>2"]);
+    assert_eq!(debian.status()["broken"], "install installed 2");
+    let (outcome, _) = ask(&life, r#"{"verb":"install","names":["broken=1"]}"#).await;
+    assert_eq!(
+        (outcome, debian.status()["broken"].as_str()),
+        (Outcome::Exited(1), "install half-configured 1")
+    );
+    assert_eq!(changes(&done(&life, r#"{"verb":"remove","names":["broken"]}"#).await), ["broken 1>"]);
 }
 
 /// A machine on which services are started for their work, as late as a test wants.

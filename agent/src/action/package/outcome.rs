@@ -22,20 +22,10 @@ const MAX_BYTES: usize = 32 << 10;
 pub(super) async fn verify(
     asked: &Package,
     apt: &Apt,
+    before: &BTreeMap<String, Installed>,
     installed: &BTreeMap<String, Installed>,
 ) -> Result<(), Problem> {
-    let broken: Vec<&str> = installed
-        .values()
-        .filter(|package| !package.is_whole())
-        .map(|package| package.full.as_str())
-        .take(10)
-        .collect();
-    if !broken.is_empty() {
-        return Err(Problem::new(
-            format_args!("dpkg did not come to an end with {}", broken.join(", ")),
-            "run `dpkg --configure -a` on the host: it says what is in the way",
-        ));
-    }
+    ensure_whole(asked, before, installed)?;
     if asked.verb == PackageVerb::Refresh {
         return Ok(());
     }
@@ -46,6 +36,38 @@ pub(super) async fn verify(
             "the lines above say more; ask again, for something else may have changed packages meanwhile",
         )),
     }
+}
+
+/// Whether dpkg came to its end with all that this is about. What was not whole before, and was not asked for, is no failure of it.
+///
+/// # Errors
+/// What is not whole.
+pub(super) fn ensure_whole(
+    asked: &Package,
+    before: &BTreeMap<String, Installed>,
+    installed: &BTreeMap<String, Installed>,
+) -> Result<(), Problem> {
+    // These set nothing up, and somebody else may be at it.
+    if matches!(asked.verb, PackageVerb::Refresh | PackageVerb::Hold | PackageVerb::Unhold) {
+        return Ok(());
+    }
+    let is_named = |package: &Installed| asked.names.iter().any(|spec| spec.name.as_str() == package.name);
+    // Asked for without names, it is all.
+    let is_asked_for = |package: &Installed| asked.names.is_empty() || is_named(package);
+    let was_whole = |package: &Installed| before.get(&package.full).is_none_or(Installed::is_whole);
+    let broken: Vec<&str> = installed
+        .values()
+        .filter(|package| !package.is_whole() && (is_asked_for(package) || was_whole(package)))
+        .map(|package| package.full.as_str())
+        .take(10)
+        .collect();
+    if broken.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        format_args!("dpkg did not come to an end with {}", broken.join(", ")),
+        "run `dpkg --configure -a` on the host: it says what is in the way",
+    ))
 }
 
 /// The report: what is not as it was, and what the host wants now.
