@@ -367,8 +367,7 @@ impl Told {
             Heard::Note(words) => steps.complain(words),
             Heard::Line(line) => {
                 self.lines = self.lines.saturating_add(1);
-                self.is_locked |= line.starts_with("E: Could not get lock")
-                    || line.contains("is locked by another process");
+                self.is_locked |= is_lock_held(line);
                 let is_error = line.starts_with("E: ") || line.starts_with("dpkg: error");
                 let count = self.errors.len();
                 match self.errors.last_mut() {
@@ -411,6 +410,12 @@ impl Told {
     }
 }
 
+/// Whether apt or dpkg says that somebody else has a lock. dpkg before 1.21 says "is locked", later ones "was locked by another process
+/// with pid 812".
+fn is_lock_held(line: &str) -> bool {
+    line.starts_with("E: Could not get lock") || line.contains("locked by another process")
+}
+
 /// apt could not be asked.
 fn problem(error: &AptError) -> Problem {
     let text = error.to_string();
@@ -435,4 +440,23 @@ fn problem(error: &AptError) -> Problem {
         }
     };
     Problem::new(text, advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The sentences of lockfile.c and dpkg's main, before and since 1.21, and of apt's own.
+    #[test]
+    fn who_was_quicker_is_heard_of_from_apt_and_from_every_dpkg() {
+        for (line, expected) in [
+            ("E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process 812 (apt-get)", true),
+            ("dpkg: error: dpkg frontend is locked by another process", true),
+            ("dpkg: error: dpkg frontend lock was locked by another process with pid 812", true),
+            ("dpkg: error: dpkg database lock was locked by another process with pid 812", true),
+            ("dpkg: error processing package broken (--configure):", false),
+        ] {
+            assert_eq!(is_lock_held(line), expected, "{line}");
+        }
+    }
 }

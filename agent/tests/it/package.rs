@@ -660,6 +660,33 @@ async fn no_more_is_removed_than_was_named_whoever_was_quicker() {
     assert_eq!(changes(&report(&output)), ["tool 1>", "user 1>"]);
 }
 
+/// dpkg does not wait for its lock, and says so in other words than apt.
+#[tokio::test]
+async fn dpkg_waits_for_whoever_was_quicker_and_a_refresh_for_nobody_who_changes_packages() {
+    let Some((machine, debian, _bus, world)) = machine_with_bus("overtaking dpkg") else { return };
+    let mark = debian.path("mark");
+    let postinst = format!("test -e {}", mark.display());
+    debian.publish(MAIN, &[Deb { postinst: Some(&postinst), ..deb("late", "1") }, deb("one", "1")]);
+    let life = machine.start(boot(1));
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    fails(&life, r#"{"verb":"install","names":["late"]}"#).await;
+    let held = lock(&debian.path("var/lib/dpkg/lock-frontend"));
+    assert!(!done(&life, r#"{"verb":"refresh"}"#).await.changed);
+    let rehearsal =
+        Request { authority: Authority::Rehearse, ..request(r#"{"verb":"install","names":["one"]}"#) };
+    let end = life.finish(&rehearsal).await;
+    let preview: Preview = serde_json::from_value(life.output(rehearsal.run, &end).report.unwrap()).unwrap();
+    let told: Vec<_> = preview.changes.iter().map(|change| change.what.as_str()).collect();
+    assert_eq!(told, ["install one 1"], "who is at work now was not interrupted");
+    drop(held);
+    std::fs::write(&mark, "").unwrap();
+    let install = request(r#"{"verb":"install","names":["one"]}"#);
+    let (outcome, output) = overtaken(&life, (&debian, &world), &install, || ()).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(text(&output.stderr).contains("locked by another process"), "{output:?}");
+    assert_eq!(debian.status()["late"], "install installed 1");
+}
+
 /// Where there is systemd, apt is out of the run's reach: a stop does not kill dpkg in the middle of a package.
 #[tokio::test]
 async fn a_stop_lets_dpkg_come_to_its_end() {
