@@ -27,6 +27,7 @@ mod secrecy;
 mod site;
 mod site_cut;
 mod site_query;
+mod site_root;
 mod site_whose;
 mod stop;
 mod systemd;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::nginx::{free_port, get, web};
 
-fn with(site: &Value, more: Value) -> Value {
+pub(crate) fn with(site: &Value, more: Value) -> Value {
     let mut site = site.clone();
     let (Value::Object(site_fields), Value::Object(more)) = (&mut site, more) else { panic!("objects") };
     site_fields.extend(more);

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use super::pieces::{self, pieces};
+use super::render::Links;
 use super::turn;
 use super::{SWITCH, warnings};
 use crate::perform::{Left, Problem, Steps};
@@ -75,7 +76,8 @@ impl Found {
             )
         })?;
         let place = layout.place(asked.name.as_str());
-        let pieces = pieces(asked, &nginx, &dump, &place)?;
+        let links = if steps.allowed().roots().is_some() { Links::Refused } else { Links::Followed };
+        let pieces = pieces(asked, &nginx, &dump, &place, links)?;
         let before = Text::of(state(&place, |piece| &piece.was, &pieces));
         let warnings = match asked.verb {
             SiteVerb::Ensure => collisions(asked, &dump, &place),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use fleetward_protocol::action::site::{Auth, Site, SiteVerb};
 
-use super::render::{Ground, render};
+use super::render::{Ground, Links, render};
 use crate::journal::steps::Earlier;
 use crate::perform::Problem;
 use crate::platform::files::{self, FileError};
@@ -26,6 +26,7 @@ pub(super) fn pieces(
     nginx: &Nginx,
     dump: &Dump,
     place: &SitePlace,
+    links: Links,
 ) -> Result<Vec<Piece>, Problem> {
     let file = read(&place.file)?;
     ensure_ours(asked, &place.file, &file)?;
@@ -50,7 +51,7 @@ pub(super) fn pieces(
         ));
     }
     let (text, kept) = match asked.verb {
-        SiteVerb::Ensure => wanted(asked, nginx, dump, place)?,
+        SiteVerb::Ensure => wanted(asked, nginx, dump, place, links)?,
         SiteVerb::Remove => (Thing::Nothing, Thing::Nothing),
         SiteVerb::Enable | SiteVerb::Disable => (there, users.clone()),
     };
@@ -84,11 +85,17 @@ pub(super) fn pieces(
 }
 
 /// The site's file and its file of users as they are to be.
-fn wanted(asked: &Site, nginx: &Nginx, dump: &Dump, place: &SitePlace) -> Result<(Thing, Thing), Problem> {
+fn wanted(
+    asked: &Site,
+    nginx: &Nginx,
+    dump: &Dump,
+    place: &SitePlace,
+    links: Links,
+) -> Result<(Thing, Thing), Problem> {
     let users = asked.auth.as_ref().filter(|auth| !auth.users.is_empty());
     let path = place.users.display().to_string();
     let has_http2 = nginx.is_at_least([1, 25, 1]);
-    let text = render(asked, Ground { has_http2, users: users.map(|_| path.as_str()) });
+    let text = render(asked, Ground { has_http2, users: users.map(|_| path.as_str()), links });
     if text.len() as u64 > MAX_FILE {
         return Err(Problem::new(
             format_args!("the file of this site would have {} bytes, and {MAX_FILE} are allowed", text.len()),

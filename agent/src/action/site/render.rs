@@ -18,6 +18,17 @@ pub(super) struct Ground<'a> {
     pub(super) has_http2: bool,
     /// The file of users, if the site brings its own.
     pub(super) users: Option<&'a str>,
+    /// What nginx does with links among the files that it serves.
+    pub(super) links: Links,
+}
+
+/// Whether nginx follows links that stand beneath the root of files that it serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Links {
+    /// It does: what is beneath a root is the business of whoever writes there.
+    Followed,
+    /// It does not: the owner names the directories that may be served, and whoever writes into one is not asked.
+    Refused,
 }
 
 /// The text of a site's file.
@@ -135,7 +146,7 @@ fn body(writer: &mut Writer, site: &Site, own: &str, ground: Ground<'_>) {
         snippet.directives().iter().for_each(|directive| writer.read(directive));
     }
     for (at, one) in site.locations.iter().enumerate() {
-        location(writer, site, (own, at), one);
+        location(writer, site, (own, at), one, ground.links);
     }
     let is_rest = |location: &Location| {
         location.path.as_str() == "/" && matches!(location.matches, Match::Prefix | Match::PrefixFirst)
@@ -152,7 +163,7 @@ fn headers<'a>(writer: &mut Writer, headers: impl IntoIterator<Item = &'a Header
     }
 }
 
-fn location(writer: &mut Writer, site: &Site, (own, at): (&str, usize), location: &Location) {
+fn location(writer: &mut Writer, site: &Site, (own, at): (&str, usize), location: &Location, links: Links) {
     let sign = match location.matches {
         Match::Prefix => None,
         Match::PrefixFirst => Some("^~"),
@@ -175,7 +186,7 @@ fn location(writer: &mut Writer, site: &Site, (own, at): (&str, usize), location
         }
         match location.does() {
             Some(Does::Proxy(proxy)) => pass(writer, proxy, own, at),
-            Some(Does::Static(files)) => serve(writer, files),
+            Some(Does::Static(files)) => serve(writer, files, links),
             Some(Does::Redirect(redirect)) => {
                 writer.directive("return", [&redirect.code().to_string(), redirect.to.as_str()]);
             }
@@ -227,14 +238,22 @@ fn pass(writer: &mut Writer, proxy: &Proxy, own: &str, at: usize) {
     }
 }
 
-fn serve(writer: &mut Writer, files: &Static) {
+fn serve(writer: &mut Writer, files: &Static, links: Links) {
     let Static { root, index, fallback, expires } = files;
     writer.directive("root", [root]);
+    if links == Links::Refused {
+        // The root itself was looked at, and may be a link, such as to the release that is in use.
+        writer.directive("disable_symlinks", ["on".to_owned(), format!("from={root}")]);
+    }
     if !index.is_empty() {
         writer.directive("index", index);
     }
     if let Some(fallback) = fallback {
-        writer.directive("try_files", ["$uri", "$uri/", fallback.as_str()]);
+        // Not `$is_args`, which may be empty: a group of a regular expression can be called `args`, and what a request puts into
+        // it must not become a part of the path.
+        let arguments = fallback.with_arguments().map(|path| format!("{path}?$args"));
+        let fallback = arguments.as_deref().unwrap_or(fallback.as_str());
+        writer.directive("try_files", ["$uri", "$uri/", fallback]);
     }
     if let Some(expires) = expires {
         writer.directive("expires", [expires]);
@@ -266,7 +285,7 @@ mod tests {
 
     use super::*;
 
-    const GROUND: Ground<'_> = Ground { has_http2: false, users: None };
+    const GROUND: Ground<'_> = Ground { has_http2: false, users: None, links: Links::Followed };
 
     fn site(value: serde_json::Value) -> Site {
         serde_json::from_value(value).unwrap()
@@ -292,7 +311,7 @@ mod tests {
         expect_test::expect_file!["render.txt"].assert_eq(text);
         let parsed = parse(text.as_bytes());
         assert_eq!(parsed.fault, None);
-        let newer = render(&site, Ground { has_http2: true, users: None });
+        let newer = render(&site, Ground { has_http2: true, ..GROUND });
         assert!(newer.contains("http2 on;") && !newer.contains("ssl http2"), "{newer}");
     }
 

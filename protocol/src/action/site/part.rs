@@ -289,7 +289,8 @@ pub struct Static {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(feature = "schema", schema(value_type = Vec<String>))]
     pub index: Vec<FileName>,
-    /// What is served for what is not there: a path of the site, such as `/index.html`, or a status, such as `=404`.
+    /// What is served for what is not there: a path of the site, such as `/index.html`, or a status, such as `=404`. Behind a
+    /// path `$is_args$args` takes the arguments of the request along; no other variable is allowed, and no `..`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "schema", schema(value_type = Option<String>, example = "/index.html"))]
     pub fallback: Option<Fallback>,

@@ -142,6 +142,14 @@ impl Backend {
     }
 }
 
+impl Fallback {
+    /// The path, if the arguments of the request are taken along.
+    #[must_use]
+    pub fn with_arguments(&self) -> Option<&str> {
+        self.0.strip_suffix(ARGUMENTS)
+    }
+}
+
 impl Snippet {
     /// Its directives.
     #[must_use]
@@ -378,23 +386,43 @@ fn access_log(text: &str) -> Result<String, String> {
     }
 }
 
+/// What stands at the end of a fallback that takes the arguments of the request along.
+const ARGUMENTS: &str = "$is_args$args";
+
 fn fallback(text: &str) -> Result<String, String> {
+    word(text, MAX_VALUE)?;
     let code = text.strip_prefix('=').map(|code| code.parse::<u16>());
     match code {
-        Some(Ok(400..=599)) => Ok(text.to_owned()),
+        Some(Ok(400..=599)) if text.len() == "=404".len() => Ok(text.to_owned()),
         Some(_) => Err("a status is from 400 to 599, such as `=404`".to_owned()),
-        None if text.starts_with('/') => template(text),
-        None => {
-            Err("write a path of the site, such as `/index.html`, or a status, such as `=404`".to_owned())
-        }
+        None => fallback_path(text.strip_suffix(ARGUMENTS).unwrap_or(text)).map(|()| text.to_owned()),
+    }
+}
+
+/// Checks what nginx joins to a root as it stands: it resolves no `..` in it (`try_files`, ngx_http_core_module).
+fn fallback_path(path: &str) -> Result<(), String> {
+    if !path.starts_with('/') {
+        return Err("write a path of the site, such as `/index.html`, or a status, such as `=404`".to_owned());
+    }
+    if path.contains('$') {
+        return Err(format!(
+            "no variable is taken there but `{ARGUMENTS}` at the end, for a request says what is in it"
+        ));
+    }
+    if path.split('/').any(|name| name == "..") {
+        return Err("write it without `..`".to_owned());
+    }
+    match path.contains([' ', ';', '{', '}', '?', '#', '"', '\'', '\\']) {
+        true => Err("a path there has no spaces, quotes and backslashes, and none of `;{}?#`".to_owned()),
+        false => Ok(()),
     }
 }
 
 fn file_name(text: &str) -> Result<String, String> {
     word(text, 255)?;
     without_variables(text)?;
-    match text.contains('/') {
-        true => Err("it is a name alone, without `/`".to_owned()),
+    match text.contains('/') || matches!(text, "." | "..") {
+        true => Err("it is a name alone, without `/`, and neither `.` nor `..`".to_owned()),
         false => Ok(text.to_owned()),
     }
 }
@@ -523,6 +551,21 @@ mod tests {
             (told::<MediaType>("text"), "text/plain"),
             (told::<AccessLog>("on"), "neither `off` nor a path"),
             (told::<Fallback>("=200"), "400 to 599"),
+            (told::<Fallback>("=+404"), "400 to 599"),
+            (told::<Fallback>("index.html"), "a path of the site"),
+            (told::<Fallback>("/../../etc/passwd"), "without `..`"),
+            (told::<Fallback>("/..$is_args$args"), "without `..`"),
+            (told::<Fallback>("/../..$arg_x"), "no variable"),
+            (told::<Fallback>("/../..$1"), "no variable"),
+            (told::<Fallback>("/$document_root"), "no variable"),
+            (told::<Fallback>("/$args"), "no variable"),
+            (told::<Fallback>("/a$is_args$args/b"), "no variable"),
+            (told::<Fallback>("/a b;"), "no spaces"),
+            (told::<Fallback>("/x{"), "no spaces"),
+            (told::<Fallback>("/a?b=/../c"), "without `..`"),
+            (told::<Fallback>("/a?b"), "none of"),
+            (told::<FileName>(".."), "neither"),
+            (told::<FileName>("../a"), "a name alone"),
             (told::<Expiry>("30"), "30d"),
             (told::<Login>("ada:secret"), "never taken"),
             (told::<Login>("ada:{PLAIN}secretsecretsecret"), "never taken"),
@@ -536,6 +579,9 @@ mod tests {
         }
         for value in ["unix:/run/app.sock", "[2001:db8::1]:80", "app.example.com:8080", "127.0.0.1:3000"] {
             assert!(value.parse::<Backend>().is_ok(), "{value}");
+        }
+        for value in ["=404", "/index.html", "/", "/ü.html", "/..a", "/index.php$is_args$args"] {
+            assert!(value.parse::<Fallback>().is_ok(), "{value}");
         }
         let snippet: Snippet = "if ($host = x) { return 404; } gzip on;".parse().unwrap();
         assert_eq!(snippet.names(), ["if", "return", "gzip"]);
