@@ -156,6 +156,19 @@ impl Nginx {
         Ok(Dump::read(&said, self))
     }
 
+    /// The same; where nginx does not take its configuration, what can be read of its files, and its words.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub async fn read_dump_or_files(&self) -> Result<(Dump, Option<Vec<Line>>), NginxError> {
+        match self.read_dump().await {
+            Ok(dump) => Ok((dump, None)),
+            // It tells files only when it takes all of them.
+            Err(NginxError::Broken(lines)) => Ok((Dump::of_files(self), Some(lines))),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether a master that was started with this first file of a configuration, or with none, works with this one.
     fn is_begun_by(&self, given: Option<&Path>) -> bool {
         given.map_or(!self.is_elsewhere, |given| self.prefix.join(given) == self.config)

@@ -23,7 +23,7 @@ const DAY_MS: i64 = 86_400_000;
 
 impl Look for Certificates {
     async fn look(&self, _: bool, teller: &mut Teller<Self>) -> Result<(), Stop> {
-        let dump = read().await?;
+        let (dump, end) = read().await?;
         let now = clock::now();
         for (file, sites) in used(&dump) {
             let item = item(&file, &sites, now);
@@ -32,7 +32,7 @@ impl Look for Certificates {
                 teller.item(&item).await?;
             }
         }
-        Ok(())
+        end
     }
 }
 

@@ -15,7 +15,7 @@ use crate::platform::nginx::logs;
 
 impl Look for SiteErrors {
     async fn look(&self, _: bool, teller: &mut Teller<Self>) -> Result<(), Stop> {
-        let dump = read().await?;
+        let (dump, end) = read().await?;
         let logs = written(&dump);
         let wanted = self.site.as_ref().map(|site| site.as_str());
         let own = |sites: &Option<String>| wanted.is_none() || sites.as_deref() == wanted;
@@ -44,7 +44,7 @@ impl Look for SiteErrors {
                 teller.item(&item(number, path, site.as_deref(), &line)).await?;
             }
         }
-        Ok(())
+        end
     }
 }
 

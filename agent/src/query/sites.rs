@@ -19,7 +19,7 @@ use crate::platform::nginx::{Nginx, NginxError};
 
 impl Look for Sites {
     async fn look(&self, _: bool, teller: &mut Teller<Self>) -> Result<(), Stop> {
-        let dump = read().await?;
+        let (dump, end) = read().await?;
         let upstreams = dump.upstreams();
         for (file, servers) in by_file(&dump) {
             let item = item(file, true, &servers, &dump, &upstreams);
@@ -43,21 +43,26 @@ impl Look for Sites {
                 teller.item(&item).await?;
             }
         }
-        Ok(())
+        end
     }
 }
 
-/// The configuration that nginx would work with.
-pub(super) async fn read() -> Result<Dump, Stop> {
-    let read = async { Nginx::find().await?.read_dump().await };
-    read.await.map_err(|error| match &error {
+/// The configuration that nginx would work with, and how the answer ends: where nginx does not take it, what its files say is told
+/// all the same, and then that.
+pub(super) async fn read() -> Result<(Dump, Result<(), Stop>), Stop> {
+    let read = async { Nginx::find().await?.read_dump_or_files().await };
+    let (dump, broken) = read.await.map_err(|error| match &error {
         NginxError::Absent => Stop::failed(format_args!("{error}; leave this host out, or install it first")),
-        NginxError::Broken(lines) => {
-            let words = lines.first().map_or("", |line| line.as_str());
-            Stop::failed(format_args!("{error}: {words}; correct it on the host until `nginx -t` is content"))
-        }
         _ => Stop::failed(format_args!("{error}; see what `nginx -T` says on the host")),
-    })
+    })?;
+    let end = broken.map_or(Ok(()), |lines| {
+        let words = lines.first().map_or("", |line| line.as_str()).to_owned();
+        let error = NginxError::Broken(lines);
+        Err(Stop::failed(format_args!(
+            "{error}: {words}; correct that until `nginx -t` is content: what is told here stands in the files, and nginx may work with something older"
+        )))
+    });
+    Ok((dump, end))
 }
 
 /// The servers, by the file that they stand in.

@@ -25,6 +25,7 @@ mod restart;
 mod resume;
 mod secrecy;
 mod site;
+mod site_broken;
 mod site_cut;
 mod site_query;
 mod site_root;

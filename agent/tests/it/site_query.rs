@@ -25,6 +25,12 @@ async fn next(answer: &mut Answer) -> QueryUp {
 
 /// The whole answer, or why it broke off.
 async fn ask<I: DeserializeOwned>(web: &Web, kind: &str, params: Value) -> Result<Vec<I>, String> {
+    let (items, end) = told(web, kind, params).await;
+    end.map(|()| items)
+}
+
+/// What is told, and why it broke off if it did.
+async fn told<I: DeserializeOwned>(web: &Web, kind: &str, params: Value) -> (Vec<I>, Result<(), String>) {
     let typed = Some(ActionRequest { kind: kind.to_owned(), params: params.to_string() });
     let request = Request { typed, ..script("") };
     let order = asking(&client(), Authority::Query, &request).dispatch.unwrap().order;
@@ -38,14 +44,14 @@ async fn ask<I: DeserializeOwned>(web: &Web, kind: &str, params: Value) -> Resul
                 serde_json::from_value::<I>(Value::Object(item)).unwrap()
             })),
             QueryUp::Complete => {}
-            QueryUp::Ended => return Ok(items),
-            QueryUp::Failed { detail } => return Err(detail.into()),
+            QueryUp::Ended => return (items, Ok(())),
+            QueryUp::Failed { detail } => return (items, Err(detail.into())),
             other => panic!("{other:?}"),
         }
     }
 }
 
-fn certificate(web: &Web, name: &str, names: &[&str]) {
+pub(crate) fn certificate(web: &Web, name: &str, names: &[&str]) {
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     fs::write(web.path(&format!("files/{name}.pem")), made.cert.pem()).unwrap();
@@ -53,7 +59,7 @@ fn certificate(web: &Web, name: &str, names: &[&str]) {
 }
 
 /// A site with TLS, which answers a probe of its own.
-fn secure(web: &Web) -> Value {
+pub(crate) fn secure(web: &Web) -> Value {
     json!({
         "name": "secure", "server_names": ["secure.example.com", "www.example.com"],
         "listen": [{ "address": "127.0.0.1", "port": web.port, "tls": true, "http2": true }],
@@ -166,6 +172,24 @@ async fn a_host_whose_nginx_is_broken_says_so() {
         let error = ask::<Value>(&web, kind, json!({})).await.unwrap_err();
         assert!(error.contains("unknown directive \"lisen\"") && error.contains("nginx -t"), "{error}");
     }
+}
+
+/// nginx tells nothing of a configuration that it does not take; its files do.
+#[tokio::test]
+async fn what_a_broken_nginx_has_is_told_from_its_files() {
+    let Some(web) = web("queries to an nginx whose certificate is gone") else { return };
+    web.start();
+    certificate(&web, "a", &["secure.example.com"]);
+    web.done(&secure(&web)).await;
+    fs::remove_file(web.path("files/a.pem")).unwrap();
+    let (sites, end) = told::<SiteItem>(&web, "sites", json!({})).await;
+    let [site] = &sites[..] else { panic!("{sites:?}") };
+    assert_eq!((site.name.as_str(), site.writer, site.enabled), ("secure", Writer::Ours, true));
+    assert!(end.unwrap_err().contains("a.pem"));
+    let (certificates, end) = told::<CertificateItem>(&web, "certificates", json!({})).await;
+    let [certificate] = &certificates[..] else { panic!("{certificates:?}") };
+    assert!(certificate.problem.as_deref().unwrap().contains("No such file"), "{certificate:?}");
+    assert!(end.unwrap_err().contains("nginx may work with something older"));
 }
 
 /// A host that holds sites for everybody: all of them are listed, and one of them changes.

@@ -39,6 +39,8 @@ pub(super) struct Found {
     /// What may not be meant so.
     warnings: Vec<String>,
     before: Word,
+    /// Whether nginx did not take its configuration before anything was done.
+    was_broken: bool,
 }
 
 /// What has to be known when the run goes on after it was cut off.
@@ -47,6 +49,9 @@ pub(super) struct Memory {
     /// What was where, in the order in which it is changed.
     was: Vec<(PathBuf, Thing)>,
     before: Word,
+    /// Whether nginx did not take its configuration before anything was done.
+    #[serde(default)]
+    was_broken: bool,
 }
 
 impl Found {
@@ -55,20 +60,19 @@ impl Found {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Problem::new(error, "nothing was done; ask again"))?;
         let nginx = runtime.block_on(Nginx::find()).map_err(|error| problem(&error))?;
-        let dump = match runtime.block_on(nginx.read_dump()) {
-            Ok(dump) => dump,
-            Err(error) => {
-                if let NginxError::Broken(lines) = &error {
-                    lines.iter().for_each(|line| steps.complain(line));
-                    // Broken by what this run itself has put in place before it was cut off: it does not stay.
-                    if steps.earlier(SWITCH).is_some() {
-                        put_back(asked, nginx, runtime, is_put_back, steps)?;
-                        return Err(problem_again(&error, steps));
-                    }
-                }
-                return Err(problem(&error));
+        let read = runtime.block_on(nginx.read_dump_or_files());
+        let (dump, broken) = read.map_err(|error| problem(&error))?;
+        let broken = broken.map(NginxError::Broken);
+        if let Some(error @ NginxError::Broken(lines)) = &broken {
+            lines.iter().for_each(|line| steps.complain(line));
+            // Broken by what this run itself has put in place before it was cut off: it does not stay.
+            if steps.earlier(SWITCH).is_some()
+                && !steps.recall::<Memory>().is_some_and(|memory| memory.was_broken)
+            {
+                put_back(asked, nginx, runtime, is_put_back, steps)?;
+                return Err(problem_again(error, steps));
             }
-        };
+        }
         let layout = Layout::of(&dump).ok_or_else(|| {
             Problem::new(
                 format_args!("{} includes no directory of sites", nginx.config.display()),
@@ -79,13 +83,31 @@ impl Found {
         let links = if steps.allowed().roots().is_some() { Links::Refused } else { Links::Followed };
         let pieces = pieces(asked, &nginx, &dump, &place, links)?;
         let before = Text::of(state(&place, |piece| &piece.was, &pieces));
-        let warnings = match asked.verb {
+        let mut warnings = match asked.verb {
             SiteVerb::Ensure => collisions(asked, &dump, &place),
             _ => Vec::new(),
         };
-        let master = None;
-        let mut found =
-            Self { nginx, runtime, dump, place, layout, pieces, master, is_started: false, warnings, before };
+        let was_broken = broken.is_some();
+        if let Some(error) = broken {
+            // Nothing that is done here mends it.
+            if pieces.iter().all(Piece::is_as_wanted) && steps.earlier(SWITCH).is_none() {
+                return Err(problem(&error));
+            }
+            warnings.push("nginx did not take its configuration before this change".to_owned());
+        }
+        let mut found = Self {
+            nginx,
+            runtime,
+            dump,
+            place,
+            layout,
+            pieces,
+            master: None,
+            is_started: false,
+            warnings,
+            before,
+            was_broken,
+        };
         found.master = found.read_master();
         let runs = if found.master.is_some() { "runs" } else { "does not run" };
         steps.say(format_args!(
@@ -122,6 +144,10 @@ impl Found {
                 )
             },
         )?;
+        if made.is_none() && self.was_broken {
+            // In place it would only be seen that all is as bad as before.
+            return Err(problem(&NginxError::Broken(Vec::new())));
+        }
         let Some(shadow) = made else {
             steps.say(
                 "the sites are included from within another file: the change is tested when it is in place",
@@ -137,6 +163,10 @@ impl Found {
         }
         match verdict.is_usable {
             true => Ok(()),
+            false if self.was_broken => Err(Problem::new(
+                "nginx does not take its configuration, with this change and without it",
+                BROKEN,
+            )),
             false => Err(Problem::new(
                 "nginx would not take its configuration with this change",
                 "nothing was done; see its words above, correct the site, and ask again",
@@ -172,7 +202,7 @@ impl Found {
 
     pub(super) fn memory(&self) -> Memory {
         let was = self.pieces.iter().map(|piece| (piece.path.clone(), piece.was.clone()));
-        Memory { was: was.collect(), before: self.before.clone() }
+        Memory { was: was.collect(), before: self.before.clone(), was_broken: self.was_broken }
     }
 
     /// Takes what was there from an earlier attempt.
@@ -235,6 +265,10 @@ impl Found {
         let now = self.read_master();
         match now {
             _ if self.is_started => turn::stop(steps),
+            Some(_) if is_read && self.was_broken => Err(Problem::new(
+                "nginx may work with the change still, for it does not take what was there before",
+                "correct the site or the probe, and ask again: without that nginx does not start",
+            )),
             Some(master) if is_read || now != self.master || steps.cut().is_some() => {
                 turn::turn(self, &master, &mut false, turn::Heeds::Nothing, steps).map(drop)
             }
@@ -300,6 +334,7 @@ fn put_back(
         is_started: false,
         warnings: Vec::new(),
         before: memory.before,
+        was_broken: false,
     };
     found.read_again(true, steps)
 }
@@ -353,13 +388,14 @@ fn collisions(asked: &Site, dump: &Dump, place: &SitePlace) -> Vec<String> {
     found
 }
 
+/// What to do about a configuration that nginx does not take, whoever broke it.
+const BROKEN: &str = "correct what its words above name, on the host or with this kind, until `nginx -t` is content; nothing was done, so as not to make it worse";
+
 /// What to do about what nginx says.
 pub(super) fn problem(error: &NginxError) -> Problem {
     let advice = match error {
         NginxError::Absent => "install it first, for example with the kind `package`",
-        NginxError::Broken(_) => {
-            "others have changed it: correct it on the host until `nginx -t` is content; nothing was done, so as not to make it worse"
-        }
+        NginxError::Broken(_) => BROKEN,
         NginxError::Start(_) | NginxError::Silent | NginxError::Much | NginxError::Strange => {
             "nothing was done; see what `nginx -t` says on the host"
         }

@@ -1,17 +1,21 @@
 //! The files of a configuration, as `nginx -T` tells them, and what is in which part of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use fleetward_protocol::nginx::{Directive, Parsed, parse};
 use fleetward_protocol::wildcard;
 
-use super::Nginx;
+use super::{MAX_DUMP, Nginx};
+use crate::platform::files;
 
 /// What `nginx -T` writes before each file.
 const HEAD: &[u8] = b"# configuration file ";
 /// The most files that include each other.
 const MAX_DEPTH: usize = 16;
+/// The most files that are read where nginx tells none.
+const MAX_FILES: usize = 20_000;
 
 /// The files of a configuration; the one that it begins with first.
 #[derive(Debug)]
@@ -63,6 +67,32 @@ impl Dump {
         let root = nginx.config.parent().unwrap_or(Path::new("/")).to_owned();
         let files = files.into_iter().map(|(path, text)| (path, parse(text))).collect();
         Self { files, root, prefix: nginx.prefix.clone(), error_log: nginx.error_log.clone() }
+    }
+
+    /// Reads the files themselves, as their includes mean them: nginx tells none as long as it does not take all of them. What cannot
+    /// be read is left out.
+    #[must_use]
+    pub fn of_files(nginx: &Nginx) -> Self {
+        let root = nginx.config.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut room = MAX_DUMP;
+        let mut seen = BTreeSet::from([nginx.config.clone()]);
+        let mut waiting = vec![nginx.config.clone()];
+        let mut found = Vec::new();
+        while let Some(path) = waiting.pop() {
+            let Ok(text) = files::read_file(&path, room) else { continue };
+            room = room.saturating_sub(text.len() as u64);
+            let parsed = parse(&text);
+            let mut patterns = Vec::new();
+            included(&parsed.directives, &mut patterns);
+            let meant = patterns.iter().flat_map(|pattern| expand(&root.join(pattern)));
+            let room = MAX_FILES.saturating_sub(seen.len());
+            let mut next: Vec<PathBuf> = meant.filter(|path| !seen.contains(path)).take(room).collect();
+            seen.extend(next.iter().cloned());
+            next.reverse();
+            waiting.append(&mut next);
+            found.push((path, parsed));
+        }
+        Self { files: found, root, prefix: nginx.prefix.clone(), error_log: nginx.error_log.clone() }
     }
 
     /// The file that the configuration begins with.
@@ -210,6 +240,41 @@ impl<'a> Visit<'_, 'a> {
     }
 }
 
+/// The patterns of all files that are included somewhere in these.
+fn included(directives: &[Directive], patterns: &mut Vec<String>) {
+    for Directive { name, words, block } in directives {
+        match (name.as_str(), words.first(), block) {
+            ("include", Some(pattern), None) => patterns.push(pattern.clone()),
+            (_, _, Some(inner)) => included(inner, patterns),
+            _ => {}
+        }
+    }
+}
+
+/// The files that a pattern of glob(7) means, in the order in which nginx reads them.
+fn expand(pattern: &Path) -> Vec<PathBuf> {
+    let mut found = vec![PathBuf::new()];
+    for part in pattern.components() {
+        let name = Path::new(part.as_os_str());
+        if !name.to_string_lossy().contains(['*', '?', '[']) {
+            found.iter_mut().for_each(|path| path.push(name));
+            continue;
+        }
+        let mut all = Vec::new();
+        for directory in &found {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            let room = MAX_FILES.saturating_sub(all.len());
+            let names =
+                entries.map(|entry| entry.file_name()).filter(|entry| is_meant(name, Path::new(entry)));
+            all.extend(names.map(|name| directory.join(name)).take(room));
+        }
+        all.sort();
+        found = all;
+    }
+    found.retain(|path| path.is_file());
+    found
+}
+
 /// Whether a pattern of glob(7) means this path.
 #[must_use]
 pub fn is_meant(pattern: &Path, path: &Path) -> bool {
@@ -271,6 +336,30 @@ mod tests {
         assert_eq!(dump.path("logs/e.log"), Path::new("/usr/share/nginx/logs/e.log"));
         assert_eq!(dump.includes().len(), 2);
         assert_eq!(dump.files().count(), 6);
+    }
+
+    #[test]
+    fn files_are_read_as_they_include_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let top = directory.path();
+        fs::create_dir_all(top.join("sites/inner")).unwrap();
+        for (name, text) in [
+            ("nginx.conf", "pid x; http { include sites/*; include nowhere/*.conf; include last; }"),
+            ("sites/b", "server { listen 2; include snippet; }"),
+            ("sites/a", "server { listen 1; } include nginx.conf; lisen"),
+            ("sites/.hidden", "server { listen 4; }"),
+            ("snippet", "root /srv;"),
+            ("last", "server { listen 3; }"),
+        ] {
+            fs::write(top.join(name), text).unwrap();
+        }
+        let dump = Dump::of_files(&Nginx { config: top.join("nginx.conf"), ..nginx() });
+        let servers = dump.servers();
+        let listens: Vec<_> =
+            servers.iter().map(|server| server.directive.first("listen").unwrap()[0].as_str()).collect();
+        assert_eq!(listens, ["1", "2", "3"]);
+        assert_eq!((dump.files().count(), dump.setting("pid")), (5, Some("x")));
+        assert_eq!(Dump::of_files(&Nginx { config: top.join("none"), ..nginx() }).files().count(), 0);
     }
 
     #[test]
