@@ -19,6 +19,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use fleetward_protocol::text::{Line, Text};
+use nix::sys::stat::{Mode, umask};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
@@ -205,7 +206,16 @@ async fn hear(
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
     most: u64,
 ) -> Result<(bool, Vec<u8>, String), NginxError> {
-    let mut child = Command::new("nginx")
+    let mut nginx = Command::new("nginx");
+    // SAFETY: between fork and exec one system call is made, and nothing is allocated.
+    unsafe {
+        // Its test makes the logs that are not there yet: with the rights that they get when it starts, for people read them.
+        nginx.pre_exec(|| {
+            umask(Mode::from_bits_truncate(0o022));
+            Ok(())
+        });
+    }
+    let mut child = nginx
         .args(arguments)
         .env_clear()
         .envs([("PATH", PATH), ("LANG", "C.UTF-8")])

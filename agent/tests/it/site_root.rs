@@ -1,8 +1,9 @@
-//! The kind `site` and the files that it serves: what is beneath a root, and nothing else.
+//! The kind `site` and the files that it has: roots, of which what is beneath is served and nothing else, and logs.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 
+use fleetward_protocol::run::Outcome;
 use serde_json::json;
 
 use crate::nginx::web;
@@ -64,4 +65,25 @@ async fn a_link_beneath_a_root_leads_nowhere_where_the_owner_names_directories()
     assert!(head.contains(" 403 "), "{head}");
     // The root itself may be a link, for where it leads was looked at.
     assert_eq!(web.get("shop.example.com", "/").unwrap().1, "home");
+}
+
+/// A test of nginx opens all logs, and makes those that are not there.
+#[tokio::test]
+async fn a_dry_run_makes_no_log_and_a_real_one_makes_one_that_people_can_read() {
+    let Some(web) = web("logs of a site") else { return };
+    web.start();
+    let logs = |directory: &str| {
+        let at = |name: &str| web.path(directory).join(name);
+        with(&web.site("one"), json!({ "access_log": at("access.log"), "error_log": at("errors.log") }))
+    };
+    let (outcome, _) = web.rehearse(&logs("files")).await;
+    assert_eq!((outcome, web.names()), (Outcome::Exited(0), vec![]));
+    let (outcome, output) = web.rehearse(&logs("nowhere")).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(outcome, Outcome::Exited(1), "{said}");
+    assert!(said.contains("nowhere/") && said.contains("No such file"), "{said}");
+    web.done(&logs("files")).await;
+    for name in ["files/access.log", "files/errors.log"] {
+        assert_eq!(fs::metadata(web.path(name)).unwrap().mode() & 0o777, 0o644, "{name}");
+    }
 }

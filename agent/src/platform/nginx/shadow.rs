@@ -6,7 +6,7 @@
 //!
 //! **How.** A copy of the first file of the configuration, in which the directory of sites is another one: with links to all
 //! files that are in the real one, but for the one that changes. It stands in the same directory, for paths are relative to
-//! that, under a name that no include means.
+//! that, under a name that no include means. Logs of the site that are not there yet are not made: nginx opens all of them for a test.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,7 +15,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleetward_protocol::nginx::{Directive, Writer};
+use fleetward_protocol::nginx::{Directive, Writer, parse};
 
 use super::Nginx;
 use super::dump::Dump;
@@ -24,6 +24,8 @@ use crate::platform::{clock, files};
 
 /// What the names of all that is made here begin with.
 const PREFIX: &str = ".fleetward-test-";
+/// What the names of blocks in another language end with.
+const LUA: &[u8] = b"_by_lua_block";
 /// What is older than this was left by a process that was killed.
 const OLD: Duration = Duration::from_secs(3600);
 
@@ -61,7 +63,7 @@ impl Shadow {
         if replaced == 0 || !dump.is_main_whole() {
             return Ok(None);
         }
-        shadow.fill(included, pieces, site)?;
+        shadow.fill(included, pieces, site, &nginx.prefix)?;
         files::ensure_file(&shadow.config, 0o600, writer.into_text().as_bytes()).map_err(io::Error::other)?;
         Ok(Some(shadow))
     }
@@ -80,7 +82,7 @@ impl Shadow {
         words.replace(&path(&self.directory), &path(included))
     }
 
-    fn fill(&self, included: &Path, pieces: &[Piece], site: &Path) -> io::Result<()> {
+    fn fill(&self, included: &Path, pieces: &[Piece], site: &Path, prefix: &Path) -> io::Result<()> {
         let changed = |name: &OsStr| pieces.iter().any(|piece| piece.path == included.join(name));
         for entry in fs::read_dir(included)? {
             let name = entry?.file_name();
@@ -99,6 +101,7 @@ impl Shadow {
                 Thing::File { content, .. } => content.clone(),
                 Thing::Nothing | Thing::Other => continue,
             };
+            let content = without_new_logs(content, prefix);
             files::ensure_file(&self.directory.join(name), 0o600, &content).map_err(io::Error::other)?;
         }
         Ok(())
@@ -124,6 +127,43 @@ fn ensure_tidy(root: &Path) {
             drop(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) });
         }
     }
+}
+
+/// The same text, with no log in it that nginx would make for the test. What it could not make stays, so that it says so.
+fn without_new_logs(content: Vec<u8>, prefix: &Path) -> Vec<u8> {
+    let mut parsed = parse(&content);
+    // What is not read through is not written again.
+    let is_foreign = content.windows(LUA.len()).any(|word| word == LUA);
+    if parsed.fault.is_some() || is_foreign || !drop_new_logs(&mut parsed.directives, prefix) {
+        return content;
+    }
+    let mut writer = Writer::default();
+    parsed.directives.iter().for_each(|directive| writer.read(directive));
+    // The first line is a comment; with it, lines have the numbers that they have in the file.
+    let end = content.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let mut text = content.get(..end).filter(|line| line.starts_with(b"#")).unwrap_or_default().to_vec();
+    text.extend(writer.into_text().bytes());
+    text
+}
+
+/// Whether there were any.
+fn drop_new_logs(directives: &mut [Directive], prefix: &Path) -> bool {
+    let mut is_changed = false;
+    for Directive { name, words, block } in directives {
+        if let ("access_log" | "error_log", Some(word)) = (name.as_str(), words.first_mut()) {
+            let is_file = !matches!(word.as_str(), "off" | "stderr")
+                && !["syslog:", "memory:"].iter().any(|other| word.starts_with(other))
+                && !word.contains('$');
+            let path = prefix.join(&word);
+            let is_new = path.metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            if is_file && is_new && path.parent().is_some_and(Path::is_dir) {
+                "/dev/null".clone_into(word);
+                is_changed = true;
+            }
+        }
+        is_changed |= block.as_mut().is_some_and(|inner| drop_new_logs(inner, prefix));
+    }
+    is_changed
 }
 
 /// The same directive, with the other directory in the place of that of the sites.
@@ -154,6 +194,26 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
+
+    #[test]
+    fn a_log_is_not_made_for_a_test_and_all_else_is_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        File::create(directory.path().join("old.log")).unwrap();
+        let top = directory.path().display();
+        let text = format!(
+            "# mark\nserver {{\n    access_log {top}/new.log combined;\n    error_log new.log;\n    location / {{\n        \
+             access_log {top}/old.log;\n        error_log {top}/nowhere/x.log;\n        access_log off;\n        \
+             access_log syslog:server=x;\n        access_log \"{top}/$host\";\n    }}\n}}\n"
+        );
+        let expected = text
+            .replace(&format!("{top}/new.log combined"), "/dev/null combined")
+            .replace("error_log new.log", "error_log /dev/null")
+            .replace(&format!("\"{top}/$host\""), &format!("{top}/$host"));
+        let tested = without_new_logs(text.clone().into_bytes(), directory.path());
+        assert_eq!(String::from_utf8(tested).unwrap(), expected);
+        let lua = format!("{text}content_by_lua_block {{ x }}\n").into_bytes();
+        assert_eq!(without_new_logs(lua.clone(), directory.path()), lua);
+    }
 
     #[test]
     fn what_was_left_is_removed_and_what_is_under_way_is_not() {
