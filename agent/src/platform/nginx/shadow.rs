@@ -9,7 +9,7 @@
 //! that, under a name that no include means. Logs of the site that are not there yet are not made: nginx opens all of them for a test.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -26,14 +26,16 @@ use crate::platform::{clock, files};
 const PREFIX: &str = ".fleetward-test-";
 /// What the names of blocks in another language end with.
 const LUA: &[u8] = b"_by_lua_block";
-/// What is older than this was left by a process that was killed.
-const OLD: Duration = Duration::from_secs(3600);
+/// What is younger than this may not be locked yet.
+const NEW: Duration = Duration::from_secs(10);
 
 /// A configuration beside the real one, until it is dropped.
 #[derive(Debug)]
 pub struct Shadow {
     config: PathBuf,
     directory: PathBuf,
+    /// The directory, which is locked as long as this process is alive: what nobody has locked was left by one that was killed.
+    _lock: File,
 }
 
 impl Shadow {
@@ -53,7 +55,9 @@ impl Shadow {
         ensure_tidy(root);
         let directory = root.join(format!("{PREFIX}{}", clock::fresh_uuid()));
         files::create_directory(&directory, 0o700)?;
-        let shadow = Self { config: directory.with_extension("conf"), directory };
+        let lock = File::open(&directory)?;
+        lock.lock()?;
+        let shadow = Self { config: directory.with_extension("conf"), directory, _lock: lock };
         let is_here = |pattern: &str| root.join(pattern).parent() == Some(included);
         let mut writer = Writer::default();
         let mut replaced = 0;
@@ -119,12 +123,21 @@ impl Drop for Shadow {
 /// Removes what processes have left that were killed in the middle of a test. What cannot be removed is in nobody's way.
 fn ensure_tidy(root: &Path) {
     for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-        let is_ours = entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes());
+        let path = entry.path();
         let age =
             entry.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok());
-        if is_ours && age.is_some_and(|age| age > OLD) {
-            let path = entry.path();
-            drop(if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) });
+        if !entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes())
+            || age.is_none_or(|age| age < NEW)
+        {
+            continue;
+        }
+        // The file that such a configuration begins with is made after its directory, and goes before it.
+        match File::open(path.with_extension("")) {
+            Ok(directory) if directory.try_lock().is_err() => {}
+            Ok(_) if path.is_dir() => drop(fs::remove_dir_all(&path)),
+            Ok(_) => drop(fs::remove_file(&path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => drop(fs::remove_file(&path)),
+            Err(_) => {}
         }
     }
 }
@@ -190,7 +203,6 @@ fn replace(
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::time::SystemTime;
 
     use super::*;
@@ -219,15 +231,31 @@ mod tests {
     fn what_was_left_is_removed_and_what_is_under_way_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        let names = [".fleetward-test-a.conf", ".fleetward-test-b.conf", "nginx.conf"];
-        for name in names {
+        let all = ["dead", "alive", "young", "alone"].map(|name| format!(".fleetward-test-{name}"));
+        let [dead, alive, young, alone] = all.each_ref().map(String::as_str);
+        let config = |name: &str| format!("{name}.conf");
+        for name in [dead, alive, young] {
+            fs::create_dir(at(name)).unwrap();
+            File::create(at(name).join("site")).unwrap();
+        }
+        let names = [config(dead), config(alive), config(young), config(alone), "nginx.conf".to_owned()];
+        for name in &names {
             File::create(at(name)).unwrap();
         }
-        for name in [".fleetward-test-a.conf", "nginx.conf"] {
-            let old = SystemTime::now() - Duration::from_secs(7200);
-            File::options().write(true).open(at(name)).unwrap().set_modified(old).unwrap();
+        let old = SystemTime::now() - Duration::from_secs(60);
+        for name in fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()) {
+            if !name.to_str().unwrap().starts_with(young) {
+                File::open(directory.path().join(&name)).unwrap().set_modified(old).unwrap();
+            }
         }
+        let lock = File::open(at(alive)).unwrap();
+        lock.lock().unwrap();
         ensure_tidy(directory.path());
-        assert_eq!(names.map(|name| at(name).exists()), [false, true, true]);
+        assert_eq!(names.each_ref().map(|name| at(name).exists()), [false, true, true, false, true]);
+        assert_eq!([dead, alive, young].map(|name| at(name).join("site").exists()), [false, true, true]);
+        // Its process is gone.
+        drop(lock);
+        ensure_tidy(directory.path());
+        assert!(!at(alive).exists() && !at(&config(alive)).exists() && at(young).exists());
     }
 }
