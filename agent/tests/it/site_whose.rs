@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::time::Duration;
 
 use fleetward_protocol::run::Outcome;
@@ -123,4 +123,19 @@ async fn the_file_of_users_is_for_the_group_that_nginx_works_with() {
     let group = nix::unistd::Group::from_name("adm").unwrap().unwrap().gid.as_raw();
     let metadata = fs::metadata(web.path("fleetward/shop.htpasswd")).unwrap();
     assert_eq!((metadata.gid(), metadata.mode() & 0o777), (group, 0o640));
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_the_directory_of_users_is_not_followed() {
+    let Some(web) = web("a link in the place of the directory of users") else { return };
+    web.start();
+    fs::create_dir(web.path("elsewhere")).unwrap();
+    symlink(web.path("elsewhere"), web.path("fleetward")).unwrap();
+    let (outcome, said) = web.fails(&site(&web, &[ADA])).await;
+    assert_eq!(outcome, Outcome::Exited(1), "{said}");
+    assert!(said.contains("fleetward is a link") && said.contains("remove the link"), "{said}");
+    assert_eq!(fs::read_dir(web.path("elsewhere")).unwrap().count(), 0);
+    // It is in nobody's way who needs no such file.
+    web.done(&site(&web, &[])).await;
+    assert_eq!(status(&web), "200");
 }

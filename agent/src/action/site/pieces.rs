@@ -39,6 +39,9 @@ pub(super) fn pieces(
         ensure_our_link(path, thing, &place.file)?;
     }
     let users = read(&place.users)?;
+    if users != Thing::Nothing || asked.auth.as_ref().is_some_and(|auth| !auth.users.is_empty()) {
+        ensure_no_link(place.users.parent().unwrap_or(Path::new("/")))?;
+    }
     ensure_ours(asked, &place.users, &users)?;
     let there = match (&file, &disabled) {
         (Thing::Nothing, Some((_, thing))) => thing.clone(),
@@ -149,6 +152,17 @@ fn ensure_ours(asked: &Site, path: &Path, thing: &Thing) -> Result<(), Problem> 
         Thing::Link(_) | Thing::Other => Err(Problem::new(
             format_args!("{path} is no file, and is not touched"),
             "choose another name for the site, or move it away on the host",
+        )),
+    }
+}
+
+/// Refuses a directory of files of users that is a link: whoever looks for who may come in would look elsewhere.
+fn ensure_no_link(directory: &Path) -> Result<(), Problem> {
+    match directory.is_symlink() {
+        false => Ok(()),
+        true => Err(Problem::new(
+            format_args!("{} is a link, and files of users are not put where it leads", directory.display()),
+            "remove the link on the host: the directory is made when it is needed",
         )),
     }
 }
