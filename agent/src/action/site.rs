@@ -17,7 +17,7 @@ use super::{Perform, difference};
 use crate::perform::{Failure, Left, Problem, Steps};
 use crate::platform::nginx::piece::{Piece, Thing};
 
-use ground::{Found, Memory};
+use ground::{Found, Memory, PutBack};
 
 const SWITCH: &str = "switch";
 const RELOAD: &str = "reload";
@@ -26,7 +26,8 @@ const TIDY: &str = "remove-users";
 
 impl Perform for Site {
     fn rehearse(&self, steps: &mut Steps) -> Result<Preview, Failure<Preview>> {
-        let found = steps.look("check", &self.name, |steps| Found::check(self, steps, &mut false))?;
+        let mut put_back = PutBack::default();
+        let found = steps.look("check", &self.name, |steps| Found::check(self, steps, &mut put_back))?;
         let mut changes: Vec<Change> =
             found.pieces.iter().filter(|piece| !piece.is_as_wanted()).map(change).collect();
         if !changes.is_empty() {
@@ -41,10 +42,10 @@ impl Perform for Site {
     }
 
     fn perform(&self, steps: &mut Steps) -> Result<SiteReport, Failure<SiteReport>> {
-        let mut is_put_back = false;
-        let checked = steps.look("check", &self.name, |steps| Found::check(self, steps, &mut is_put_back));
-        let left = if is_put_back { Left::Undone } else { Left::AsItIs };
-        let mut found = checked.map_err(|problem| Failure { problem, left, report: None })?;
+        let mut put_back = PutBack::default();
+        let checked = steps.look("check", &self.name, |steps| Found::check(self, steps, &mut put_back));
+        let PutBack { left, report } = put_back;
+        let mut found = checked.map_err(|problem| Failure { problem, left, report })?;
         let mut report = found.report(self);
         // What began before this run was cut off has changed it, or may have.
         let earlier = steps.earlier(SWITCH);
@@ -76,6 +77,7 @@ impl Perform for Site {
             });
             if let Err(problem) = switched {
                 let left = if is_begun { found.take_back(steps, false) } else { Left::AsItIs };
+                found.tell(&mut report);
                 return Err(failed(problem, left, report));
             }
         }
@@ -89,10 +91,9 @@ impl Perform for Site {
             },
             Err((problem, is_read)) => {
                 let left = found.take_back(steps, is_read);
+                found.tell(&mut report);
                 if left == Left::Undone {
-                    (report.changed, report.reloaded) = (false, false);
-                    report.after = report.before.clone();
-                    report.running = found.read_master().is_some();
+                    report.reloaded = false;
                 }
                 Err(failed(problem, left, report))
             }

@@ -149,7 +149,13 @@ async fn a_probe_that_is_not_answered_as_it_should_be_takes_the_change_back() {
     assert!(said.contains("was answered with 200, and not with 204"), "{said}");
     assert_eq!(web.body().as_deref(), Some("one"));
     let new = with(&bad, json!({ "name": "other", "server_names": ["other.example.com"] }));
-    assert_eq!(web.fails(&new).await.0, Outcome::Exited(2));
+    let (outcome, output) = web.ask(&new).await;
+    assert_eq!(outcome, Outcome::Exited(2));
+    let report = output.report.unwrap();
+    assert_eq!(
+        (&report["before"], &report["after"], &report["changed"], &report["reloaded"], &report["running"]),
+        (&json!("absent"), &json!("absent"), &json!(false), &json!(false), &json!(true))
+    );
     assert_eq!(web.names(), ["sites-available/shop", "sites-enabled/shop"]);
 }
 

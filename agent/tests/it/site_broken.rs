@@ -73,5 +73,8 @@ async fn what_mends_it_and_does_not_answer_is_told_to_be_half_undone() {
     assert!(fs::read_to_string(web.path("sites-available/secure")).unwrap().contains("ssl_certificate"));
     assert_eq!(web.body().as_deref(), Some("plain"));
     let report = output.report.unwrap();
-    assert_eq!((&report["reloaded"], &report["running"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&report["changed"], &report["after"], &report["reloaded"], &report["running"]),
+        (&json!(false), &json!("enabled"), &json!(true), &json!(true))
+    );
 }

@@ -313,6 +313,11 @@ async fn what_fails_in_the_next_boot_is_put_back_as_it_was_before_the_first() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(outcome, Outcome::Exited(2), "{said}");
     assert!(said.contains("unknown directive") && said.contains("before the host restarted"), "{said}");
+    let report = report(&output);
+    assert_eq!(
+        (&report["before"], &report["after"], &report["changed"], &report["running"]),
+        (&json!("enabled"), &json!("enabled"), &json!(false), &json!(false))
+    );
     assert!(unit.file().contains("one") && !unit.file().contains("no_such_directive"));
 }
 

@@ -54,8 +54,24 @@ pub(super) struct Memory {
     was_broken: bool,
 }
 
+/// What became of a change that was in place before the run was cut off, and is not to stay.
+#[derive(Debug)]
+pub(super) struct PutBack {
+    /// How the host is left.
+    pub(super) left: Left,
+    /// How the site stands then, if that can be told.
+    pub(super) report: Option<Box<SiteReport>>,
+}
+
+impl Default for PutBack {
+    /// There was none.
+    fn default() -> Self {
+        Self { left: Left::AsItIs, report: None }
+    }
+}
+
 impl Found {
-    pub(super) fn check(asked: &Site, steps: &mut Steps, is_put_back: &mut bool) -> Result<Self, Problem> {
+    pub(super) fn check(asked: &Site, steps: &mut Steps, put_back: &mut PutBack) -> Result<Self, Problem> {
         ensure_within(asked, steps)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Problem::new(error, "nothing was done; ask again"))?;
@@ -69,7 +85,7 @@ impl Found {
             if steps.earlier(SWITCH).is_some()
                 && !steps.recall::<Memory>().is_some_and(|memory| memory.was_broken)
             {
-                put_back(asked, nginx, runtime, is_put_back, steps)?;
+                take_back(asked, nginx, runtime, put_back, steps)?;
                 return Err(problem_again(error, steps));
             }
         }
@@ -233,6 +249,19 @@ impl Found {
         }
     }
 
+    /// Tells in a report how the site stands now, whatever was done and undone.
+    pub(super) fn tell(&self, report: &mut SiteReport) {
+        // What cannot be read is not as it was.
+        let now = |piece: &Piece| {
+            let was = Thing::read(&piece.path).unwrap_or(Thing::Other);
+            Piece { path: piece.path.clone(), was, wanted: piece.wanted.clone() }
+        };
+        let pieces: Vec<Piece> = self.pieces.iter().map(now).collect();
+        report.changed = self.pieces.iter().zip(&pieces).any(|(before, now)| before.was != now.was);
+        report.after = Text::of(state(&self.place, |piece| &piece.was, &pieces));
+        report.running = self.read_master().is_some();
+    }
+
     pub(super) fn words(&self, asked: &Site) -> String {
         format!("site {} is {}", asked.name, self.before)
     }
@@ -307,36 +336,47 @@ fn ensure_within(asked: &Site, steps: &Steps) -> Result<(), Problem> {
 }
 
 /// Puts back what an attempt that was cut off had changed, for nginx does not take it.
-fn put_back(
+fn take_back(
     asked: &Site,
     nginx: Nginx,
     runtime: Runtime,
-    is_put_back: &mut bool,
+    put_back: &mut PutBack,
     steps: &mut Steps,
 ) -> Result<(), Problem> {
     let Some(memory) = steps.recall::<Memory>() else { return Ok(()) };
+    put_back.left = Left::NotUndone;
     pieces::put_back(memory.was.iter().map(|(path, was)| (path.as_path(), was)))?;
-    *is_put_back = true;
     let clause = steps.cut_clause();
     steps.undone(SWITCH, format_args!("what was put in place before {clause} is as it was before"));
-    // Where others have broken more than that, nginx goes on with what it has.
-    let Ok(dump) = runtime.block_on(nginx.read_dump()) else { return Ok(()) };
+    put_back.left = Left::Undone;
+    let Ok((dump, broken)) = runtime.block_on(nginx.read_dump_or_files()) else { return Ok(()) };
     let Some(layout) = Layout::of(&dump) else { return Ok(()) };
     let place = layout.place(asked.name.as_str());
+    let was_there = |(path, was): (PathBuf, Thing)| Piece { path, was: was.clone(), wanted: was };
     let found = Found {
         nginx,
         runtime,
         dump,
         place,
         layout,
-        pieces: Vec::new(),
+        pieces: memory.was.into_iter().map(was_there).collect(),
         master: None,
         is_started: false,
         warnings: Vec::new(),
         before: memory.before,
         was_broken: false,
     };
-    found.read_again(true, steps)
+    let mut report = found.report(asked);
+    found.tell(&mut report);
+    put_back.report = Some(Box::new(report));
+    // Where others have broken more than that, nginx goes on with what it has.
+    if broken.is_some() {
+        return Ok(());
+    }
+    put_back.left = Left::NotUndone;
+    found.read_again(true, steps)?;
+    put_back.left = Left::Undone;
+    Ok(())
 }
 
 fn problem_again(error: &NginxError, steps: &Steps) -> Problem {
