@@ -222,11 +222,22 @@ async fn a_configuration_that_others_broke_is_not_made_worse() {
 #[tokio::test]
 async fn a_stopped_nginx_is_told_and_not_started() {
     let Some(web) = web("a stopped nginx") else { return };
-    let report = web.done(&web.site("one")).await;
-    assert_eq!(
-        (&report["changed"], &report["running"], &report["reloaded"]),
-        (&json!(true), &json!(false), &json!(false))
-    );
+    for (params, words) in [
+        (web.site("one"), "answers when nginx is started"),
+        (only("disable"), "is disabled, also when nginx is started"),
+        (only("remove"), "is gone, also when nginx is started"),
+        (web.site("one"), "answers when nginx is started"),
+    ] {
+        let (outcome, output) = web.ask(&params).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(outcome, Outcome::Exited(0), "{said}");
+        assert!(said.contains(words), "{said}");
+        let report = output.report.unwrap();
+        assert_eq!(
+            (&report["changed"], &report["running"], &report["reloaded"]),
+            (&json!(true), &json!(false), &json!(false))
+        );
+    }
     assert_eq!(web.body(), None);
     web.start();
     assert_eq!(web.body().as_deref(), Some("one"));

@@ -36,7 +36,11 @@ pub(super) fn use_it(
     // Others may have started it since it was looked for; one that is gone is told below.
     match found.read_master().or(found.master) {
         None if !asked.start => {
-            steps.say("nginx does not run: the site is in place, and answers when nginx is started");
+            steps.say(match report.after.as_str() {
+                "enabled" => "nginx does not run: the site is in place, and answers when nginx is started",
+                "disabled" => "nginx does not run: the site is disabled, also when nginx is started",
+                _ => "nginx does not run: the site is gone, also when nginx is started",
+            });
             return Ok(());
         }
         None => {
