@@ -8,7 +8,7 @@ use fleetward_protocol::query::site_errors::{SiteError, SiteErrors};
 use fleetward_protocol::text::{Text, Word};
 
 use super::look::Look;
-use super::sites::{name, read};
+use super::sites::{by_file, disabled, name, read};
 use super::teller::{Stop, Teller};
 use crate::platform::nginx::dump::Dump;
 use crate::platform::nginx::logs;
@@ -22,9 +22,14 @@ impl Look for SiteErrors {
         if let Some(site) = wanted
             && !logs.values().any(|sites| sites.as_deref() == wanted)
         {
-            return Err(Stop::failed(format_args!(
-                "site {site} has no error log of its own; ask without `site`, or give it one with `error_log`"
-            )));
+            let why = if by_file(&dump).keys().any(|file| name(file) == site) {
+                "has no error log of its own; ask without `site`, or give it one with `error_log`"
+            } else if disabled(&dump).iter().any(|(file, _)| name(file) == site) {
+                "is disabled, and has no errors; ask without `site` for what was logged of all"
+            } else {
+                "is not on this host; see which there are with the query `sites`"
+            };
+            return Err(Stop::failed(format_args!("site {site} {why}")));
         }
         let mut number = 0;
         for (path, site) in logs.iter().filter(|(_, site)| own(site)) {

@@ -118,7 +118,7 @@ fn writer(name: &str, file: &Path) -> Writer {
 }
 
 /// The files of sites that nginx does not read.
-fn disabled(dump: &Dump) -> Vec<(PathBuf, Vec<Directive>)> {
+pub(super) fn disabled(dump: &Dump) -> Vec<(PathBuf, Vec<Directive>)> {
     let (directory, ending) = match Layout::of(dump) {
         Some(Layout::Links { available, ending, .. }) => (available, ending),
         Some(Layout::Files { directory }) => (directory, ".conf.disabled"),

@@ -156,8 +156,14 @@ async fn errors_are_told_by_site() {
     let own: Vec<SiteError> = ask(&web, "site-errors", json!({ "site": "own", "lines": 1 })).await.unwrap();
     let [line] = &own[..] else { panic!("{own:?}") };
     assert_eq!((line.level.as_deref(), line.site.as_deref()), (Some("error"), Some("own")));
-    let error = ask::<SiteError>(&web, "site-errors", json!({ "site": "other" })).await.unwrap_err();
-    assert!(error.contains("no error log of its own"), "{error}");
+    web.done(&site("off", "files", Some("off.log"))).await;
+    web.done(&json!({ "name": "off", "verb": "disable" })).await;
+    for (name, why) in
+        [("other", "no error log of its own"), ("off", "is disabled"), ("nosuch", "is not on this host")]
+    {
+        let error = ask::<SiteError>(&web, "site-errors", json!({ "site": name })).await.unwrap_err();
+        assert!(error.contains(why), "{error}");
+    }
     // Whatever clients write into a log is one printable line.
     fs::write(web.path("own.log"), b"\x1b[2J\xff evil\n").unwrap();
     let own: Vec<SiteError> = ask(&web, "site-errors", json!({ "site": "own" })).await.unwrap();
