@@ -1,6 +1,8 @@
 //! Starts, stops, restarts and reloads a unit through systemd, watches for a while whether it stays so, and says what became
 //! of it.
 
+mod started;
+
 use std::time::Duration;
 
 use fleetward_protocol::action::unit::{MAX_LOG, Unit, UnitJob, UnitName, UnitReport, UnitState, Verb};
@@ -107,15 +109,20 @@ impl Perform for Unit {
         let verified = steps.look("verify", unit, |steps| {
             let now = systemd.read_unit(unit).map_err(|error| problem(self, &error))?;
             steps.say(format_args!("{unit} is {}", shown(&now)));
-            let verified = verify(self, &now);
-            after = Some(now);
             // What systemd goes on with is not at its end.
-            if goes_on.is_some() {
-                return Ok(());
-            }
-            if verified.is_ok() && changed.is_ok() && has_done_its_work(self.verb, after.as_ref()) {
-                steps.say(format_args!("{unit} has done its work and ended"));
-            }
+            let verified = match goes_on {
+                Some(_) => Ok(()),
+                None => verify(self, &now),
+            };
+            // It did its work before the host restarted: of that systemd knows nothing any more.
+            let was_before = earlier == Some(Earlier::Done) && lasting == Lasting::Ends;
+            let verified = match (&verified, &changed) {
+                (Ok(()), Ok(())) if goes_on.is_none() && !was_before => {
+                    started::ensure(self, &systemd, &now, steps)
+                }
+                _ => verified,
+            };
+            after = Some(now);
             verified
         });
         let verified = verified
@@ -202,15 +209,6 @@ fn was_it_done(verb: Verb, earlier: Earlier, state: &UnitState, lasting: Lasting
             && is_being_started(state))
 }
 
-/// Whether the unit is inactive because it was started and has come to its end.
-fn has_done_its_work(verb: Verb, state: Option<&UnitState>) -> bool {
-    !matches!(verb, Verb::Stop | Verb::ResetFailed)
-        && state.is_some_and(|state| {
-            state.active.as_str() == "inactive"
-                && state.result.as_ref().is_some_and(|result| result.as_str() == "success")
-        })
-}
-
 /// What the unit is, if anything can be done with it.
 fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Checked, Problem> {
     let Unit { unit, verb, .. } = asked;
@@ -289,12 +287,13 @@ fn settle(
             }
             Settled::Died => {
                 steps.say(format_args!("{unit} is {}", shown(&now)));
-                let result = now
-                    .result
-                    .as_ref()
-                    .filter(|result| result.as_str() != "success")
-                    .map(|result| why(result));
+                let is_well = now.result.as_deref().is_none_or(|result| result == "success");
+                let result = now.result.as_deref().filter(|_| !is_well).map(why);
+                let has_ended = is_well && now.active.as_str() == "inactive";
                 *after = Some(now);
+                if has_ended {
+                    return Err(started::ended(asked));
+                }
                 let why = result.map(|why| format!(": {why}")).unwrap_or_default();
                 Err(look_into_it(asked, &format!("it started, and did not stay up for {settle_s} s{why}")))
             }
@@ -398,6 +397,10 @@ fn change(
             "ask again when nobody else works on this unit",
         )),
         "timeout" => Err(look_into_it(asked, "the job took too long (timeout)")),
+        "assert" => {
+            let unmet = systemd.read_unmet(unit).map_err(|error| problem(asked, &error))?;
+            Err(started::not_started(asked, &unmet))
+        }
         // The unit knows more of it than the job.
         "failed" => {
             let result = systemd.read_unit(unit).ok().and_then(|state| state.result);
@@ -433,6 +436,8 @@ fn why(result: &str) -> String {
         "oom-kill" => "the kernel ended it for want of memory",
         "resources" => "the host lacks something that it needs",
         "protocol" => "it did not tell systemd what its type promises",
+        // Of what is failed, or about to be started again, that is no reason.
+        "success" => return "it ended at once, though without an error".to_owned(),
         "watchdog" => "it stopped telling systemd that it is alive",
         other => return other.to_owned(),
     };

@@ -12,6 +12,7 @@ pub mod reboot;
 mod sessions;
 mod settle;
 pub mod show;
+mod started;
 mod timers;
 pub mod transient;
 pub mod units;

@@ -122,6 +122,12 @@ pub(crate) struct World {
     pub(crate) wants_service: bool,
     /// The process of the service that was started for its work.
     pub(crate) service: Option<u32>,
+    /// What is not met of what the file of a unit asks for before a start.
+    pub(crate) unmet: HashMap<&'static str, &'static str>,
+    /// Units that end as soon as they were started, without an error.
+    pub(crate) ends: Vec<&'static str>,
+    /// Units that were found in the directory of the host's own.
+    pub(crate) read: Vec<String>,
     /// Other names of units.
     pub(crate) aliases: HashMap<&'static str, &'static str>,
     /// How much memory the last unit had that was asked about.
@@ -330,6 +336,7 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                     world.changed.clear();
                     let next = std::mem::take(&mut world.next_dependencies);
                     world.dependencies.extend(next);
+                    read_directory(world);
                 }
             });
             if ignores {
@@ -377,18 +384,29 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
         }
         verb => {
             let (unit, mode): (String, String) = message.body().deserialize().unwrap();
+            let is_there = match world.borrow().units.get(&unit) {
+                Some((load, active, _)) => *load != "not-found" || active != "inactive",
+                None => false,
+            };
+            if verb == "StopUnit" && !is_there {
+                let (name, text) =
+                    ("org.freedesktop.systemd1.NoSuchUnit", format!("Unit {unit} not loaded."));
+                return connection.reply_error(&header, name, &text).await.unwrap();
+            }
             let mut result = None;
             world.send_modify(|world| {
                 world.asked.push(format!("{verb} {unit} {mode}"));
                 world.open += 1;
                 result = world.result;
                 let limits = world.limits_starts && verb != "StopUnit";
+                let is_over = world.unmet.contains_key(unit.as_str()) || world.ends.contains(&unit.as_str());
                 let Some((_, active, pid)) = world.units.get_mut(&unit) else { return };
                 if limits && active == "failed" {
                     result = Some("failed");
                 }
                 match (verb, result) {
                     (_, Some("done")) if verb == "StopUnit" => (*active, *pid) = ("inactive".into(), 0),
+                    (_, Some("done" | "assert")) if is_over => (*active, *pid) = ("inactive".into(), 0),
                     (_, Some("done")) => (*active, *pid) = ("active".into(), *pid + 1),
                     (_, Some(_)) => (*active, *pid) = ("failed".into(), 0),
                     (_, None) => {}
@@ -400,6 +418,29 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
                 job_removed(connection, "/org/freedesktop/systemd1/job/6", "failed").await;
                 job_removed(connection, JOB, result).await;
             }
+        }
+    }
+}
+
+/// Finds the services whose files are in the directory of the host's own, and forgets those whose files are gone; one that failed is known
+/// as that until somebody has it forgotten.
+fn read_directory(world: &mut World) {
+    let Some(directory) = world.directory.clone() else { return };
+    let entries = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name());
+    let files: Vec<String> = entries.map(|name| name.into_string().unwrap()).collect();
+    for name in std::mem::take(&mut world.read) {
+        if files.contains(&name) {
+            world.read.push(name);
+        } else if world.units.get(&name).is_some_and(|(_, active, _)| active == "failed") {
+            world.units.insert(name, ("not-found", "failed".into(), 0));
+        } else {
+            world.units.remove(&name);
+        }
+    }
+    for name in files.into_iter().filter(|name| name.ends_with(".service") && !name.starts_with('.')) {
+        if !world.units.contains_key(&name) {
+            world.units.insert(name.clone(), ("loaded", "inactive".into(), 0));
+            world.read.push(name);
         }
     }
 }
@@ -592,6 +633,22 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
         "Id" => return Some(Variant::from(unit)),
         "NeedDaemonReload" => return Some(Variant::from(world.changed.contains(&unit.as_str()))),
         "Type" => return Some(Variant::from(if unit.starts_with("once") { "oneshot" } else { "simple" })),
+        "ConditionTimestampMonotonic" | "AssertTimestampMonotonic" => return Some(Variant::from(1_u64)),
+        "ConditionResult" | "AssertResult" => {
+            return Some(Variant::from(
+                !world.unmet.get(unit.as_str()).is_some_and(|unmet| is_of(unmet, name)),
+            ));
+        }
+        "Conditions" | "Asserts" => {
+            let unmet = world.unmet.get(unit.as_str()).filter(|unmet| is_of(unmet, name));
+            let part = |unmet: &&str| {
+                let (name, value) = unmet.split_once('=').unwrap();
+                (name.to_owned(), false, false, value.to_owned(), -1)
+            };
+            let parts: Vec<(String, bool, bool, String, i32)> =
+                unmet.iter().map(|unmet| part(unmet)).collect();
+            return Some(Variant::from(parts));
+        }
         "RemainAfterExit" => return Some(Variant::from(unit == "once-stays.service")),
         "Job" if world.had_job => {
             return Some(Variant::from((7_u32, ObjectPath::try_from(JOB).unwrap())));
@@ -625,4 +682,9 @@ fn property(world: &World, at: &str, name: &str) -> Option<Variant<'static>> {
         "TasksCurrent" => Variant::from(u64::MAX),
         _ => return None,
     })
+}
+
+/// Whether what is not met is a condition, or an assertion, as the property of this name is.
+fn is_of(unmet: &str, property: &str) -> bool {
+    unmet.starts_with("Assert") == property.starts_with("Assert")
 }

@@ -581,3 +581,77 @@ async fn a_failed_unit_is_forgotten_to_have_failed() {
     }
     assert_eq!(world.borrow().asked, ["ResetFailedUnit broken.service"]);
 }
+
+/// systemd calls the job done all the same.
+#[tokio::test]
+async fn what_systemd_did_not_start_has_failed() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a condition that is not met") else {
+        return;
+    };
+    let life = machine.start(boot(1));
+    for (unmet, result) in [("ConditionPathExists=/srv/app", "done"), ("AssertPathExists=/srv/app", "assert")]
+    {
+        world.send_modify(|world| {
+            world.result = Some(result);
+            world.unmet.insert("off.service", unmet);
+        });
+        // Whoever does not watch it, too.
+        for settle_s in [0, 3] {
+            let start = Unit { settle_s, ..at_once(Verb::Start, "off.service") };
+            let (end, output) = done(&life, &asking(&start)).await;
+            let said = text(&output.stderr);
+            assert_eq!(end.outcome, Outcome::Exited(1), "{said}");
+            assert!(said.contains("systemd did not start it") && said.contains(unmet), "{said}");
+            assert_eq!(report(&output).after.active.as_str(), "inactive");
+        }
+    }
+}
+
+/// Whether it is seen running before it ends is chance: its type says what is right.
+#[tokio::test]
+async fn only_what_does_its_work_once_is_inactive_behind_it() {
+    let Some(Site { machine, bus: _bus, world, ends }) = site("a service that ends at once") else { return };
+    world.send_modify(|world| {
+        world.units.insert("once.service".into(), ("loaded", "inactive".into(), 0));
+        world.ends = vec!["once.service", "off.service"];
+    });
+    let life = machine.start(boot(1));
+    for (name, settle_s, code, told) in [
+        ("once.service", 3, 0, "has done its work and ended"),
+        ("off.service", 3, 1, "did not stay up for 3 s: it ended without an error"),
+        ("off.service", 0, 0, "has ended already, without an error"),
+    ] {
+        let start = Unit { settle_s, ..at_once(Verb::Start, name) };
+        let (end, output) = done(&life, &asking(&start)).await;
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert_eq!(end.outcome, Outcome::Exited(code), "{name}: {said}");
+        assert!(said.contains(told), "{name}: {said}");
+    }
+    // The same, seen running first.
+    world.send_modify(|world| world.ends.clear());
+    let dies = async {
+        drop(world.subscribe().wait_for(|world| world.watched).await.unwrap());
+        ends.send(Event::Is("off.service", "inactive", 0)).unwrap();
+    };
+    let request = asking(&Unit { settle_s: 300, ..at_once(Verb::Start, "off.service") });
+    let ((end, output), ()) = tokio::join!(done(&life, &request), dies);
+    let said = text(&output.stderr);
+    assert_eq!(end.outcome, Outcome::Exited(1), "{said}");
+    assert!(said.contains("did not stay up for 300 s: it ended without an error"), "{said}");
+}
+
+#[tokio::test]
+async fn a_service_that_stays_active_behind_its_end_has_stayed() {
+    let Some(Site { machine, bus: _bus, world, ends }) = site("a service that is active behind its end")
+    else {
+        return;
+    };
+    let life = machine.start(boot(1));
+    let exits = async {
+        drop(world.subscribe().wait_for(|world| world.watched).await.unwrap());
+        ends.send(Event::Is("web.service", "active", 0)).unwrap();
+    };
+    let request = asking(&Unit { settle_s: 1, ..at_once(Verb::Restart, "web.service") });
+    let ((end, output), ()) = tokio::join!(done(&life, &request), exits);
+    assert_eq!(end.outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+}

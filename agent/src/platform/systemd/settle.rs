@@ -23,7 +23,7 @@ pub enum Settled {
 }
 
 /// What would change if the service died.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 struct Life {
     /// Its main process.
     pid: u32,
@@ -31,8 +31,16 @@ struct Life {
     restarts: u32,
 }
 
+impl Life {
+    /// Whether the service has gone on as it was. One that stays active behind its end (`RemainAfterExit=`, systemd.service(5)) has no
+    /// process then.
+    const fn goes_on(self, now: Self) -> bool {
+        self.restarts == now.restarts && (self.pid == now.pid || now.pid == 0)
+    }
+}
+
 impl Systemd {
-    /// Watches a service that runs for this time.
+    /// Watches a service that runs for this time. One that ends and is active all the same was meant to.
     ///
     /// # Errors
     /// If systemd does not tell.
@@ -59,7 +67,7 @@ impl Systemd {
                     return Ok(Settled::Stayed);
                 }
                 sleep_until(end.min(now + LOOK)).await;
-                if look().await? != Some(first) {
+                if !look().await?.is_some_and(|now| first.goes_on(now)) {
                     return Ok(Settled::Died);
                 }
             }
