@@ -216,6 +216,9 @@ fn check(asked: &File, steps: &mut Steps) -> Result<Found, Problem> {
             write::plan(asked, &found)?
         }
     };
+    if let (Plan::Attributes(attributes), Some(seen)) = (&found.plan, &found.seen) {
+        guard::ensure_way_kept(&path, &seen.metadata, *attributes, steps.state())?;
+    }
     Ok(found)
 }
 

@@ -1,6 +1,9 @@
 //! What is not changed through the agent, whoever asks: its own files, by which its host's owner decides; and what the kernel
 //! shows as files.
 
+mod units;
+
+use std::fs::Metadata;
 use std::path::{Component, Path, PathBuf};
 
 use fleetward_protocol::action::file::State;
@@ -9,8 +12,9 @@ use nix::sys::statfs::{
     CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, FsType, PROC_SUPER_MAGIC, SYSFS_MAGIC, fstatfs,
 };
 
-use crate::config::{CONFIG_FILE, STATE_DIRECTORY};
+use crate::config::{CLIENT_ID_FILE, CONFIG_FILE, STATE_DIRECTORY};
 use crate::perform::Problem;
+use crate::platform::confined::attributes::Attributes;
 use crate::platform::confined::directory::Directory;
 use crate::platform::confined::shown;
 
@@ -48,10 +52,7 @@ pub(super) fn ensure_not_ours(
     asked: State,
     state: &Path,
 ) -> Result<(), Problem> {
-    let own = [Path::new(CONFIG_FILE).parent().map(Path::to_owned), Some(STATE_DIRECTORY.into())];
-    let program = std::env::current_exe().ok();
-    let all = own.into_iter().chain([std::fs::canonicalize(state).ok(), program]).flatten();
-    for own in all {
+    for own in own(state) {
         ensure_apart(path, &own, asked)?;
     }
     let has_unit = |part: Component<'_>| {
@@ -61,6 +62,7 @@ pub(super) fn ensure_not_ours(
     if path.components().any(has_unit) || is_put_on_all(path) {
         return Err(ours(path));
     }
+    units::ensure_not_for_ours(path, asked)?;
     let is_kernels = OF_KERNEL.iter().any(|top| path.starts_with(top))
         || fstatfs(directory).is_ok_and(|found| KERNEL_TYPES.contains(&found.filesystem_type()));
     match is_kernels {
@@ -70,6 +72,44 @@ pub(super) fn ensure_not_ours(
         )),
         false => Ok(()),
     }
+}
+
+/// Refuses to make a directory on the way to what is the agent's own one that somebody else could change: the agent would obey
+/// nothing behind it any more (`platform::trust`), and nobody could take that back from afar.
+pub(super) fn ensure_way_kept(
+    path: &Path,
+    now: &Metadata,
+    attributes: Attributes,
+    state: &Path,
+) -> Result<(), Problem> {
+    if !own(state).any(|own| own.starts_with(path)) {
+        return Ok(());
+    }
+    let Attributes { owner, mode, .. } = attributes.or(Attributes::of(now));
+    let (owner, mode) = (owner.unwrap_or(0), mode.unwrap_or(0));
+    let is_anothers = owner != 0 && owner != nix::unistd::geteuid().as_raw();
+    let is_open = mode & 0o022 != 0 && mode & 0o1000 == 0;
+    match is_anothers || is_open {
+        true => Err(Problem::new(
+            format_args!(
+                "{} leads to what belongs to this host's agent, which obeys nothing that others than root could change",
+                shown(path)
+            ),
+            "leave it root's, and writable by root alone; or do it on the host itself",
+        )),
+        false => Ok(()),
+    }
+}
+
+/// What is the agent's own.
+fn own(state: &Path) -> impl Iterator<Item = PathBuf> {
+    let fixed = [
+        Path::new(CONFIG_FILE).parent(),
+        Path::new(CLIENT_ID_FILE).parent(),
+        Some(Path::new(STATE_DIRECTORY)),
+    ];
+    let fixed = fixed.map(|path| path.map(Path::to_owned));
+    fixed.into_iter().chain([std::fs::canonicalize(state).ok(), std::env::current_exe().ok()]).flatten()
 }
 
 /// Whether a directory of this name is put on the unit: its own, or that of names which begin as its does (`fleetward-.service.d`).
@@ -154,5 +194,30 @@ mod tests {
         let (process, _) = Confines::everywhere().open_parent(Path::new("/proc/self/x")).unwrap();
         let moved = ensure_not_ours(Path::new("/srv/x"), &process, State::Present, state.path());
         assert!(moved.unwrap_err().reason.contains("the kernel shows itself"), "wherever it is mounted");
+    }
+
+    #[test]
+    fn what_leads_to_the_agents_own_stays_roots() {
+        let top = tempfile::tempdir().unwrap();
+        let path = top.path().canonicalize().unwrap();
+        let (state, beside) = (path.join("state"), path.join("beside"));
+        std::fs::create_dir(&state).unwrap();
+        std::fs::create_dir(&beside).unwrap();
+        let now = std::fs::metadata(&path).unwrap();
+        let check = |path: &Path, owner, mode| {
+            ensure_way_kept(path, &now, Attributes { owner, mode, group: None }, &state)
+        };
+        for (owner, mode) in
+            [(None, Some(0o777)), (None, Some(0o775)), (Some(65534), None), (Some(65534), Some(0o700))]
+        {
+            assert!(check(&path, owner, mode).is_err(), "{owner:?} {mode:?}");
+            assert!(check(&beside, owner, mode).is_ok(), "{owner:?} {mode:?}");
+        }
+        for etc in ["/etc", "/var/lib", "/var", "/etc/fleetward"] {
+            assert!(check(Path::new(etc), None, Some(0o777)).is_err(), "{etc}");
+        }
+        for mode in [0o755, 0o700, 0o1777] {
+            assert!(check(&path, None, Some(mode)).is_ok(), "{mode:o}");
+        }
     }
 }
