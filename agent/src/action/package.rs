@@ -51,8 +51,8 @@ impl Perform for Package {
         if is_to_configure(self, &site, &installed) {
             changes.push(Change::new("run `dpkg --configure -a`, for dpkg was interrupted before"));
         }
-        let goal = steps.look("check", self.subject(), |_| {
-            site.runtime.block_on(goal::find(self, &site.apt, &installed))
+        let goal = steps.look("check", self.subject(), |steps| {
+            site.runtime.block_on(goal::find(self, &site.apt, &installed, steps.allowed()))
         })?;
         changes.extend(goal.preview(self));
         Ok(Preview::of(changes))
@@ -100,13 +100,13 @@ impl Perform for Package {
             |steps| reach(self, &site, goal, steps),
         );
         let mut after = before.clone();
-        let verified = steps.look("verify", self.subject(), |_| {
+        let verified = steps.look("verify", self.subject(), |steps| {
             after = site.read_installed()?;
             // Why it was not reached is known.
             if changed.is_err() {
                 Ok(())
             } else {
-                site.runtime.block_on(outcome::verify(self, &site.apt, &began, &after))
+                site.runtime.block_on(outcome::verify(self, &site.apt, (&began, &after), steps.allowed()))
             }
         });
         let is_refresh = self.verb == PackageVerb::Refresh;
@@ -130,7 +130,7 @@ fn look(
     installed: &BTreeMap<String, Installed>,
     steps: &mut Steps,
 ) -> Result<Goal, Problem> {
-    let goal = site.runtime.block_on(goal::find(asked, &site.apt, installed))?;
+    let goal = site.runtime.block_on(goal::find(asked, &site.apt, installed, steps.allowed()))?;
     goal.tell(steps);
     Ok(goal)
 }

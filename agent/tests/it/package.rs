@@ -529,6 +529,39 @@ async fn the_owner_decides_which_packages() {
     assert_eq!(list(&machine, "{}").await.len(), 1);
 }
 
+/// What goes is judged by what apt would do, and not by what is named; what comes is needed by what is.
+#[tokio::test]
+async fn nothing_goes_that_the_owner_does_not_name() {
+    let Some((machine, debian)) = machine("what the owner does not name") else { return };
+    let leaf = |version| Deb { control: "Depends: base\n", ..deb("leaf", version) };
+    debian.publish(MAIN, &[leaf("1"), deb("base", "1")]);
+    let rules = |names: &str| {
+        let text = format!("[policy.rules.package]\npackages = [{names}]\n");
+        std::fs::write(machine.paths().config, text).unwrap();
+    };
+    let life = machine.start(boot(1));
+    rules("'leaf'");
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    let told = done(&life, r#"{"verb":"install","names":["leaf"]}"#).await;
+    assert_eq!(changes(&told), ["base >1", "leaf >1"]);
+    debian.publish(MAIN, &[deb("leaf", "2"), deb("base", "1")]);
+    done(&life, r#"{"verb":"refresh"}"#).await;
+    for params in [
+        r#"{"verb":"remove","names":["leaf"],"autoremove":true}"#,
+        r#"{"verb":"purge","names":["leaf"],"autoremove":true}"#,
+        r#"{"verb":"upgrade","names":["leaf"],"autoremove":true}"#,
+    ] {
+        let rehearsal = Request { authority: Authority::Rehearse, ..request(params) };
+        assert_eq!(life.finish(&rehearsal).await.outcome, Outcome::Exited(1), "{params}");
+        let told = fails(&life, params).await;
+        assert!(told.contains("base would be removed as well, and policy.rules.package.packages"), "{told}");
+    }
+    assert_eq!(debian.status().len(), 2);
+    rules("'leaf', 'ba*'");
+    let told = done(&life, r#"{"verb":"purge","names":["leaf"],"autoremove":true}"#).await;
+    assert_eq!(changes(&told), ["base 1>", "leaf 1>"]);
+}
+
 /// The message bus may be restarted by what is changed: nobody tells of the end any more, and it is looked for.
 #[tokio::test]
 async fn a_bus_that_is_restarted_meanwhile_keeps_nobody_waiting() {

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleetward_protocol::action::package::{Conffiles, Package, PackageSpec, PackageVerb};
 use fleetward_protocol::action::{Change, Contract as _};
+use fleetward_protocol::object::{Class, Object};
 
 use super::problem;
+use crate::config::Allowed;
 use crate::perform::{Problem, Steps};
 use crate::platform::apt::Apt;
 use crate::platform::apt::change::Program;
@@ -95,6 +97,7 @@ pub(super) async fn find(
     asked: &Package,
     apt: &Apt,
     installed: &BTreeMap<String, Installed>,
+    allowed: &Allowed,
 ) -> Result<Goal, Problem> {
     let automatic = apt.read_automatic().await.map_err(|error| problem(&error))?;
     let known = Known { asked, apt, installed, automatic };
@@ -111,8 +114,30 @@ pub(super) async fn find(
     };
     if let Goal::Change { would, .. } = &goal {
         known.ensure_kept(would).await?;
+        ensure_allowed(would, allowed)?;
     }
     Ok(goal)
+}
+
+/// Refuses to remove what the owner's list does not name, whatever takes it away. What is named needs what comes with it, and that is
+/// allowed with it; nothing needs that another one goes.
+fn ensure_allowed(would: &[Would], allowed: &Allowed) -> Result<(), Problem> {
+    let bare = |would: &'_ Would| would.name.split(':').next().unwrap_or_default().to_owned();
+    let gone = would.iter().filter(|would| would.after.is_none()).map(bare);
+    let others: Vec<String> =
+        gone.filter(|name| !allowed.allows(&Object::named(Class::Packages, name))).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).collect();
+    match others.is_empty() {
+        true => Ok(()),
+        false => Err(Problem::new(
+            format_args!(
+                "{} would be removed as well, and policy.rules.package.packages in agent.toml does not name {}",
+                list(&others),
+                if others.len() == 1 { "it" } else { "them" }
+            ),
+            "ask without `autoremove`; or its owner adds that to the list, on the host",
+        )),
+    }
 }
 
 /// What apt-get is always asked with.

@@ -6,6 +6,7 @@ use fleetward_protocol::action::package::{Package, PackageChange, PackageReport,
 use fleetward_protocol::text::{List, Text};
 
 use super::{goal, problem};
+use crate::config::Allowed;
 use crate::perform::{Problem, Steps};
 use crate::platform::apt::Apt;
 use crate::platform::apt::installed::Installed;
@@ -22,14 +23,14 @@ const MAX_BYTES: usize = 32 << 10;
 pub(super) async fn verify(
     asked: &Package,
     apt: &Apt,
-    before: &BTreeMap<String, Installed>,
-    installed: &BTreeMap<String, Installed>,
+    (before, installed): (&BTreeMap<String, Installed>, &BTreeMap<String, Installed>),
+    allowed: &Allowed,
 ) -> Result<(), Problem> {
     ensure_whole(asked, before, installed)?;
     if asked.verb == PackageVerb::Refresh {
         return Ok(());
     }
-    match goal::find(asked, apt, installed).await? {
+    match goal::find(asked, apt, installed, allowed).await? {
         goal::Goal::Reached => Ok(()),
         goal::Goal::Change { .. } => Err(Problem::new(
             format_args!("`{}` came to its end, and not all is as it was asked for", asked.verb),
