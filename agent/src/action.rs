@@ -16,6 +16,7 @@ pub mod site;
 pub mod unit;
 pub mod unit_content;
 pub mod unit_file;
+mod unit_names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -10,7 +10,7 @@ use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::text::{List, Text};
 
 use super::Perform;
-use super::{daemon_reload, own_unit};
+use super::{daemon_reload, own_unit, unit_names};
 use crate::journal::steps::Earlier;
 use crate::perform::{Cut, Failure, Left, Problem, Steps};
 use crate::platform::systemd::carries;
@@ -220,6 +220,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
         }
         None => connect(asked)?,
     };
+    unit_names::ensure_allowed::<Unit>(&systemd, unit, steps).map_err(|error| problem(asked, &error))??;
     let before = systemd.read_unit(unit).map_err(|error| problem(asked, &error))?;
     steps.say(format_args!("{unit} is {}", shown(&before)));
     let needs_daemon_reload = systemd.read_needs_reload(unit).map_err(|error| problem(asked, &error))?;

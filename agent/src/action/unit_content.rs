@@ -155,6 +155,7 @@ fn check(asked: &UnitContent, steps: &mut Steps) -> Result<Found, Problem> {
     let before = match unit {
         Some(unit) => {
             let state = systemd.read_unit(&unit).map_err(problem)?;
+            ensure_its_own(&systemd, &unit, &state, asked)?;
             Some((unit, state))
         }
         None => None,
@@ -173,6 +174,29 @@ fn check(asked: &UnitContent, steps: &mut Steps) -> Result<Found, Problem> {
         Wanted::Content(_) => {}
     }
     Ok(found)
+}
+
+/// Refuses what systemd would read for another unit, or for none.
+fn ensure_its_own(
+    systemd: &Systemd,
+    unit: &UnitName,
+    state: &UnitState,
+    asked: &UnitContent,
+) -> Result<(), Problem> {
+    let id = systemd.read_id(unit).map_err(|error| problem(asked, &error))?;
+    if id != unit.as_str() {
+        return Err(Problem::new(
+            format_args!("{unit} is another name of {id}"),
+            format_args!("ask for {id} if that is meant"),
+        ));
+    }
+    if asked.drop_in.is_some() && asked.verb != ContentVerb::Remove && state.load.as_str() == "masked" {
+        return Err(Problem::new(
+            format_args!("{unit} is masked: systemd reads none of its files"),
+            "ask for `unmask` with the kind `unit-file` first",
+        ));
+    }
+    Ok(())
 }
 
 /// The unit of the agent, and what it cannot be without, are the owner's alone.

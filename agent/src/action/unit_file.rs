@@ -10,7 +10,7 @@ use fleetward_protocol::action::{Change, Preview};
 use fleetward_protocol::text::{Line, List, Text, Word};
 
 use super::Perform;
-use super::{daemon_reload, own_unit};
+use super::{daemon_reload, own_unit, unit_names};
 use crate::journal::steps::Earlier;
 use crate::perform::{Cut, Failure, Left, Problem, Steps};
 use crate::platform::systemd::carries;
@@ -86,6 +86,12 @@ fn check(asked: &UnitFile, steps: &mut Steps) -> Result<(Systemd, Word), Problem
     if matches!(verb, FileVerb::Disable | FileVerb::Mask) {
         let kept = own_unit::ensure_kept(&systemd, unit, verb.as_str(), carries::Change::Disable);
         kept.map_err(|error| problem_of(asked, &error))??;
+    }
+    unit_names::ensure_allowed::<UnitFile>(&systemd, unit, steps)
+        .map_err(|error| problem_of(asked, &error))??;
+    if matches!(verb, FileVerb::Enable | FileVerb::Disable) {
+        let allowed = unit_names::ensure_install_allowed(&systemd, unit, steps);
+        allowed.map_err(|error| problem_of(asked, &error))??;
     }
     let state = systemd.read_unit(unit).map_err(|error| problem_of(asked, &error))?;
     let file = state.file.unwrap_or_else(|| Text::of(NO_FILE));

@@ -6,6 +6,7 @@
 pub mod carries;
 pub mod content;
 pub mod files;
+pub mod install;
 mod job;
 mod log;
 pub mod reboot;
@@ -166,6 +167,18 @@ impl Systemd {
             let (load, active) = (needed("LoadState").await?, needed("ActiveState").await?);
             let sub = needed("SubState").await?;
             read_rest(&self.connection, path, unit.as_str(), [load, active, sub]).await
+        })
+    }
+
+    /// The unit's own name: it may have been asked for by another one of it.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_id(&self, unit: &UnitName) -> Result<String, SystemdError> {
+        self.runtime.block_on(async {
+            let path = self.load(unit).await?;
+            let id = property::<String>(&self.connection, path.as_str(), UNIT, "Id").await?;
+            Ok(id.unwrap_or_else(|| unit.to_string()))
         })
     }
 

@@ -491,6 +491,15 @@ async fn the_owner_decides_about_each_unit() {
         matches!(life.refusal(&rehearsal).await, Refusal::NotAllowed { .. }),
         "nor may anybody look what it would do"
     );
+    // Another name is no other unit.
+    world.send_modify(|world| drop(world.aliases.insert("app-alias.service", "off.service")));
+    let (end, output) = done(&life, &unit(Verb::Stop, "app-alias.service")).await;
+    let said = text(&output.stderr);
+    assert_eq!(end.outcome, Outcome::Exited(1));
+    assert!(
+        said.contains("app-alias.service is another name of off.service, and policy.rules.unit.units"),
+        "{said}"
+    );
     assert_eq!(world.borrow().asked, ["RestartUnit web.service replace"]);
 }
 

@@ -243,6 +243,7 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
     let Some(Site { machine, _bus, world, units, .. }) = site("refusing a unit's file") else { return };
     let life = machine.start(boot(1));
     std::os::unix::fs::symlink("/dev/null", units.join("masked.service")).unwrap();
+    std::os::unix::fs::symlink("app.service", units.join("linked-other.service")).unwrap();
     std::fs::write(units.join("app.service"), "[Service]\n").unwrap();
     let drop_in = |unit: &str| {
         format!(
@@ -251,6 +252,8 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
     };
     world.send_modify(|world| {
         world.own = Some("fleetward-agent.service");
+        world.aliases.insert("other-name.service", "app.service");
+        world.units.insert("masked-today.service".into(), ("masked", "inactive".into(), 0));
         for (unit, pid) in
             [("fleetward-agent.service", 50), ("needed-by-agent.service", 51), ("needed@x.service", 52)]
         {
@@ -273,6 +276,11 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
         (drop_in("needed@"), "is for needed@x.service, too"),
         (drop_in("dbus-"), "is for dbus-broker.service, too"),
         (with_text("masked", "[Service]"), "is a link, or no file"),
+        // A drop-in of it would be read for another unit, or for none.
+        (drop_in("masked"), "is a link, or no file"),
+        (drop_in("linked-other"), "is a link, or no file"),
+        (drop_in("other-name"), "other-name.service is another name of app.service"),
+        (drop_in("masked-today"), "masked-today.service is masked"),
         (
             with_text("new", r"[Service]\nExecStart=/nonexistent/app"),
             "systemd would not take this file of new.service",

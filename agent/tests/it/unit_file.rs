@@ -12,7 +12,7 @@ use crate::systemd::{Bus, Shared, World, machine};
 struct Site {
     life: Life,
     world: Shared,
-    _machine: Machine,
+    machine: Machine,
     _bus: Bus,
 }
 
@@ -33,7 +33,7 @@ fn site(test: &str) -> Option<Site> {
     }
     let (machine, bus, world, _) = machine(test, world)?;
     let life = machine.start(boot(1));
-    Some(Site { life, world, _machine: machine, _bus: bus })
+    Some(Site { life, world, machine, _bus: bus })
 }
 
 impl Site {
@@ -212,4 +212,34 @@ async fn the_agents_own_unit_stays_in_the_boot() {
     assert_eq!(outcome, Outcome::Exited(0), "what did not start it in this boot");
     let (outcome, _) = site.ask(FileVerb::Disable, "stubborn.service").await;
     assert_eq!(outcome, Outcome::Exited(0), "others are as before");
+}
+
+/// The links that enable a unit may be those of others.
+#[tokio::test]
+async fn nothing_is_enabled_that_the_owner_does_not_name() {
+    let Some(site) = site("the owner's rule for what is enabled") else { return };
+    let units = site.machine.path("etc/systemd/system");
+    std::fs::create_dir_all(&units).unwrap();
+    site.world.send_modify(|world| world.directory = Some(units.display().to_string()));
+    let rules = "[policy.rules.unit-file]\nunits = ['off', 'web-*']\n";
+    std::fs::write(site.machine.paths().config, rules).unwrap();
+    for (install, told) in [
+        ("Alias=web.service", "names web.service in its [Install] section (Alias=)"),
+        ("Also=stubborn.service", "names stubborn.service in its [Install] section (Also=)"),
+        ("RequiredBy=web.service", "names web.service in its [Install] section"),
+    ] {
+        std::fs::write(units.join("off.service"), format!("[Install]\n{install}\n")).unwrap();
+        let (outcome, output) = site.ask(FileVerb::Enable, "off.service").await;
+        let said = text(&output.stderr);
+        assert_eq!(outcome, Outcome::Exited(1), "{install}");
+        assert!(said.contains(told) && said.contains("policy.rules.unit-file.units"), "{said}");
+    }
+    assert!(site.world.borrow().asked.is_empty());
+    std::fs::write(
+        units.join("off.service"),
+        "[Install]\nWantedBy=multi-user.target\nAlias=web-off.service\n",
+    )
+    .unwrap();
+    let (outcome, output) = site.ask(FileVerb::Enable, "off.service").await;
+    assert_eq!(outcome, Outcome::Exited(0), "{}", text(&output.stderr));
 }

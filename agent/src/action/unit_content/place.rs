@@ -51,17 +51,12 @@ impl FilePlace {
                 "this kind needs a host that runs systemd: see `systemctl show --property=UnitPath`",
             ));
         }
+        ensure_not_anothers(own, asked)?;
         let name = path.file_name().unwrap_or_default().to_owned();
         let seen =
             if missing.is_empty() { directory.look(&name).map_err(|error| problem(&error))? } else { None };
         if let Some(seen) = seen.as_ref().filter(|seen| !seen.metadata.is_file()) {
-            return Err(Problem::new(
-                format_args!(
-                    "{} is a link, or no file: the unit is masked, or it is another one's name",
-                    shown(&seen.path)
-                ),
-                "see `systemctl cat` on the host; ask for `unmask` with the kind `unit-file` if it is masked",
-            ));
+            return Err(linked(&seen.path));
         }
         let content = match &seen {
             Some(_) => {
@@ -202,6 +197,30 @@ impl FilePlace {
     fn place(&self) -> Place<'_> {
         Place { directory: &self.directory, name: &self.name }
     }
+}
+
+/// Refuses a drop-in of what is a link to another unit, or masked: it would be read for that one, or not at all. A unit that is linked from
+/// elsewhere (`systemctl link`) has the name of its file.
+fn ensure_not_anothers(own: &Path, asked: &UnitContent) -> Result<(), Problem> {
+    let path = own.join(asked.unit.as_str());
+    let target = match (&asked.drop_in, asked.verb) {
+        (Some(_), ContentVerb::Write | ContentVerb::Revert) => std::fs::read_link(&path).ok(),
+        _ => None,
+    };
+    match target {
+        Some(target) if target.file_name() != path.file_name() => Err(linked(&path)),
+        _ => Ok(()),
+    }
+}
+
+fn linked(path: &Path) -> Problem {
+    Problem::new(
+        format_args!(
+            "{} is a link, or no file: the unit is masked, or it is another one's name",
+            shown(path)
+        ),
+        "see `systemctl cat` on the host; ask for `unmask` with the kind `unit-file` if it is masked",
+    )
 }
 
 /// Keeps what another run has left beside the place, or this one when it was cut off before the new file was in its place. What stands beside a new file that is there stays: it may have to be put back.
