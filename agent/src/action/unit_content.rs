@@ -96,7 +96,16 @@ impl Perform for UnitContent {
             }
             Err((problem, unit)) => {
                 report.unit = unit.map(|unit| *unit);
+                let was_at_work = report.unit.as_ref().is_some_and(|unit| unit.job.is_some());
                 let left = take_back(self, &found, was, (step, &mut report), steps);
+                let is_replaced = was_at_work && report.unit.as_ref().is_some_and(|unit| unit.job.is_none());
+                let problem = match is_replaced {
+                    true => Problem::new(
+                        problem.reason,
+                        "that job is no more: the unit was brought back as it was",
+                    ),
+                    false => problem,
+                };
                 Err(failed(problem, left, &report))
             }
         }
@@ -376,17 +385,22 @@ fn take_back(
         ));
         return Left::NotUndone;
     }
-    match &found.before {
+    match (&found.before, &mut report.unit) {
         // Stopped before anything was done to it, it goes on as it was.
-        Some((unit, before)) if report.unit.as_ref().is_some_and(|unit| unit.changed) => {
-            bring_back(asked, unit, before, steps)
+        (Some((unit, before)), Some(report)) if report.changed => {
+            bring_back(asked, unit, (before, report), steps)
         }
         _ => Left::Undone,
     }
 }
 
-/// Brings the unit back to how it was.
-fn bring_back(asked: &UnitContent, unit: &UnitName, before: &UnitState, steps: &mut Steps) -> Left {
+/// Brings the unit back to how it was; the report says what it is then.
+fn bring_back(
+    asked: &UnitContent,
+    unit: &UnitName,
+    (before, report): (&UnitState, &mut UnitReport),
+    steps: &mut Steps,
+) -> Left {
     let brought = steps.look("bring-back", unit, |steps| {
         let problem = |error: SystemdError| problem(asked, &error);
         let mut systemd = Systemd::connect().map_err(problem)?;
@@ -399,12 +413,20 @@ fn bring_back(asked: &UnitContent, unit: &UnitName, before: &UnitState, steps: &
         } else {
             JobType::Stop
         };
-        let ended = systemd.run_job(unit, does, &mut never).map_err(problem)?;
-        let now = systemd.read_unit(unit).map_err(problem)?;
+        let ended = match systemd.run_job(unit, does, &mut never) {
+            // Its file is gone again and it is not active: there is nothing to stop.
+            Err(error) if does == JobType::Stop && error.is_not_loaded() => Job::Missed,
+            ended => ended.map_err(problem)?,
+        };
+        // It took the place of whatever systemd was about to do to it.
+        report.job = None;
+        let mut now = systemd.read_unit(unit).map_err(problem)?;
         if now.active.as_str() == "failed" && !is_up(before) && before.active.as_str() != "failed" {
             systemd.reset_failed(unit).map_err(problem)?;
+            now = systemd.read_unit(unit).map_err(problem)?;
         }
         steps.say(format_args!("{unit} is {}", now.active));
+        report.after = now.clone();
         match ended {
             Job::Ended(_) | Job::Missed if is_up(&now) == is_up(before) => Ok(()),
             _ => Err(Problem::new(

@@ -126,6 +126,14 @@ pub enum SystemdError {
     Strange(zbus::Error),
 }
 
+impl SystemdError {
+    /// Whether it says that it knows of no such unit: there is no file of it, and it is not active.
+    #[must_use]
+    pub fn is_not_loaded(&self) -> bool {
+        matches!(self, Self::Refused { name, .. } if name.ends_with(".NoSuchUnit"))
+    }
+}
+
 /// Whether a service lasts, or does its work once (`Type=oneshot`, systemd.service(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lasting {

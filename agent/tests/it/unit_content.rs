@@ -126,9 +126,27 @@ async fn a_file_with_which_the_unit_does_not_come_up_is_taken_back() {
             "RestartUnit app.service replace"
         ]
     );
-    assert!(!report(&output).changed && report(&output).unit.is_some());
+    let unit = report(&output).unit.unwrap();
+    assert!(
+        !report(&output).changed && unit.after.active.as_str() == "active",
+        "as it is in the end: {unit:?}"
+    );
     let left: Vec<_> = std::fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["app.service"], "nothing else stands there");
+}
+
+/// A unit that is new is no more when its file is gone, and that is how it was before.
+#[tokio::test]
+async fn a_new_unit_that_is_not_started_is_taken_back_whole() {
+    let Some(Site { machine, _bus, world, units, .. }) = site("taking a new unit back") else { return };
+    let life = machine.start(boot(1));
+    world.send_modify(|world| drop(world.unmet.insert("new.service", "ConditionPathExists=/srv/app")));
+    let new = r#"{"unit":"new","verb":"write","text":"[Service]\nExecStart=/bin/true\n","then":"start"}"#;
+    let (outcome, output) = done(&life, &asking(new)).await;
+    assert_eq!(outcome, Outcome::Exited(2), "{output:?}");
+    assert!(text(&output.stderr).contains("ConditionPathExists=/srv/app"), "{output:?}");
+    assert_eq!(report(&output).unit.unwrap().after.load.as_str(), "not-found", "it is looked at again");
+    assert_eq!(std::fs::read_dir(&units).unwrap().count(), 0, "nothing is left");
 }
 
 /// Asks the run to stop, and returns when its process has heard of it: the signal waits there to be looked at.
