@@ -236,6 +236,10 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
         Lasting::Lasts
     };
     match before.load.as_str() {
+        // systemd remembers that it failed, though its file is gone.
+        "not-found" if *verb == Verb::ResetFailed && before.active.as_str() == "failed" => {
+            Ok(Checked { systemd, before, needs_daemon_reload, lasting })
+        }
         "not-found" => Err(Problem::new(
             format_args!("there is no unit {unit} on this host"),
             "install what it belongs to, or find its right name with `systemctl list-unit-files`",

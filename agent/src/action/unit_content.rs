@@ -347,6 +347,13 @@ fn use_it(
     let loaded = steps.look("load", unit, |steps| {
         let state = found.systemd.read_unit(unit).map_err(|error| problem(asked, &error))?;
         steps.say(format_args!("{unit} is {}, {}", state.load, state.active));
+        // Without its file nobody finds it any more, but among what failed.
+        if found.wanted == Wanted::Nothing
+            && (state.load.as_str(), state.active.as_str()) == ("not-found", "failed")
+        {
+            found.systemd.reset_failed(unit).map_err(|error| problem(asked, &error))?;
+            steps.say(format_args!("systemd has forgotten that {unit} failed"));
+        }
         match state.load.as_str() {
             "bad-setting" | "error" => Err(Problem::new(
                 format_args!("systemd cannot use the file of {unit} ({})", state.load),

@@ -664,3 +664,19 @@ async fn a_service_that_stays_active_behind_its_end_has_stayed() {
     let ((end, output), ()) = tokio::join!(done(&life, &request), exits);
     assert_eq!(end.outcome, Outcome::Exited(0), "{}", text(&output.stderr));
 }
+
+#[tokio::test]
+async fn what_failed_and_has_no_file_any_more_can_be_forgotten() {
+    let Some(Site { machine, bus: _bus, world, ends: _ends }) = site("a failed unit without a file") else {
+        return;
+    };
+    world.send_modify(|world| {
+        world.units.insert("gone.service".into(), ("not-found", "failed".into(), 0));
+    });
+    let life = machine.start(boot(1));
+    let (end, output) = done(&life, &unit(Verb::ResetFailed, "gone.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(0), "{}", text(&output.stderr));
+    assert!(report(&output).changed);
+    let (end, _) = done(&life, &unit(Verb::ResetFailed, "gone.service")).await;
+    assert_eq!(end.outcome, Outcome::Exited(1), "there is no such unit");
+}

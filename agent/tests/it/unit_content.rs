@@ -149,6 +149,21 @@ async fn a_new_unit_that_is_not_started_is_taken_back_whole() {
     assert_eq!(std::fs::read_dir(&units).unwrap().count(), 0, "nothing is left");
 }
 
+#[tokio::test]
+async fn a_failed_unit_goes_with_its_file() {
+    let Some(Site { machine, _bus, world, .. }) = site("removing a failed unit") else { return };
+    let life = machine.start(boot(1));
+    done(&life, &asking(&ONE.replace("app", "new"))).await;
+    world.send_modify(|world| {
+        world.units.insert("new.service".into(), ("loaded", "failed".into(), 0));
+        world.files.insert("new.service".into(), "static");
+        world.asked.clear();
+    });
+    let (outcome, output) = done(&life, &asking(r#"{"unit":"new","verb":"remove"}"#)).await;
+    assert_eq!(outcome, Outcome::Exited(0), "{output:?}");
+    assert_eq!(world.borrow().asked, ["Reload", "ResetFailedUnit new.service"]);
+}
+
 /// Asks the run to stop, and returns when its process has heard of it: the signal waits there to be looked at.
 fn cancel(life: &Life, run: RunId) {
     let supervisor = supervisor(life, run);
