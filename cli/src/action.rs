@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
 use crate::kind::{self, Call};
-use crate::render::neutral;
 use crate::rollout::Rollout;
 use crate::start::{self, Making, Manner, TARGETS, Targets};
 
@@ -61,26 +60,22 @@ pub(crate) struct How {
 
 /// `fleetward do`.
 pub(crate) async fn execute(command: Do, app: &App) -> Result<Exit, Failure> {
-    command.how.check()?;
     let known = kind::get(app, &command.call.kind, Family::Action).await?;
     let params = command.call.params(&known)?;
-    let what = neutral::text(&command.call.typed(&params));
-    start(&known.kind.name, params, &what, command.how, app).await
+    start(&known.kind.name, params, command.how, app).await
 }
 
-/// Does what these parameters say, with words for people in `what`.
+/// Does what these parameters say.
 ///
 /// # Errors
 /// If they are none of this kind's.
 pub(crate) async fn carry_out<C: Contract>(asked: &C, how: How, app: &App) -> Result<Exit, Failure> {
-    how.check()?;
     asked.validate().map_err(Failure::Usage)?;
-    let what = neutral::text(&asked.subject());
     let params = serde_json::to_value(asked).map_err(|error| Failure::Other(error.into()))?;
     let Value::Object(params) = params else {
         return Err(Failure::Usage("nothing was asked for".to_owned()));
     };
-    start(C::KIND, params, &what, how, app).await
+    start(C::KIND, params, how, app).await
 }
 
 impl How {
@@ -94,13 +89,9 @@ impl How {
     }
 }
 
-async fn start(
-    kind: &str,
-    params: Map<String, Value>,
-    what: &str,
-    how: How,
-    app: &App,
-) -> Result<Exit, Failure> {
+async fn start(kind: &str, params: Map<String, Value>, how: How, app: &App) -> Result<Exit, Failure> {
+    // What is asked for was judged before: who mistyped it is not told of a terminal first.
+    how.check()?;
     let begun = Instant::now();
     let asked = OperationCreate {
         id: None,
@@ -116,6 +107,6 @@ async fn start(
         user: None,
         reason: how.reason,
     };
-    let preview = start::preview(app, &asked, what, &how.manner).await?;
+    let preview = start::preview(app, &asked, None, &how.manner).await?;
     start::carry_out(app, asked, preview, (&how.manner, &how.making), begun).await
 }

@@ -131,19 +131,6 @@ impl Call {
         }
         Err(problems)
     }
-
-    /// What it asks for, as it was typed. What a file gives, and what stands under a name of one's own (`KEY.NAME`), as an
-    /// environment does, is named and not shown: it may be a secret.
-    pub(crate) fn typed(&self, params: &Map<String, Value>) -> String {
-        let mut text = self.kind.clone();
-        let given: Vec<Assignment> = self.params.iter().filter_map(|word| word.parse().ok()).collect();
-        for (name, value) in value::rows(params) {
-            let was_typed = given.iter().any(|each| each.is_of(&name));
-            let is_shown = was_typed && !name.contains('.');
-            text.push_str(&format!(" {name}={}", if is_shown { value.as_str() } else { "…" }));
-        }
-        text
-    }
 }
 
 /// A kind, and the others of its family.

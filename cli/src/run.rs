@@ -87,7 +87,7 @@ pub(crate) async fn execute(command: Run, app: &App) -> Result<Exit, Failure> {
     let asked = operation(&command);
     let what: Vec<&str> = command.scripts.iter().map(ScriptName::as_str).collect();
     let what = format!("{} {}", what.join(", "), words::typed(&command.arguments));
-    let preview = start::preview(app, &asked, what.trim_end(), &command.manner).await?;
+    let preview = start::preview(app, &asked, Some(what.trim_end()), &command.manner).await?;
     if command.manner.shows(&app.out) {
         let odd = undeclared(&command, app).await;
         if !odd.is_empty() {

@@ -100,14 +100,15 @@ impl Manner {
     }
 }
 
-/// Asks for the targets of an operation that does `what`, and shows them.
+/// Asks for the targets of an operation, and shows them with what it does: `what`, or the steps' subjects, which the
+/// controller tells. Parameters are never shown here: only their kind knows which of them are secret.
 ///
 /// # Errors
 /// If the controller would not take it.
 pub(crate) async fn preview(
     app: &App,
     asked: &OperationCreate,
-    what: &str,
+    what: Option<&str>,
     manner: &Manner,
 ) -> Result<TargetPreview, Failure> {
     let body = TargetPreviewRequest {
@@ -225,13 +226,19 @@ async fn follow_json(
     Ok(exit_of(end.map_or(operation.status, |operation| operation.status)))
 }
 
-fn show(asked: &OperationCreate, what: &str, preview: &TargetPreview, out: &Out) {
+/// What is done, and where.
+pub(crate) fn heading(asked: &OperationCreate, what: Option<&str>, preview: &TargetPreview) -> String {
     let dry_run = if asked.dry_run { "dry run: " } else { "" };
-    out.note(format_args!(
-        "{dry_run}{what} on {}: {}",
+    format!(
+        "{dry_run}{} on {}: {}",
+        what.map_or_else(|| subjects(asked, preview), neutral::text),
         words::count(preview.hosts.len(), "host"),
         names(&preview.hosts.iter().collect::<Vec<_>>())
-    ));
+    )
+}
+
+fn show(asked: &OperationCreate, what: Option<&str>, preview: &TargetPreview, out: &Out) {
+    out.note(heading(asked, what, preview));
     let rollout = words::rollout(&asked.rollout);
     if !rollout.is_empty() {
         out.note(format_args!("  {rollout}"));
@@ -259,6 +266,16 @@ fn show(asked: &OperationCreate, what: &str, preview: &TargetPreview, out: &Out)
         let text = format!("  {} not enrolled ({fate}): {}", barred.len(), names(&barred));
         out.note(tone.paint(&text, out.colour_notes));
     }
+}
+
+/// What the steps are about; the kinds alone where a controller tells no more.
+fn subjects(asked: &OperationCreate, preview: &TargetPreview) -> String {
+    let kinds = || asked.steps.iter().map(|step| step.kind.as_str()).collect();
+    let subjects: Vec<&str> = match preview.subjects.is_empty() {
+        true => kinds(),
+        false => preview.subjects.iter().map(String::as_str).collect(),
+    };
+    neutral::text(&subjects.join(", "))
 }
 
 fn names(targets: &[&Target]) -> String {

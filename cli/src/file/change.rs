@@ -179,7 +179,7 @@ async fn carry_out(
         user: None,
         reason,
     };
-    let preview = start::preview(app, &asked, &what, &manner).await?;
+    let preview = start::preview(app, &asked, Some(&what), &manner).await?;
     start::carry_out(app, asked, preview, (&manner, &making), begun).await
 }
 

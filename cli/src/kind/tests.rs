@@ -93,19 +93,32 @@ async fn what_is_typed_is_sent_as_a_step_of_the_kind() {
     assert_eq!(body["steps"], json!([{ "kind": "paint", "params": params }]));
 }
 
+/// Only a kind knows which of its parameters are secret: none is shown before an operation is there.
 #[test]
-fn what_a_file_gives_is_named_and_not_shown() {
-    let words = ["fleetward", "do", "paint", "what=a b", "labels.a=1", "--on", "all"];
-    let crate::args::Command::Do(action) = Cli::try_parse_from(words).unwrap().command else {
-        panic!("not a do")
+fn what_is_about_to_be_done_is_told_in_the_controllers_words_and_without_parameters() {
+    let asked = json!({
+        "steps": [{ "kind": "paint", "params": { "what": "hunter2", "labels": { "a": "hunter2" } } }],
+        "on": "all", "dry_run": true,
+    });
+    let asked = serde_json::from_value(asked).unwrap();
+    let told = |subjects: Value| {
+        let hosts = json!([{ "name": "web-1", "status": "online", "enrolment": "enrolled" }]);
+        let preview = json!({ "hosts": hosts, "online": 1, "not_enrolled": 0, "subjects": subjects });
+        crate::start::heading(&asked, None, &serde_json::from_value(preview).unwrap())
     };
-    let params = json!({ "what": "a b", "labels": { "a": "1" }, "secret": { "x": "hidden" } });
-    let text = action.call.typed(params.as_object().unwrap());
-    assert!(
-        text.starts_with("paint ") && text.contains(" what='a b'") && text.contains(" labels.a=…"),
-        "{text}"
-    );
-    assert!(text.contains(" secret.x=…") && !text.contains("hidden"), "{text}");
+    assert_eq!(told(json!(["the \u{1b}door", "a wall"])), "dry run: the ␛door, a wall on 1 host: web-1");
+    // A controller that tells no subjects.
+    assert_eq!(told(json!([])), "dry run: paint on 1 host: web-1");
+}
+
+/// Whoever mistypes is told so, and not first that nobody is at a terminal.
+#[tokio::test]
+async fn what_is_wrong_is_told_before_who_would_agree_to_it() {
+    let (failure, asked) = run(&["do", "paint", "waht=x", "--on", "all"]).await;
+    assert!(failure.to_string().contains("`waht` is not known"), "{failure}");
+    assert_eq!(asked.len(), 1);
+    let (failure, _) = run(&["file", "put", "/nowhere", "web-1:/etc/motd"]).await;
+    assert!(failure.to_string().contains("cannot open /nowhere"), "{failure}");
 }
 
 #[tokio::test]

@@ -41,6 +41,10 @@ pub struct TargetPreview {
     pub online: u32,
     /// How many may not be run on, because they are not enrolled.
     pub not_enrolled: u32,
+    /// What each step would be about, in the order in which they were asked for; empty without steps. Nothing in it is
+    /// secret: parameters are not shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<String>,
 }
 
 /// One selected host.

@@ -37,7 +37,7 @@ use crate::secret::SecretError;
 use crate::work::action;
 
 use plan::{Decided, audited, check_reason, check_steps, decide, plan_runs, sealed};
-pub use plan::{OperationPlan, plan, preview};
+pub use plan::{OperationPlan, Preview, plan, preview};
 
 /// The most runs of one operation.
 pub const MAX_RUNS: usize = 200_000;

@@ -2005,6 +2005,11 @@ export interface components {
              * @description How many are online.
              */
             online: number;
+            /**
+             * @description What each step would be about, in the order in which they were asked for; empty without steps. Nothing in it is
+             *     secret: parameters are not shown.
+             */
+            subjects?: string[];
         };
         /** @description `POST /targets/preview`. */
         TargetPreviewRequest: {

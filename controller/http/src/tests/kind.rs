@@ -70,7 +70,10 @@ async fn its_parameters_and_its_permission_are_checked_before_the_first_host() {
 async fn its_steps_and_its_report_are_shown() {
     let site = TestSite::new().await;
     site.enrolled_host("web-1").await;
-    let created = site.call("POST", CREATE, Some(levitate(&json!({ "height": 12 })))).await;
+    let asked = levitate(&json!({ "height": 12 }));
+    let preview = site.call("POST", "/api/v1/targets/preview", Some(asked.clone())).await.json();
+    assert_eq!(preview["subjects"], json!(["to 12 m"]), "as the operation will say");
+    let created = site.call("POST", CREATE, Some(asked)).await;
     assert_eq!(created.status, StatusCode::CREATED, "{created:?}");
     let created = created.json();
     let step = &created["steps"][0];

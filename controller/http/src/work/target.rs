@@ -43,14 +43,15 @@ async fn preview(
     let surroundings =
         Surroundings { environment: asked.environment, directory: asked.directory, user: asked.user };
     let steps = steps(asked.steps, asked.scripts, surroundings)?;
-    let selected = operation::preview(&site.app, &permit, steps, &asked.on).await?;
+    let operation::Preview { selected, subjects } =
+        operation::preview(&site.app, &permit, steps, &asked.on).await?;
     let count = |wanted: fn(&target::Selected) -> bool| {
         u32::try_from(selected.iter().filter(|target| wanted(target)).count()).unwrap_or(u32::MAX)
     };
     let online = count(|target| target.status == store::fleet::host::Status::Online);
     let not_enrolled = count(|target| !target.standing.may_run());
     let hosts = selected.into_iter().map(view).collect();
-    Ok(Json(TargetPreview { hosts, online, not_enrolled }))
+    Ok(Json(TargetPreview { hosts, online, not_enrolled, subjects }))
 }
 
 fn view(selected: target::Selected) -> Target {

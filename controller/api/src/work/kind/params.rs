@@ -73,12 +73,6 @@ impl Assignment {
         let find = |name: &str| fields.iter().find(|field| field.name == name);
         find(&self.key).or_else(|| find(self.key.split_once('.')?.0))
     }
-
-    /// Whether it gives the parameter that is shown under `name`, or a name in it.
-    #[must_use]
-    pub fn is_of(&self, name: &str) -> bool {
-        name.strip_prefix(&*self.key).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-    }
 }
 
 /// The parameters that `given` says, over those of `base`.

@@ -44,6 +44,15 @@ pub(super) struct PlannedStep {
     is_hidden: bool,
 }
 
+/// What would be done and where.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    /// The hosts.
+    pub selected: Vec<Selected>,
+    /// What each step is about, as the operation would show it.
+    pub subjects: Vec<String>,
+}
+
 /// What would be done and where, by the same rules and in the same tenant as [`create`](super::create); without steps only
 /// where, in all tenants that the caller may read.
 ///
@@ -54,15 +63,16 @@ pub async fn preview(
     permit: &Permit<Read>,
     steps: Vec<action::Asked>,
     on: &str,
-) -> Result<Vec<Selected>, OperationError> {
+) -> Result<Preview, OperationError> {
     if steps.is_empty() {
-        return Ok(target::preview(app, permit, on).await?);
+        return Ok(Preview { selected: target::preview(app, permit, on).await?, subjects: Vec::new() });
     }
     let permit: Permit<Run> = permit.caller().clone().permit()?;
     let mut conn = app.store().read().await?;
-    resolve(app, &permit, &mut conn, steps, &RolloutPolicy::default()).await?;
+    let steps = resolve(app, &permit, &mut conn, steps, &RolloutPolicy::default()).await?;
     drop(conn);
-    Ok(target::select(app, &Scope::of(permit.tenant()), on).await?)
+    let subjects = steps.into_iter().map(|step| step.shown.subject).collect();
+    Ok(Preview { selected: target::select(app, &Scope::of(permit.tenant()), on).await?, subjects })
 }
 
 /// Whether there is something to do, and not too much.

@@ -49,7 +49,7 @@ async fn what_a_preview_shows_is_what_would_be_done() {
     assert_eq!(reads.tenant(), controller.tenant);
     let shown = async |steps| {
         let shown = preview(controller.app(), &reads, steps, "all").await.unwrap();
-        shown.into_iter().map(|target| target.host.name.to_string()).collect::<BTreeSet<_>>()
+        shown.selected.into_iter().map(|target| target.host.name.to_string()).collect::<BTreeSet<_>>()
     };
     assert_eq!(shown(steps()).await, BTreeSet::from(["mine-1".to_owned()]));
     assert_eq!(shown(Vec::new()).await.len(), 2, "a look at targets alone goes as far as the caller sees");
