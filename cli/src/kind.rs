@@ -3,9 +3,8 @@
 pub(crate) mod columns;
 mod usage;
 
-use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 use fleetward_api::work::kind::params::{self, Assignment};
 use fleetward_api::work::kind::schema::{Field, Shape, description, fields};
@@ -17,12 +16,13 @@ use self::usage::{meant, usage};
 use crate::app::App;
 use crate::config::Format;
 use crate::failure::{Exit, Failure};
+use crate::input;
 use crate::render::table::{Sheet, Table};
 use crate::render::time::span;
 use crate::render::{Out, neutral, value, words};
 
 /// The longest file of parameters, in bytes: no request is longer.
-const MAX_FILE: u64 = 4 << 20;
+const MAX_FILE: usize = 4 << 20;
 
 /// Kinds of actions and queries: list, show
 #[derive(Debug, Subcommand)]
@@ -78,7 +78,7 @@ pub(crate) struct Call {
     /// Read parameters from a file with a JSON object, or from standard input with `-`; those on the command line go
     /// before them
     #[arg(long = "params", value_name = "FILE")]
-    file: Option<String>,
+    file: Option<PathBuf>,
 }
 
 /// What help texts say of parameters.
@@ -192,19 +192,11 @@ fn find(kinds: Vec<Kind>, name: &str, family: Option<Family>) -> Result<Kind, Fa
 }
 
 /// The JSON object in a file, or on standard input.
-fn read(path: &str) -> Result<Map<String, Value>, Failure> {
-    let named = if path == "-" { "standard input" } else { path };
-    let mut text = String::new();
-    let read = match path {
-        "-" => std::io::stdin().lock().take(MAX_FILE + 1).read_to_string(&mut text),
-        path => std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)),
-    };
-    let length = read.with_context(|| format!("cannot read {named}")).map_err(Failure::Other)?;
-    if length as u64 > MAX_FILE {
-        return Err(Failure::Usage(format!("{named} holds more than {} MiB", MAX_FILE >> 20)));
-    }
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::Usage(format!("{named} does not hold a JSON object: {error}")))
+fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let text = input::read_text(path, MAX_FILE)?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::Usage(format!("{} does not hold a JSON object: {error}", input::name(path)))
+    })
 }
 
 /// `fleetward kind …`.

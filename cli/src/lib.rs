@@ -20,6 +20,7 @@ mod failure;
 mod file;
 mod group;
 mod host;
+mod input;
 mod kind;
 mod live;
 mod moment;

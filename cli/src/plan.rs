@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -23,13 +23,14 @@ use hyper::Method;
 
 use crate::app::App;
 use crate::failure::{Exit, Failure};
+use crate::input;
 use crate::prompt;
 use crate::render::table::Sheet;
 use crate::render::{Out, neutral, words};
 use crate::start::{self, Manner};
 
 /// The largest plan that is read, in bytes: one of 200,000 hosts is smaller.
-const MAX_PLAN: u64 = 64 << 20;
+const MAX_PLAN: usize = 64 << 20;
 /// How many host names are shown before the rest is only counted.
 const NAMES_SHOWN: usize = 10;
 
@@ -62,7 +63,7 @@ pub(crate) async fn submit(command: Submit, app: &App) -> Result<Exit, Failure> 
     command.manner.check()?;
     let begun = Instant::now();
     let name = command.file.display().to_string();
-    let plan = parse(&name, &read(&command.file)?)?;
+    let plan = parse(&name, &input::read(&command.file, MAX_PLAN)?)?;
     let hosts = plan.hosts.iter().map(|host| host.name.as_str().to_owned()).collect();
     let again = format!("`fleetward submit {name}`");
     let started = find_started(app, &plan).await?.map(|operation| neutral::text(&operation.number));
@@ -196,21 +197,6 @@ pub(crate) async fn write(app: &App, asked: &OperationCreate, file: &Path) -> Re
     app.out.print(sheet(&plan, &app.out))?;
     app.out.note(format_args!("Start it with `fleetward submit {name}`; nothing has been started."));
     Ok(Exit::Success)
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
-    let name = file.display();
-    let mut bytes = Vec::new();
-    let source: io::Result<Box<dyn io::Read>> = match file == Path::new("-") {
-        true => Ok(Box::new(io::stdin().lock())),
-        false => File::open(file).map(|file| Box::new(file) as Box<dyn io::Read>),
-    };
-    let read = source.and_then(|source| source.take(MAX_PLAN + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Failure::Usage(format!("cannot read {name}: {error}")))?;
-    match bytes.len() as u64 > MAX_PLAN {
-        true => Err(Failure::Usage(format!("{name} is larger than any plan ({} MiB)", MAX_PLAN >> 20))),
-        false => Ok(bytes),
-    }
 }
 
 /// The plan in a file, if what it shows is what its bytes say.

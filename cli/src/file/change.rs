@@ -1,11 +1,8 @@
 //! `file put` and `file rm`: operations of one step.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::Args;
@@ -18,6 +15,7 @@ use serde_json::{Map, Value, json};
 use super::Where;
 use crate::app::App;
 use crate::failure::{Exit, Failure};
+use crate::input;
 use crate::render::neutral;
 use crate::rollout::Rollout;
 use crate::start::{self, Making, Manner, TARGETS};
@@ -115,7 +113,12 @@ struct Change {
 /// `fleetward file put`.
 pub(super) async fn put(command: Put, app: &App) -> Result<Exit, Failure> {
     let Put { local, at, mode, owner, group, parents, secret, change } = command;
-    let bytes = read(&local)?;
+    let bytes = input::read_within(&local, MAX_CONTENT)?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "{} has more than {MAX_CONTENT} bytes, and an operation carries no more; put it into a package, or have a script fetch it",
+            input::name(&local)
+        ))
+    })?;
     let size = bytes.len();
     let mut params = Map::from_iter([("state".to_owned(), json!("present"))]);
     match String::from_utf8(bytes) {
@@ -183,26 +186,6 @@ async fn carry_out(
     start::carry_out(app, asked, preview, (&manner, &making), begun).await
 }
 
-fn read(local: &Path) -> Result<Vec<u8>, Failure> {
-    let input: Box<dyn Read> = match local.as_os_str() == "-" {
-        true => Box::new(io::stdin().lock()),
-        false => {
-            let file = File::open(local).with_context(|| format!("cannot open {}", local.display()));
-            Box::new(file.map_err(Failure::Other)?)
-        }
-    };
-    let mut bytes = Vec::new();
-    let read = input.take(MAX_CONTENT as u64 + 1).read_to_end(&mut bytes);
-    read.with_context(|| format!("cannot read {}", local.display())).map_err(Failure::Other)?;
-    if bytes.len() > MAX_CONTENT {
-        return Err(Failure::Usage(format!(
-            "{} has more than {MAX_CONTENT} bytes, and an operation carries no more; put it into a package, or have a script fetch it",
-            local.display()
-        )));
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -245,7 +228,12 @@ mod tests {
             serde_json::json!({ "state": "absent", "path": "/srv/x", "recursive": true, "backup": true });
         assert_eq!((&body["on"], &body["steps"][0]["params"]), (&"tag:web".into(), &params));
         std::fs::write(&local, vec![0; super::MAX_CONTENT + 1]).unwrap();
-        let error = super::read(&local).unwrap_err().to_string();
-        assert!(error.contains("an operation carries no more"), "{error}");
+        let line = format!(
+            "fleetward --token secret --controller 127.0.0.1:1 file put {} web-1:/etc/token --yes",
+            local.display()
+        );
+        let error = crate::dispatch(Cli::try_parse_from(line.split(' ')).unwrap()).await.unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(error.to_string().contains("an operation carries no more"), "{error}");
     }
 }

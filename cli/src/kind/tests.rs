@@ -118,7 +118,7 @@ async fn what_is_wrong_is_told_before_who_would_agree_to_it() {
     assert!(failure.to_string().contains("`waht` is not known"), "{failure}");
     assert_eq!(asked.len(), 1);
     let (failure, _) = run(&["file", "put", "/nowhere", "web-1:/etc/motd"]).await;
-    assert!(failure.to_string().contains("cannot open /nowhere"), "{failure}");
+    assert!(failure.to_string().contains("cannot read /nowhere"), "{failure}");
 }
 
 #[tokio::test]

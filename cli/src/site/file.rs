@@ -1,33 +1,23 @@
 //! A site as a person keeps it: a file in YAML, or in JSON, which is YAML, too.
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::Path;
 
 use fleetward_domain::fleet::inventory;
 use fleetward_protocol::action::site::{Site, SiteVerb};
 
 use crate::failure::Failure;
+use crate::input;
 
 /// The largest file, in bytes.
-const MAX_FILE: u64 = 1 << 20;
+const MAX_FILE: usize = 1 << 20;
 
 /// The site that a file describes.
 ///
 /// # Errors
 /// If it cannot be read, or describes none.
 pub(super) fn read(path: &Path) -> Result<Site, Failure> {
-    let failed = |error: io::Error| Failure::Usage(format!("cannot read {}: {error}", path.display()));
-    let mut content = Vec::new();
-    match path.as_os_str() == "-" {
-        true => io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut content),
-        false => File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut content),
-    }
-    .map_err(failed)?;
-    if content.len() as u64 > MAX_FILE {
-        return Err(Failure::Usage(format!("{} has more than {MAX_FILE} bytes", path.display())));
-    }
-    parse(&path.display().to_string(), &content).map_err(Failure::Usage)
+    let content = input::read(path, MAX_FILE)?;
+    parse(&input::name(path), &content).map_err(Failure::Usage)
 }
 
 fn parse(file: &str, content: &[u8]) -> Result<Site, String> {

@@ -1,8 +1,6 @@
 //! `unit write`, `rm` and `revert`: files of units.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -14,6 +12,7 @@ use fleetward_protocol::action::unit_content::{
 use crate::action::{self, How};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
+use crate::input;
 use crate::start::TARGETS;
 
 /// Write the file of a unit, or a drop-in of it
@@ -96,7 +95,7 @@ struct Setting {
 /// `fleetward unit write`.
 pub(super) async fn write(command: Write, app: &App) -> Result<Exit, Failure> {
     let Write { which, file, set, then, how } = command;
-    let text = file.map(|file| read(&file)).transpose()?;
+    let text = file.map(|file| input::read_text(&file, MAX_TEXT)).transpose()?;
     let asked = UnitContent { text, sections: sections(set), ..content(ContentVerb::Write, which, then) };
     action::carry_out(&asked, how, app).await
 }
@@ -117,19 +116,6 @@ fn content(verb: ContentVerb, which: Which, then: Option<ThenChoice>) -> UnitCon
         Some(ThenChoice::ReloadOrRestart) => Then::ReloadOrRestart,
     };
     UnitContent { unit, drop_in, verb, text: None, sections: BTreeMap::new(), then, settle_s: SETTLE_S }
-}
-
-fn read(path: &PathBuf) -> Result<String, Failure> {
-    let failed = |error: io::Error| Failure::Usage(format!("cannot read {}: {error}", path.display()));
-    let mut text = String::new();
-    // One byte more than there may be: the rest is refused with its length.
-    let most = MAX_TEXT as u64 + 1;
-    let read = match path.as_os_str() == "-" {
-        true => io::stdin().lock().take(most).read_to_string(&mut text),
-        false => File::open(path).map_err(failed)?.take(most).read_to_string(&mut text),
-    };
-    read.map_err(failed)?;
-    Ok(text)
 }
 
 fn sections(settings: Vec<Setting>) -> BTreeMap<String, BTreeMap<String, Values>> {
