@@ -226,12 +226,13 @@ async fn list(command: &List, app: &App) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     let kinds = app.collect::<Kind>("kinds", &(), None).await?;
-    let mut table = Table::new(&app.out, ["NAME", "FAMILY", "PERMISSION", "SUMMARY"]);
+    let mut table = Table::new(&app.out, ["NAME", "FAMILY", "PERMISSION", "DRY RUN", "SUMMARY"]);
     for kind in kinds.iter().filter(|kind| is_wanted(kind)) {
         table.row([
             kind.name.as_str().into(),
             noun(kind.family).into(),
             kind.permission.as_str().into(),
+            if kind.dry_run { "yes" } else { "" }.into(),
             kind.summary.as_str().into(),
         ]);
     }
@@ -272,6 +273,11 @@ fn described(kind: &Kind, out: &Out) -> String {
             false => "doing it again may change something again",
         };
         sheet.row("Again", again);
+        let dry_run = match kind.dry_run {
+            true => "yes: --dry-run tells what would change, and changes nothing",
+            false => "no",
+        };
+        sheet.row("Dry run", dry_run);
     }
     if kind.follows {
         sheet.row("Follows", "--follow tells what changes");
@@ -283,9 +289,9 @@ fn described(kind: &Kind, out: &Out) -> String {
     if !takes.is_empty() {
         text.push_str(&headed("Parameters", &description(&kind.parameters)));
         let mut table = Table::new(out, ["NAME", "TYPE", "REQUIRED", "DESCRIPTION"]);
-        for (name, field) in all(&takes) {
+        for (path, field) in all(&takes) {
             table.row([
-                name.into(),
+                indented(&path).into(),
                 field.shape.words().into(),
                 if field.required { "yes" } else { "" }.into(),
                 meaning(field).into(),
@@ -302,8 +308,8 @@ fn described(kind: &Kind, out: &Out) -> String {
         };
         text.push_str(&headed(heading, &description(&kind.answer)));
         let mut table = Table::new(out, ["NAME", "TYPE", "DESCRIPTION"]);
-        for (name, field) in all(&answers) {
-            table.row([name.into(), field.shape.words().into(), meaning(field).into()]);
+        for (path, field) in all(&answers) {
+            table.row([indented(&path).into(), field.shape.words().into(), meaning(field).into()]);
         }
         text.push_str(&table.finish());
         text.push_str(&meanings(&answers));
@@ -317,29 +323,32 @@ fn headed(heading: &str, words: &str) -> String {
     format!("\n{heading}:\n{words}")
 }
 
-/// Fields and those within them, by what leads to them.
-fn all(fields: &[Field]) -> Vec<(String, &Field)> {
+/// Fields and those within them, by the names that lead to them.
+fn all(fields: &[Field]) -> Vec<(Vec<&str>, &Field)> {
     let mut found = Vec::new();
     for field in fields {
-        found.push((field.name.clone(), field));
-        if let Shape::Object(inner) = &field.shape {
-            found.extend(
-                all(inner).into_iter().map(|(name, inner)| (format!("{}.{name}", field.name), inner)),
-            );
+        found.push((vec![field.name.as_str()], field));
+        for (path, inner) in all(field.shape.inner()) {
+            found.push(([vec![field.name.as_str()], path].concat(), inner));
         }
     }
     found
 }
 
+/// A name below what it is within.
+fn indented(path: &[&str]) -> String {
+    format!("{}{}", "  ".repeat(path.len().saturating_sub(1)), path.last().unwrap_or(&""))
+}
+
 /// What the words of each choice mean.
 fn meanings(fields: &[Field]) -> String {
     let mut text = String::new();
-    for (name, field) in all(fields).into_iter().filter(|(_, field)| !field.meanings.is_empty()) {
+    for (path, field) in all(fields).into_iter().filter(|(_, field)| !field.meanings.is_empty()) {
         let mut sheet = Sheet::default();
         for (word, meaning) in &field.meanings {
             sheet.row(format!("  {word}"), meaning);
         }
-        text.push_str(&format!("\n{}:\n{}", neutral::text(&name), sheet.finish()));
+        text.push_str(&format!("\n{}:\n{}", neutral::text(&path.join(".")), sheet.finish()));
     }
     text
 }
@@ -358,10 +367,10 @@ fn meaning(field: &Field) -> String {
 fn example(fields: &[Field]) -> String {
     let words = fields.iter().filter(|field| field.required).map(|field| {
         let value = match (&field.example, &field.shape) {
-            (Some(example), Shape::Json | Shape::Object(_)) => return format!("{}:='{example}'", field.name),
+            (Some(example), shape) if shape.takes_json() => return format!("{}:='{example}'", field.name),
             (Some(example), _) => value::plain(example),
             (None, Shape::Choice(choices)) => choices.first().cloned().unwrap_or_default(),
-            (None, Shape::Json | Shape::Object(_)) => return format!("{}:=JSON", field.name),
+            (None, shape) if shape.takes_json() => return format!("{}:=JSON", field.name),
             (None, shape) => shape.placeholder(),
         };
         words::typed(&[format!("{}={value}", field.name)])

@@ -29,28 +29,36 @@ fn a_kind_is_described_by_its_schema_alone() {
         Does        Paint a host.
         Permission  run
         Again       doing it again changes nothing more
+        Dry run     no
         Time limit  1 min 30 s
-        Usage       fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]… --on EXPR
+        Usage       fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [stairs:=JSON] [tree:=JSON] [ways=TEXT]… --on EXPR
         Example     fleetward do paint what=nginx mode=fast --on EXPR
 
         Parameters:
         Everything.
 
-        NAME    TYPE               REQUIRED  DESCRIPTION
-        what    text               yes
-        mode    fast | slow        yes       How.
-        at      time
-        count   whole number                 How often. (3 when absent)
-        deep    object
-        deep.a  text                         Inside.
-        kind    a | b                        Which.
-        labels  names with texts
-        maybe   fast | slow                  A mode.
-        names   list of texts
-        on      true | false
-        share   number
-        tree    JSON
-        ways    list of up | down
+        NAME        TYPE                REQUIRED  DESCRIPTION
+        what        text                yes
+        mode        fast | slow         yes       How.
+        at          time
+        count       whole number                  How often. (3 when absent)
+        deep        object
+          a         text                          Inside.
+        kind        a | b                         Which.
+        labels      names with texts
+        maybe       fast | slow                   A mode.
+        names       list of texts
+        on          true | false
+        share       number
+        stairs      list of objects               Each.
+          way       up | down           yes       Whereto.
+          rails     names with objects
+            height  whole number                  In cm.
+        tree        JSON
+        ways        list of up | down
+
+        stairs.way:
+          up  To the top.
 
         ways:
           up  To the top.
@@ -134,7 +142,7 @@ async fn what_cannot_be_meant_is_told_before_anything_is_sent() {
         `door` names no parameter: write KEY=VALUE
         `slow` names no parameter: write KEY=VALUE
         Did you mean: fleetward do paint what=door mode=slow --on EXPR
-        Usage: fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]… --on EXPR
+        Usage: fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [stairs:=JSON] [tree:=JSON] [ways=TEXT]… --on EXPR
         Example: fleetward do paint what=nginx mode=fast --on EXPR
         `fleetward kind show paint` tells what each means."#]].assert_eq(&failure.to_string());
     let (failure, _) = run(&["do", "paint", "what=a", "mode=wild", "--on", "all", "--yes"]).await;
@@ -145,7 +153,7 @@ async fn what_cannot_be_meant_is_told_before_anything_is_sent() {
         `waht` is not known; did you mean `what`?
         `what` is missing: text
         `mode` is missing: fast | slow
-        Usage: fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]… --on EXPR
+        Usage: fleetward do paint what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [stairs:=JSON] [tree:=JSON] [ways=TEXT]… --on EXPR
         Example: fleetward do paint what=nginx mode=fast --on EXPR
         `fleetward kind show paint` tells what each means."#]].assert_eq(&failure.to_string());
     let (failure, _) = run(&["do", "pain", "--on", "all", "--yes"]).await;

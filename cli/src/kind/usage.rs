@@ -33,11 +33,12 @@ pub(crate) fn usage(fields: &[Field]) -> String {
     let words = fields.iter().map(|field| {
         let value = field.shape.placeholder();
         let word = match &field.shape {
+            shape if shape.takes_json() => format!("{}:={value}", field.name),
             Shape::Map(_) => format!("{}.NAME={value}", field.name),
-            Shape::Json | Shape::Object(_) => format!("{}:={value}", field.name),
             _ => format!("{}={value}", field.name),
         };
-        let more = if matches!(field.shape, Shape::List(_) | Shape::Map(_)) { "…" } else { "" };
+        let is_repeated = matches!(field.shape, Shape::List(_) | Shape::Map(_)) && !field.shape.takes_json();
+        let more = if is_repeated { "…" } else { "" };
         if field.required { format!("{word}{more}") } else { format!("[{word}]{more}") }
     });
     words.collect::<Vec<_>>().join(" ")
@@ -67,7 +68,7 @@ mod tests {
         assert_eq!(
             usage(&fields(&of_everything())),
             "what=TEXT mode=fast|slow [at=TIME] [count=NUMBER] [deep:=JSON] [kind=a|b] [labels.NAME=TEXT]… \
-             [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [tree:=JSON] [ways=TEXT]…"
+             [maybe=fast|slow] [names=TEXT]… [on=true|false] [share=NUMBER] [stairs:=JSON] [tree:=JSON] [ways=TEXT]…"
         );
     }
 }

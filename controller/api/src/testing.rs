@@ -33,10 +33,17 @@ pub fn of_everything() -> Map<String, Value> {
             "names": { "type": "array", "items": { "type": "string" } },
             "on": { "type": "boolean" },
             "share": { "type": "number" },
+            "stairs": { "type": "array", "description": "Each.", "items": { "$ref": "#/components/schemas/Stair" } },
             "tree": { "$ref": "#/components/schemas/Tree" },
             "what": { "type": "string", "example": "nginx" },
         },
         "components": { "schemas": {
+            "Stair": { "type": "object", "required": ["way"], "properties": {
+                "rails": { "type": "object", "additionalProperties": { "type": "object", "properties": {
+                    "height": { "type": "integer", "description": "In cm." },
+                } } },
+                "way": { "$ref": "#/components/schemas/Way", "description": "Whereto." },
+            } },
             "Mode": { "type": "string", "enum": ["fast", "slow"], "description": "A mode." },
             "Tree": { "$ref": "#/components/schemas/Tree" },
             "Way": { "oneOf": [

@@ -130,6 +130,9 @@ impl Building<'_> {
         let name = &field.name;
         let is_first = self.seen.insert(name.clone());
         match (&field.shape, value) {
+            (shape, Given::Text(_)) if shape.takes_json() => {
+                return Err(format!("`{name}` takes JSON: write `{name}:=JSON`"));
+            }
             (Shape::List(each), Given::Text(text)) => {
                 let value = typed(name, each, text)?;
                 let list = self.params.entry(name.clone()).or_insert_with(|| Value::Array(Vec::new()));
@@ -141,9 +144,6 @@ impl Building<'_> {
             }
             (Shape::Map(_), Given::Text(_)) => {
                 return Err(format!("`{name}` takes names and their values: write `{name}.NAME=VALUE`"));
-            }
-            (Shape::Json | Shape::Object(_), Given::Text(_)) => {
-                return Err(format!("`{name}` takes JSON: write `{name}:=JSON`"));
             }
             _ if !is_first => return Err(format!("`{name}` is given twice")),
             (shape, Given::Text(text)) => {

@@ -3,15 +3,19 @@
 //! A schema comes from the controller. Whatever it holds is read without following circles, and what is not understood
 //! is taken as JSON: the controller is the judge of every value.
 
+use std::cell::Cell;
+
 use fleetward_protocol::time;
 use serde_json::{Map, Value};
 
 /// How many references and alternatives are followed from one place.
 const MAX_HOPS: usize = 16;
-/// How deep lists and objects are looked into.
-const MAX_DEPTH: usize = 2;
+/// How deep lists and objects are looked into: a site has locations with a proxy with its upstreams.
+const MAX_DEPTH: usize = 6;
 /// The most fields of an object that are looked at.
 const MAX_FIELDS: usize = 128;
+/// The most fields of a schema that are looked at, those of all objects within it counted.
+const MAX_ALL_FIELDS: usize = 2048;
 
 /// A property of an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,12 +87,33 @@ impl Shape {
         }
     }
 
+    /// Whether it can be given as JSON alone, and not in words.
+    #[must_use]
+    pub fn takes_json(&self) -> bool {
+        match self {
+            Self::Object(_) | Self::Json => true,
+            Self::List(each) | Self::Map(each) => !each.is_scalar(),
+            _ => false,
+        }
+    }
+
+    /// The fields of the object that it is, or that each of its items is; none if it is something else.
+    #[must_use]
+    pub fn inner(&self) -> &[Field] {
+        match self {
+            Self::Object(fields) => fields,
+            Self::List(each) | Self::Map(each) => each.inner(),
+            _ => &[],
+        }
+    }
+
     fn plural(&self) -> String {
         match self {
             Self::Text => "texts".to_owned(),
             Self::Integer => "whole numbers".to_owned(),
             Self::Number => "numbers".to_owned(),
             Self::Time => "times".to_owned(),
+            Self::Object(_) => "objects".to_owned(),
             other => other.words(),
         }
     }
@@ -97,6 +122,7 @@ impl Shape {
     #[must_use]
     pub fn placeholder(&self) -> String {
         match self {
+            json if json.takes_json() => "JSON".to_owned(),
             Self::Text | Self::List(_) | Self::Map(_) => "TEXT".to_owned(),
             Self::Choice(choices) => choices.join("|"),
             Self::Integer | Self::Number => "NUMBER".to_owned(),
@@ -111,7 +137,23 @@ impl Shape {
 /// are declared, then the others.
 #[must_use]
 pub fn fields(schema: &Map<String, Value>) -> Vec<Field> {
-    fields_within(schema, schema, 0)
+    fields_within(&Document { root: schema, left: Cell::new(MAX_ALL_FIELDS) }, schema, 0)
+}
+
+/// A schema that is being read.
+struct Document<'a> {
+    root: &'a Map<String, Value>,
+    /// How many more fields of it are looked at: objects within objects are otherwise as many as a schema likes.
+    left: Cell<usize>,
+}
+
+impl Document<'_> {
+    /// Whether one more field is looked at.
+    fn takes_one(&self) -> bool {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        left > 0
+    }
 }
 
 /// What is said of the whole: on one line.
@@ -121,7 +163,8 @@ pub fn description(schema: &Map<String, Value>) -> String {
     one_line(words.and_then(Value::as_str).unwrap_or_default())
 }
 
-fn fields_within(root: &Map<String, Value>, object: &Map<String, Value>, depth: usize) -> Vec<Field> {
+fn fields_within(document: &Document<'_>, object: &Map<String, Value>, depth: usize) -> Vec<Field> {
+    let root = document.root;
     let mut objects = chain(root, object);
     for part in object.get("allOf").and_then(Value::as_array).into_iter().flatten().take(MAX_HOPS) {
         objects.extend(part.as_object().map(|part| chain(root, part)).unwrap_or_default());
@@ -136,8 +179,9 @@ fn fields_within(root: &Map<String, Value>, object: &Map<String, Value>, depth: 
     for (name, property) in
         objects.iter().filter_map(|object| object.get("properties")?.as_object()).flatten()
     {
-        if fields.len() < MAX_FIELDS && fields.iter().all(|field| field.name != *name) {
-            fields.push(field(root, name, property, required.contains(&name.as_str()), depth));
+        let is_new = fields.len() < MAX_FIELDS && fields.iter().all(|field| field.name != *name);
+        if is_new && document.takes_one() {
+            fields.push(field(document, name, property, required.contains(&name.as_str()), depth));
         }
     }
     fields
@@ -145,13 +189,14 @@ fn fields_within(root: &Map<String, Value>, object: &Map<String, Value>, depth: 
     fields
 }
 
-fn field(root: &Map<String, Value>, name: &str, property: &Value, required: bool, depth: usize) -> Field {
+fn field(document: &Document<'_>, name: &str, property: &Value, required: bool, depth: usize) -> Field {
+    let root = document.root;
     let chain = property.as_object().map(|object| chain(root, object)).unwrap_or_default();
     let find = |key: &str| chain.iter().find_map(|object| object.get(key));
     let description = find("description").and_then(Value::as_str).unwrap_or_default();
     Field {
         name: name.to_owned(),
-        shape: shape(root, property, depth),
+        shape: shape(document, property, depth),
         required,
         description: one_line(description),
         default: find("default").filter(|value| !value.is_null()).cloned(),
@@ -225,15 +270,18 @@ fn find<'a>(root: &'a Map<String, Value>, reference: &str) -> Option<&'a Map<Str
     steps.try_fold(first, |place, step| place.get(&step))?.as_object()
 }
 
-fn shape(root: &Map<String, Value>, schema: &Value, depth: usize) -> Shape {
-    let Some(chain) = schema.as_object().map(|object| chain(root, object)) else { return Shape::Json };
+fn shape(document: &Document<'_>, schema: &Value, depth: usize) -> Shape {
+    let Some(chain) = schema.as_object().map(|object| chain(document.root, object)) else {
+        return Shape::Json;
+    };
     let Some(&inner) = chain.last() else { return Shape::Json };
     if let Some(choices) = choices(inner) {
         return Shape::Choice(choices);
     }
-    let scalar = |key: &str| {
+    let each = |key: &str| {
         let each = inner.get(key).filter(|_| depth < MAX_DEPTH)?;
-        Some(shape(root, each, depth + 1)).filter(Shape::is_scalar)
+        let shape = shape(document, each, depth + 1);
+        (shape.is_scalar() || matches!(shape, Shape::Object(_))).then(|| Box::new(shape))
     };
     match type_of(inner) {
         Some("string") => Shape::Text,
@@ -241,11 +289,11 @@ fn shape(root: &Map<String, Value>, schema: &Value, depth: usize) -> Shape {
         Some("integer") => Shape::Integer,
         Some("number") => Shape::Number,
         Some("boolean") => Shape::Switch,
-        Some("array") => scalar("items").map_or(Shape::Json, |each| Shape::List(Box::new(each))),
+        Some("array") => each("items").map_or(Shape::Json, Shape::List),
         Some("object") if !inner.contains_key("properties") => {
-            scalar("additionalProperties").map_or(Shape::Json, |each| Shape::Map(Box::new(each)))
+            each("additionalProperties").map_or(Shape::Json, Shape::Map)
         }
-        Some("object") if depth < MAX_DEPTH => match fields_within(root, inner, depth + 1) {
+        Some("object") if depth < MAX_DEPTH => match fields_within(document, inner, depth + 1) {
             fields if fields.is_empty() => Shape::Json,
             fields => Shape::Object(fields),
         },
@@ -311,6 +359,7 @@ mod tests {
             ("names", "list of texts"),
             ("on", "true | false"),
             ("share", "number"),
+            ("stairs", "list of objects"),
             ("tree", "JSON"),
             ("ways", "list of up | down"),
         ];
