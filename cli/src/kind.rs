@@ -1,6 +1,7 @@
 //! `kind`: what can be done to a host, or asked of one; and how that is written on a command line.
 
 pub(crate) mod columns;
+pub(crate) mod detail;
 mod usage;
 
 use std::path::{Path, PathBuf};

@@ -75,6 +75,33 @@ impl Columns {
         self.columns.iter().map(|column| column.title.to_uppercase())
     }
 
+    /// Without those that have a list in one of `rows` that is more than a word or two; their names.
+    pub(crate) fn without_lists<'a>(
+        &mut self,
+        rows: impl IntoIterator<Item = &'a Map<String, Value>> + Clone,
+        is_list: impl Fn(&Value) -> bool,
+    ) -> Vec<String> {
+        let has_list = |column: &Column| {
+            rows.clone().into_iter().any(|row| find(row, &column.path).is_some_and(&is_list))
+        };
+        let (lists, others): (Vec<Column>, Vec<Column>) = self.columns.drain(..).partition(has_list);
+        self.columns = others;
+        lists.into_iter().map(|column| column.title).collect()
+    }
+
+    /// The values of a row that are there: by name, as they are, and as they are shown.
+    pub(crate) fn values<'a>(
+        &self,
+        row: &'a Map<String, Value>,
+        clock: &Clock,
+    ) -> Vec<(String, &'a Value, String)> {
+        let shown = self.columns.iter().zip(self.cells(row, clock));
+        let value = |column: &Column| {
+            find(row, &column.path).or_else(|| find(row, column.before.as_ref()?)).unwrap_or(&Value::Null)
+        };
+        shown.map(|(column, text)| (column.title.clone(), value(column), text)).collect()
+    }
+
     /// What a row has in each of them.
     pub(crate) fn cells(&self, row: &Map<String, Value>, clock: &Clock) -> Vec<String> {
         let text = |column: &Column, path: &Path| {

@@ -12,7 +12,8 @@ use super::RUNS_SHOWN;
 use crate::app::App;
 use crate::failure::Failure;
 use crate::kind::columns::{Columns, Times};
-use crate::render::table::{Cell, WideTable};
+use crate::kind::detail::{detail, is_list};
+use crate::render::table::{Cell, Sheet, WideTable};
 use crate::render::{Out, neutral, words};
 
 /// How many reports of a step are shown where nobody says how many.
@@ -162,7 +163,21 @@ fn changes(reported: &[(&Run, Preview)], out: &Out) -> (String, Vec<String>) {
 /// The first reports, and the columns for which there was no room.
 fn table(runs: &[&Run], fields: &[Field], most: usize, out: &Out) -> (String, Vec<String>) {
     let shown = || runs.iter().take(most).filter_map(|run| Some((run, run.report.as_ref()?)));
-    let columns = Columns::of(fields, shown().map(|(_, report)| report), Times::At);
+    if let ([run], Some(report)) = (runs, runs.first().and_then(|run| run.report.as_ref())) {
+        let mut head = Sheet::default();
+        head.row("host", run.host.as_str());
+        head.toned(out, "state", words::run_state(run.state), words::run_tone(run.state));
+        return detail(head, fields, report, (Times::At, out));
+    }
+    let reports: Vec<_> = shown().map(|(_, report)| report).collect();
+    let mut columns = Columns::of(fields, reports.iter().copied(), Times::At);
+    let lists = columns.without_lists(reports.iter().copied(), is_list);
+    if !lists.is_empty() {
+        out.note(format_args!(
+            "Of one host, with --host HOST, there is more: {}.",
+            neutral::text(&lists.join(", "))
+        ));
+    }
     let titles = ["HOST", "STATE"].map(str::to_owned);
     let mut table = WideTable::new(out, titles.into_iter().chain(columns.titles()));
     for (run, report) in shown() {
@@ -251,6 +266,8 @@ mod tests {
             web-2  failed     false                                             ␛[2J
         "#]]
         .assert_eq(&table(&runs, &fields, SHOWN, &out).0);
+        let one = table(&runs[..1], &fields, SHOWN, &out).0;
+        assert!(one.starts_with("host     web-1\nstate    succeeded\nchanged  true\n"), "{one}");
         assert_eq!(table(&runs, &fields, 1, &out).0.lines().count(), 2);
     }
 

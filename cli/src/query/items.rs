@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::Sink;
 use crate::failure::Failure;
 use crate::kind::columns::{Columns, Times};
-use crate::render::table::{Cell, WideTable};
+use crate::kind::detail::detail;
+use crate::render::table::{Cell, Sheet, WideTable};
 use crate::render::{Out, value};
 
 /// The most items that are kept.
@@ -52,10 +53,14 @@ impl Items {
         if self.0.is_empty() {
             return (String::new(), Vec::new());
         }
+        if let (1, Some(((host, _), item))) = (self.0.len(), self.0.first_key_value()) {
+            let mut head = Sheet::default();
+            head.row("host", host.as_str());
+            return detail(head, fields, item, (Times::Ago, out));
+        }
         let columns = Columns::of(fields, self.0.values(), Times::Ago);
-        // What names an item is shown where none of its properties does.
-        let is_named =
-            self.0.iter().all(|((_, key), item)| item.values().any(|value| value::plain(value) == *key));
+        // What names an item is shown where its properties do not.
+        let is_named = self.0.iter().all(|((_, key), item)| names(item, key));
         let key = (!is_named).then(|| "KEY".to_owned());
         let titles = std::iter::once("HOST".to_owned()).chain(key).chain(columns.titles());
         let mut table = WideTable::new(out, titles);
@@ -66,5 +71,24 @@ impl Items {
             table.push(std::iter::once(Cell::new(host.as_str())).chain(key).chain(cells));
         }
         table.finish()
+    }
+}
+
+/// Whether the values of an item say what its key does: one of them all of it, or several each a word of it.
+fn names(item: &Map<String, Value>, key: &str) -> bool {
+    let shown: Vec<String> = item.values().map(value::plain).collect();
+    let is_shown = |word: &str| shown.iter().any(|value| value == word);
+    is_shown(key) || (key.contains(' ') && key.split(' ').all(is_shown))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn a_key_is_shown_where_nothing_else_says_what_an_item_is() {
+        let item = json!({ "protocol": "tcp", "port": 80, "address": "192.0.2.1" });
+        let named = |key: &str| super::names(item.as_object().unwrap(), key);
+        assert!(named("tcp") && named("tcp 192.0.2.1 80") && !named("tcp 7") && !named("udp"));
     }
 }

@@ -503,6 +503,9 @@ fn times_are_shown_as_all_other_times_are() {
     items
         .item(item("web-1", "a", json!({ "at": now - 300_000, "deep": { "since": now - 7_300_000 } })))
         .unwrap();
+    let one = items.table(&fields, &out).0;
+    assert!(one.starts_with("host        web-1\nat          5 min ago\ndeep.since  2 h ago\n"), "{one}");
+    items.item(item("web-2", "a", json!({ "at": now }))).unwrap();
     let table = items.table(&fields, &out).0;
     assert!(table.contains("AT") && table.contains("DEEP.SINCE"), "{table}");
     assert!(table.contains("5 min ago") && table.contains("2 h ago"), "{table}");
