@@ -15,8 +15,8 @@ pub(crate) struct Table {
     one_line: bool,
 }
 
-/// Rows under a header, of any number of columns. On a terminal each row takes one line: wide columns are cut, and where that is
-/// not enough, the last columns are left out.
+/// Rows under a header, of any number of columns; the first two say of what a row is. On a terminal each row takes one line: where
+/// it is too narrow, columns without a value are left out, wide columns are cut, and then the last ones are left out.
 #[derive(Debug)]
 pub(crate) struct WideTable {
     titles: Vec<String>,
@@ -27,6 +27,8 @@ pub(crate) struct WideTable {
 
 /// Columns of a wide table are not cut below this.
 const MIN_COLUMN: usize = 12;
+/// So many columns say of what a row is: a host, and what it has.
+const NAMING: usize = 2;
 /// Blanks between two columns.
 const GAP: usize = 2;
 
@@ -185,14 +187,12 @@ impl WideTable {
         self.rows.push(cells.into_iter().take(self.titles.len()).collect());
     }
 
-    /// The finished text, and the titles of the columns for which there was no room.
-    pub(crate) fn finish(self) -> (String, Vec<String>) {
-        let mut widths: Vec<usize> = self.titles.iter().map(|title| measure_text_width(title)).collect();
-        for row in &self.rows {
-            for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(measure_text_width(&cell.text));
-            }
-        }
+    /// The finished text, and the titles of the columns with values for which there was no room.
+    pub(crate) fn finish(mut self) -> (String, Vec<String>) {
+        let whole =
+            |table: &Self| table.widths().iter().sum::<usize>() + GAP * table.titles.len().saturating_sub(1);
+        while self.width.is_some_and(|width| whole(&self) > width) && self.leave_out_an_empty_one() {}
+        let mut widths = self.widths();
         fit(&mut widths, self.width.unwrap_or(usize::MAX));
         let left_out = self.titles[widths.len()..].to_vec();
         let cut = |text: &str, width: usize| truncate_str(text, width, "…").into_owned();
@@ -204,26 +204,53 @@ impl WideTable {
         }
         (table.finish(), left_out)
     }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.titles.iter().map(|title| measure_text_width(title)).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(measure_text_width(&cell.text));
+            }
+        }
+        widths
+    }
+
+    /// Leaves the last column out in which no row has anything; whether there was one.
+    fn leave_out_an_empty_one(&mut self) -> bool {
+        let is_empty = |column: &usize| {
+            self.rows.iter().all(|row| row.get(*column).is_none_or(|cell| cell.text.is_empty()))
+        };
+        let Some(empty) = (NAMING..self.titles.len()).rev().find(is_empty) else { return false };
+        self.titles.remove(empty);
+        for row in self.rows.iter_mut().filter(|row| row.len() > empty) {
+            row.remove(empty);
+        }
+        true
+    }
 }
 
-/// Takes from the widest columns, and from the end, until all of them have room in `width`. The first two stay.
+/// Takes from the widest columns, and from the end, until all of them have room in `width`. Those that name stay, and are cut only
+/// where they take more than their half of it.
 fn fit(columns: &mut Vec<usize>, width: usize) {
     let total = |columns: &[usize]| columns.iter().sum::<usize>() + GAP * columns.len().saturating_sub(1);
+    let least = |at: usize| if at < NAMING { MIN_COLUMN.max(width / 2) } else { MIN_COLUMN };
     while total(columns) > width {
         let beyond = total(columns) - width;
-        let Some(widest) = columns.iter().copied().max().filter(|widest| *widest > MIN_COLUMN) else {
-            if columns.len() <= 2 {
+        let cuttable = |(at, column): (usize, &usize)| (*column > least(at)).then_some(*column);
+        let Some(widest) = columns.iter().enumerate().filter_map(cuttable).max() else {
+            if columns.len() <= NAMING {
                 return;
             }
             columns.pop();
             continue;
         };
         // Down to the next widest, all that are as wide: none is cut while another one has more.
-        let next =
-            columns.iter().copied().filter(|column| *column < widest).max().unwrap_or(0).max(MIN_COLUMN);
-        let many = columns.iter().filter(|column| **column == widest).count();
-        let each = beyond.div_ceil(many).min(widest - next);
-        columns.iter_mut().filter(|column| **column == widest).for_each(|column| *column -= each);
+        let next = columns.iter().copied().filter(|column| *column < widest).max().unwrap_or(0);
+        let is_widest = |(at, column): &(usize, &mut usize)| **column == widest && **column > least(*at);
+        let many = columns.iter_mut().enumerate().filter(is_widest).count().max(1);
+        for (at, column) in columns.iter_mut().enumerate().filter(is_widest) {
+            *column -= beyond.div_ceil(many).min(widest - next.max(least(at)));
+        }
     }
 }
 
@@ -282,14 +309,31 @@ mod tests {
         };
         let (whole, left_out) = table(None);
         assert!(left_out.is_empty() && whole.lines().nth(1).unwrap().chars().count() > 90, "{whole}");
-        for (width, titles) in [(80, 4), (46, 4), (41, 3), (20, 2)] {
+        for (width, titles) in [(80, 4), (60, 4), (46, 3), (41, 3), (20, 2)] {
             let (text, left_out) = table(Some(width));
             assert_eq!(4 - left_out.len(), titles, "{width}: {text}");
             assert_eq!(text.lines().count(), 2, "{text}");
             assert!(text.lines().all(|line| line.chars().count() <= width.max(22)), "{width}: {text}");
         }
+        let (text, _) = table(Some(80));
+        assert!(text.contains(&format!("{}…", "ü".repeat(39))), "half of the width is for the name: {text}");
         let (text, _) = table(Some(60));
         assert!(text.lines().nth(1).unwrap().contains("ü…  running  x"), "{text}");
+    }
+
+    #[test]
+    fn what_is_empty_goes_before_a_name_is_cut() {
+        let table = |width: usize| {
+            let titles = ["HOST", "UNIT", "CPU", "STATE", "TASKS"].map(str::to_owned).to_vec();
+            let mut table = WideTable { titles, rows: Vec::new(), colour: false, width: Some(width) };
+            table.push(["web-1", "systemd-networkd-wait-online.service", "", "inactive", ""].map(Cell::new));
+            table.finish()
+        };
+        let (text, left_out) = table(80);
+        assert!(text.starts_with("HOST") && text.contains("CPU") && left_out.is_empty(), "{text}");
+        let (text, left_out) = table(56);
+        assert!(text.contains("wait-online.service  inactive\n") && !text.contains("CPU"), "{text}");
+        assert!(left_out.is_empty(), "nothing is missed that had no value: {left_out:?}");
     }
 
     #[test]
