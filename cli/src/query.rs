@@ -29,9 +29,9 @@ use crate::render::{Out, words};
 use crate::start::{TARGETS, Targets};
 
 use answer::Answer;
-use changes::Changes;
 
 pub(crate) use answer::News;
+pub(crate) use changes::Changes;
 pub(crate) use entries::{Entries, flat_lines};
 pub(crate) use items::Items;
 use listen::{Ending, listen};

@@ -18,11 +18,15 @@ use crate::render::{Out, neutral, words};
 
 type Place = (HostName, String);
 
+/// What a line says of an item, and of what it was before where that is known; nothing if there is nothing to say.
+pub(crate) type Line = fn(Option<&Map<String, Value>>, &Map<String, Value>, &Out) -> Option<String>;
+
 /// Tells items and what becomes of hosts, in the order in which they come.
 #[derive(Debug)]
-pub(super) struct Changes<'a> {
+pub(crate) struct Changes<'a> {
     out: &'a Out,
     fields: &'a [Field],
+    line: Option<Line>,
     known: BTreeMap<Place, Map<String, Value>>,
     /// What is known of an earlier answer, and was not told again yet.
     stale: BTreeSet<Place>,
@@ -31,8 +35,13 @@ pub(super) struct Changes<'a> {
 }
 
 impl<'a> Changes<'a> {
-    pub(super) const fn new(out: &'a Out, fields: &'a [Field]) -> Self {
-        Self { out, fields, known: BTreeMap::new(), stale: BTreeSet::new(), text: String::new() }
+    pub(crate) const fn new(out: &'a Out, fields: &'a [Field]) -> Self {
+        Self { out, fields, line: None, known: BTreeMap::new(), stale: BTreeSet::new(), text: String::new() }
+    }
+
+    /// With lines of a layout of their own.
+    pub(crate) fn with(self, line: Line) -> Self {
+        Self { line: Some(line), ..self }
     }
 
     fn tell(&mut self, (host, key): &Place, told: &str) {
@@ -55,10 +64,13 @@ impl Sink for Changes<'_> {
             self.gone(&place);
             return Ok(());
         };
-        let empty = Map::new();
-        let before = self.known.get(&place).unwrap_or(&empty);
-        let told = changes(self.fields, before, &item, self.out);
-        if !told.is_empty() {
+        let before = self.known.get(&place);
+        let told = match self.line {
+            Some(line) => line(before, &item, self.out),
+            None => Some(changes(self.fields, before.unwrap_or(&Map::new()), &item, self.out))
+                .filter(|told| !told.is_empty()),
+        };
+        if let Some(told) = told {
             self.tell(&place, &told);
         }
         // What is beyond is told whole each time.

@@ -9,12 +9,13 @@ use fleetward_protocol::time::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
+use crate::config::Format;
 use crate::failure::{Exit, Failure};
 use crate::kind;
-use crate::query::{self, Items};
+use crate::query::{self, Changes, Items};
 use crate::render::table::{Cell, Tone, WideTable};
 use crate::render::time::span;
-use crate::render::{Out, size};
+use crate::render::{Out, neutral, size};
 use crate::start::{TARGETS, Targets};
 
 const KIND: &str = "units";
@@ -91,8 +92,63 @@ pub(super) async fn failed(command: Failed, app: &App) -> Result<Exit, Failure> 
 async fn ask(params: Map<String, Value>, targets: Targets, follow: bool, app: &App) -> Result<Exit, Failure> {
     let known = kind::get(app, KIND, Family::Query).await?;
     let Targets { on, skip_not_enrolled } = targets;
+    let is_named = params.contains_key("pattern");
     let asked = QueryCreate { kind: KIND.to_owned(), params, on, skip_not_enrolled, follow };
-    query::show(app, &asked, &schema::fields(&known.kind.answer), table).await
+    let fields = schema::fields(&known.kind.answer);
+    if follow && app.out.format == Format::Table {
+        return query::tell(app, &asked, &mut Changes::new(&app.out, &fields).with(line)).await;
+    }
+    let mut is_empty = false;
+    let layout = |items: &Items, out: &Out| {
+        is_empty = items.is_empty();
+        table(items, out)
+    };
+    let exit = query::show(app, &asked, &fields, layout).await?;
+    if is_empty && is_named && app.out.format == Format::Table {
+        app.out.note(
+            "Only units that systemd has loaded are listed; `fleetward unit show NAME` also shows one that is a file only.",
+        );
+    }
+    Ok(exit)
+}
+
+/// What is told of a unit that is followed: first what it is, then what has changed. What it uses changes all the time.
+pub(super) fn line(
+    before: Option<&Map<String, Value>>,
+    item: &Map<String, Value>,
+    out: &Out,
+) -> Option<String> {
+    let text = |item: &Map<String, Value>, name: &str| {
+        item.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    let state = |item: &Map<String, Value>| match (active(item), text(item, "sub")) {
+        (active, sub) if sub.is_empty() || active.starts_with(&sub) => active,
+        (active, sub) => format!("{active}, {sub}"),
+    };
+    let restarts = |item: &Map<String, Value>| item.get("restarts").and_then(Value::as_u64).unwrap_or(0);
+    let boot = |item: &Map<String, Value>| text(item, "file");
+    let painted = |item: &Map<String, Value>| {
+        tone(&text(item, "active")).paint(&neutral::text(&state(item)), out.colour)
+    };
+    let Some(before) = before else {
+        let description = text(item, "description");
+        let description = if description.is_empty() { description } else { format!("  {description}") };
+        let description = Tone::Dim.paint(&neutral::text(&description), out.colour);
+        return Some(format!("{}{description}", painted(item)));
+    };
+    let mut told = Vec::new();
+    if state(before) != state(item) {
+        told.push(format!("{} (was {})", painted(item), neutral::text(&state(before))));
+    } else if item.get("since") != before.get("since") {
+        told.push(format!("{} once more", painted(item)));
+    }
+    if restarts(item) > restarts(before) {
+        told.push(format!("restarted by systemd, {} in all", restarts(item)));
+    }
+    if boot(before) != boot(item) {
+        told.push(neutral::text(&format!("at boot: {} (was {})", boot(item), boot(before))));
+    }
+    (!told.is_empty()).then(|| told.join("; "))
 }
 
 /// A row for each unit.

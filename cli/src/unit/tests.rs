@@ -122,6 +122,37 @@ fn units_are_a_table_with_what_they_use() {
 }
 
 #[test]
+fn a_unit_that_is_followed_is_a_line_and_then_what_has_changed() {
+    let unit = |active: &str, sub: &str, more: Value| {
+        let mut unit = json!({
+            "name": "a.service", "load": "loaded", "active": active, "sub": sub, "file": "enabled", "since": 1, "memory": 1,
+            "result": "success", "description": "The \u{1b}web",
+        });
+        for (name, value) in more.as_object().unwrap() {
+            unit[name] = value.clone();
+        }
+        unit.as_object().unwrap().clone()
+    };
+    let told = |before, after| super::list::line(before, &after, &out());
+    let first = unit("active", "running", json!({}));
+    assert_eq!(told(None, first.clone()).as_deref(), Some("active, running  The ␛web"));
+    assert_eq!(told(Some(&first), unit("active", "running", json!({ "memory": 2 }))), None);
+    for (after, line) in [
+        (
+            unit("failed", "failed", json!({ "result": "exit-code", "since": 2 })),
+            "failed (exit-code) (was active, running)",
+        ),
+        (
+            unit("active", "running", json!({ "since": 2, "restarts": 1 })),
+            "active, running once more; restarted by systemd, 1 in all",
+        ),
+        (unit("active", "running", json!({ "file": "disabled" })), "at boot: disabled (was enabled)"),
+    ] {
+        assert_eq!(told(Some(&first), after).as_deref(), Some(line));
+    }
+}
+
+#[test]
 fn timers_are_a_table_with_what_they_start() {
     let items = items(&[
         (
