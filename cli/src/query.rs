@@ -97,6 +97,24 @@ pub(crate) async fn ask<C: Contract>(asked: &C, targets: Targets, app: &App) -> 
     answer(known.kind, params, targets, false, app).await
 }
 
+/// Asks for entries, and tells each as `write` has it.
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) async fn ask_entries<C: Contract>(
+    asked: &C,
+    targets: Targets,
+    write: impl FnMut(&HostName, &Map<String, Value>, &mut String),
+    app: &App,
+) -> Result<Exit, Failure> {
+    asked.validate().map_err(Failure::Usage)?;
+    let params = serde_json::to_value(asked).map_err(|error| Failure::Other(error.into()))?;
+    let Targets { on, skip_not_enrolled } = targets;
+    let params = params.as_object().cloned().unwrap_or_default();
+    let asked = QueryCreate { kind: C::KIND.to_owned(), params, on, skip_not_enrolled, follow: false };
+    tell(app, &asked, &mut Entries::new(&app.out, write)).await
+}
+
 async fn answer(
     kind: Kind,
     params: Map<String, Value>,

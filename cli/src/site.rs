@@ -9,15 +9,19 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use fleetward_protocol::action::site::{Site, SiteName, SiteVerb};
+use fleetward_protocol::name::HostName;
 use fleetward_protocol::query::certificates::Certificates;
 use fleetward_protocol::query::site_errors::{MAX_LINES, SiteErrors, USUAL_LINES};
 use fleetward_protocol::query::sites::Sites;
 use fleetward_protocol::query::units::Pattern;
+use serde_json::{Map, Value};
 
 use crate::action::{self, How};
 use crate::app::App;
 use crate::failure::{Exit, Failure};
 use crate::query;
+use crate::render::table::Tone;
+use crate::render::{Out, neutral};
 use crate::start::{TARGETS, Targets};
 
 /// Sites of nginx: list, show, apply, test, enable, disable, rm, errors, certificates
@@ -191,12 +195,30 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
         Command::Disable(named) => change(SiteVerb::Disable, named, app).await,
         Command::Rm(named) => change(SiteVerb::Remove, named, app).await,
         Command::Errors(Errors { name, lines, targets }) => {
-            query::ask(&SiteErrors { site: name, lines }, targets, app).await
+            let write = |host: &HostName, item: &Map<String, Value>, text: &mut String| {
+                text.push_str(&error_line(host, item, &app.out));
+            };
+            query::ask_entries(&SiteErrors { site: name, lines }, targets, write, app).await
         }
         Command::Certificates(CertificateList { days, targets }) => {
             query::ask(&Certificates { days }, targets, app).await
         }
     }
+}
+
+/// A line of an error log: when, how bad it is, and what it says; of which site, where that is known.
+fn error_line(host: &HostName, item: &Map<String, Value>, out: &Out) -> String {
+    let text = |name: &str| item.get(name).and_then(Value::as_str).unwrap_or_default();
+    let tone = match text("level") {
+        "emerg" | "alert" | "crit" | "error" => Tone::Bad,
+        "warn" => Tone::Warn,
+        _ => Tone::Plain,
+    };
+    let site = if text("site").is_empty() { String::new() } else { format!("{}:", text("site")) };
+    let head = [host.as_str(), text("time"), text("level"), &site];
+    let head: Vec<&str> = head.into_iter().filter(|word| !word.is_empty()).collect();
+    let message = tone.paint(&neutral::text(text("message")), out.colour);
+    format!("{} {message}\n", neutral::text(&head.join(" ")))
 }
 
 fn described(path: &std::path::Path, start: bool, replace_edited: bool) -> Result<Site, Failure> {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::args::Cli;
 use crate::client::double::{Step, answer, serve};
+use crate::render::Out;
 
 /// The last thing that the controller is asked by a command.
 async fn asked(line: &str, first: Step) -> Value {
@@ -70,4 +71,16 @@ async fn a_file_and_verbs_become_steps() {
         let body = asked(&line, answer("403 Forbidden", &refusal.to_string())).await;
         assert_eq!(body["steps"], json!([{ "kind": "site", "params": params }]), "{line}");
     }
+}
+
+#[test]
+fn an_error_reads_like_a_line_of_a_log() {
+    let out = Out::new(&Cli::parse_from(["fleetward", "version", "--color", "never"]).globals);
+    let line = |item: Value| super::error_line(&"web-1".parse().unwrap(), item.as_object().unwrap(), &out);
+    let item = json!({
+        "number": 1, "time": "2026/01/02 03:04:05", "level": "error", "site": "shop", "log": "/var/log/nginx/error.log",
+        "message": "open() \u{1b}[2J failed",
+    });
+    assert_eq!(line(item), "web-1 2026/01/02 03:04:05 error shop: open() ␛[2J failed\n");
+    assert_eq!(line(json!({ "number": 2, "message": "and more", "log": "/a" })), "web-1 and more\n");
 }
