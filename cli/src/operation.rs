@@ -345,13 +345,19 @@ fn table(runs: &[Run], out: &Out) -> String {
         table.row([
             run.host.as_str().into(),
             run.subject.as_str().into(),
-            Cell::new(words::run(run)).tone(words::run_tone(run.state)),
+            Cell::new(words::run_in_short(run)).tone(words::run_tone(run.state)),
             run.duration_ms.map(span).unwrap_or_default().into(),
             if run.output_bytes == 0 { String::new() } else { size::bytes(run.output_bytes) }.into(),
             Cell::new(words::run_remarks(run)).tone(Tone::Dim),
         ]);
     }
-    table.finish()
+    let mut text = table.finish();
+    let reasons = words::run_reasons(runs);
+    if !reasons.is_empty() {
+        text.push('\n');
+        text.push_str(&reasons);
+    }
+    text
 }
 
 async fn logs(command: Logs, app: &App) -> Result<Exit, Failure> {

@@ -202,7 +202,7 @@ impl<'a> Screen<'a> {
                 table.row([
                     run.host.as_str().into(),
                     run.subject.as_str().into(),
-                    Cell::new(words::run(run)).tone(words::run_tone(run.state)),
+                    Cell::new(words::run_in_short(run)).tone(words::run_tone(run.state)),
                     run.duration_ms.map(span).unwrap_or_default().into(),
                     Cell::new(words::run_remarks(run)).tone(Tone::Dim),
                 ]);

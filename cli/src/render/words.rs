@@ -89,6 +89,42 @@ pub(crate) fn run(run: &Run) -> String {
     }
 }
 
+/// The most hosts that are named with one reason.
+const MAX_NAMED: usize = 5;
+/// The longest that is said of a run's state in a table.
+const MAX_STATE: usize = 40;
+
+/// The same as [`run`] where it has room in a table, and the state alone where it has not.
+pub(crate) fn run_in_short(run: &Run) -> String {
+    let whole = self::run(run);
+    if whole.chars().count() <= MAX_STATE { whole } else { run_state(run.state).to_owned() }
+}
+
+/// Below a table of runs: what had no room in it, once for all hosts of which it is said.
+pub(crate) fn run_reasons<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
+    for run in runs {
+        let whole = self::run(run);
+        if whole == run_in_short(run) {
+            continue;
+        }
+        match reasons.iter_mut().find(|(known, _)| *known == whole) {
+            Some((_, hosts)) if hosts.last() == Some(&run.host.as_str()) => {}
+            Some((_, hosts)) => hosts.push(run.host.as_str()),
+            None => reasons.push((whole, vec![run.host.as_str()])),
+        }
+    }
+    let line = |(reason, hosts): &(String, Vec<&str>)| {
+        let named = hosts.iter().take(MAX_NAMED).copied().collect::<Vec<_>>().join(", ");
+        let more = match hosts.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{named}{more}: {}\n", neutral::text(reason))
+    };
+    reasons.iter().map(line).collect()
+}
+
 /// What else is worth knowing of a run: that its host was away, that output is missing.
 pub(crate) fn run_remarks(run: &Run) -> String {
     let mut remarks = Vec::new();
@@ -203,6 +239,32 @@ pub(crate) fn rollout(rollout: &Rollout) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_reason_is_told_once_below_the_table() {
+        let run = |host: &str, state: &str, detail: &str| -> Run {
+            serde_json::from_value(serde_json::json!({
+                "id": "01890000-0000-7000-8000-000000000001", "operation": "01890000-0000-7000-8000-00000000000a",
+                "host": host, "step": 0, "kind": "k", "subject": "s", "digest": "0".repeat(64), "state": state,
+                "state_detail": detail, "output_bytes": 0, "output_dropped": 0, "reattached": 0, "seq": 1,
+            }))
+            .unwrap()
+        };
+        let long = "the owner of the host does not allow the kind `unit`; see agent.toml there \u{1b}[2J";
+        let mut runs = vec![run("web-1", "refused", long), run("web-2", "lost", "host was rebooted")];
+        runs.extend(
+            ["web-2", "web-3", "web-4", "web-5", "web-6", "web-7"].map(|host| run(host, "refused", long)),
+        );
+        let short: Vec<String> = runs.iter().take(2).map(run_in_short).collect();
+        assert_eq!(short, ["refused", "lost: host was rebooted"]);
+        let told = run_reasons(&runs);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(
+            told.starts_with("web-1, web-2, web-3, web-4, web-5 and 2 more: refused: the owner"),
+            "{told}"
+        );
+        assert!(told.contains("␛[2J"), "{told}");
+    }
 
     #[test]
     fn an_address_of_the_old_protocol_is_shown_as_one() {
