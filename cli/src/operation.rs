@@ -61,7 +61,7 @@ Examples:
   fleetward op list --since yesterday --until today
   fleetward op list --since 2026-01-02 --until '2026-01-02 18:00'
   fleetward op list --subject baseline --host web-1
-  fleetward op list --kind unit --subject 'restart nginx.service'
+  fleetward op list --kind unit --subject nginx
   fleetward op list --output json | jq -r '.[] | select(.status == \"partial\") | .number'", moment::FORMS))]
 pub(crate) struct List {
     /// Only operations in this status
@@ -70,7 +70,7 @@ pub(crate) struct List {
     /// Only operations with a step of this kind
     #[arg(long)]
     kind: Option<String>,
-    /// Only operations with a step about this, such as the name of a script
+    /// Only operations with a step in whose subject this is found, such as the name of a script or of a unit
     #[arg(long, value_name = "TEXT")]
     subject: Option<String>,
     /// Only operations with a run on this host

@@ -240,6 +240,19 @@ impl Row {
     }
 }
 
+/// A `LIKE` pattern, with `!` as its escape, for text that contains `text` in any case.
+pub(super) fn contains(text: &str) -> String {
+    let mut pattern = String::from("%");
+    for letter in text.chars().filter(|&letter| letter != '\0') {
+        if matches!(letter, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(letter.to_ascii_lowercase());
+    }
+    pattern.push('%');
+    pattern
+}
+
 /// JSON text of `value`, for a column.
 pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String, StoreError> {
     serde_json::to_string(value).map_err(|error| corrupt("a new value", error))

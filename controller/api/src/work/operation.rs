@@ -229,7 +229,7 @@ pub struct OperationQuery {
     /// Only operations with a step of this kind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
-    /// Only operations with a step about this, such as the name of a script or `restart nginx.service`.
+    /// Only operations with a step in whose subject this is found, in any case: `nginx` finds `restart nginx.service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Only operations with a run on this host.

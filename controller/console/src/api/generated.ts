@@ -2959,7 +2959,7 @@ export interface operations {
                 status?: "queued" | "running" | "success" | "failed" | "partial" | "stopped";
                 /** @description Only operations with a step of this kind. */
                 kind?: string;
-                /** @description Only operations with a step about this, such as the name of a script or `restart nginx.service`. */
+                /** @description Only operations with a step in whose subject this is found, in any case: `nginx` finds `restart nginx.service`. */
                 subject?: string;
                 /** @description Only operations with a run on this host. */
                 host?: string;

@@ -12,7 +12,7 @@ use fleetward_protocol::name::HostName;
 use fleetward_protocol::time::Timestamp;
 
 use crate::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
-use crate::query::{Row, json, query};
+use crate::query::{Row, contains, json, query};
 use crate::work::step::{self, NewStep};
 use crate::{Connection, Reader, Scope, StoreError};
 
@@ -103,7 +103,7 @@ pub struct Filter {
     pub statuses: Vec<OperationStatus>,
     /// With a step of this kind.
     pub kind: Option<String>,
-    /// With a step about this.
+    /// With a step in whose subject this is found, in any case.
     pub subject: Option<String>,
     /// With a run on the active host of this name, whatever it was called then; where no active host has it, with a run
     /// on a host that was called so.
@@ -248,7 +248,7 @@ pub async fn list(
             select = select.push(" AND s.kind = ").value(kind);
         }
         if let Some(subject) = &filter.subject {
-            select = select.push(" AND s.subject = ").value(subject);
+            select = select.push(" AND lower(s.subject) LIKE ").value(contains(subject)).push(" ESCAPE '!'");
         }
         select = select.push(")");
     }

@@ -7,7 +7,7 @@ use fleetward_protocol::name::{HostName, Tag};
 
 use super::{COLUMNS, Declaration, Enrolment, FROM, Host, Lifecycle, Source, Status, read, read_declaration};
 use crate::page::{Direction, Key, KeyKind, Page, PageRequest, cut, push_page, select_keys};
-use crate::query::{Query, Row, query, words};
+use crate::query::{Query, Row, contains, query, words};
 use crate::{Connection, Reader, Scope, StoreError};
 
 words! {
@@ -255,17 +255,4 @@ fn narrow(mut select: Query, filter: &Filter) -> Query {
         select = select.push(")");
     }
     select
-}
-
-/// A `LIKE` pattern, with `!` as its escape, for text that contains `text` in any case.
-fn contains(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for letter in text.chars().filter(|&letter| letter != '\0') {
-        if matches!(letter, '%' | '_' | '!') {
-            pattern.push('!');
-        }
-        pattern.push(letter.to_ascii_lowercase());
-    }
-    pattern.push('%');
-    pattern
 }
