@@ -33,6 +33,7 @@ pub use catalogue::{Kind, catalogue};
 pub use contract::{ALONE, Actor, Contract, Described, Needs, NoReport, Privilege};
 pub use preview::{Change, MAX_CHANGES, MAX_DIFF, Preview};
 
+use crate::malformed::words;
 use crate::object::{Class, Object};
 use crate::text::{Line, Text, Word};
 
@@ -246,7 +247,7 @@ fn parse<C: Contract>(request: &ActionRequest) -> Result<C, InvalidAction> {
         let detail: Line = Text::of(detail);
         InvalidAction::Malformed { kind: C::KIND.to_owned(), detail: detail.into() }
     };
-    let params: C = serde_json::from_str(&request.params).map_err(|error| malformed(&error))?;
+    let params: C = serde_json::from_str(&request.params).map_err(|error| malformed(&words(&error)))?;
     params.validate().map_err(|error| malformed(&error))?;
     Ok(params)
 }

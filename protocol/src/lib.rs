@@ -20,6 +20,7 @@ pub mod event;
 pub mod facts;
 pub mod file;
 pub mod id;
+pub mod malformed;
 pub mod merkle;
 pub mod message;
 pub mod name;

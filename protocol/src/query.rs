@@ -37,6 +37,7 @@ pub use catalogue::{Kind, catalogue};
 pub use contract::{Contract, Key, Shows};
 
 use crate::action::{ActionRequest, Actor, Privilege};
+use crate::malformed::words;
 use crate::object::{Class, Object};
 use crate::printable::is_line;
 use crate::text::{Line, Text};
@@ -230,7 +231,7 @@ fn parse<C: Contract + DeserializeOwned>(request: &ActionRequest) -> Result<C, I
         let length = request.params.len();
         return Err(malformed(&format_args!("they have {length} bytes, and {MAX_PARAMS} are allowed")));
     }
-    let params: C = serde_json::from_str(&request.params).map_err(|error| malformed(&error))?;
+    let params: C = serde_json::from_str(&request.params).map_err(|error| malformed(&words(&error)))?;
     params.validate().map_err(|error| malformed(&error))?;
     Ok(params)
 }
@@ -292,6 +293,19 @@ mod tests {
     use crate::action::KINDS;
 
     /// Policies, permissions and command lines name a kind of either family by its name alone.
+    /// People wrote the parameters, and not the JSON that they travel in.
+    #[test]
+    fn what_is_wrong_is_told_without_a_place_in_json() {
+        let params = r#"{"units":["ngin*"]}"#.to_owned();
+        let request = ActionRequest { kind: "unit-log".to_owned(), params };
+        let Err(InvalidQuery::Malformed { detail, .. }) = Query::parse(&request) else { panic!() };
+        assert!(
+            detail.contains("`ngin*` is not the name of a unit") && !detail.contains("column"),
+            "{detail}"
+        );
+        assert!(detail.ends_with("a pattern is not taken here"), "{detail}");
+    }
+
     #[test]
     fn no_kind_of_query_has_the_name_of_another_kind() {
         let names: BTreeSet<_> = KINDS.iter().chain(QUERY_KINDS).collect();

@@ -277,7 +277,8 @@ fn fault(text: &str) -> Option<String> {
     }
     let is_valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, ':' | '-' | '_' | '.' | '\\' | '@');
     if !text.chars().all(is_valid) {
-        return Some("only letters, digits and `:-_.\\@` are allowed".to_owned());
+        let pattern = if text.contains(['*', '?', '[']) { "; a pattern is not taken here" } else { "" };
+        return Some(format!("only letters, digits and `:-_.\\@` are allowed{pattern}"));
     }
     let (name, suffix) = text.rsplit_once('.').unwrap_or((text, ""));
     if name.is_empty() {
