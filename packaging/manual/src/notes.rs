@@ -5,6 +5,8 @@
 pub(crate) enum Note {
     /// A paragraph, in one line.
     Prose(String),
+    /// Indented lines below a paragraph, to be shown as they are: what a file holds.
+    Verbatim(Vec<String>),
     /// Indented lines under a heading.
     Section {
         /// The heading, without its colon.
@@ -24,7 +26,7 @@ pub(crate) enum Body {
 }
 
 /// Reads the notes of a help text. An empty line ends a piece; a first line that ends with a colon, with nothing but
-/// indented lines below it, is a heading; two columns in each of those lines, with two spaces or more between them, are
+/// indented lines below it, is a heading; a piece that is indented as a whole is shown as it is; two columns in each of those lines, with two spaces or more between them, are
 /// terms.
 pub(crate) fn parse(text: &str) -> Vec<Note> {
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
@@ -34,6 +36,7 @@ pub(crate) fn parse(text: &str) -> Vec<Note> {
 fn note(piece: &[&str]) -> Note {
     let is_indented = |line: &&str| line.starts_with("  ");
     match piece.split_first() {
+        _ if piece.iter().all(is_indented) => Note::Verbatim(verbatim(piece)),
         Some((heading, below)) if !below.is_empty() && below.iter().all(is_indented) => {
             match heading.strip_suffix(':') {
                 Some(heading) if !heading.starts_with(' ') => {
@@ -53,10 +56,11 @@ fn prose(piece: &[&str]) -> Note {
 
 fn body(lines: &[&str]) -> Body {
     let terms: Option<Vec<(String, String)>> = lines.iter().map(|line| term(line.trim_start())).collect();
-    terms.map_or_else(
-        || Body::Lines(lines.iter().map(|line| line.strip_prefix("  ").unwrap_or(line).to_owned()).collect()),
-        Body::Terms,
-    )
+    terms.map_or_else(|| Body::Lines(verbatim(lines)), Body::Terms)
+}
+
+fn verbatim(lines: &[&str]) -> Vec<String> {
+    lines.iter().map(|line| line.strip_prefix("  ").unwrap_or(line).to_owned()).collect()
 }
 
 fn term(line: &str) -> Option<(String, String)> {
@@ -70,10 +74,11 @@ mod tests {
 
     #[test]
     fn notes_are_prose_commands_and_terms() {
-        let text = "One\ntwo.\n\nExamples:\n  fleetward login\n  fleetward  op\n\nExit codes:\n  0    good\n  130  left\n";
+        let text = "One\ntwo.\n\n  a:\n    - b\n\nExamples:\n  fleetward login\n  fleetward  op\n\nExit codes:\n  0    good\n  130  left\n";
         let section = |heading: &str, body| Note::Section { heading: heading.to_owned(), body };
         let expected = [
             Note::Prose("One two.".into()),
+            Note::Verbatim(vec!["a:".into(), "  - b".into()]),
             section("Examples", Body::Lines(vec!["fleetward login".into(), "fleetward  op".into()])),
             section(
                 "Exit codes",
@@ -100,6 +105,7 @@ mod tests {
             for note in parse(&text) {
                 match note {
                     Note::Prose(text) => add(&text),
+                    Note::Verbatim(lines) => lines.iter().for_each(|line| add(line)),
                     Note::Section { heading, body } => {
                         add(&format!("{heading}:"));
                         match body {

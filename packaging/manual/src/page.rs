@@ -142,8 +142,13 @@ fn description(roff: &mut Roff, command: &Command, notes: &[Note]) {
     let about = about.map(ToString::to_string).unwrap_or_default();
     roff.text([roman(sentence(&about))]);
     for note in notes {
-        if let Note::Prose(paragraph) = note {
-            roff.control("PP", []).text(prose(paragraph));
+        match note {
+            Note::Prose(paragraph) => drop(roff.control("PP", []).text(prose(paragraph))),
+            Note::Verbatim(lines) => {
+                roff.control("PP", []);
+                verbatim(roff, lines);
+            }
+            Note::Section { .. } => {}
         }
     }
 }
@@ -165,7 +170,7 @@ fn sections(roff: &mut Roff, notes: &[Note]) {
         .iter()
         .filter_map(|note| match note {
             Note::Section { heading: words, body } => Some((heading(words), body)),
-            Note::Prose(_) => None,
+            Note::Prose(_) | Note::Verbatim(_) => None,
         })
         .collect();
     found.sort_by_key(|(heading, _)| place(heading));
@@ -177,15 +182,18 @@ fn sections(roff: &mut Roff, notes: &[Note]) {
                     roff.control("TP", []).text([bold(term)]).text(prose(meaning));
                 }
             }
-            Body::Lines(lines) => {
-                roff.control("RS", ["4"]).control("nf", []);
-                for line in lines {
-                    roff.text([roman(line)]);
-                }
-                roff.control("fi", []).control("RE", []);
-            }
+            Body::Lines(lines) => verbatim(roff, lines),
         }
     }
+}
+
+/// Lines as they are: neither filled nor broken.
+fn verbatim(roff: &mut Roff, lines: &[String]) {
+    roff.control("RS", ["4"]).control("nf", []);
+    for line in lines {
+        roff.text([roman(line)]);
+    }
+    roff.control("fi", []).control("RE", []);
 }
 
 fn visible(command: &Command) -> impl Iterator<Item = &Command> {

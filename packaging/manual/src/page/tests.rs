@@ -135,3 +135,13 @@ fn man_has_nothing_to_say_against_a_page() {
         assert!(text.contains(concat!("Fleetward ", env!("CARGO_PKG_VERSION"))), "{}: {text}", page.file);
     }
 }
+
+/// What a file holds is not a paragraph: in YAML its lines are what they mean.
+#[test]
+fn what_is_shown_line_by_line_stays_so() {
+    let pages = everything();
+    let text = &page(&pages, "fleetward-site-apply.1").text;
+    let (_, below) = text.split_once("\n.nf\nname: shop\n").unwrap_or_else(|| panic!("{text}"));
+    let (example, _) = below.split_once("\n.fi\n").unwrap();
+    assert!(example.contains("\nlocations:\n  \\- path: /\n    proxy: "), "{example}");
+}
