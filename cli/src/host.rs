@@ -261,7 +261,9 @@ pub(crate) async fn execute(command: Command, app: &App) -> Result<Exit, Failure
             Ok(Exit::Success)
         }
         Command::Token(TokenFor { name, lifetime }) => {
-            token(app, &format!("hosts/{name}/token"), &lifetime, &format!("on {name}")).await
+            let exit = token(app, &format!("hosts/{name}/token"), &lifetime, &format!("on {name}")).await?;
+            warn_of_enrolled(app, &name).await;
+            Ok(exit)
         }
         Command::Approve(Name { name }) => {
             change(app, Method::POST, format!("hosts/{name}/approve"), "approved").await
@@ -406,6 +408,18 @@ async fn token(app: &App, path: &str, lifetime: &Lifetime, place: &str) -> Resul
         return Ok(Exit::Success);
     }
     show_token(&app.out, &app.client.read(&answer)?, place)
+}
+
+/// Says so if the host is enrolled: a machine that has keys keeps them unless it is told otherwise.
+async fn warn_of_enrolled(app: &App, name: &HostName) {
+    // The token is shown already, whatever became of this look.
+    let Ok(answer) = app.client.get(&format!("hosts/{name}")).await else { return };
+    let Ok(host) = app.client.read::<Host>(&answer) else { return };
+    if host.enrolment == Enrolment::Enrolled {
+        app.out.note(format_args!(
+            "{name} is enrolled already: a machine that has its keys refuses this command without `--force`, which makes new ones."
+        ));
+    }
 }
 
 /// The command goes to standard output, alone on its line, so that it can be piped.
