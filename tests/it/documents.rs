@@ -170,6 +170,24 @@ fn every_command_that_a_program_script_or_unit_names_is_understood() {
     assert_none("a command that our programs name and that its program does not understand", &wrong);
 }
 
+/// A person has commands, and not kinds: what a host advises names them (docs/style.md).
+#[test]
+fn what_hosts_advise_are_commands_and_not_kinds() {
+    let mut wrong = Vec::new();
+    for file in files(&[".rs"]) {
+        if file.is_test() || !file.path.starts_with("agent/src/") {
+            continue;
+        }
+        for (number, line) in file.shipped_lines() {
+            let is_told = !line.trim_start().starts_with("//");
+            if is_told && (line.contains("with the kind `") || line.contains(" in the API")) {
+                wrong.push(format!("{}:{number}", file.path));
+            }
+        }
+    }
+    assert_none("advice in the words of the API", &wrong);
+}
+
 #[test]
 fn every_path_in_the_documents_is_in_the_tree() {
     let top: Vec<String> = fs::read_dir(root())

@@ -27,7 +27,7 @@ pub(super) fn ensure_kept(
         Carries::Nothing => return Ok(Ok(())),
         Carries::Us if change == Change::Stop => (
             format!("it is the unit of this host's agent, and {when}"),
-            format!("ask for `restart` if that is enough, or {by_hand}"),
+            format!("restart it if that is enough, or {by_hand}"),
         ),
         Carries::Us => (format!("it is the unit of this host's agent, and {when}"), by_hand),
         Carries::Needed { own, how } if change == Change::Stop => (

@@ -150,7 +150,7 @@ fn check(asked: &Reboot, steps: &mut Steps) -> Result<(Systemd, System), Problem
     if !blocking.is_empty() && !asked.force {
         return Err(Problem::new(
             format_args!("somebody wants the host to stay up: {}", blocking.join("; ")),
-            "wait until that is done, or ask with `force` if it does not matter",
+            "wait until that is done, or ask again with `force` (`--force`) if it does not matter",
         ));
     }
     let system = systemd.read_system().map_err(|error| problem(&error))?;

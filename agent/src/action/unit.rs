@@ -246,7 +246,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
         )),
         "masked" if !matches!(verb, Verb::Stop | Verb::ResetFailed) => Err(Problem::new(
             format_args!("{unit} is masked: somebody decided that it must not start here"),
-            format_args!("ask for `unmask` with the kind `unit-file` if it may"),
+            format_args!("`fleetward unit unmask {unit}` lets it start again, if it may"),
         )),
         "bad-setting" | "error" if *verb != Verb::ResetFailed => Err(Problem::new(
             format_args!("the file of {unit} cannot be used ({})", before.load),
@@ -258,7 +258,7 @@ fn check(asked: &Unit, systemd: Option<Systemd>, steps: &mut Steps) -> Result<Ch
         }
         _ if *verb == Verb::Reload && !is_active(&before) => Err(Problem::new(
             format_args!("{unit} is {}, and only an active unit can reload", before.active),
-            "start it, or ask for `reload-or-restart`",
+            format_args!("start it, or reload it with `--or restart` (the verb `reload-or-restart`)"),
         )),
         _ => Ok(Checked { systemd, before, needs_daemon_reload, lasting }),
     }
@@ -468,7 +468,7 @@ fn problem(asked: &Unit, error: &SystemdError) -> Problem {
             format!("what became of it is not known here: see `systemctl status {unit}` on the host")
         }
         SystemdError::Refused { name, .. } if name.ends_with("UnitMasked") => {
-            "ask for `unmask` with the kind `unit-file` if it may".to_owned()
+            format!("`fleetward unit unmask {unit}` lets it start again, if it may")
         }
         SystemdError::Refused { .. } | SystemdError::Replaces { .. } => {
             format!("see `systemctl status {unit}` on the host")

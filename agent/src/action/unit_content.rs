@@ -269,13 +269,13 @@ fn ensure_unused(asked: &UnitContent, found: &Found) -> Result<(), Problem> {
     if is_up(state) {
         return Err(Problem::new(
             format_args!("{unit} is {}, and has no other file", state.active),
-            "stop it first, with the kind `unit`",
+            format_args!("stop it first: `fleetward unit stop {unit}`"),
         ));
     }
     if state.file.as_ref().is_some_and(|file| file.starts_with("enabled")) {
         return Err(Problem::new(
             format_args!("{unit} is started at boot, and has no other file"),
-            "disable it first, with the kind `unit-file`",
+            format_args!("disable it first: `fleetward unit disable {unit}`"),
         ));
     }
     Ok(())

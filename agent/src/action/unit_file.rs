@@ -103,7 +103,7 @@ fn check(asked: &UnitFile, steps: &mut Steps) -> Result<(Systemd, Word), Problem
         )),
         (_, "masked" | "masked-runtime") if *verb == FileVerb::Enable => Err(Problem::new(
             format_args!("{unit} is masked: somebody decided that it must not start here"),
-            "ask for `unmask` first if it may",
+            format_args!("`fleetward unit unmask {unit}` lets it start again, if it may"),
         )),
         (_, "enabled-runtime" | "masked-runtime" | "linked-runtime") => Err(Problem::new(
             format_args!("{unit} is {file}: somebody decided that until the next boot"),

@@ -108,7 +108,7 @@ async fn explain_nothing(journal: &Journal, asked: &UnitLog, now: Timestamp) -> 
     }
     match unknown(&asked.units).await {
         Some(unit) => Err(Stop::failed(format_args!(
-            "this host has no unit `{unit}`, and nothing in its journal is of one of that name; ask for `units` to see what it has"
+            "this host has no unit `{unit}`, and nothing in its journal is of one of that name; `fleetward unit list` shows what it has"
         ))),
         None => Ok(()),
     }

@@ -83,7 +83,7 @@ impl Look for UnitShow {
         if properties.text("LoadState") == Some("not-found") && is_inactive {
             let unit = &self.unit;
             return Err(Stop::failed(format_args!(
-                "this host has no unit `{unit}`; ask for `units` to see what it has"
+                "this host has no unit `{unit}`; `fleetward unit list` shows what it has"
             )));
         }
         let id = properties.text("Id").unwrap_or(self.unit.as_str());

@@ -125,7 +125,7 @@ async fn what_goes_wrong_is_told_with_what_to_do_next() {
     let life = machine.start(boot(1));
     for (name, parts) in [
         ("gone.service", ["there is no unit gone.service on this host", "systemctl list-unit-files"]),
-        ("masked.service", ["masked.service is masked", "ask for `unmask`"]),
+        ("masked.service", ["masked.service is masked", "`fleetward unit unmask masked.service`"]),
         ("off.service", ["only an active unit can reload", "`reload-or-restart`"]),
     ] {
         let verb = if name == "off.service" { Verb::Reload } else { Verb::Start };

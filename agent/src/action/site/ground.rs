@@ -434,7 +434,7 @@ const BROKEN: &str = "correct what its words above name, on the host or with thi
 /// What to do about what nginx says.
 pub(super) fn problem(error: &NginxError) -> Problem {
     let advice = match error {
-        NginxError::Absent => "install it first, for example with the kind `package`",
+        NginxError::Absent => "install it first, for example with `fleetward package install`",
         NginxError::Broken(_) => BROKEN,
         NginxError::Start(_) | NginxError::Silent | NginxError::Much | NginxError::Strange => {
             "nothing was done; see what `nginx -t` says on the host"
