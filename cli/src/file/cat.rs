@@ -30,7 +30,7 @@ name, which is said on standard error.
 
 Examples:
   fleetward file cat web-1:/etc/nginx/nginx.conf
-  fleetward file cat web-1:/var/log/syslog --tail 64k --follow
+  fleetward file cat web-1:/var/log/dpkg.log --tail 64k --follow
   fleetward file cat db-1:/var/backups/dump.gz > dump.gz
   fleetward file cat web-1:/var/log/big.log --range 10G:1M")]
 pub(crate) struct Cat {
