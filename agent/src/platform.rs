@@ -12,6 +12,7 @@ pub mod facts;
 pub mod files;
 pub mod health;
 pub mod journal;
+pub mod lock_files;
 pub mod logins;
 pub mod looker;
 pub mod mounts;

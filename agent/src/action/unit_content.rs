@@ -202,7 +202,7 @@ fn ensure_its_own(
     if asked.drop_in.is_some() && asked.verb != ContentVerb::Remove && state.load.as_str() == "masked" {
         return Err(Problem::new(
             format_args!("{unit} is masked: systemd reads none of its files"),
-            "ask for `unmask` with the kind `unit-file` first",
+            "take the mask away first, with `fleetward unit unmask`",
         ));
     }
     Ok(())

@@ -4,11 +4,10 @@
 //! to its end or back to where it began. Whoever comes next waits for that.
 
 use std::collections::BTreeSet;
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use fleetward_protocol::digest::Digest;
 use fleetward_protocol::name::ResourceName;
@@ -16,8 +15,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::os::fd::AsFd as _;
 
 use super::teller::Teller;
-use crate::platform::files;
 use crate::platform::stop::Stop;
+use crate::platform::{files, lock_files};
 
 /// The directory of the locks, in that of the agent's state.
 const LOCKS: &str = "locks";
@@ -58,9 +57,7 @@ pub(super) fn hold(
     for name in names {
         let path = directory.join(name);
         loop {
-            if let Some(lock) = lock(&path)? {
-                // From now on it is in use, also for whoever removes what is not. Without that it goes sooner.
-                drop(lock.set_modified(SystemTime::now()));
+            if let Some(lock) = lock_files::lock(&path).map_err(|error| error.to_string())? {
                 locks.push(lock);
                 break;
             }
@@ -74,50 +71,9 @@ pub(super) fn hold(
             }
         }
     }
-    remove_unused(&directory);
+    // There is one for each resource that was ever worked on.
+    lock_files::remove_unused(&directory, UNUSED);
     Ok(Held { _locks: locks })
-}
-
-/// The lock at this path; `None` if another process has it.
-fn lock(path: &Path) -> Result<Option<File>, String> {
-    loop {
-        let Some(lock) = files::lock_exclusively(path).map_err(|error| error.to_string())? else {
-            return Ok(None);
-        };
-        // Between its opening and its locking it may have been removed: then whoever comes next would lock another one.
-        if is_at(&lock, path).map_err(|error| format!("look at {}: {error}", path.display()))? {
-            return Ok(Some(lock));
-        }
-    }
-}
-
-/// Whether this file is the one at the path.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let identity = |metadata: &Metadata| (metadata.dev(), metadata.ino());
-    match std::fs::symlink_metadata(path) {
-        Ok(there) => Ok(identity(&there) == identity(&file.metadata()?)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes locks that nobody had for long: there is one for each resource that was ever worked on. What cannot be removed stays, and
-/// is in nobody's way.
-fn remove_unused(directory: &Path) {
-    let is_unused = |metadata: io::Result<Metadata>| {
-        let age = metadata.and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
-        age.is_ok_and(|age| age.is_ok_and(|age| age > UNUSED))
-    };
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if is_unused(entry.metadata())
-            && let Ok(Some(lock)) = lock(&path)
-            // Somebody may have had it meanwhile.
-            && is_unused(lock.metadata())
-        {
-            drop(std::fs::remove_file(&path));
-        }
-    }
 }
 
 fn pause(stop: &Stop) -> io::Result<()> {

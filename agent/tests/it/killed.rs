@@ -136,7 +136,8 @@ async fn what_cannot_be_finished_is_undone() {
         "{stderr}"
     );
     let restart = "RestartUnit app.service replace";
-    assert_eq!(site.asked(), ["Reload", restart, "Reload", "Reload", restart]);
+    let forgotten = "ResetFailedUnit app.service";
+    assert_eq!(site.asked(), ["Reload", restart, "Reload", "Reload", forgotten, restart]);
     let units = site.machine.path("etc/systemd/system");
     assert_eq!(std::fs::read_to_string(units.join("app.service")).unwrap(), FIRST.replace(r"\n", "\n"));
     assert_eq!(std::fs::read_dir(&units).unwrap().count(), 1, "nothing else stands there");

@@ -11,7 +11,6 @@ use std::hash::BuildHasher as _;
 use fleetward_api::work::kind::schema::Field;
 use fleetward_api::work::query::{QueryItem, QueryState};
 use fleetward_protocol::name::HostName;
-use fleetward_protocol::query::unit_log;
 use serde_json::{Map, Value};
 
 use super::Sink;
@@ -22,7 +21,7 @@ use crate::render::table::Tone;
 use crate::render::{Out, neutral};
 
 /// So many keys are kept of each host: as many as one that is asked again tells at the most.
-pub(super) const RECENT: usize = unit_log::MAX_LINES as usize;
+pub(super) const RECENT: usize = 10_000;
 /// So many lines are written at once, at the most.
 const MAX_TEXT: usize = 64 << 10;
 

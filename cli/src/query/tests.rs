@@ -447,6 +447,7 @@ fn the_longest_log_is_told_once() {
         let write =
             |_: &HostName, item: &Map<String, Value>, _: &mut String| told.push(item["n"].as_u64().unwrap());
         let mut entries = Entries::new(&out, write);
+        assert!(entries::RECENT >= fleetward_protocol::query::unit_log::MAX_LINES as usize);
         let most = entries::RECENT as u64;
         let tell = |entries: &mut Entries<'_, _>, from: u64| {
             for n in from..from + most {

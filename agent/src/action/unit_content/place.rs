@@ -219,7 +219,7 @@ fn linked(path: &Path) -> Problem {
             "{} is a link, or no file: the unit is masked, or it is another one's name",
             shown(path)
         ),
-        "see `systemctl cat` on the host; ask for `unmask` with the kind `unit-file` if it is masked",
+        "see `systemctl cat` on the host; `fleetward unit unmask` takes a mask away",
     )
 }
 
