@@ -19,6 +19,7 @@ mod logins;
 mod look;
 mod mounts;
 mod packages;
+mod processes;
 mod site_errors;
 mod sites;
 mod sockets;
@@ -77,6 +78,7 @@ async fn carry_out(query: &Query, follow: bool, voice: Voice) {
         Query::Mounts(mounts) => conclude(mounts, follow, voice).await,
         Query::Logins(logins) => conclude(logins, follow, voice).await,
         Query::HostStatus(status) => conclude(status, follow, voice).await,
+        Query::Processes(processes) => conclude(processes, follow, voice).await,
     }
 }
 

@@ -19,6 +19,7 @@ pub mod host_status;
 pub mod logins;
 pub mod mounts;
 pub mod packages;
+pub mod processes;
 pub mod site_errors;
 pub mod sites;
 pub mod sockets;
@@ -185,6 +186,7 @@ queries! {
     mounts::Mounts,
     logins::Logins,
     host_status::HostStatus,
+    processes::Processes,
 }
 
 /// What an answer may take and bring: a host stops at these, and a controller takes no more.

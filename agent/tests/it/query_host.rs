@@ -1,6 +1,8 @@
 //! Looking at a host itself: its sockets, its mounts, its logins, and how it is.
 
+use std::io::Read as _;
 use std::net::{TcpListener, UdpSocket};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use fleetward_agent::query::Queries;
@@ -278,4 +280,45 @@ async fn what_a_host_has_not_is_left_out() {
     assert!(status["uptime_s"].as_u64().is_some_and(|seconds| seconds > 0));
     let items = ask(&queries, "logins", r#"{"parts":["session"]}"#).await;
     assert!(items.is_ok(), "{items:?}");
+}
+
+#[tokio::test]
+async fn processes_are_told_with_what_they_take() {
+    let machine = Machine::new();
+    let queries = Queries::new(machine.start(boot(1)).runs);
+    // A name with an end in its middle, and with what a terminal would obey.
+    let mut child = Command::new("sh")
+        .args(["-c", r#"printf 'a) R 9\033[31m' > /proc/$$/comm; echo; while :; do :; done"#])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0];
+    child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let pid = child.id().to_string();
+    let items = ask(&queries, "processes", r#"{"count":4096}"#).await.unwrap();
+    let busy = &items[&pid];
+    assert!(busy["cpu_share"].as_u64() > Some(0) && busy["cpu_ms"].as_u64() > Some(0), "{busy}");
+    assert!(busy["name"].as_str().is_some_and(|name| name.starts_with("a) R 9") && !name.contains('\x1b')));
+    assert_eq!((&busy["parent"], &busy["threads"]), (&json!(std::process::id()), &json!(1)));
+    assert!(busy["memory"].as_u64() > Some(100 << 10) && busy["since"].as_i64() > Some(1_700_000_000_000));
+
+    let own = &items[&std::process::id().to_string()];
+    let (least, user) = (own["memory"].as_u64().unwrap(), own["user"].as_str().unwrap());
+    let most = ask(&queries, "processes", r#"{"most":"memory","count":2}"#).await.unwrap();
+    assert_eq!(most.len(), 2);
+    assert!(most.values().all(|item| item["memory"].as_u64() >= Some(least.min(1 << 20))), "{most:?}");
+
+    std::fs::write(machine.paths().config, "[policy.rules.processes]\nusers = ['nobody']\n").unwrap();
+    let allowed = ask(&queries, "processes", r#"{"count":4096}"#).await.unwrap();
+    assert!(user == "nobody" || !allowed.contains_key(&pid), "{allowed:?}");
+    let open = of(
+        Authority::Query,
+        "processes",
+        &json!({ "user": user }).to_string(),
+        false,
+        Duration::from_secs(60),
+    );
+    assert!(user == "nobody" || matches!(queries.open(&open).await, Err(Refusal::NotAllowed { .. })));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
