@@ -492,7 +492,9 @@ async fn the_owner_decides_about_each_unit() {
         "nor may anybody look what it would do"
     );
     // Another name is no other unit.
-    world.send_modify(|world| drop(world.aliases.insert("app-alias.service", "off.service")));
+    world.send_modify(|world| {
+        world.aliases.insert("app-alias.service", "off.service");
+    });
     let (end, output) = done(&life, &unit(Verb::Stop, "app-alias.service")).await;
     let said = text(&output.stderr);
     assert_eq!(end.outcome, Outcome::Exited(1));

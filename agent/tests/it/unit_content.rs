@@ -140,7 +140,9 @@ async fn a_file_with_which_the_unit_does_not_come_up_is_taken_back() {
 async fn a_new_unit_that_is_not_started_is_taken_back_whole() {
     let Some(Site { machine, _bus, world, units, .. }) = site("taking a new unit back") else { return };
     let life = machine.start(boot(1));
-    world.send_modify(|world| drop(world.unmet.insert("new.service", "ConditionPathExists=/srv/app")));
+    world.send_modify(|world| {
+        world.unmet.insert("new.service", "ConditionPathExists=/srv/app");
+    });
     let new = r#"{"unit":"new","verb":"write","text":"[Service]\nExecStart=/bin/true\n","then":"start"}"#;
     let (outcome, output) = done(&life, &asking(new)).await;
     assert_eq!(outcome, Outcome::Exited(2), "{output:?}");
