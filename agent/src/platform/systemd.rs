@@ -53,6 +53,9 @@ const RETRY: Duration = Duration::from_millis(200);
 const ABSENT: [&str; 4] = [".UnknownObject", ".UnknownInterface", ".UnknownProperty", ".UnknownMethod"];
 /// Ends of other jobs that may wait to be passed over.
 const QUEUE: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// The types of units that have no result.
+const WITHOUT_RESULT: [&str; 3] = ["target", "slice", "device"];
+
 /// A connection to the system's service manager.
 #[derive(Debug)]
 pub struct Systemd {
@@ -101,7 +104,7 @@ pub enum SystemdError {
     #[error("the message bus of the system went away")]
     Ended,
     /// It does not answer.
-    #[error("systemd did not answer within {} seconds", PATIENCE.as_secs())]
+    #[error("systemd did not answer in time")]
     Silent,
     /// It answered with an error.
     #[error("{text}")]
@@ -319,11 +322,25 @@ async fn read_rest(
     [load, active, sub]: [Word; 3],
 ) -> Result<UnitState, SystemdError> {
     let own = interface(unit);
+    let kind = unit.rsplit('.').next().unwrap_or_default();
+    // Asked only of what has an answer: a host may have thousands of units.
+    let pid = async {
+        match kind == "service" {
+            true => property::<u32>(connection, path, &own, "MainPID").await,
+            false => Ok(None),
+        }
+    };
+    let result = async {
+        match WITHOUT_RESULT.contains(&kind) {
+            true => Ok(None),
+            false => property::<String>(connection, path, &own, "Result").await,
+        }
+    };
     let (file, since, pid, result) = tokio::try_join!(
         property::<String>(connection, path, UNIT, "UnitFileState"),
         property::<u64>(connection, path, UNIT, "StateChangeTimestamp"),
-        property::<u32>(connection, path, &own, "MainPID"),
-        property::<String>(connection, path, &own, "Result"),
+        pid,
+        result,
     )?;
     Ok(UnitState {
         load,

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::look::Look;
 use super::teller::{Stop, Teller};
 use crate::platform::systemd::SystemdError;
-use crate::platform::systemd::units::{self as systemd, AT_ONCE, Loaded, Signal, Signals};
+use crate::platform::systemd::units::{self as systemd, Loaded, Signal, Signals};
 
 /// From the beginning of one round to that of the next, at least.
 const ROUND: Duration = Duration::from_millis(250);
@@ -118,9 +118,9 @@ impl UnitTable<'_> {
             let is_allowed = || teller.allowed().allows(&Object::named(Class::Units, name));
             self.asked.means(name, load, active) && is_allowed()
         });
-        let mut meant = meant.into_iter();
+        let mut meant = meant.into_iter().peekable();
         loop {
-            let some: Vec<Loaded> = meant.by_ref().take(AT_ONCE).collect();
+            let some = systemd::next_at_once(&mut meant);
             if some.is_empty() {
                 break;
             }
@@ -165,7 +165,8 @@ pub(super) fn problem(error: SystemdError) -> Stop {
         SystemdError::Bus(_) | SystemdError::Runtime(_) => {
             "this kind needs a host that runs systemd and the D-Bus message bus: see `systemctl status dbus`"
         }
-        SystemdError::Ended | SystemdError::Silent => "ask again",
+        SystemdError::Silent => "see `systemctl status dbus` on the host, and ask again when it answers",
+        SystemdError::Ended => "ask again",
         SystemdError::Refused { .. } | SystemdError::Replaces { .. } | SystemdError::Strange(_) => {
             "see `systemctl list-units` and `journalctl --unit=fleetward-agent` on the host"
         }

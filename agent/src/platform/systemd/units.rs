@@ -4,8 +4,10 @@
 //! is new.
 
 use std::future::poll_fn;
+use std::iter::Peekable;
 use std::pin::Pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use fleetward_protocol::action::unit::UnitName;
 use fleetward_protocol::query::units::{UnitItem, Usage};
@@ -15,11 +17,15 @@ use tokio::task::JoinSet;
 use zbus::message::Type as MessageType;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath};
 
-use super::{MANAGER, PATH, PATIENCE, PROPERTIES, QUEUE, SERVICE, SystemdError, UNIT, property};
+use super::{MANAGER, PATH, PROPERTIES, QUEUE, SERVICE, SystemdError, UNIT, WITHOUT_RESULT, property};
 
 /// So many units are asked about at the same time, with eight questions each: a message bus lets nobody wait for more than
 /// 128 answers (`max_replies_per_connection`, dbus-daemon(1)).
 pub const AT_ONCE: usize = 12;
+/// So many questions are asked at the same time.
+const QUESTIONS: usize = AT_ONCE * 8;
+/// How long systemd is waited for before a query says that it does not answer: less than a query may take without a word.
+const QUERY_PATIENCE: Duration = Duration::from_secs(20);
 /// The types that have processes of their own, which systemd may count (systemd.resource-control(5)).
 const COUNTED: [&str; 6] = ["service", "socket", "mount", "swap", "slice", "scope"];
 /// Below it stand the units' objects.
@@ -63,9 +69,31 @@ pub enum Signal {
     Everything,
 }
 
-type Row = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+/// A unit as systemd lists it, by its name.
+pub(super) type Row =
+    (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+/// As many of the next units as can be asked about at the same time: of most, as targets and devices are, there is little to ask.
+pub fn next_at_once(units: &mut Peekable<impl Iterator<Item = Loaded>>) -> Vec<Loaded> {
+    let (mut some, mut asked) = (Vec::new(), 0);
+    while let Some(unit) = units.next_if(|unit| asked + unit.questions() <= QUESTIONS) {
+        asked += unit.questions();
+        some.push(unit);
+    }
+    some
+}
 
 impl Loaded {
+    /// How many questions [`Units::read`] asks about it at the most.
+    fn questions(&self) -> usize {
+        let kind = self.name.rsplit('.').next().unwrap_or_default();
+        match (COUNTED.contains(&kind), WITHOUT_RESULT.contains(&kind)) {
+            (true, _) => 8,
+            (false, false) => 3,
+            (false, true) => 2,
+        }
+    }
+
     /// Where its object stands.
     pub(super) fn path(&self) -> &str {
         self.path.as_str()
@@ -78,7 +106,7 @@ impl Units {
     /// # Errors
     /// If there is none.
     pub async fn connect() -> Result<Self, SystemdError> {
-        let connected = tokio::time::timeout(PATIENCE, Connection::system()).await;
+        let connected = tokio::time::timeout(QUERY_PATIENCE, Connection::system()).await;
         let connection = connected.map_err(|_| SystemdError::Silent)?.map_err(SystemdError::Bus)?;
         Ok(Self { connection })
     }
@@ -91,8 +119,8 @@ impl Units {
         // No states and no patterns mean all of them; a name has no character that is special in a pattern.
         let (states, patterns): (&[&str], _) = (&[], names.unwrap_or_default());
         let asked = (states, patterns);
-        let rows: Vec<Row> =
-            super::ask(&self.connection, PATH, MANAGER, "ListUnitsByPatterns", &asked).await?;
+        let rows = super::ask::<Vec<Row>>(&self.connection, PATH, MANAGER, "ListUnitsByPatterns", &asked);
+        let rows = tokio::time::timeout(QUERY_PATIENCE, rows).await.map_err(|_| SystemdError::Silent)??;
         let loaded = |(name, description, load, active, sub, _, path, ..): Row| Loaded {
             name,
             description,
@@ -105,7 +133,7 @@ impl Units {
     }
 
     /// What these units of the list are, in full and in their order. All of them are asked about at the same time: whoever has
-    /// many asks for [`AT_ONCE`] after each other.
+    /// many asks for the [`next_at_once`] after each other.
     ///
     /// # Errors
     /// If systemd does not tell.
@@ -281,7 +309,28 @@ fn name_of(path: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use zbus::ObjectPath;
+
     use super::*;
+
+    #[test]
+    fn no_more_is_asked_at_the_same_time_than_the_bus_takes_and_all_is_asked() {
+        let unit = |kind: &str| Loaded {
+            name: format!("x.{kind}"),
+            description: String::new(),
+            load: "loaded".into(),
+            active: "active".into(),
+            sub: String::new(),
+            path: ObjectPath::try_from("/").unwrap().into(),
+        };
+        for (kind, at_once) in [("target", 48), ("service", 12), ("timer", 32)] {
+            let mut units = (0..100).map(|_| unit(kind)).peekable();
+            let sizes: Vec<usize> = std::iter::from_fn(|| Some(next_at_once(&mut units).len()))
+                .take_while(|size| *size > 0)
+                .collect();
+            assert_eq!((sizes[0], sizes.iter().sum::<usize>()), (at_once, 100), "{kind}");
+        }
+    }
 
     #[test]
     fn the_object_of_a_unit_tells_its_name() {
