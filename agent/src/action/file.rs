@@ -183,7 +183,8 @@ fn place_of(asked: &File, steps: &Steps) -> Result<(Directory, Vec<OsString>, Os
 /// Removes what an attempt left that came to no end; where the file as it was is kept, if that was wanted.
 fn tidy(asked: &File, steps: &mut Steps) -> Result<Option<Line>, Problem> {
     let (directory, missing, name) = place_of(asked, steps)?;
-    if !missing.is_empty() {
+    // What takes no changes by now keeps what an attempt has left; whoever wants to change something is told.
+    if !missing.is_empty() || directory.ensure_writable().is_err() {
         return Ok(None);
     }
     let place = Place { directory: &directory, name: &name };
@@ -216,6 +217,9 @@ fn check(asked: &File, steps: &mut Steps) -> Result<Found, Problem> {
             write::plan(asked, &found)?
         }
     };
+    if found.plan != Plan::Nothing {
+        found.directory.ensure_writable().map_err(|error| problem(&error))?;
+    }
     if let (Plan::Attributes(attributes), Some(seen)) = (&found.plan, &found.seen) {
         guard::ensure_way_kept(&path, &seen.metadata, *attributes, steps.state())?;
     }

@@ -177,6 +177,9 @@ fn check(asked: &UnitContent, steps: &mut Steps) -> Result<Found, Problem> {
     };
     let found = Found { systemd, place, wanted, before, is_unread };
     steps.say(found.words());
+    if !found.place.has(&found.wanted) {
+        found.place.ensure_writable()?;
+    }
     match &found.wanted {
         Wanted::Nothing => ensure_unused(asked, &found)?,
         Wanted::Content(content) if !found.place.has(&found.wanted) => verify(asked, &found, content, steps)?,

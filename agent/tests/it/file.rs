@@ -427,3 +427,26 @@ fn a_run_that_a_power_cut_ended_goes_on_and_does_nothing_twice() {
         }
     }
 }
+
+/// What a dry run says is what would come of it.
+#[tokio::test]
+async fn a_file_system_that_takes_no_changes_is_told_before_anything_is_begun() {
+    let Some(site) = site("a read-only file system") else { return };
+    fs::create_dir(site.path("fixed")).unwrap();
+    let at = site.path("fixed");
+    let mounted =
+        std::process::Command::new("mount").args(["-t", "tmpfs", "-o", "ro", "none"]).arg(&at).output();
+    if !mounted.is_ok_and(|mounted| mounted.status.success()) {
+        return skipped("a read-only file system", "nothing can be mounted here");
+    }
+    let request = site.request("fixed/new", &json!({ "state": "present", "content": "x" }));
+    let rehearsal = Request { authority: Authority::Rehearse, ..request };
+    let (outcome, output) = site.carry_out(&rehearsal).await;
+    let said = site.fails("fixed/new", json!({ "state": "present", "content": "x" })).await;
+    assert!(std::process::Command::new("umount").arg(&at).status().unwrap().success());
+    assert_eq!(outcome, Outcome::Exited(1), "{output:?}");
+    for said in [said, text(&output.stderr)] {
+        assert!(said.contains("changing") && said.contains("ead-only"), "{said}");
+        assert!(!said.contains("removing"), "{said}");
+    }
+}

@@ -118,6 +118,11 @@ impl FilePlace {
         })
     }
 
+    /// Whether what is in it can be changed at all.
+    pub(super) fn ensure_writable(&self) -> Result<(), Problem> {
+        self.directory.ensure_writable().map_err(|error| problem(&error))
+    }
+
     /// Whether this is in it.
     pub(super) fn has(&self, wanted: &Wanted) -> bool {
         match wanted {
@@ -231,7 +236,8 @@ pub(super) fn tidy(asked: &UnitContent, steps: &Steps) -> Result<(), Problem> {
     if steps.cut().is_some() && place.has(&place.wanted(asked, steps)?) {
         return Ok(());
     }
-    if place.missing.is_none() {
+    // What takes no changes by now keeps what is there; whoever wants to change something is told.
+    if place.missing.is_none() && place.ensure_writable().is_ok() {
         place.place().settle(Some(&stamp())).map_err(|error| problem(&error))?;
         place.place().ensure_few_kept(MAX_KEPT).map_err(|error| problem(&error))?;
     }

@@ -10,6 +10,7 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, RenameFlags, ResolveFlag, openat2, renameat2};
 use nix::sys::stat::{Mode, mkdirat};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
 use super::{ConfinedError, Seen, ensure_kind};
@@ -55,6 +56,18 @@ impl Directory {
         let handle =
             self.handle.try_clone().map_err(|error| ConfinedError::new("opening", &self.path, error))?;
         Ok(Self { handle, path: self.path.clone() })
+    }
+
+    /// Whether its file system takes changes at all, so that it is known before any is begun.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn ensure_writable(&self) -> Result<(), ConfinedError> {
+        let is_read_only = fstatvfs(self).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY));
+        match is_read_only {
+            true => Err(ConfinedError::new("changing", &self.path, Errno::EROFS)),
+            false => Ok(()),
+        }
     }
 
     /// What it is like.
