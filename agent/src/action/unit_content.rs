@@ -257,18 +257,29 @@ fn ours(asked: &UnitContent, why: std::fmt::Arguments<'_>) -> Problem {
 
 /// Whether nobody needs the file that is to be removed.
 fn ensure_unused(asked: &UnitContent, found: &Found) -> Result<(), Problem> {
-    let (Some((unit, state)), None, Some(_)) = (&found.before, &asked.drop_in, &found.place.content) else {
+    if asked.drop_in.is_some() || found.place.content.is_none() {
         return Ok(());
-    };
+    }
     let directories = found.systemd.read_directories().map_err(|error| problem(asked, &error))?;
     let own = found.place.path();
     let has_another = directories
         .iter()
-        .map(|directory| directory.join(unit.as_str()))
+        .map(|directory| directory.join(asked.unit.as_str()))
         .any(|path| path != own && path.exists());
     if has_another {
         return Ok(());
     }
+    let Some((unit, state)) = &found.before else {
+        let active = found.systemd.read_active_instances(asked.unit.as_str());
+        let active = active.map_err(|error| problem(asked, &error))?;
+        return match active.first() {
+            None => Ok(()),
+            Some(unit) => Err(Problem::new(
+                format_args!("{unit} is active, and {} is its only file", asked.unit),
+                "stop it first, with the kind `unit`",
+            )),
+        };
+    };
     if is_up(state) {
         return Err(Problem::new(
             format_args!("{unit} is {}, and has no other file", state.active),

@@ -312,8 +312,8 @@ async fn answer(connection: &Connection, world: &Shared, message: &Message) {
             connection.reply(&header, &()).await.unwrap()
         }
         "ListUnitsByPatterns" => {
-            let (_, names): (Vec<String>, Vec<String>) = message.body().deserialize().unwrap();
-            let rows = rows(&world.borrow(), &names);
+            let (states, names): (Vec<String>, Vec<String>) = message.body().deserialize().unwrap();
+            let rows = rows(&world.borrow(), &states, &names);
             connection.reply(&header, &rows).await.unwrap()
         }
         "EnableUnitFiles" | "DisableUnitFiles" | "MaskUnitFiles" | "UnmaskUnitFiles" => {
@@ -541,9 +541,17 @@ type Row = (
     ObjectPath<'static>,
 );
 
-/// The list of those units that have one of these names, or of all.
-fn rows(world: &World, names: &[String]) -> Vec<Row> {
-    let meant = world.units.iter().filter(|(name, _)| names.is_empty() || names.contains(name));
+/// The list of those units that are in one of these states and have one of these names, in which a star is anything; or of all.
+fn rows(world: &World, states: &[String], names: &[String]) -> Vec<Row> {
+    let is_named = |name: &str| {
+        names.iter().any(|pattern| match pattern.split_once('*') {
+            Some((begin, end)) => name.starts_with(begin) && name.ends_with(end),
+            None => pattern == name,
+        })
+    };
+    let meant = world.units.iter().filter(|(name, (_, active, _))| {
+        (states.is_empty() || states.contains(active)) && (names.is_empty() || is_named(name))
+    });
     let row = |(name, (load, active, _)): (&String, &(&'static str, String, u32))| {
         let sub = if active == "active" { "running" } else { "dead" };
         let none = ObjectPath::try_from("/").unwrap();

@@ -279,6 +279,7 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
     let life = machine.start(boot(1));
     std::os::unix::fs::symlink("/dev/null", units.join("masked.service")).unwrap();
     std::os::unix::fs::symlink("app.service", units.join("linked-other.service")).unwrap();
+    std::fs::write(units.join("many@.service"), "[Service]\n").unwrap();
     std::fs::write(units.join("app.service"), "[Service]\n").unwrap();
     let drop_in = |unit: &str| {
         format!(
@@ -289,6 +290,8 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
         world.own = Some("fleetward-agent.service");
         world.aliases.insert("other-name.service", "app.service");
         world.units.insert("masked-today.service".into(), ("masked", "inactive".into(), 0));
+        world.units.insert("many@4.service".into(), ("loaded", "inactive".into(), 0));
+        world.units.insert("many@5.service".into(), ("loaded", "active".into(), 53));
         for (unit, pid) in
             [("fleetward-agent.service", 50), ("needed-by-agent.service", 51), ("needed@x.service", 52)]
         {
@@ -322,6 +325,10 @@ async fn what_cannot_be_is_told_before_anything_is_written() {
         ),
         (r#"{"unit":"app","verb":"remove"}"#.to_owned(), "app.service is active, and has no other file"),
         (r#"{"unit":"app","verb":"revert"}"#.to_owned(), "no earlier version"),
+        (
+            r#"{"unit":"many@","verb":"remove"}"#.to_owned(),
+            "many@5.service is active, and many@.service is its only file",
+        ),
     ] {
         let (outcome, output) = done(&life, &asking(&params)).await;
         assert_eq!(outcome, Outcome::Exited(1), "{params}: {output:?}");

@@ -11,7 +11,8 @@ use fleetward_protocol::text::{Line, Text};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
-use super::{MANAGER, PATH, Systemd, SystemdError, UNIT, property};
+use super::units::Row;
+use super::{MANAGER, PATH, Systemd, SystemdError, UNIT, ask, property};
 use crate::platform::files;
 
 /// The most that is read of what `systemd-analyze` says, in bytes.
@@ -66,6 +67,20 @@ impl Systemd {
     pub fn read_directories(&self) -> Result<Vec<PathBuf>, SystemdError> {
         let paths = property::<Vec<String>>(&self.connection, PATH, MANAGER, "UnitPath");
         Ok(self.runtime.block_on(paths)?.unwrap_or_default().into_iter().map(PathBuf::from).collect())
+    }
+
+    /// The instances of a template (`app@.service`) that are not inactive, by their names.
+    ///
+    /// # Errors
+    /// If systemd does not tell.
+    pub fn read_active_instances(&self, template: &str) -> Result<Vec<String>, SystemdError> {
+        let pattern = template.replacen("@.", "@*.", 1);
+        let states = ["active", "reloading", "activating", "deactivating", "maintenance", "refreshing"];
+        let asked = (&states[..], &[pattern.as_str()][..]);
+        let rows = ask::<Vec<Row>>(&self.connection, PATH, MANAGER, "ListUnitsByPatterns", &asked);
+        let mut names: Vec<String> = self.runtime.block_on(rows)?.into_iter().map(|row| row.0).collect();
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// The file that systemd has read the unit from; `None` if there is none.
