@@ -112,9 +112,10 @@ impl Perform for Package {
         let is_refresh = self.verb == PackageVerb::Refresh;
         // That a package is now there on its own account is seen in no version.
         let is_done = if is_refresh { site.apt.read_lists() != lists } else { changed.is_ok() };
+        // By lists that were not fetched nobody knows what there is to upgrade.
+        let counts = is_refresh && changed.is_ok() && verified.is_ok();
         let is_changed = began != after || is_done || earlier.is_some();
-        let report =
-            site.runtime.block_on(outcome::report(&site.apt, &began, &after, is_changed, is_refresh));
+        let report = site.runtime.block_on(outcome::report(&site.apt, &began, &after, is_changed, counts));
         outcome::tell(&report, steps);
         match changed.and(verified) {
             Ok(()) => Ok(report),

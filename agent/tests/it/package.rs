@@ -175,6 +175,18 @@ async fn packages_come_are_upgraded_and_go_and_are_left_alone_the_second_time() 
     assert_eq!(list(&machine, "{}").await.len(), 0);
 }
 
+/// By lists that were not fetched nobody knows what there is to upgrade.
+#[tokio::test]
+async fn lists_that_cannot_be_fetched_tell_of_no_upgrades() {
+    let Some((machine, debian)) = machine("lists that cannot be fetched") else { return };
+    let life = machine.start(boot(1));
+    std::fs::remove_dir_all(debian.path(MAIN)).unwrap();
+    let (outcome, output) = ask(&life, r#"{"verb":"refresh"}"#).await;
+    assert_eq!(outcome, Outcome::Exited(1), "{}", text(&output.stdout));
+    assert_eq!(report(&output).pending, None);
+    assert!(!text(&output.stdout).contains("to upgrade:"), "{}", text(&output.stdout));
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_told_before_anything_is_done() {
     let Some((machine, debian)) = machine("packages that cannot be had") else { return };
