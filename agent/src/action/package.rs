@@ -4,6 +4,7 @@
 //! was done is not undone: nobody knows the way back from what the scripts of a package did. So what fails is told with all that
 //! was changed up to then, and left.
 
+mod before;
 mod goal;
 mod outcome;
 
@@ -16,6 +17,7 @@ use fleetward_protocol::action::{Change, Contract as _, Preview};
 use fleetward_protocol::text::Line;
 use tokio::runtime::Runtime;
 
+use self::before::Before;
 use self::goal::Goal;
 use super::Perform;
 use crate::journal::steps::Earlier;
@@ -63,9 +65,14 @@ impl Perform for Package {
         if !steps.look("locks", "of apt and dpkg", |steps| site.wait(locks_of(self), steps))? {
             return Err(stopped(steps, "nothing more was done").into());
         }
-        let began = site.read_installed()?;
+        let mut began = site.read_installed()?;
         if is_to_configure(self, &site, &began) {
             configure(self, &site, steps)?;
+        }
+        let remembered = steps.recall::<Before>();
+        let is_remembered = remembered.is_some();
+        if let Some(before) = remembered {
+            before.put_into(&mut began);
         }
         let before = site.read_installed()?;
         let goal = steps.look("check", self.subject(), |steps| {
@@ -91,6 +98,9 @@ impl Perform for Package {
                 false,
             )));
         };
+        if !is_remembered && !goal.would().is_empty() {
+            steps.remember(&Before::of(goal.would(), &before))?;
+        }
         let lists = site.apt.read_lists();
         let changed = steps.change(
             self.verb.as_str(),

@@ -513,6 +513,7 @@ fn what_was_cut_off_in_the_middle_of_dpkg_is_set_right_in_the_next_boot() {
         assert_eq!(end.outcome, Outcome::Exited(0), "{}{}", text(&output.stdout), text(&output.stderr));
         assert!(text(&output.stdout).contains("dpkg --configure -a, for dpkg was interrupted"), "{output:?}");
         assert!(report(&output).changed);
+        assert_eq!(changes(&report(&output)), ["slow >1"], "also what it had changed before");
         assert_eq!(debian.status()["slow"], "install installed 1");
         assert!(!done(&life, r#"{"verb":"install","names":["slow"]}"#).await.changed);
     });

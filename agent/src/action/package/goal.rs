@@ -60,6 +60,14 @@ impl Goal {
         }
     }
 
+    /// What would become of packages.
+    pub(super) fn would(&self) -> &[Would] {
+        match self {
+            Self::Reached => &[],
+            Self::Change { would, .. } => would,
+        }
+    }
+
     /// What is to be marked as installed for others afterwards.
     pub(super) fn to_mark(&self) -> &[String] {
         match self {
