@@ -354,7 +354,8 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The host's clock at the end.
     pub at: Timestamp,
-    /// From the script's start to its own end on the host's monotonic clock, in milliseconds.
+    /// From the script's start to its own end on the host's monotonic clock, in milliseconds. Of a run that goes on behind a restart of
+    /// its host, what passed before that is told by the host's other clock.
     pub duration_ms: u64,
     /// The length of the whole output log, in bytes.
     pub log_length: u64,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use fleetward_protocol::id::{OperationId, RunId};
 use fleetward_protocol::name::ResourceName;
@@ -76,6 +77,33 @@ pub struct User {
     pub gid: u32,
     /// All groups.
     pub groups: Vec<u32>,
+}
+
+/// When the process of a run was started.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Started {
+    /// In this boot.
+    pub(super) at: Instant,
+    /// What had passed by then since it was started first, if it goes on behind a restart of the host.
+    before: Duration,
+}
+
+impl Started {
+    /// Now; and makes the file that says so. No clock but that of the file's time goes on behind a restart of the host; where it
+    /// does not tell, nothing had passed.
+    pub(super) fn mark(directory: &Path) -> Self {
+        let path = directory.join(STARTED);
+        let made = std::fs::metadata(&path).and_then(|file| file.modified());
+        let before = made.ok().and_then(|made| made.elapsed().ok()).unwrap_or_default();
+        // Its time stays that of the first start.
+        drop(std::fs::File::options().create(true).append(true).open(path));
+        Self { at: Instant::now(), before }
+    }
+
+    /// How long it took to its end, in milliseconds.
+    pub(super) fn took_ms(self, ended: Instant) -> u64 {
+        u64::try_from((self.before + (ended - self.at)).as_millis()).unwrap_or(u64::MAX)
+    }
 }
 
 impl Spec {

@@ -34,7 +34,7 @@ use super::ending::{Ending, Over, Pipes};
 use super::given::{Given, wait_for_assignment, wait_for_go};
 use super::outcome::{End, not_prepared};
 use super::process;
-use super::spec::{CONTROL, STARTED, Spec};
+use super::spec::{CONTROL, Spec, Started};
 use super::spool::{FULL_RECORD, Spool};
 use super::told::{Frames, keep};
 use super::tree::Tree;
@@ -113,8 +113,7 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
     }
     // Should the journal be damaged one day, this still tells that the script must not be started again. Where it cannot
     // be made, the journal alone does.
-    drop(std::fs::File::create(directory.join(STARTED)));
-    let started = Instant::now();
+    let started = Started::mark(directory);
     let child = match standing_by.and_then(|waiting| waiting.go().map_err(|error| error.in_full(&spec))) {
         Ok(child) => child,
         Err(detail) => {
@@ -124,7 +123,8 @@ pub fn supervise(directory: Option<&Path>) -> io::Result<()> {
             return Ok(());
         }
     };
-    let deadline = (spec.timeout_ms > 0).then(|| started.checked_add(Duration::from_millis(spec.timeout_ms)));
+    let deadline =
+        (spec.timeout_ms > 0).then(|| started.at.checked_add(Duration::from_millis(spec.timeout_ms)));
     let mut supervisor = Supervisor {
         child,
         is_typed: sources.iter().any(|(_, source)| *source == Source::Told),
@@ -396,7 +396,7 @@ impl Supervisor {
 
     /// Takes what is left in the pipes, makes output and result durable, and tells the agent. Then the run is over; what
     /// its script left running is read to nowhere.
-    fn conclude(mut self, directory: &Path, started: Instant, over: Over, spec: &Spec) -> io::Result<()> {
+    fn conclude(mut self, directory: &Path, started: Started, over: Over, spec: &Spec) -> io::Result<()> {
         for at in 0..self.pipes.len() {
             self.empty(at);
         }
@@ -417,7 +417,7 @@ impl Supervisor {
         let unkept = if drain.is_some() { Fate::Unkept } else { Fate::CutOff };
         let left = self.ending.left(over, Instant::now(), processes, unkept);
         let at = clock::now();
-        let duration_ms = u64::try_from((ended - started).as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = started.took_ms(ended);
         // A full disk delays the end of the run, and does not falsify it.
         let written = loop {
             let write = |spool: &mut Spool| {

@@ -452,6 +452,21 @@ pub(crate) fn started_before(machine: &Machine, request: &Request, ago: Duration
     }
 }
 
+/// What it took is what a person has waited for it.
+#[test]
+fn a_run_that_goes_on_took_as_long_as_it_did_with_the_restart() {
+    let Some(site) = site("the time that a run took") else { return };
+    site.world.send_modify(|world| world.result = Some("done"));
+    let request = unit(Verb::Start, "off.service");
+    started_before(&site.machine, &request, Duration::from_secs(1), true);
+    let mark = site.machine.paths().runs().join(request.run.to_string()).join("started");
+    let began = std::time::SystemTime::now() - Duration::from_secs(50);
+    std::fs::File::create(mark).unwrap().set_modified(began).unwrap();
+    let (end, output) = site.end(2, request.run, 0, None);
+    assert_eq!(end.outcome, Outcome::Exited(0), "{output:?}");
+    assert!((50_000..100_000).contains(&end.duration_ms), "{}", end.duration_ms);
+}
+
 #[test]
 fn a_run_whose_time_limit_passed_while_the_host_was_off_is_timed_out() {
     let Some(site) = site("a time limit that passed") else { return };
