@@ -133,22 +133,34 @@ impl Cli {
                 Ok(ExitCode::SUCCESS)
             }),
             Command::Status => {
-                let connected = status::show(&paths, &mut io::stdout().lock())?;
+                let mut text = Vec::new();
+                let connected = status::show(&paths, &mut text)?;
+                tell(&text)?;
                 Ok(if connected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             Command::Doctor { json } => on_runtime(async move {
                 let findings = doctor::examine(&paths).await;
-                let mut out = io::stdout().lock();
+                let mut text = Vec::new();
                 if json {
-                    serde_json::to_writer_pretty(&mut out, &findings)?;
-                    writeln!(out)?;
+                    serde_json::to_writer_pretty(&mut text, &findings)?;
+                    writeln!(text)?;
                 } else {
-                    doctor::show(&findings, &mut out)?;
+                    doctor::show(&findings, &mut text)?;
                 }
+                tell(&text)?;
                 let failed = findings.iter().any(|finding| finding.severity == Severity::Error);
                 Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
             }),
         }
+    }
+}
+
+/// Writes what was asked for. Who has read enough of it (`| head`) is told no more, and no error.
+fn tell(text: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        told => told,
     }
 }
 

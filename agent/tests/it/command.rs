@@ -40,3 +40,27 @@ fn a_program_that_nobody_listens_to_ends_as_it_would() {
     assert_eq!(program(&["perform", "unit"]), Some(1));
     assert_eq!(program(&["--state", state, "--config", state, "enrol", "--token", &token]), Some(1));
 }
+
+/// As with `| head`: who has read enough is no error.
+#[test]
+fn what_nobody_reads_to_its_end_is_no_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().to_str().unwrap();
+    let config = directory.path().join("agent.toml");
+    for command in ["doctor", "status"] {
+        let ended = |stdout: std::process::Stdio| {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_fleetward-agent"));
+            program.args(["--state", state, "--config", config.to_str().unwrap(), command]);
+            program.stdin(std::process::Stdio::null()).stdout(stdout).output().unwrap()
+        };
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (unread, read) = (ended(writer.into()), ended(std::process::Stdio::piped()));
+        assert_eq!(unread.status.code(), read.status.code(), "{command}");
+        assert_eq!(
+            String::from_utf8(unread.stderr).unwrap(),
+            String::from_utf8(read.stderr).unwrap(),
+            "{command}"
+        );
+    }
+}
