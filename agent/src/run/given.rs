@@ -30,7 +30,7 @@ pub struct Given {
     /// ([`told`](super::told)). A script gets an empty input, and no such pipe.
     #[serde(with = "serde_bytes")]
     pub input: Option<Vec<u8>>,
-    /// Whether its process is started again when it is killed by itself ([`again`](super::again)).
+    /// Whether its process is started again when it is killed by itself (`run/again.rs`).
     pub again: bool,
 }
 
