@@ -276,7 +276,7 @@ fn ensure_unused(asked: &UnitContent, found: &Found) -> Result<(), Problem> {
             None => Ok(()),
             Some(unit) => Err(Problem::new(
                 format_args!("{unit} is active, and {} is its only file", asked.unit),
-                "stop it first, with the kind `unit`",
+                format_args!("stop it first: `fleetward unit stop {unit}`"),
             )),
         };
     };
