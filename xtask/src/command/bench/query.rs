@@ -58,7 +58,8 @@ fn follow(fleet: &Fleet, report: &mut Report) -> Result<()> {
         "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\n",
     )?;
     host.run(&["systemctl", "restart", "systemd-journald"])?;
-    let follower = fleet.start(&["unit", "log", "--on", host.name(), "--lines", "1", "--follow"])?;
+    // The last lines too: it may be there only after the marker was written, behind lines of others.
+    let follower = fleet.start(&["unit", "log", "--on", host.name(), "--lines", "50", "--follow"])?;
     host.run(&["sh", "-c", "echo the follower is there | systemd-cat --identifier=bench"])?;
     follower.wait_for("the follower is there")?;
     let used = || -> Result<f64> {
