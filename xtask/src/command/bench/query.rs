@@ -71,16 +71,16 @@ fn follow(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let cores = (used()? - before) / took;
     let told =
         follower.output().lines().filter(|line| line.contains("of a log that somebody follows")).count();
-    ensure!(told == LINES, "{told} of {LINES} lines were told");
     let resting =
         kib(&host.run(&["cat", &format!("/proc/{}/status", main_pid(host, "fleetward-agent")?)])?, "VmRSS")?
             / 1024.0;
     report.row(
-        "lines of a journal that is followed, all of them told",
-        LINES as f64 / took,
-        "lines/s",
-        Goal::AtLeast(10_000.0),
+        "lines of a journal that is followed that were told (1 is all of them)",
+        told as f64 / LINES as f64,
+        "",
+        Goal::AtLeast(1.0),
     );
+    report.row("lines of a journal that is followed", told as f64 / took, "lines/s", Goal::AtLeast(10_000.0));
     report.row("CPU of the agent with all that looks for it, meanwhile", cores, "cores", Goal::AtMost(0.5));
     report.row("resident memory of the agent behind it", resting, "MiB", Goal::AtMost(15.0));
     report.row(
