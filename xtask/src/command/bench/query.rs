@@ -51,11 +51,12 @@ pub(super) fn measure(fleet: &Fleet, report: &mut Report) -> Result<()> {
 /// One host's log is followed while 20,000 lines are written to it at a time.
 fn follow(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let host = fleet.lab.hosts().first().context("a host")?;
-    // What is limited is not written: that would be the journal's doing, and not what is measured.
+    // What is limited is not written, and what has no room is removed: that would be the journal's doing, and not what is measured.
+    // In memory it has room for some 100,000 such lines.
     std::fs::create_dir_all(host.root().join("etc/systemd/journald.conf.d"))?;
     std::fs::write(
         host.root().join("etc/systemd/journald.conf.d/bench.conf"),
-        "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\n",
+        "[Journal]\nRateLimitIntervalSec=0\nRateLimitBurst=0\nStorage=persistent\nSystemMaxUse=2G\n",
     )?;
     host.run(&["systemctl", "restart", "systemd-journald"])?;
     // The last lines too: it may be there only after the marker was written, behind lines of others.
