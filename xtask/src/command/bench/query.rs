@@ -52,7 +52,6 @@ pub(super) fn measure(fleet: &Fleet, report: &mut Report) -> Result<()> {
 fn follow(fleet: &Fleet, report: &mut Report) -> Result<()> {
     let host = fleet.lab.hosts().first().context("a host")?;
     // What is limited is not written, and what has no room is removed: that would be the journal's doing, and not what is measured.
-    // In memory it has room for some 100,000 such lines.
     std::fs::create_dir_all(host.root().join("etc/systemd/journald.conf.d"))?;
     std::fs::write(
         host.root().join("etc/systemd/journald.conf.d/bench.conf"),
